@@ -1,0 +1,37 @@
+"""Settings that every test shares, and the folder of real data where there is one."""
+
+import os
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "dev", max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile(
+    "ci", parent=settings.get_profile("dev"), derandomize=True, print_blob=True
+)
+settings.register_profile("nightly", parent=settings.get_profile("dev"), max_examples=2000)
+settings.load_profile(
+    os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev")
+)
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    """One source of random numbers a test, the same on every run."""
+    return torch.Generator().manual_seed(20240607)
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The real data: the folder MMCONTRAST_DATA names, else shared/data beside the checkout."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("MMCONTRAST_DATA", beside))
+    if not folder.is_dir():
+        warnings.warn(f"no data folder at {folder}: tests on real data are skipped", stacklevel=1)
+        pytest.skip(f"the data folder is absent: {folder}; set MMCONTRAST_DATA to run these tests")
+    return folder
