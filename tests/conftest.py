@@ -1,7 +1,6 @@
 """Settings that every test shares, and the folder of real data where there is one."""
 
 import os
-import warnings
 from pathlib import Path
 
 import pytest
@@ -32,6 +31,5 @@ def data_folder() -> Path:
     beside = Path(__file__).resolve().parents[2] / "shared" / "data"
     folder = Path(os.environ.get("MMCONTRAST_DATA", beside))
     if not folder.is_dir():
-        warnings.warn(f"no data folder at {folder}: tests on real data are skipped", stacklevel=1)
         pytest.skip(f"the data folder is absent: {folder}; set MMCONTRAST_DATA to run these tests")
     return folder
