@@ -1,0 +1,139 @@
+"""Argument checks and reductions: one place, one message format, ``name: expected X, got Y``."""
+
+from collections.abc import Iterable, Mapping
+from typing import NoReturn
+
+import torch
+from torch import Tensor
+
+REDUCTIONS = ("mean", "sum", "none")
+
+
+def fail(name: str, expected: str, got: object) -> NoReturn:
+    """Refuse a caller's argument."""
+    raise ValueError(f"{name}: expected {expected}, got {got}")
+
+
+def shape(x: Tensor) -> str:
+    """``(3, 5)``, as it stands in messages."""
+    return f"({', '.join(map(str, x.shape))}{',' if x.ndim == 1 else ''})"
+
+
+def tensor(name: str, x: object) -> Tensor:
+    """A tensor, whatever is in it."""
+    if not isinstance(x, Tensor):
+        fail(name, "a tensor", type(x).__name__)
+    return x
+
+
+def matrix(name: str, x: Tensor, *, rows: int | None = None, like: Tensor | None = None) -> None:
+    """A floating (rows, D) tensor with D >= 1; ``like``: the tensor whose D it must share."""
+    tensor(name, x)
+    axes = f"({'rows' if rows is None else rows}, {'D' if like is None else like.shape[1]})"
+    if x.ndim != 2 or x.shape[1] == 0:
+        fail(name, f"shape {axes} with at least one feature", shape(x))
+    if not x.is_floating_point():
+        fail(name, "a floating dtype", x.dtype)
+    if (rows is not None and x.shape[0] != rows) or (
+        like is not None and x.shape[1:] != like.shape[1:]
+    ):
+        fail(name, f"shape {axes}", shape(x))
+
+
+def vector(name: str, x: Tensor, size: int) -> None:
+    """A tensor of shape (size,)."""
+    if tensor(name, x).shape != (size,):
+        fail(name, f"shape ({size},)", shape(x))
+
+
+def mask(name: str, x: Tensor, like: tuple[int, ...], *, weights: bool = False) -> None:
+    """A bool tensor of the given shape; a floating one too where it may weigh."""
+    if tensor(name, x).shape != like:
+        fail(name, f"shape ({', '.join(map(str, like))}{',' if len(like) == 1 else ''})", shape(x))
+    if x.dtype != torch.bool and not (weights and x.is_floating_point()):
+        fail(name, "a bool mask" + (" or floating weights" if weights else ""), x.dtype)
+
+
+def one_of(name: str, value: object, choices: Iterable[object]) -> None:
+    """One of the named choices."""
+    if value not in choices:
+        fail(name, f"one of {', '.join(repr(c) for c in choices)}", repr(value))
+
+
+def positive(name: str, value: float) -> None:
+    """A number above zero."""
+    if isinstance(value, Tensor) or not value > 0:
+        fail(name, "a number above 0", value)
+
+
+def whole(name: str, value: int) -> None:
+    """An int of at least one."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        fail(name, "an int of at least 1", repr(value))
+
+
+def temperature(value: float | Tensor) -> None:
+    """A float above zero, or a 0-d floating tensor (a learned one: its value is not read)."""
+    if not isinstance(value, Tensor):
+        positive("temperature", value)
+    elif value.ndim != 0 or not value.is_floating_point():
+        fail(
+            "temperature",
+            "a number above 0 or a 0-d floating tensor",
+            f"{shape(value)} {value.dtype}",
+        )
+
+
+def targets(name: str, x: Tensor, rows: int, size: int, *, ignore: int) -> None:
+    """Integer (rows,) indices below ``size``, or ``ignore``; values are read on the CPU only.
+
+    Reading them elsewhere would wait for the device, and a traced graph has none to read.
+    """
+    vector(name, x, rows)
+    if x.is_floating_point() or x.dtype == torch.bool:
+        fail(name, "integer indices", x.dtype)
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        return
+    try:
+        outside = bool((((x < 0) | (x >= size)) & (x != ignore)).any())
+    except RuntimeError:  # under vmap or a fake tensor mode there are no values to read
+        return
+    if outside:
+        fail(name, f"indices from 0 to {size - 1}, or {ignore} for none", x.tolist())
+
+
+def features(features: Mapping[str, Tensor]) -> None:
+    """At least two modalities, each a floating (B, D) tensor, B and D shared."""
+    if not isinstance(features, Mapping):
+        fail("features", "a mapping of modality to (B, D)", type(features).__name__)
+    if len(features) < 2:
+        fail("features", "at least two modalities", list(features))
+    first: Tensor | None = None
+    for name, x in features.items():
+        matrix(f"features[{name!r}]", x, rows=None if first is None else len(first), like=first)
+        first = x if first is None else first
+
+
+def reduction(value: str) -> None:
+    """One of the three reductions."""
+    one_of("reduction", value, REDUCTIONS)
+
+
+def reduce(values: Tensor, counted: Tensor, *, weight: Tensor | None, reduction: str) -> Tensor:
+    """Reduce one value for each anchor; ``counted`` says by mask which anchors contribute.
+
+    The mean divides by the number (or the weight) of counted anchors, never by what the values
+    are, so that a loss that happens to be zero is not mistaken for an absent one. Nothing counted
+    gives zero, with a graph.
+    """
+    values = torch.where(counted, values, 0)
+    if weight is not None:
+        vector("weight", weight, len(values))
+        weight = weight.to(values.dtype).reshape(-1, *[1] * (values.ndim - 1))
+        values = values * weight
+    if reduction == "none":
+        return values
+    if reduction == "sum":
+        return values.sum()
+    total = (counted if weight is None else counted * weight).sum().to(values.dtype)
+    return values.sum() / torch.where(total == 0, 1, total)

@@ -1,0 +1,133 @@
+"""InfoNCE between one modality and each of the others."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from mmcontrast import _checks
+from mmcontrast.infonce import info_nce
+from mmcontrast.masks import only_present, presence
+from mmcontrast.rows import RowMap, l2_normalize
+from mmcontrast.temperature import LearnableTemperature, current
+from mmcontrast.terms import LossTerms
+
+
+def anchored_info_nce(
+    features: Mapping[str, Tensor],
+    *,
+    anchor: str = "text",
+    direction: str = "from_anchor",
+    temperature: float | Tensor = 0.1,
+    present: Mapping[str, Tensor] | None = None,
+    weight: Tensor | None = None,
+    normalize: RowMap | None = l2_normalize,
+    reduction: str = "mean",
+) -> LossTerms:
+    """InfoNCE between one anchor modality and each of the others, text-centred by default.
+
+    A sample takes part in the term of a pair of modalities where it has both of them.
+
+    Args:
+        features: (B, D) by modality, two or more.
+        anchor: the modality that all others are compared with.
+        direction: ``"from_anchor"`` (the anchor picks its partner), ``"to_anchor"`` (the partner
+            picks the anchor), or ``"both"`` (the sum of the two).
+        temperature: above 0; a float, or a 0-d tensor when it is learned.
+        present: (B,) bool by modality, who has it; all do where nothing is said. An absent row's
+            values and gradient reach nothing.
+        weight: (B,) sample weights.
+        normalize: row map before the dot product; None for raw dot products.
+        reduction: ``"mean"`` and ``"sum"`` give scalar terms, ``"none"`` gives (B,).
+
+    Returns:
+        One term for each other modality, ``"text-audio"`` and so on in the mapping's order, each of
+        weight 1.
+
+    Raises:
+        ValueError: on fewer than two modalities, shapes that disagree, an anchor or a direction
+            that does not exist, or a float temperature that is not positive.
+
+    Example:
+        >>> eye = torch.eye(3)
+        >>> terms = anchored_info_nce({"text": eye, "audio": eye, "vision": eye}, temperature=1.0)
+        >>> list(terms), terms.total
+        (['text-audio', 'text-vision'], tensor(1.1029))
+
+    References: TeCaFN, eq. 6 and the sum below it (from_anchor, temperature 0.1 in its code); MFON,
+        eq. 7-8.
+    """
+    _checks.features(features)
+    _checks.one_of("anchor", anchor, list(features))
+    _checks.one_of("direction", direction, ("from_anchor", "to_anchor", "both"))
+    present = presence(features, present)
+    rows = only_present(features, present)
+
+    def one_way(a: str, b: str) -> Tensor:
+        return info_nce(
+            rows[a],
+            rows[b],
+            temperature=temperature,
+            keep=present[a][:, None] & present[b],
+            weight=weight,
+            normalize=normalize,
+            reduction=reduction,
+        )
+
+    terms = {}
+    for other in rows:
+        if other == anchor:
+            continue
+        ways = {"from_anchor": [(anchor, other)], "to_anchor": [(other, anchor)]}
+        chosen = ways.get(direction, ways["from_anchor"] + ways["to_anchor"])
+        terms[f"{anchor}-{other}"] = torch.stack([one_way(a, b) for a, b in chosen]).sum(0)
+    return LossTerms(terms)
+
+
+class AnchoredInfoNCE(nn.Module):
+    """:func:`anchored_info_nce` with its settings held.
+
+    Args:
+        temperature: a float, or a :class:`LearnableTemperature`.
+        anchor, direction, normalize, reduction: as in :func:`anchored_info_nce`.
+
+    Example:
+        >>> loss = AnchoredInfoNCE(anchor="text", direction="both")
+        >>> list(loss({"text": torch.eye(2), "audio": torch.eye(2)}))
+        ['text-audio']
+    """
+
+    def __init__(
+        self,
+        *,
+        anchor: str = "text",
+        direction: str = "from_anchor",
+        temperature: float | LearnableTemperature = 0.1,
+        normalize: RowMap | None = l2_normalize,
+        reduction: str = "mean",
+    ):
+        super().__init__()
+        self.anchor = anchor
+        self.direction = direction
+        self.temperature = temperature
+        self.normalize = normalize
+        self.reduction = reduction
+
+    def forward(
+        self,
+        features: Mapping[str, Tensor],
+        *,
+        present: Mapping[str, Tensor] | None = None,
+        weight: Tensor | None = None,
+    ) -> LossTerms:
+        """See :func:`anchored_info_nce`."""
+        return anchored_info_nce(
+            features,
+            anchor=self.anchor,
+            direction=self.direction,
+            temperature=current(self.temperature),
+            present=present,
+            weight=weight,
+            normalize=self.normalize,
+            reduction=self.reduction,
+        )

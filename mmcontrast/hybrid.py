@@ -1,0 +1,539 @@
+"""HyCon's hybrid contrast: semi-, intra- and inter-modal losses, and their weighted sum."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mmcontrast import _checks
+from mmcontrast.masks import (
+    different_label,
+    labelled,
+    off_diagonal,
+    only_present,
+    presence,
+    same_label,
+)
+from mmcontrast.mining import PairSelection, hardness_weights, thin
+from mmcontrast.rows import RowMap, dot, map_rows, softmax_normalize, upcast
+from mmcontrast.supervised import share
+from mmcontrast.terms import LossTerms
+
+REFINE_ON = ("selected", "all", "weighted")
+
+
+class Pairs(NamedTuple):
+    """The anchors of one modality, and whom each is contrasted with."""
+
+    anchors: Tensor
+    """(B, D)."""
+    candidates: Tensor
+    """(C, D)."""
+    positives: Tensor
+    """(B, C) bool."""
+    negatives: Tensor
+    """(B, C) bool."""
+
+
+def intra_modal_pairs(
+    features: Mapping[str, Tensor],
+    labels: Tensor,
+    *,
+    present: Mapping[str, Tensor] | None = None,
+) -> dict[str, Pairs]:
+    """Pairs within a modality: other samples of the same class against samples of other classes.
+
+    Args:
+        features: (B, D) by modality, two or more.
+        labels: (B,) classes, or (B, L): equal in every column; -100 takes no part.
+        present: (B,) bool by modality, who has it; all do where nothing is said.
+
+    Returns:
+        By modality, C = B. Rows that take no part are zero.
+
+    Raises:
+        ValueError: on fewer than two modalities, or shapes that disagree.
+
+    Example:
+        >>> x = {"text": torch.eye(3), "audio": torch.eye(3)}
+        >>> intra_modal_pairs(x, torch.tensor([0, 0, 1]))["text"].positives
+        tensor([[False,  True, False],
+                [ True, False, False],
+                [False, False, False]])
+
+    References: HyCon, IEEE TAFFC 14(3), section 3.3.2.
+    """
+    rows, taking_part = _participants(features, labels, present)
+    positives = same_label(labels) & off_diagonal(len(labels), labels.device)
+    negatives = different_label(labels)
+    pairs = {}
+    for name, x in rows.items():
+        both = taking_part[name][:, None] & taking_part[name]
+        pairs[name] = Pairs(x, x, positives & both, negatives & both)
+    return pairs
+
+
+def inter_modal_pairs(
+    features: Mapping[str, Tensor],
+    labels: Tensor,
+    *,
+    present: Mapping[str, Tensor] | None = None,
+) -> dict[str, Pairs]:
+    """Pairs across modalities: other samples, in the other modalities, by class.
+
+    The other modalities of the same sample are no pairs here; they are the semi-contrastive loss's.
+
+    Args:
+        features: (B, D) by modality, two or more.
+        labels: (B,) classes, or (B, L): equal in every column; -100 takes no part.
+        present: (B,) bool by modality, who has it; all do where nothing is said.
+
+    Returns:
+        By modality, C = (M - 1) B: the other modalities' rows, one after the other in the mapping's
+        order. Rows that take no part are zero.
+
+    Raises:
+        ValueError: on fewer than two modalities, or shapes that disagree.
+
+    Example:
+        >>> x = {"text": torch.eye(2), "audio": torch.eye(2), "vision": torch.eye(2)}
+        >>> inter_modal_pairs(x, torch.tensor([5, 5]))["text"].positives
+        tensor([[False,  True, False,  True],
+                [ True, False,  True, False]])
+
+    References: HyCon, IEEE TAFFC 14(3), section 3.3.3.
+    """
+    rows, taking_part = _participants(features, labels, present)
+    positives = same_label(labels) & off_diagonal(len(labels), labels.device)
+    negatives = different_label(labels)
+    pairs = {}
+    for name, x in rows.items():
+        others = [other for other in rows if other != name]
+        both = taking_part[name][:, None] & torch.cat([taking_part[other] for other in others])
+        pairs[name] = Pairs(
+            x,
+            torch.cat([rows[other] for other in others]),
+            positives.repeat(1, len(others)) & both,
+            negatives.repeat(1, len(others)) & both,
+        )
+    return pairs
+
+
+def semi_contrast(
+    features: Mapping[str, Tensor],
+    *,
+    margin: float = 0.8,
+    normalize: RowMap | None = softmax_normalize,
+    present: Mapping[str, Tensor] | None = None,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    r"""Semi-contrastive loss (SCL): a sample's modalities shall be alike, up to a margin.
+
+    .. math:: \ell_{i,m} = \frac{1}{M - 1} \sum_{m' \ne m} (s(x_{m,i}, x_{m',i}) - \alpha)^2
+
+    No negatives and no labels. Where a modality is missing, the mean goes over the present
+    partners.
+
+    Args:
+        features: (B, D) by modality, two or more.
+        margin: :math:`\alpha`, the similarity aimed at; 1 takes the modality margin away.
+        normalize: row map before the dot product. HyCon's softmax leaves two random rows of 50
+            features a similarity of about 0.02, and rows that are nearly one-hot near 0.8.
+        present: (B,) bool by modality, who has it; all do where nothing is said.
+        weight: (B,) sample weights.
+        reduction: ``"mean"`` and ``"sum"`` over samples and modalities give a scalar, ``"none"``
+            gives (B, M) in the mapping's order.
+
+    Returns:
+        Scalar or (B, M), float32, or float64 for float64 input. An anchor that is absent or has no
+        present partner is worth 0 and not counted.
+
+    Raises:
+        ValueError: on fewer than two modalities, or shapes that disagree.
+
+    Example:
+        >>> semi_contrast({"text": torch.zeros(1, 2), "audio": torch.zeros(1, 2)})  # (1/2 - 0.8)^2
+        tensor(0.0900)
+
+    References: HyCon, IEEE TAFFC 14(3), eq. 6.
+    """
+    _checks.features(features)
+    _checks.reduction(reduction)
+    present = presence(features, present)
+    rows = [map_rows(x, normalize) for x in only_present(features, present).values()]
+    x = torch.stack(rows, dim=1)
+    here = torch.stack(list(present.values()), dim=1)
+    partners = here[:, :, None] & here[:, None, :] & off_diagonal(len(rows), here.device)
+    number = partners.sum(-1)
+    losses = torch.where(partners, (dot(x, x) - margin).square(), 0).sum(-1) / number.clamp_min(1)
+    return _checks.reduce(losses, number > 0, weight=weight, reduction=reduction)
+
+
+def intra_modal_contrast(
+    features: Mapping[str, Tensor],
+    labels: Tensor,
+    *,
+    refine: bool = True,
+    log: bool = False,
+    selection: PairSelection | None = None,
+    refine_on: str = "selected",
+    normalize: RowMap | None = softmax_normalize,
+    present: Mapping[str, Tensor] | None = None,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    r"""Intra-modal contrastive loss (IAMCL): within a modality, by class.
+
+    .. math:: \ell_{i,m} = -\frac{\sum_P s}{\sum_P s + \sum_Q s} + \frac1N \sum_P (s - 1)^2
+
+    P are the N other samples of the anchor's class and Q those of other classes, in the anchor's
+    modality; the second term is the refinement. The ratio is averaged over the anchors that have a
+    positive and a negative, the refinement over those that have a positive.
+
+    Args:
+        features: (B, D) by modality, two or more.
+        labels: (B,) classes, or (B, L): equal in every column; -100 takes no part.
+        refine: add the refinement.
+        log: the negated logarithm of the ratio instead of the negated ratio that is printed.
+        selection: HyCon-v2's pair selection; None for all pairs. Selected similarities enter the
+            ratio weighted by their hardness.
+        refine_on: with a selection, the refinement's pairs: the ``"selected"`` ones, unweighted;
+            ``"all"``; or the selected ones ``"weighted"``, where the weighted similarities, which
+            sum to less than 1, are drawn to 1 each.
+        normalize: row map before the dot product.
+        present: (B,) bool by modality, who has it; all do where nothing is said.
+        weight: (B,) sample weights.
+        reduction: ``"mean"`` and ``"sum"`` over samples and modalities give a scalar, ``"none"``
+            gives (B, M) in the mapping's order.
+
+    Returns:
+        Scalar or (B, M), float32, or float64 for float64 input; 0 with a graph where no anchor has
+        a positive.
+
+    Raises:
+        ValueError: on fewer than two modalities, shapes that disagree, or another word for
+            refine_on.
+
+    Example:
+        >>> x = {"text": torch.zeros(3, 2), "audio": torch.zeros(3, 2)}  # all similarities are 1/2
+        >>> intra_modal_contrast(x, torch.tensor([0, 0, 1]))  # -1/2 + (1/2 - 1)^2
+        tensor(-0.2500)
+
+    References: HyCon, IEEE TAFFC 14(3), eq. 7-9 and 13-15.
+    """
+    return _contrast(
+        intra_modal_pairs(features, labels, present=present),
+        target=1.0,
+        refine=refine,
+        log=log,
+        selection=selection,
+        count=_count(selection, features, labels, present),
+        refine_on=refine_on,
+        normalize=normalize,
+        weight=weight,
+        reduction=reduction,
+    )
+
+
+def inter_modal_contrast(
+    features: Mapping[str, Tensor],
+    labels: Tensor,
+    *,
+    margin: float = 0.8,
+    refine: bool = True,
+    log: bool = False,
+    selection: PairSelection | None = None,
+    refine_on: str = "selected",
+    normalize: RowMap | None = softmax_normalize,
+    present: Mapping[str, Tensor] | None = None,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    r"""Inter-modal contrastive loss (IEMCL): across modalities, by class.
+
+    .. math:: \ell_{i,m} = -\frac{\sum_P s}{\sum_P s + \sum_Q s}
+              + \frac{1}{|P|} \sum_P (s - \alpha)^2
+
+    P are the other samples of the anchor's class and Q those of other classes, in the modalities
+    that the anchor is not of.
+
+    Args:
+        features: (B, D) by modality, two or more.
+        labels: (B,) classes, or (B, L): equal in every column; -100 takes no part.
+        margin: :math:`\alpha`, the similarity that the refinement aims at; 1 takes the modality
+            margin away.
+        refine, log, selection, refine_on, normalize, present, weight, reduction: as in
+            :func:`intra_modal_contrast`.
+
+    Returns:
+        Scalar or (B, M), float32, or float64 for float64 input; 0 with a graph where no anchor has
+        a positive.
+
+    Raises:
+        ValueError: on fewer than two modalities, shapes that disagree, or another word for
+            refine_on.
+
+    Example:
+        >>> x = {"text": torch.zeros(3, 2), "audio": torch.zeros(3, 2)}  # all similarities are 1/2
+        >>> inter_modal_contrast(x, torch.tensor([0, 0, 1]))  # -1/2 + (1/2 - 0.8)^2
+        tensor(-0.4100)
+
+    References: HyCon, IEEE TAFFC 14(3), eq. 10-12 and 13-15.
+    """
+    factor = 1 if selection is None else selection.inter_factor
+    return _contrast(
+        inter_modal_pairs(features, labels, present=present),
+        target=margin,
+        refine=refine,
+        log=log,
+        selection=selection,
+        count=factor * _count(selection, features, labels, present),
+        refine_on=refine_on,
+        normalize=normalize,
+        weight=weight,
+        reduction=reduction,
+    )
+
+
+def hybrid_contrast(
+    features: Mapping[str, Tensor],
+    labels: Tensor,
+    *,
+    margin: float = 0.8,
+    weights: tuple[float, float, float] = (1, 1, 1),
+    refine: bool = True,
+    log: bool = False,
+    selection: PairSelection | None = None,
+    refine_on: str = "selected",
+    normalize: RowMap | None = softmax_normalize,
+    present: Mapping[str, Tensor] | None = None,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
+) -> LossTerms:
+    r"""HyCon's hybrid contrast: intra-modal, inter-modal and semi-contrastive loss, weighted.
+
+    .. math:: L = \lambda_1 L_{IAMCL} + \lambda_2 L_{IEMCL} + \lambda_3 L_{SCL}
+
+    With ``selection=PairSelection()`` it is HyCon-v2's.
+
+    Args:
+        features: (B, D) by modality, two or more.
+        labels: (B,) classes, or (B, L): equal in every column. A sample of label -100 takes no part
+            in any term; call :func:`semi_contrast`, which needs no labels, to use it there.
+        margin: :math:`\alpha` of the inter-modal and the semi-contrastive loss.
+        weights: :math:`\lambda_1, \lambda_2, \lambda_3`. A term of weight 0 is not evaluated, and
+            is 0.
+        refine, log, selection, refine_on, normalize, present, weight, reduction: as in
+            :func:`intra_modal_contrast`.
+
+    Returns:
+        Terms ``"intra"``, ``"inter"`` and ``"semi"``, each a scalar or (B, M).
+
+    Raises:
+        ValueError: on fewer than two modalities, shapes that disagree, other than three weights, or
+            another word for refine_on.
+
+    Example:
+        >>> x = {"text": torch.zeros(3, 2), "audio": torch.zeros(3, 2)}
+        >>> terms = hybrid_contrast(x, torch.tensor([0, 0, 1]))
+        >>> list(terms), terms.total
+        (['intra', 'inter', 'semi'], tensor(-0.5700))
+
+    References: HyCon, IEEE TAFFC 14(3), eq. 16, which sums over samples and modalities where this
+        takes the mean by default.
+    """
+    rows, taking_part = _participants(features, labels, present)
+    names = ("intra", "inter", "semi")
+    if len(weights) != len(names):
+        _checks.fail("weights", "three numbers, for intra, inter and semi", weights)
+
+    def intra() -> Tensor:
+        return intra_modal_contrast(
+            rows,
+            labels,
+            refine=refine,
+            log=log,
+            selection=selection,
+            refine_on=refine_on,
+            normalize=normalize,
+            present=taking_part,
+            weight=weight,
+            reduction=reduction,
+        )
+
+    def inter() -> Tensor:
+        return inter_modal_contrast(
+            rows,
+            labels,
+            margin=margin,
+            refine=refine,
+            log=log,
+            selection=selection,
+            refine_on=refine_on,
+            normalize=normalize,
+            present=taking_part,
+            weight=weight,
+            reduction=reduction,
+        )
+
+    def semi() -> Tensor:
+        return semi_contrast(
+            rows,
+            margin=margin,
+            normalize=normalize,
+            present=taking_part,
+            weight=weight,
+            reduction=reduction,
+        )
+
+    some = next(iter(rows.values()))
+    size = (len(some), len(rows)) if reduction == "none" else ()
+    nothing = torch.zeros(size, dtype=upcast(some).dtype, device=some.device)
+    chosen = zip(names, (intra, inter, semi), weights, strict=True)
+    terms = {name: term() if factor != 0 else nothing for name, term, factor in chosen}
+    return LossTerms(terms, dict(zip(names, weights, strict=True)))
+
+
+class HybridContrast(nn.Module):
+    """:func:`hybrid_contrast` with its settings held.
+
+    Args:
+        margin, weights, refine, log, selection, refine_on, normalize, reduction: as in
+            :func:`hybrid_contrast`.
+
+    Example:
+        >>> loss = HybridContrast(selection=PairSelection())  # HyCon-v2
+        >>> terms = loss({"text": torch.eye(3), "audio": torch.eye(3)}, torch.tensor([0, 0, 1]))
+        >>> terms.total.shape
+        torch.Size([])
+    """
+
+    def __init__(
+        self,
+        *,
+        margin: float = 0.8,
+        weights: tuple[float, float, float] = (1, 1, 1),
+        refine: bool = True,
+        log: bool = False,
+        selection: PairSelection | None = None,
+        refine_on: str = "selected",
+        normalize: RowMap | None = softmax_normalize,
+        reduction: str = "mean",
+    ):
+        super().__init__()
+        self.margin = margin
+        self.weights = weights
+        self.refine = refine
+        self.log = log
+        self.selection = selection
+        self.refine_on = refine_on
+        self.normalize = normalize
+        self.reduction = reduction
+
+    def forward(
+        self,
+        features: Mapping[str, Tensor],
+        labels: Tensor,
+        *,
+        present: Mapping[str, Tensor] | None = None,
+        weight: Tensor | None = None,
+    ) -> LossTerms:
+        """See :func:`hybrid_contrast`."""
+        return hybrid_contrast(
+            features,
+            labels,
+            margin=self.margin,
+            weights=self.weights,
+            refine=self.refine,
+            log=self.log,
+            selection=self.selection,
+            refine_on=self.refine_on,
+            normalize=self.normalize,
+            present=present,
+            weight=weight,
+            reduction=self.reduction,
+        )
+
+
+def _participants(
+    features: Mapping[str, Tensor], labels: Tensor, present: Mapping[str, Tensor] | None
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The features, zero where they take no part, and by modality who takes part, (B,) bool."""
+    _checks.features(features)
+    size = len(next(iter(features.values())))
+    if _checks.tensor("labels", labels).ndim not in (1, 2) or len(labels) != size:
+        _checks.fail("labels", f"shape ({size},) or ({size}, L)", _checks.shape(labels))
+    known = labelled(labels)
+    taking_part = {name: here & known for name, here in presence(features, present).items()}
+    return only_present(features, taking_part), taking_part
+
+
+def _count(
+    selection: PairSelection | None,
+    features: Mapping[str, Tensor],
+    labels: Tensor,
+    present: Mapping[str, Tensor] | None,
+) -> int | Tensor:
+    """How many pairs a selection keeps on a side: K are the samples that take part at all."""
+    if selection is None:
+        return 0
+    _, taking_part = _participants(features, labels, present)
+    return selection.count(torch.stack(list(taking_part.values())).any(0).sum())
+
+
+def _contrast(
+    pairs: Mapping[str, Pairs],
+    *,
+    target: float,
+    refine: bool,
+    log: bool,
+    selection: PairSelection | None,
+    count: int | Tensor,
+    refine_on: str,
+    normalize: RowMap | None,
+    weight: Tensor | None,
+    reduction: str,
+) -> Tensor:
+    """The ratio and the refinement of all modalities' pairs, each reduced over who has them."""
+    _checks.one_of("refine_on", refine_on, REFINE_ON)
+    _checks.reduction(reduction)
+    ratios, refinements = [], []
+    for anchors, candidates, positives, negatives in pairs.values():
+        similarity = dot(map_rows(anchors, normalize), map_rows(candidates, normalize))
+        drawn, pushed = positives, negatives  # to the anchor, and away from it
+        pull: Tensor = positives
+        push: Tensor = negatives
+        if selection is not None:
+            drawn, pushed = thin(similarity, positives, negatives, selection, count)
+            pull, push = _selection_weights(similarity, drawn, pushed, selection)
+        ratios.append(share(similarity, pull, push, log=log))
+        refined = positives if refine_on == "all" else drawn
+        value = similarity * pull if refine_on == "weighted" else similarity
+        errors = torch.where(refined, (value - target).square(), 0).sum(-1)
+        refinements.append((errors / refined.sum(-1).clamp_min(1), refined.any(-1)))
+    total = _reduce(ratios, weight, reduction)
+    return total + _reduce(refinements, weight, reduction) if refine else total
+
+
+def _selection_weights(
+    similarity: Tensor, positives: Tensor, negatives: Tensor, selection: PairSelection
+) -> tuple[Tensor, Tensor]:
+    """Hardness weights on the selected sides; on the others those of a mean or a sum."""
+    weights = hardness_weights(similarity, positives, negatives, gamma=selection.gamma)
+
+    def plain(mask: Tensor) -> Tensor:
+        number = mask.sum(-1, keepdim=True).clamp_min(1)
+        return mask / number if selection.unselected == "mean" else mask.to(similarity.dtype)
+
+    return (
+        weights[0] if selection.positives else plain(positives),
+        weights[1] if selection.negatives else plain(negatives),
+    )
+
+
+def _reduce(parts: list[tuple[Tensor, Tensor]], weight: Tensor | None, reduction: str) -> Tensor:
+    """Reduce the (B,) values of each modality as one (B, M)."""
+    values, counted = (torch.stack(columns, dim=1) for columns in zip(*parts, strict=True))
+    return _checks.reduce(values, counted, weight=weight, reduction=reduction)

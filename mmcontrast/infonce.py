@@ -1,0 +1,340 @@
+"""InfoNCE, and its symmetric and printed forms."""
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from mmcontrast import _checks
+from mmcontrast.masks import partner_indices
+from mmcontrast.rows import RowMap, dot, l2_normalize, map_rows
+from mmcontrast.softmax import log_share, masked_logsumexp
+from mmcontrast.temperature import LearnableTemperature, current
+
+
+def info_nce(
+    anchors: Tensor,
+    candidates: Tensor,
+    targets: Tensor | None = None,
+    *,
+    temperature: float | Tensor = 0.07,
+    positives: Tensor | None = None,
+    keep: Tensor | None = None,
+    weight: Tensor | None = None,
+    normalize: RowMap | None = l2_normalize,
+    reduction: str = "mean",
+    chunk_size: int | None = None,
+) -> Tensor:
+    r"""InfoNCE: cross-entropy of picking each anchor's partner out of all candidates.
+
+    .. math::
+        \ell_i = -\log
+        \frac{\exp(\cos(a_i, c_{t_i}) / \tau)}{\sum_j \exp(\cos(a_i, c_j) / \tau)}
+
+    The positive stands in the denominator. Candidates beyond the partners are extra negatives,
+    shared by all anchors. An anchor without a partner (a target of -100, or no positive that is
+    kept) is worth 0 and not counted by the mean.
+
+    Args:
+        anchors: (B, D) one embedding per sample; normalised here, not by the caller.
+        candidates: (C, D) what each anchor chooses from: partners first, extra negatives after.
+        targets: (B,) index of each anchor's partner, -100 for none. Default: row ``i`` belongs to
+            anchor ``i``.
+        temperature: :math:`\tau > 0`; a float, or a 0-d tensor when it is learned.
+        positives: instead of targets, (B, C) bool for several partners, whose log shares are
+            averaged; or (B, C) floating soft targets of at least 0, scaled here to sum to one.
+        keep: (B, C) bool: a candidate outside it takes no part for that anchor at all.
+        weight: (B,) sample weights; the mean is then the weighted one.
+        normalize: row map before the dot product; None for raw dot products.
+        reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,).
+        chunk_size: anchors at a time. The value and the gradient are the same and memory is
+            O(chunk_size C), at the price of computing each block twice. None: all at once.
+
+    Returns:
+        Scalar or (B,), float32, or float64 for float64 input.
+
+    Raises:
+        ValueError: on shapes or dtypes that disagree, fewer candidates than anchors where neither
+            targets nor positives say who belongs to whom, both of them given, a target that is no
+            candidate (its value is read on the CPU only), or a float temperature that is not
+            positive.
+
+    Example:
+        >>> eye = torch.eye(3)
+        >>> info_nce(eye, eye, temperature=1.0)  # log(e + 2) - 1
+        tensor(0.5514)
+
+    Note:
+        Equals sentence-transformers' ``MultipleNegativesRankingLoss(scale=1 / temperature)`` and
+        info-nce-pytorch's ``InfoNCE(temperature)``; with unit rows, one direction of open_clip's
+        ``ClipLoss`` at ``logit_scale = 1 / temperature``.
+
+    References: InfoNCE, arXiv:1807.03748; cosine over temperature, SimCLR, arXiv:2002.05709;
+        TeCaFN eq. 6 and 15 in their standard reading; MFON eq. 7-8.
+    """
+    _checks.matrix("anchors", anchors)
+    _checks.matrix("candidates", candidates, like=anchors)
+    _checks.temperature(temperature)
+    _checks.reduction(reduction)
+    size = (len(anchors), len(candidates))
+    if keep is not None:
+        _checks.mask("keep", keep, size)
+    if positives is None:
+        chosen = partner_indices(anchors, candidates, targets)
+    else:
+        _checks.mask("positives", positives, size, weights=True)
+        if targets is not None:
+            _checks.fail("targets", "None where positives are given", _checks.shape(targets))
+        chosen = positives
+    choices = map_rows(candidates, normalize)
+    columns = torch.arange(len(candidates), device=candidates.device)
+
+    def block(rows: slice) -> tuple[Tensor, Tensor]:
+        logits = dot(map_rows(anchors[rows], normalize), choices) / temperature
+        partners = chosen[rows] if chosen.ndim == 2 else columns == chosen[rows, None]
+        return log_share(logits, partners, None if keep is None else keep[rows])
+
+    if chunk_size is None:
+        losses, counted = block(slice(None))
+    else:
+        _checks.whole("chunk_size", chunk_size)
+        starts = range(0, max(len(anchors), 1), chunk_size)
+        blocks = [
+            checkpoint(block, slice(start, start + chunk_size), use_reentrant=False)
+            for start in starts
+        ]
+        losses, counted = (torch.cat(parts) for parts in zip(*blocks, strict=True))
+    return _checks.reduce(losses, counted, weight=weight, reduction=reduction)
+
+
+def symmetric_info_nce(
+    x: Tensor,
+    y: Tensor,
+    *,
+    temperature: float | Tensor = 0.07,
+    positives: Tensor | None = None,
+    keep: Tensor | None = None,
+    weight: Tensor | None = None,
+    normalize: RowMap | None = l2_normalize,
+    reduction: str = "mean",
+    chunk_size: int | None = None,
+) -> Tensor:
+    r"""InfoNCE in both directions, averaged: the loss of CLIP.
+
+    .. math:: \tfrac12 \big(\mathrm{InfoNCE}(x, y) + \mathrm{InfoNCE}(y, x)\big)
+
+    Args:
+        x: (B, D) one view of each sample.
+        y: (B, D) the other view; row ``i`` belongs to row ``i`` of ``x``.
+        temperature: :math:`\tau > 0`; a float, or a 0-d tensor when it is learned.
+        positives: (B, B) bool or floating, rows for ``x`` and columns for ``y``; see
+            :func:`info_nce`. Default: the diagonal.
+        keep: (B, B) bool, rows for ``x`` and columns for ``y``: which pairs take part.
+        weight: (B,) sample weights.
+        normalize: row map before the dot product; None for raw dot products.
+        reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,).
+        chunk_size: rows at a time, as in :func:`info_nce`.
+
+    Returns:
+        Scalar or (B,), float32, or float64 for float64 input.
+
+    Raises:
+        ValueError: on shapes or dtypes that disagree, or a float temperature that is not positive.
+
+    Example:
+        >>> eye = torch.eye(3)
+        >>> symmetric_info_nce(eye, eye, temperature=1.0)
+        tensor(0.5514)
+
+    Note:
+        Equals open_clip's ``ClipLoss`` at ``logit_scale = 1 / temperature`` on unit rows. lightly's
+        ``NTXentLoss`` differs: there the views' own batches are negatives too.
+
+    References: CLIP, arXiv:2103.00020; MCL-MCF, Algorithm 1.
+    """
+    _checks.matrix("x", x)
+    _checks.matrix("y", y, rows=len(x), like=x)
+    size = (len(x), len(x))
+    if keep is not None:
+        _checks.mask("keep", keep, size)
+    if positives is None:
+        positives = torch.eye(len(x), dtype=torch.bool, device=x.device)
+    _checks.mask("positives", positives, size, weights=True)
+    pairs = [(x, y, positives, keep), (y, x, positives.mT, None if keep is None else keep.mT)]
+    if chunk_size is not None:
+        ways = [
+            info_nce(
+                a,
+                b,
+                temperature=temperature,
+                positives=partners,
+                keep=kept,
+                weight=weight,
+                normalize=normalize,
+                reduction=reduction,
+                chunk_size=chunk_size,
+            )
+            for a, b, partners, kept in pairs
+        ]
+    else:
+        _checks.temperature(temperature)
+        _checks.reduction(reduction)
+        logits = dot(map_rows(x, normalize), map_rows(y, normalize)) / temperature
+        ways = [
+            _checks.reduce(*log_share(s, partners, kept), weight=weight, reduction=reduction)
+            for s, (_, _, partners, kept) in zip((logits, logits.mT), pairs, strict=True)
+        ]
+    return (ways[0] + ways[1]) / 2
+
+
+def matched_pair_nce(
+    x: Tensor,
+    y: Tensor,
+    *,
+    temperature: float | Tensor = 0.1,
+    keep: Tensor | None = None,
+    weight: Tensor | None = None,
+    normalize: RowMap | None = l2_normalize,
+    reduction: str = "mean",
+) -> Tensor:
+    r"""TeCaFN's contrast as printed: a softmax over the similarities of the matched pairs.
+
+    .. math:: \ell_i = -\log \frac{\exp(s_i / \tau)}{\sum_j \exp(s_j / \tau)},
+              \qquad s_i = \cos(x_i, y_i)
+
+    The printed denominator sums over the other samples' own pairs. All samples then share it, no
+    unmatched pair is ever compared, and the mean is smallest, log B, where all matched pairs are
+    equally similar. The paper's code computes :func:`info_nce`; so does what one usually wants.
+
+    Args:
+        x: (B, D) one view of each sample.
+        y: (B, D) the other view.
+        temperature: :math:`\tau > 0`; a float, or a 0-d tensor when it is learned.
+        keep: (B,) bool: which pairs take part.
+        weight: (B,) sample weights.
+        normalize: row map before the dot product; None for the raw dot product that is printed.
+        reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,).
+
+    Returns:
+        Scalar or (B,), float32, or float64 for float64 input.
+
+    Raises:
+        ValueError: on shapes or dtypes that disagree, or a float temperature that is not positive.
+
+    Example:
+        >>> x = torch.eye(4)
+        >>> matched_pair_nce(x, x)  # log 4
+        tensor(1.3863)
+
+    References: TeCaFN, Multimedia Systems 30(4):228, eq. 6 and 15.
+    """
+    _checks.matrix("x", x)
+    _checks.matrix("y", y, rows=len(x), like=x)
+    _checks.temperature(temperature)
+    _checks.reduction(reduction)
+    if keep is None:
+        keep = torch.ones(len(x), dtype=torch.bool, device=x.device)
+    _checks.mask("keep", keep, (len(x),))
+    logits = (map_rows(x, normalize) * map_rows(y, normalize)).sum(-1) / temperature
+    losses = masked_logsumexp(logits, keep, empty=0.0) - logits
+    return _checks.reduce(losses, keep, weight=weight, reduction=reduction)
+
+
+class InfoNCE(nn.Module):
+    """:func:`info_nce` with its settings held.
+
+    Args:
+        temperature: a float, or a :class:`LearnableTemperature`.
+        normalize, reduction, chunk_size: as in :func:`info_nce`.
+
+    Example:
+        >>> loss = InfoNCE(temperature=LearnableTemperature(0.07))
+        >>> loss(torch.eye(3), torch.eye(3)).requires_grad
+        True
+    """
+
+    def __init__(
+        self,
+        *,
+        temperature: float | LearnableTemperature = 0.07,
+        normalize: RowMap | None = l2_normalize,
+        reduction: str = "mean",
+        chunk_size: int | None = None,
+    ):
+        super().__init__()
+        self.temperature = temperature
+        self.normalize = normalize
+        self.reduction = reduction
+        self.chunk_size = chunk_size
+
+    def forward(
+        self,
+        anchors: Tensor,
+        candidates: Tensor,
+        targets: Tensor | None = None,
+        *,
+        positives: Tensor | None = None,
+        keep: Tensor | None = None,
+        weight: Tensor | None = None,
+    ) -> Tensor:
+        """See :func:`info_nce`."""
+        return info_nce(
+            anchors,
+            candidates,
+            targets,
+            temperature=current(self.temperature),
+            positives=positives,
+            keep=keep,
+            weight=weight,
+            normalize=self.normalize,
+            reduction=self.reduction,
+            chunk_size=self.chunk_size,
+        )
+
+
+class SymmetricInfoNCE(nn.Module):
+    """:func:`symmetric_info_nce` with its settings held.
+
+    Args:
+        temperature: a float, or a :class:`LearnableTemperature`.
+        normalize, reduction, chunk_size: as in :func:`symmetric_info_nce`.
+
+    Example:
+        >>> SymmetricInfoNCE(temperature=1.0)(torch.eye(3), torch.eye(3))
+        tensor(0.5514)
+    """
+
+    def __init__(
+        self,
+        *,
+        temperature: float | LearnableTemperature = 0.07,
+        normalize: RowMap | None = l2_normalize,
+        reduction: str = "mean",
+        chunk_size: int | None = None,
+    ):
+        super().__init__()
+        self.temperature = temperature
+        self.normalize = normalize
+        self.reduction = reduction
+        self.chunk_size = chunk_size
+
+    def forward(
+        self,
+        x: Tensor,
+        y: Tensor,
+        *,
+        positives: Tensor | None = None,
+        keep: Tensor | None = None,
+        weight: Tensor | None = None,
+    ) -> Tensor:
+        """See :func:`symmetric_info_nce`."""
+        return symmetric_info_nce(
+            x,
+            y,
+            temperature=current(self.temperature),
+            positives=positives,
+            keep=keep,
+            weight=weight,
+            normalize=self.normalize,
+            reduction=self.reduction,
+            chunk_size=self.chunk_size,
+        )

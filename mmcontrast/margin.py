@@ -1,0 +1,113 @@
+"""The triplet loss, with any distance."""
+
+import torch
+from torch import Tensor, nn
+
+from mmcontrast import _checks
+from mmcontrast.distances import Distance, euclidean
+
+
+def triplet(
+    anchors: Tensor,
+    positives: Tensor,
+    negatives: Tensor,
+    *,
+    margin: float = 1.0,
+    distance: Distance = euclidean,
+    hinge: bool = True,
+    keep: Tensor | None = None,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    r"""Triplet loss: the positive shall be closer than the negative, by a margin.
+
+    .. math:: \ell_i = \max\big(0,\; d(a_i, p_i) - d(a_i, n_i) + m\big)
+
+    Args:
+        anchors: (B, D) one embedding per triplet.
+        positives: (B, D) who shall be close.
+        negatives: (B, D) who shall be far.
+        margin: by how much, in the distance's unit.
+        distance: callable (B, D), (B, D) -> (B,).
+        hinge: stop at 0. HyCon prints no hinge, and squared Euclidean distance: its loss is
+            unbounded below on free features, and lies in [-1, 3] on softmax-normalised ones.
+        keep: (B,) bool, which triplets take part; all do by default.
+        weight: (B,) sample weights.
+        reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,).
+
+    Returns:
+        Scalar or (B,), float32, or float64 for float64 input.
+
+    Raises:
+        ValueError: on shapes or dtypes that disagree.
+
+    Example:
+        >>> a, p, n = torch.zeros(1, 2), torch.tensor([[3.0, 4.0]]), torch.tensor([[0.0, 5.5]])
+        >>> triplet(a, p, n, margin=1.0)
+        tensor(0.5000)
+
+    Note:
+        Equals ``torch.nn.functional.triplet_margin_with_distance_loss`` with the same distance.
+
+    References: FaceNet, arXiv:1503.03832; HyCon, IEEE TAFFC 14(3), eq. 19.
+    """
+    _checks.matrix("anchors", anchors)
+    _checks.matrix("positives", positives, rows=len(anchors), like=anchors)
+    _checks.matrix("negatives", negatives, rows=len(anchors), like=anchors)
+    _checks.reduction(reduction)
+    if keep is None:
+        keep = torch.ones(len(anchors), dtype=torch.bool, device=anchors.device)
+    _checks.mask("keep", keep, (len(anchors),))
+    losses = distance(anchors, positives) - distance(anchors, negatives) + margin
+    if hinge:
+        losses = losses.relu()
+    return _checks.reduce(losses, keep, weight=weight, reduction=reduction)
+
+
+class Triplet(nn.Module):
+    """:func:`triplet` with its settings held.
+
+    Args:
+        margin, distance, hinge, reduction: as in :func:`triplet`.
+
+    Example:
+        >>> x = torch.eye(2)
+        >>> Triplet(margin=0.5)(x, x, x)
+        tensor(0.5000)
+    """
+
+    def __init__(
+        self,
+        *,
+        margin: float = 1.0,
+        distance: Distance = euclidean,
+        hinge: bool = True,
+        reduction: str = "mean",
+    ):
+        super().__init__()
+        self.margin = margin
+        self.distance = distance
+        self.hinge = hinge
+        self.reduction = reduction
+
+    def forward(
+        self,
+        anchors: Tensor,
+        positives: Tensor,
+        negatives: Tensor,
+        *,
+        keep: Tensor | None = None,
+        weight: Tensor | None = None,
+    ) -> Tensor:
+        """See :func:`triplet`."""
+        return triplet(
+            anchors,
+            positives,
+            negatives,
+            margin=self.margin,
+            distance=self.distance,
+            hinge=self.hinge,
+            keep=keep,
+            weight=weight,
+            reduction=self.reduction,
+        )

@@ -1,0 +1,237 @@
+"""Who is positive and who negative: labels, scores and signs as bool (B, C) masks."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from mmcontrast import _checks
+
+IGNORE = -100
+"""The label that takes no part, as in ``torch.nn.functional.cross_entropy``."""
+
+
+def labelled(labels: Tensor) -> Tensor:
+    """(B,) bool: who has a label, that is neither ``-100`` nor NaN in any column.
+
+    Args:
+        labels: (B,) or (B, L), any dtype.
+
+    Raises:
+        ValueError: on another shape.
+
+    Example:
+        >>> labelled(torch.tensor([3, -100, 0]))
+        tensor([ True, False,  True])
+    """
+    labels = _columns("labels", labels)
+    return ((labels != IGNORE) & (labels == labels)).all(-1)
+
+
+def same_label(labels: Tensor, others: Tensor | None = None) -> Tensor:
+    """(B, C) bool: whose labels are equal. A label of ``-100`` equals nothing, itself included.
+
+    The diagonal of ``same_label(labels)`` is True; ``& off_diagonal(B)`` leaves a sample out of its
+    own positives.
+
+    Args:
+        labels: (B,) class ids of any size and sign, or (B, L) for L labels each: equal in every
+            column.
+        others: (C,) or (C, L) labels of the candidates; by default ``labels``.
+
+    Raises:
+        ValueError: on other shapes.
+
+    Example:
+        >>> same_label(torch.tensor([7, 7, -100]))
+        tensor([[ True,  True, False],
+                [ True,  True, False],
+                [False, False, False]])
+    """
+    others = labels if others is None else others
+    x, y = _columns("labels", labels), _columns("others", others)
+    if x.shape[1] != y.shape[1]:
+        _checks.fail("others", f"{x.shape[1]} labels a sample, like labels", y.shape[1])
+    equal = (x[:, None] == y[None, :]).all(-1)
+    return equal & _both(labelled(labels), labelled(others))
+
+
+def different_label(labels: Tensor, others: Tensor | None = None) -> Tensor:
+    """(B, C) bool: whose labels differ, both being there; ``-100`` differs from nothing.
+
+    Args:
+        labels: (B,) or (B, L), as in :func:`same_label`.
+        others: (C,) or (C, L); by default ``labels``.
+
+    Raises:
+        ValueError: on other shapes.
+
+    Example:
+        >>> different_label(torch.tensor([0, 1, -100]))
+        tensor([[False,  True, False],
+                [ True, False, False],
+                [False, False, False]])
+    """
+    others = labels if others is None else others
+    return ~same_label(labels, others) & _both(labelled(labels), labelled(others))
+
+
+def close_scores(scores: Tensor, others: Tensor | None = None, *, tolerance: float) -> Tensor:
+    """(B, C) bool: whose scores differ by at most ``tolerance``: positives for a regression.
+
+    Args:
+        scores: (B,) real-valued labels; NaN and ``-100`` are close to nothing.
+        others: (C,); by default ``scores``.
+        tolerance: the largest difference, in the unit of the scores, at least 0.
+
+    Raises:
+        ValueError: on other shapes, or a negative tolerance.
+
+    Example:
+        >>> close_scores(torch.tensor([-1.0, 0.0, 0.2]), tolerance=0.5)
+        tensor([[ True, False, False],
+                [False,  True,  True],
+                [False,  True,  True]])
+    """
+    if not tolerance >= 0:
+        _checks.fail("tolerance", "a number of at least 0", tolerance)
+    x, y = _scores(scores, others)
+    return ((x[:, None] - y[None, :]).abs() <= tolerance) & _both(labelled(x), labelled(y))
+
+
+def same_sign(scores: Tensor, others: Tensor | None = None) -> Tensor:
+    """(B, C) bool: whose scores share a sign; zero is a sign of its own.
+
+    Args:
+        scores: (B,) real-valued labels; NaN and ``-100`` share a sign with nobody.
+        others: (C,); by default ``scores``.
+
+    Raises:
+        ValueError: on other shapes.
+
+    Example:
+        >>> same_sign(torch.tensor([-1.5, -0.2, 0.0]))
+        tensor([[ True,  True, False],
+                [ True,  True, False],
+                [False, False,  True]])
+    """
+    x, y = _scores(scores, others)
+    return (x.sign()[:, None] == y.sign()[None, :]) & _both(labelled(x), labelled(y))
+
+
+def off_diagonal(n: int, device: torch.device | str | None = None) -> Tensor:
+    """(n, n) bool: everybody but oneself.
+
+    Args:
+        n: number of samples.
+        device: where the mask is made.
+
+    Example:
+        >>> off_diagonal(2)
+        tensor([[False,  True],
+                [ True, False]])
+    """
+    return ~torch.eye(n, dtype=torch.bool, device=device)
+
+
+def sentiment_classes(scores: Tensor, *, neutral: str = "positive") -> Tensor:
+    """Sentiment scores as class ids: 0 negative, 1 positive; what 0 is, ``neutral`` says.
+
+    HyCon contrasts positive with negative samples and does not say which a score of 0 is; the data
+    code that it builds on counts 0 as positive.
+
+    Args:
+        scores: (B,) real-valued sentiment, negative below 0; NaN becomes ``-100``.
+        neutral: class of a score of exactly 0: ``"positive"``, ``"negative"``, ``"own"`` (a third
+            class, 2) or ``"ignore"`` (``-100``, takes no part).
+
+    Returns:
+        (B,) int64.
+
+    Raises:
+        ValueError: on another shape or another word for ``neutral``.
+
+    Example:
+        >>> sentiment_classes(torch.tensor([-1.2, 0.0, 2.0]), neutral="own")
+        tensor([0, 2, 1])
+
+    References: HyCon, IEEE TAFFC 14(3), section 4.4.
+    """
+    classes = {"positive": 1, "negative": 0, "own": 2, "ignore": IGNORE}
+    _checks.one_of("neutral", neutral, classes)
+    _checks.vector("scores", scores, scores.numel())
+    signed = torch.where(scores == 0, classes[neutral], (scores > 0).long())
+    return torch.where(labelled(scores), signed, IGNORE)
+
+
+def partner_indices(anchors: Tensor, candidates: Tensor, targets: Tensor | None) -> Tensor:
+    """(B,) int64: the candidate that belongs to each anchor; row i to anchor i by default.
+
+    Raises:
+        ValueError: on targets of another shape or dtype or beyond the candidates, or fewer
+            candidates than anchors where there are no targets.
+
+    Example:
+        >>> partner_indices(torch.ones(2, 1), torch.ones(3, 1), None)
+        tensor([0, 1])
+    """
+    if targets is not None:
+        _checks.targets("targets", targets, len(anchors), len(candidates), ignore=IGNORE)
+        return targets
+    if len(candidates) < len(anchors):
+        _checks.fail("candidates", f"at least {len(anchors)} rows, a partner each", len(candidates))
+    return torch.arange(len(anchors), device=anchors.device)
+
+
+def presence(
+    features: Mapping[str, Tensor], present: Mapping[str, Tensor] | None
+) -> dict[str, Tensor]:
+    """(B,) bool for every modality of ``features``; True where ``present`` says nothing.
+
+    Raises:
+        ValueError: on a modality that is not in ``features``, or a mask of another shape or dtype.
+
+    Example:
+        >>> presence({"text": torch.ones(2, 3)}, None)
+        {'text': tensor([True, True])}
+    """
+    given = {} if present is None else dict(present)
+    for name in given:
+        _checks.one_of("present", name, list(features))
+    masks = {}
+    for name, x in features.items():
+        masks[name] = given.get(name, torch.ones(len(x), dtype=torch.bool, device=x.device))
+        _checks.mask(f"present[{name!r}]", masks[name], (len(x),))
+    return masks
+
+
+def only_present(
+    features: Mapping[str, Tensor], present: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """The features with absent rows set to zero, so that not even a NaN in them goes anywhere.
+
+    Example:
+        >>> only_present({"text": torch.ones(2, 2)}, {"text": torch.tensor([True, False])})
+        {'text': tensor([[1., 1.],
+                [0., 0.]])}
+    """
+    return {name: torch.where(present[name][:, None], x, 0) for name, x in features.items()}
+
+
+def _both(x: Tensor, y: Tensor) -> Tensor:
+    return x[:, None] & y[None, :]
+
+
+def _columns(name: str, labels: Tensor) -> Tensor:
+    if _checks.tensor(name, labels).ndim not in (1, 2):
+        _checks.fail(name, "shape (B,) or (B, L)", _checks.shape(labels))
+    # int64, for -100 does not exist in bool and uint8.
+    labels = labels if labels.is_floating_point() else labels.long()
+    return labels[:, None] if labels.ndim == 1 else labels
+
+
+def _scores(scores: Tensor, others: Tensor | None) -> tuple[Tensor, Tensor]:
+    others = scores if others is None else others
+    _checks.vector("scores", scores, scores.numel())
+    _checks.vector("others", others, others.numel())
+    return scores, others

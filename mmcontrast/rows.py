@@ -1,0 +1,118 @@
+"""Row maps: a similarity is a row map followed by a dot product."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+RowMap = Callable[[Tensor], Tensor]
+
+
+def upcast(x: Tensor) -> Tensor:
+    """The precision every value is computed in: float64 stays, all else becomes float32."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def l2_normalize(x: Tensor) -> Tensor:
+    r"""Scale each row to length one; a zero row stays zero, with zero gradient, in every dtype.
+
+    .. math:: x / \|x\|_2
+
+    Exact from the smallest to the largest float: rows are divided by their largest entry first, so
+    that no square under- or overflows.
+
+    Args:
+        x: (..., D), any floating dtype.
+
+    Returns:
+        (..., D) in float32, or float64 for float64 input.
+
+    Example:
+        >>> l2_normalize(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
+        tensor([[0.6000, 0.8000],
+                [0.0000, 0.0000]])
+    """
+    x = upcast(x)
+    largest = x.detach().abs().amax(-1, keepdim=True)
+    nonzero = largest > 0
+    # The result does not depend on the scale, so its derivatives are right with a constant scale.
+    x = x / torch.where(nonzero, largest, 1)
+    squares = x.square().sum(-1, keepdim=True)
+    return x * torch.where(nonzero, squares, 1).rsqrt() * nonzero
+
+
+def softmax_normalize(x: Tensor) -> Tensor:
+    """HyCon's row map: a softmax over the features, so that dot products lie in (0, 1].
+
+    Args:
+        x: (..., D), any floating dtype.
+
+    Returns:
+        (..., D) positive rows that sum to one, in float32, or float64 for float64 input.
+
+    Example:
+        >>> softmax_normalize(torch.zeros(1, 4))
+        tensor([[0.2500, 0.2500, 0.2500, 0.2500]])
+
+    References: HyCon, IEEE TAFFC 14(3), section 3.3.1.
+    """
+    return upcast(x).softmax(-1)
+
+
+def shifted_cosine_normalize(x: Tensor) -> Tensor:
+    """The row map whose dot product is ``(1 + cos) / 2``, a cosine moved to [0, 1].
+
+    Args:
+        x: (..., D), any floating dtype.
+
+    Returns:
+        (..., D + 1) in float32, or float64 for float64 input.
+
+    Example:
+        >>> x = shifted_cosine_normalize(torch.tensor([[1.0, 0.0], [-2.0, 0.0]]))
+        >>> x @ x.T
+        tensor([[1.0000, 0.0000],
+                [0.0000, 1.0000]])
+    """
+    x = l2_normalize(x)
+    moved: Tensor = torch.cat([x, torch.ones_like(x[..., :1])], dim=-1) * 0.5**0.5
+    return moved
+
+
+def softplus_normalize(x: Tensor) -> Tensor:
+    """Softplus, then length one: rows with positive entries, so that cosines lie in (0, 1].
+
+    Args:
+        x: (..., D), any floating dtype.
+
+    Returns:
+        (..., D) in float32, or float64 for float64 input.
+
+    Example:
+        >>> softplus_normalize(torch.zeros(1, 4))
+        tensor([[0.5000, 0.5000, 0.5000, 0.5000]])
+    """
+    positive: Tensor = F.softplus(upcast(x))
+    return l2_normalize(positive)
+
+
+def map_rows(x: Tensor, normalize: RowMap | None) -> Tensor:
+    """Apply a row map at full precision; None leaves the rows as they are."""
+    x = upcast(x)
+    return x if normalize is None else upcast(normalize(x))
+
+
+def dot(x: Tensor, y: Tensor) -> Tensor:
+    """Dot products (..., B, D), (..., C, D) -> (..., B, C) of all rows, out of autocast's reach.
+
+    Autocast would round the rows to 8 or 11 bits here, and at a temperature of 0.01 a cosine that
+    is off by 0.002 moves a logit by 0.2.
+    """
+    dtype = torch.promote_types(x.dtype, y.dtype)
+    x, y = x.to(dtype), y.to(dtype)
+    kind = x.device.type
+    if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
+        return x @ y.mT
+    with torch.autocast(kind, enabled=False):
+        return x @ y.mT
