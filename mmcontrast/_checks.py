@@ -40,6 +40,14 @@ def matrix(name: str, x: Tensor, *, rows: int | None = None, like: Tensor | None
         fail(name, f"shape {axes}", shape(x))
 
 
+def table(name: str, x: Tensor) -> None:
+    """A floating (B, C) tensor of any size, empty ones too."""
+    if tensor(name, x).ndim != 2:
+        fail(name, "shape (B, C)", shape(x))
+    if not x.is_floating_point():
+        fail(name, "a floating dtype", x.dtype)
+
+
 def vector(name: str, x: Tensor, size: int) -> None:
     """A tensor of shape (size,)."""
     if tensor(name, x).shape != (size,):

@@ -524,8 +524,9 @@ def _selection_weights(
     weights = hardness_weights(similarity, positives, negatives, gamma=selection.gamma)
 
     def plain(mask: Tensor) -> Tensor:
+        ones = mask.to(similarity.dtype)
         number = mask.sum(-1, keepdim=True).clamp_min(1)
-        return mask / number if selection.unselected == "mean" else mask.to(similarity.dtype)
+        return ones / number if selection.unselected == "mean" else ones
 
     return (
         weights[0] if selection.positives else plain(positives),

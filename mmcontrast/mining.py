@@ -240,7 +240,7 @@ def sample_one(mask: Tensor, *, generator: torch.Generator | None = None) -> tup
     """Draw one True entry of each row, uniformly.
 
     Args:
-        mask: (B, C) bool, C at least 1.
+        mask: (B, C) bool.
         generator: where the randomness comes from, on the mask's device; None is torch's own.
 
     Returns:
@@ -253,7 +253,8 @@ def sample_one(mask: Tensor, *, generator: torch.Generator | None = None) -> tup
         >>> sample_one(torch.tensor([[False, True], [False, False]]))
         (tensor([1, 0]), tensor([ True, False]))
     """
-    _checks.mask("mask", mask, tuple(mask.shape[:2]))
+    if _checks.tensor("mask", mask).ndim != 2:
+        _checks.fail("mask", "shape (B, C)", _checks.shape(mask))
     draws = torch.rand(mask.shape, generator=generator, device=mask.device)
     return extreme(draws, mask, largest=True)
 
@@ -263,7 +264,7 @@ def extreme(similarity: Tensor, mask: Tensor, *, largest: bool) -> tuple[Tensor,
     """The most or the least similar candidate of each anchor among those in the mask.
 
     Args:
-        similarity: (B, C), C at least 1.
+        similarity: (B, C).
         mask: (B, C) bool.
         largest: the most similar; else the least.
 
@@ -279,11 +280,12 @@ def extreme(similarity: Tensor, mask: Tensor, *, largest: bool) -> tuple[Tensor,
         >>> extreme(torch.tensor([[0.9, 0.2, 0.5]]), mask, largest=False)
         (tensor([2]), tensor([True]))
     """
-    _checks.matrix("similarity", similarity)
+    _checks.table("similarity", similarity)
     _checks.mask("mask", mask, tuple(similarity.shape))
     scores = torch.where(mask, similarity if largest else -similarity, -math.inf)
-    # argmax leaves open which of several equal entries it names; a stable sort does not.
-    first = scores.sort(dim=-1, descending=True, stable=True).indices[:, 0]
+    # argmax leaves open which of several equal entries it names; a stable sort does not. The sum is
+    # over one entry, or over none where there are no candidates at all.
+    first = scores.sort(dim=-1, descending=True, stable=True).indices[:, :1].sum(-1)
     valid = mask.any(-1)
     return torch.where(valid, first, 0), valid
 
@@ -297,6 +299,6 @@ def _top(scores: Tensor, mask: Tensor, count: int | Tensor) -> Tensor:
 
 
 def _pair_masks(similarity: Tensor, positives: Tensor, negatives: Tensor) -> None:
-    _checks.matrix("similarity", similarity)
+    _checks.table("similarity", similarity)
     _checks.mask("positives", positives, tuple(similarity.shape))
     _checks.mask("negatives", negatives, tuple(similarity.shape))

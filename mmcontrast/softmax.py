@@ -12,18 +12,23 @@ def masked_logsumexp(logits: Tensor, keep: Tensor, *, empty: float = -math.inf) 
 
     A row that keeps nothing gives ``empty`` and a gradient of zero, not NaN.
     """
-    some = keep.any(-1)
-    # An empty row sums any finite stand-in, and is replaced afterwards.
-    entries = torch.where(keep, logits, -math.inf)
-    entries = torch.where(some[..., None], entries, 0)
-    return torch.where(some, entries.logsumexp(-1), empty)
+    return torch.where(keep.any(-1), _kept(logits, keep).logsumexp(-1), empty)
 
 
 def masked_softmax(logits: Tensor, keep: Tensor) -> Tensor:
     """Softmax over the kept entries, zero elsewhere; a row that keeps nothing is all zero."""
-    entries = torch.where(keep, logits, -math.inf)
-    entries = torch.where(keep.any(-1, keepdim=True), entries, 0)
-    return torch.where(keep, entries.softmax(-1), 0)
+    return torch.where(keep, _kept(logits, keep).softmax(-1), 0)
+
+
+def masked_log_softmax(logits: Tensor, keep: Tensor) -> Tensor:
+    """Log-softmax over the kept entries, zero elsewhere and in a row that keeps nothing."""
+    return torch.where(keep, _kept(logits, keep).log_softmax(-1), 0)
+
+
+def _kept(logits: Tensor, keep: Tensor) -> Tensor:
+    """Minus infinity outside the mask; a row that keeps nothing is a finite stand-in instead."""
+    fill = torch.where(keep.any(-1, keepdim=True), -math.inf, 0.0)
+    return torch.where(keep, logits, fill.to(logits.dtype))
 
 
 def log_share(logits: Tensor, positives: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -35,9 +40,9 @@ def log_share(logits: Tensor, positives: Tensor, keep: Tensor | None) -> tuple[T
     .. math:: \Big(\mathrm{lse}_P - \sum_P w s\Big)
               + \mathrm{softplus}(\mathrm{lse}_Q - \mathrm{lse}_P).
 
-    The first is exactly zero for a single positive, and the second never subtracts two nearly equal
-    numbers: :math:`\mathrm{lse}_{P \cup Q} - s` loses every digit in float32 once the positive
-    leads by 17, which a temperature of 0.01 does.
+    The first is exactly zero for a single positive, its gradient too, and the second never
+    subtracts two nearly equal numbers: :math:`\mathrm{lse}_{P \cup Q} - s` loses every digit in
+    float32 once the positive leads by 17, which a temperature of 0.01 does.
 
     Args:
         logits: (B, C) finite.
@@ -56,8 +61,10 @@ def log_share(logits: Tensor, positives: Tensor, keep: Tensor | None) -> tuple[T
     weights = weights / torch.where(total > 0, total, 1)
     rest = ~is_positive if keep is None else keep & ~is_positive
 
+    # log_softmax takes its gradient's difference in one step. Written as lse - s, the two halves
+    # would meet the second gap's gradient one by one, and round it away.
+    among_positives = -(weights * masked_log_softmax(logits, is_positive)).sum(-1)
     best = masked_logsumexp(logits, is_positive, empty=0.0)
-    among_positives = best - (weights * logits).sum(-1)
     # Beyond 50 the softplus is its argument to the last bit of a float64; the default of 20 is not.
     against_rest = F.softplus(masked_logsumexp(logits, rest) - best, threshold=50)
     return among_positives + against_rest, counted

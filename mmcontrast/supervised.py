@@ -49,7 +49,7 @@ def ratio_contrast(
 
     References: HyCon, IEEE TAFFC 14(3), eq. 5 (COBRA), 7, 10 and 18.
     """
-    _checks.matrix("similarity", similarity)
+    _checks.table("similarity", similarity)
     size = tuple(similarity.shape)
     _checks.mask("positives", positives, size, weights=True)
     _checks.mask("negatives", negatives, size, weights=True)

@@ -7,6 +7,9 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+# No test asks a model hub for anything; a name that is not on this machine shall fail at once.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
 settings.register_profile(
     "dev", max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
