@@ -30,6 +30,7 @@ from mmcontrast.masks import (
     off_diagonal,
     same_label,
     same_sign,
+    score_kernel,
     sentiment_classes,
 )
 from mmcontrast.mining import (
@@ -37,17 +38,19 @@ from mmcontrast.mining import (
     PairSelection,
     extreme,
     hard_negatives,
+    hard_triplets,
     hardness_weights,
     sample_one,
     select_pairs,
 )
+from mmcontrast.queue import EmbeddingQueue
 from mmcontrast.rows import (
     l2_normalize,
     shifted_cosine_normalize,
     softmax_normalize,
     softplus_normalize,
 )
-from mmcontrast.supervised import n_pair, ratio_contrast
+from mmcontrast.supervised import SupCon, n_pair, ratio_contrast, sup_con
 from mmcontrast.temperature import LearnableTemperature
 from mmcontrast.terms import LossTerms
 
@@ -55,6 +58,7 @@ __version__ = "0.1.0"
 __all__ = [
     "IGNORE",
     "AnchoredInfoNCE",
+    "EmbeddingQueue",
     "HardNegatives",
     "HybridContrast",
     "InfoNCE",
@@ -62,6 +66,7 @@ __all__ = [
     "LossTerms",
     "PairSelection",
     "Pairs",
+    "SupCon",
     "SymmetricInfoNCE",
     "Triplet",
     "anchored_info_nce",
@@ -70,6 +75,7 @@ __all__ = [
     "euclidean",
     "extreme",
     "hard_negatives",
+    "hard_triplets",
     "hardness_weights",
     "hybrid_contrast",
     "info_nce",
@@ -85,6 +91,7 @@ __all__ = [
     "same_label",
     "same_sign",
     "sample_one",
+    "score_kernel",
     "select_pairs",
     "semi_contrast",
     "sentiment_classes",
@@ -92,6 +99,7 @@ __all__ = [
     "softmax_normalize",
     "softplus_normalize",
     "squared_euclidean",
+    "sup_con",
     "symmetric_info_nce",
     "triplet",
 ]

@@ -54,6 +54,12 @@ def vector(name: str, x: Tensor, size: int) -> None:
         fail(name, f"shape ({size},)", shape(x))
 
 
+def labels(name: str, x: Tensor, size: int) -> None:
+    """One label a sample, (size,), or several, (size, L)."""
+    if tensor(name, x).ndim not in (1, 2) or len(x) != size:
+        fail(name, f"shape ({size},) or ({size}, L)", shape(x))
+
+
 def mask(name: str, x: Tensor, like: tuple[int, ...], *, weights: bool = False) -> None:
     """A bool tensor of the given shape; a floating one too where it may weigh."""
     if tensor(name, x).shape != like:

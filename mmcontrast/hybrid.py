@@ -31,22 +31,28 @@ class Pairs(NamedTuple):
     candidates: Tensor
     """(C, D)."""
     positives: Tensor
-    """(B, C) bool."""
+    """(B, C) bool, or floating weights."""
     negatives: Tensor
-    """(B, C) bool."""
+    """(B, C) bool, or floating weights."""
+    here: Tensor
+    """(B,) bool: who has this modality, and a label."""
 
 
 def intra_modal_pairs(
     features: Mapping[str, Tensor],
-    labels: Tensor,
+    labels: Tensor | None,
     *,
+    positives: Tensor | None = None,
+    negatives: Tensor | None = None,
     present: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Pairs]:
     """Pairs within a modality: other samples of the same class against samples of other classes.
 
     Args:
         features: (B, D) by modality, two or more.
-        labels: (B,) classes, or (B, L): equal in every column; -100 takes no part.
+        labels: (B,) classes, or (B, L): equal in every column; -100 takes no part. None where
+            positives and negatives say it all.
+        positives, negatives: instead of labels, (B, B) bool or floating; the diagonal is not read.
         present: (B,) bool by modality, who has it; all do where nothing is said.
 
     Returns:
@@ -64,20 +70,21 @@ def intra_modal_pairs(
 
     References: HyCon, IEEE TAFFC 14(3), section 3.3.2.
     """
-    rows, taking_part = _participants(features, labels, present)
-    positives = same_label(labels) & off_diagonal(len(labels), labels.device)
-    negatives = different_label(labels)
+    positives, negatives, known = _relations(features, labels, positives, negatives)
+    rows, taking_part = _participants(features, known, present)
     pairs = {}
     for name, x in rows.items():
         both = taking_part[name][:, None] & taking_part[name]
-        pairs[name] = Pairs(x, x, positives & both, negatives & both)
+        pairs[name] = Pairs(x, x, positives * both, negatives * both, taking_part[name])
     return pairs
 
 
 def inter_modal_pairs(
     features: Mapping[str, Tensor],
-    labels: Tensor,
+    labels: Tensor | None,
     *,
+    positives: Tensor | None = None,
+    negatives: Tensor | None = None,
     present: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Pairs]:
     """Pairs across modalities: other samples, in the other modalities, by class.
@@ -86,7 +93,9 @@ def inter_modal_pairs(
 
     Args:
         features: (B, D) by modality, two or more.
-        labels: (B,) classes, or (B, L): equal in every column; -100 takes no part.
+        labels: (B,) classes, or (B, L): equal in every column; -100 takes no part. None where
+            positives and negatives say it all.
+        positives, negatives: instead of labels, (B, B) bool or floating; the diagonal is not read.
         present: (B,) bool by modality, who has it; all do where nothing is said.
 
     Returns:
@@ -104,9 +113,8 @@ def inter_modal_pairs(
 
     References: HyCon, IEEE TAFFC 14(3), section 3.3.3.
     """
-    rows, taking_part = _participants(features, labels, present)
-    positives = same_label(labels) & off_diagonal(len(labels), labels.device)
-    negatives = different_label(labels)
+    positives, negatives, known = _relations(features, labels, positives, negatives)
+    rows, taking_part = _participants(features, known, present)
     pairs = {}
     for name, x in rows.items():
         others = [other for other in rows if other != name]
@@ -114,8 +122,9 @@ def inter_modal_pairs(
         pairs[name] = Pairs(
             x,
             torch.cat([rows[other] for other in others]),
-            positives.repeat(1, len(others)) & both,
-            negatives.repeat(1, len(others)) & both,
+            positives.repeat(1, len(others)) * both,
+            negatives.repeat(1, len(others)) * both,
+            taking_part[name],
         )
     return pairs
 
@@ -173,12 +182,14 @@ def semi_contrast(
 
 def intra_modal_contrast(
     features: Mapping[str, Tensor],
-    labels: Tensor,
+    labels: Tensor | None,
     *,
     refine: bool = True,
     log: bool = False,
     selection: PairSelection | None = None,
     refine_on: str = "selected",
+    positives: Tensor | None = None,
+    negatives: Tensor | None = None,
     normalize: RowMap | None = softmax_normalize,
     present: Mapping[str, Tensor] | None = None,
     weight: Tensor | None = None,
@@ -194,7 +205,8 @@ def intra_modal_contrast(
 
     Args:
         features: (B, D) by modality, two or more.
-        labels: (B,) classes, or (B, L): equal in every column; -100 takes no part.
+        labels: (B,) classes, or (B, L): equal in every column; -100 takes no part. None where
+            positives and negatives say it all.
         refine: add the refinement.
         log: the negated logarithm of the ratio instead of the negated ratio that is printed.
         selection: HyCon-v2's pair selection; None for all pairs. Selected similarities enter the
@@ -202,6 +214,9 @@ def intra_modal_contrast(
         refine_on: with a selection, the refinement's pairs: the ``"selected"`` ones, unweighted;
             ``"all"``; or the selected ones ``"weighted"``, where the weighted similarities, which
             sum to less than 1, are drawn to 1 each.
+        positives, negatives: instead of labels, (B, B) masks of who is whose; the diagonal is not
+            read. Floating weights, ``score_kernel(scores, bandwidth=1)`` and 1 minus it, say, weigh
+            the similarities in the ratio and in the refinement; they go without selection.
         normalize: row map before the dot product.
         present: (B,) bool by modality, who has it; all do where nothing is said.
         weight: (B,) sample weights.
@@ -224,12 +239,14 @@ def intra_modal_contrast(
     References: HyCon, IEEE TAFFC 14(3), eq. 7-9 and 13-15.
     """
     return _contrast(
-        intra_modal_pairs(features, labels, present=present),
+        intra_modal_pairs(
+            features, labels, positives=positives, negatives=negatives, present=present
+        ),
         target=1.0,
         refine=refine,
         log=log,
         selection=selection,
-        count=_count(selection, features, labels, present),
+        factor=1,
         refine_on=refine_on,
         normalize=normalize,
         weight=weight,
@@ -239,13 +256,15 @@ def intra_modal_contrast(
 
 def inter_modal_contrast(
     features: Mapping[str, Tensor],
-    labels: Tensor,
+    labels: Tensor | None,
     *,
     margin: float = 0.8,
     refine: bool = True,
     log: bool = False,
     selection: PairSelection | None = None,
     refine_on: str = "selected",
+    positives: Tensor | None = None,
+    negatives: Tensor | None = None,
     normalize: RowMap | None = softmax_normalize,
     present: Mapping[str, Tensor] | None = None,
     weight: Tensor | None = None,
@@ -264,7 +283,8 @@ def inter_modal_contrast(
         labels: (B,) classes, or (B, L): equal in every column; -100 takes no part.
         margin: :math:`\alpha`, the similarity that the refinement aims at; 1 takes the modality
             margin away.
-        refine, log, selection, refine_on, normalize, present, weight, reduction: as in
+        refine, log, selection, refine_on, positives, negatives, normalize, present, weight,
+            reduction: as in
             :func:`intra_modal_contrast`.
 
     Returns:
@@ -282,14 +302,15 @@ def inter_modal_contrast(
 
     References: HyCon, IEEE TAFFC 14(3), eq. 10-12 and 13-15.
     """
-    factor = 1 if selection is None else selection.inter_factor
     return _contrast(
-        inter_modal_pairs(features, labels, present=present),
+        inter_modal_pairs(
+            features, labels, positives=positives, negatives=negatives, present=present
+        ),
         target=margin,
         refine=refine,
         log=log,
         selection=selection,
-        count=factor * _count(selection, features, labels, present),
+        factor=1 if selection is None else selection.inter_factor,
         refine_on=refine_on,
         normalize=normalize,
         weight=weight,
@@ -299,7 +320,7 @@ def inter_modal_contrast(
 
 def hybrid_contrast(
     features: Mapping[str, Tensor],
-    labels: Tensor,
+    labels: Tensor | None,
     *,
     margin: float = 0.8,
     weights: tuple[float, float, float] = (1, 1, 1),
@@ -307,6 +328,8 @@ def hybrid_contrast(
     log: bool = False,
     selection: PairSelection | None = None,
     refine_on: str = "selected",
+    positives: Tensor | None = None,
+    negatives: Tensor | None = None,
     normalize: RowMap | None = softmax_normalize,
     present: Mapping[str, Tensor] | None = None,
     weight: Tensor | None = None,
@@ -325,7 +348,8 @@ def hybrid_contrast(
         margin: :math:`\alpha` of the inter-modal and the semi-contrastive loss.
         weights: :math:`\lambda_1, \lambda_2, \lambda_3`. A term of weight 0 is not evaluated, and
             is 0.
-        refine, log, selection, refine_on, normalize, present, weight, reduction: as in
+        refine, log, selection, refine_on, positives, negatives, normalize, present, weight,
+            reduction: as in
             :func:`intra_modal_contrast`.
 
     Returns:
@@ -344,7 +368,8 @@ def hybrid_contrast(
     References: HyCon, IEEE TAFFC 14(3), eq. 16, which sums over samples and modalities where this
         takes the mean by default.
     """
-    rows, taking_part = _participants(features, labels, present)
+    *masks, known = _relations(features, labels, positives, negatives)
+    rows, taking_part = _participants(features, known, present)
     names = ("intra", "inter", "semi")
     if len(weights) != len(names):
         _checks.fail("weights", "three numbers, for intra, inter and semi", weights)
@@ -352,7 +377,9 @@ def hybrid_contrast(
     def intra() -> Tensor:
         return intra_modal_contrast(
             rows,
-            labels,
+            None,
+            positives=masks[0],
+            negatives=masks[1],
             refine=refine,
             log=log,
             selection=selection,
@@ -366,7 +393,9 @@ def hybrid_contrast(
     def inter() -> Tensor:
         return inter_modal_contrast(
             rows,
-            labels,
+            None,
+            positives=masks[0],
+            negatives=masks[1],
             margin=margin,
             refine=refine,
             log=log,
@@ -457,30 +486,36 @@ class HybridContrast(nn.Module):
         )
 
 
-def _participants(
-    features: Mapping[str, Tensor], labels: Tensor, present: Mapping[str, Tensor] | None
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The features, zero where they take no part, and by modality who takes part, (B,) bool."""
+def _relations(
+    features: Mapping[str, Tensor],
+    labels: Tensor | None,
+    positives: Tensor | None,
+    negatives: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(B, B) who is whose positive and negative, oneself neither, and (B,) who is known at all."""
     _checks.features(features)
     size = len(next(iter(features.values())))
-    if _checks.tensor("labels", labels).ndim not in (1, 2) or len(labels) != size:
-        _checks.fail("labels", f"shape ({size},) or ({size}, L)", _checks.shape(labels))
-    known = labelled(labels)
+    if labels is not None:
+        _checks.labels("labels", labels, size)
+        if positives is not None or negatives is not None:
+            _checks.fail("positives", "None where labels are given", "a mask")
+        positives, negatives, known = same_label(labels), different_label(labels), labelled(labels)
+    elif positives is None or negatives is None:
+        _checks.fail("labels", "labels, or positives and negatives in their place", None)
+    else:
+        _checks.mask("positives", positives, (size, size), weights=True)
+        _checks.mask("negatives", negatives, (size, size), weights=True)
+        known = ((positives != 0) | (negatives != 0)).any(-1)
+    others = off_diagonal(size, known.device)
+    return positives * others, negatives * others, known
+
+
+def _participants(
+    features: Mapping[str, Tensor], known: Tensor, present: Mapping[str, Tensor] | None
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The features, zero where they take no part, and by modality who takes part, (B,) bool."""
     taking_part = {name: here & known for name, here in presence(features, present).items()}
     return only_present(features, taking_part), taking_part
-
-
-def _count(
-    selection: PairSelection | None,
-    features: Mapping[str, Tensor],
-    labels: Tensor,
-    present: Mapping[str, Tensor] | None,
-) -> int | Tensor:
-    """How many pairs a selection keeps on a side: K are the samples that take part at all."""
-    if selection is None:
-        return 0
-    _, taking_part = _participants(features, labels, present)
-    return selection.count(torch.stack(list(taking_part.values())).any(0).sum())
 
 
 def _contrast(
@@ -490,7 +525,7 @@ def _contrast(
     refine: bool,
     log: bool,
     selection: PairSelection | None,
-    count: int | Tensor,
+    factor: int,
     refine_on: str,
     normalize: RowMap | None,
     weight: Tensor | None,
@@ -499,20 +534,23 @@ def _contrast(
     """The ratio and the refinement of all modalities' pairs, each reduced over who has them."""
     _checks.one_of("refine_on", refine_on, REFINE_ON)
     _checks.reduction(reduction)
+    count: int | Tensor = 0
+    if selection is not None:
+        here = torch.stack([modality.here for modality in pairs.values()]).any(0)
+        count = factor * selection.count(here.sum())
     ratios, refinements = [], []
-    for anchors, candidates, positives, negatives in pairs.values():
+    for anchors, candidates, positives, negatives, _ in pairs.values():
         similarity = dot(map_rows(anchors, normalize), map_rows(candidates, normalize))
-        drawn, pushed = positives, negatives  # to the anchor, and away from it
-        pull: Tensor = positives
-        push: Tensor = negatives
+        chosen, pull, push = positives, positives, negatives
         if selection is not None:
-            drawn, pushed = thin(similarity, positives, negatives, selection, count)
-            pull, push = _selection_weights(similarity, drawn, pushed, selection)
+            chosen, rejected = thin(similarity, positives, negatives, selection, count)
+            pull, push = _selection_weights(similarity, chosen, rejected, selection)
         ratios.append(share(similarity, pull, push, log=log))
-        refined = positives if refine_on == "all" else drawn
+        refined = positives if refine_on == "all" else chosen
         value = similarity * pull if refine_on == "weighted" else similarity
-        errors = torch.where(refined, (value - target).square(), 0).sum(-1)
-        refinements.append((errors / refined.sum(-1).clamp_min(1), refined.any(-1)))
+        number = refined.sum(-1)
+        errors = ((value - target).square() * refined).sum(-1)
+        refinements.append((errors / torch.where(number > 0, number, 1), number > 0))
     total = _reduce(ratios, weight, reduction)
     return total + _reduce(refinements, weight, reduction) if refine else total
 

@@ -2,12 +2,11 @@
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from mmcontrast import _checks
 from mmcontrast.masks import partner_indices
 from mmcontrast.rows import RowMap, dot, l2_normalize, map_rows
-from mmcontrast.softmax import log_share, masked_logsumexp
+from mmcontrast.softmax import contrast, log_share, masked_logsumexp
 from mmcontrast.temperature import LearnableTemperature, current
 
 
@@ -85,24 +84,16 @@ def info_nce(
         if targets is not None:
             _checks.fail("targets", "None where positives are given", _checks.shape(targets))
         chosen = positives
-    choices = map_rows(candidates, normalize)
     columns = torch.arange(len(candidates), device=candidates.device)
-
-    def block(rows: slice) -> tuple[Tensor, Tensor]:
-        logits = dot(map_rows(anchors[rows], normalize), choices) / temperature
-        partners = chosen[rows] if chosen.ndim == 2 else columns == chosen[rows, None]
-        return log_share(logits, partners, None if keep is None else keep[rows])
-
-    if chunk_size is None:
-        losses, counted = block(slice(None))
-    else:
-        _checks.whole("chunk_size", chunk_size)
-        starts = range(0, max(len(anchors), 1), chunk_size)
-        blocks = [
-            checkpoint(block, slice(start, start + chunk_size), use_reentrant=False)
-            for start in starts
-        ]
-        losses, counted = (torch.cat(parts) for parts in zip(*blocks, strict=True))
+    losses, counted = contrast(
+        anchors,
+        candidates,
+        lambda rows: chosen[rows] if chosen.ndim == 2 else columns == chosen[rows, None],
+        lambda rows: None if keep is None else keep[rows],
+        temperature=temperature,
+        normalize=normalize,
+        chunk_size=chunk_size,
+    )
     return _checks.reduce(losses, counted, weight=weight, reduction=reduction)
 
 

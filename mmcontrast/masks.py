@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mmcontrast import _checks
+from mmcontrast.rows import upcast
 
 IGNORE = -100
 """The label that takes no part, as in ``torch.nn.functional.cross_entropy``."""
@@ -117,6 +118,49 @@ def same_sign(scores: Tensor, others: Tensor | None = None) -> Tensor:
     """
     x, y = _scores(scores, others)
     return (x.sign()[:, None] == y.sign()[None, :]) & _both(labelled(x), labelled(y))
+
+
+def score_kernel(
+    scores: Tensor, others: Tensor | None = None, *, bandwidth: float, shape: str = "gaussian"
+) -> Tensor:
+    r"""(B, C) weights in [0, 1] by how close two scores are: soft positives for a regression.
+
+    .. math:: \exp\Big(-\frac{(y_i - y_j)^2}{2 h^2}\Big), \qquad
+              \exp\Big(-\frac{|y_i - y_j|}{h}\Big), \qquad
+              \max\Big(0,\; 1 - \frac{|y_i - y_j|}{h}\Big)
+
+    Usable wherever ``positives`` may be floating: :func:`info_nce`, :func:`sup_con` and, with
+    ``1 - score_kernel(...)`` as negatives, HyCon's losses.
+
+    Args:
+        scores: (B,) real-valued labels; NaN and ``-100`` weigh 0 with everybody.
+        others: (C,); by default ``scores``, each with weight 1 to itself.
+        bandwidth: h > 0, in the unit of the scores.
+        shape: ``"gaussian"``, ``"laplacian"`` or ``"triangular"``, in the order above.
+
+    Returns:
+        (B, C) float32, or float64 for float64 scores.
+
+    Raises:
+        ValueError: on other shapes, another word for shape, or a bandwidth that is not positive.
+
+    Example:
+        >>> score_kernel(torch.tensor([0.0, 1.0]), bandwidth=2.0, shape="triangular")
+        tensor([[1.0000, 0.5000],
+                [0.5000, 1.0000]])
+    """
+    _checks.positive("bandwidth", bandwidth)
+    _checks.one_of("shape", shape, ("gaussian", "laplacian", "triangular"))
+    x, y = _scores(scores, others)
+    both = _both(labelled(x), labelled(y))
+    gap = (upcast(x)[:, None] - upcast(y)[None, :]).abs() / bandwidth
+    if shape == "gaussian":
+        weights = (-gap.square() / 2).exp()
+    elif shape == "laplacian":
+        weights = (-gap).exp()
+    else:
+        weights = (1 - gap).clamp_min(0)
+    return torch.where(both, weights, 0)
 
 
 def off_diagonal(n: int, device: torch.device | str | None = None) -> Tensor:

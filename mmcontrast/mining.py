@@ -1,4 +1,4 @@
-"""Miners: hard negatives, one of many, HyCon's pair selection and its weights.
+"""Miners: hard negatives and triplets, one of many, HyCon's pair selection and its weights.
 
 Every miner works without gradient and answers with masks, indices or weights of a fixed shape.
 """
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mmcontrast import _checks
-from mmcontrast.masks import partner_indices
+from mmcontrast.masks import different_label, off_diagonal, partner_indices, same_label
 from mmcontrast.rows import RowMap, dot, l2_normalize, map_rows, upcast
 from mmcontrast.softmax import masked_softmax
 
@@ -100,7 +100,6 @@ def select_pairs(
 
     References: HyCon, IEEE TAFFC 14(3), eq. 13.
     """
-    _pair_masks(similarity, positives, negatives)
     count = selection.count(len(similarity) if batch_size is None else batch_size)
     return thin(similarity, positives, negatives, selection, count)
 
@@ -113,6 +112,7 @@ def thin(
     count: int | Tensor,
 ) -> tuple[Tensor, Tensor]:
     """:func:`select_pairs` with h already counted."""
+    _pair_masks(similarity, positives, negatives)
     hardest = _top(-similarity, positives, count) if selection.positives else positives
     closest = _top(similarity, negatives, count) if selection.negatives else negatives
     return hardest, closest
@@ -233,6 +233,46 @@ def hard_negatives(
     scores, indices = (torch.cat(parts) for parts in zip(*blocks, strict=True))
     valid = scores > -math.inf
     return HardNegatives(torch.where(valid, indices, 0), torch.where(valid, scores, 0), valid)
+
+
+@torch.no_grad()
+def hard_triplets(
+    anchors: Tensor, labels: Tensor, *, normalize: RowMap | None = l2_normalize
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Each anchor's least similar positive and most similar negative: batch-hard triplets.
+
+    Ties go to the lower index.
+
+    Args:
+        anchors: (B, D) one embedding per sample.
+        labels: (B,) classes, or (B, L): equal in every column; -100 takes no part.
+        normalize: row map before the dot product; None for raw dot products.
+
+    Returns:
+        Index tensors (a, p, n), (B,) int64 each, one triplet an anchor. An anchor that lacks a
+        positive or a negative is its own, p = n = a: ``keep=p != a`` leaves it out of
+        :func:`triplet`.
+
+    Raises:
+        ValueError: on shapes or dtypes that disagree.
+
+    Example:
+        >>> x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.8, 0.6], [0.9, 0.1]])
+        >>> hard_triplets(x, torch.tensor([0, 0, 0, 1]))
+        (tensor([0, 1, 2, 3]), tensor([1, 0, 1, 3]), tensor([3, 3, 3, 3]))
+
+    References: batch-hard triplets, arXiv:1703.07737; HyCon, IEEE TAFFC 14(3), section 4.5.7.
+    """
+    _checks.matrix("anchors", anchors)
+    _checks.labels("labels", labels, len(anchors))
+    rows = map_rows(anchors, normalize)
+    similarity = dot(rows, rows)
+    own = torch.arange(len(anchors), device=anchors.device)
+    others = same_label(labels) & off_diagonal(len(labels), labels.device)
+    positive, has_positive = extreme(similarity, others, largest=False)
+    negative, has_negative = extreme(similarity, different_label(labels), largest=True)
+    found = has_positive & has_negative
+    return own, torch.where(found, positive, own), torch.where(found, negative, own)
 
 
 @torch.no_grad()

@@ -1,10 +1,18 @@
 """The masked softmax under every softmax-style loss."""
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from mmcontrast import _checks
+from mmcontrast.rows import RowMap, dot, map_rows
+
+Mask = Callable[[slice], Tensor | None]
+"""The rows of a (B, C) mask: made where they are needed, so that a chunk holds only its own."""
 
 
 def masked_logsumexp(logits: Tensor, keep: Tensor, *, empty: float = -math.inf) -> Tensor:
@@ -31,7 +39,39 @@ def _kept(logits: Tensor, keep: Tensor) -> Tensor:
     return torch.where(keep, logits, fill.to(logits.dtype))
 
 
-def log_share(logits: Tensor, positives: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:
+def contrast(
+    anchors: Tensor,
+    candidates: Tensor,
+    positives: Callable[[slice], Tensor],
+    keep: Mask,
+    *,
+    temperature: float | Tensor,
+    normalize: RowMap | None,
+    chunk_size: int | None,
+    form: str = "out",
+) -> tuple[Tensor, Tensor]:
+    """:func:`log_share` of the similarities over the temperature, a chunk of anchors at a time.
+
+    A chunk keeps none of its (rows, C) tensors for the backward pass, which makes them again.
+    """
+    choices = map_rows(candidates, normalize)
+
+    def block(rows: slice) -> tuple[Tensor, Tensor]:
+        logits = dot(map_rows(anchors[rows], normalize), choices) / temperature
+        return log_share(logits, positives(rows), keep(rows), form=form)
+
+    if chunk_size is None:
+        return block(slice(None))
+    _checks.whole("chunk_size", chunk_size)
+    starts = range(0, max(len(anchors), 1), chunk_size)
+    blocks = [checkpoint(block, slice(i, i + chunk_size), use_reentrant=False) for i in starts]
+    losses, counted = zip(*blocks, strict=True)
+    return torch.cat(losses), torch.cat(counted)
+
+
+def log_share(
+    logits: Tensor, positives: Tensor, keep: Tensor | None, *, form: str = "out"
+) -> tuple[Tensor, Tensor]:
     r"""Cross-entropy between the positives' weights and the softmax of the kept logits.
 
     With P the positives and Q the other kept candidates, the loss
@@ -48,6 +88,8 @@ def log_share(logits: Tensor, positives: Tensor, keep: Tensor | None) -> tuple[T
         logits: (B, C) finite.
         positives: (B, C) bool, equal weights; or floating weights, scaled here to sum to one.
         keep: (B, C) bool, who takes part; None for all.
+        form: ``"out"`` as above; ``"in"``, the log of the positives' summed share, is the second
+            gap alone (their weights do not matter then).
 
     Returns:
         (B,) losses and (B,) bool, who has a positive; the loss of the others is finite but void.
@@ -61,10 +103,12 @@ def log_share(logits: Tensor, positives: Tensor, keep: Tensor | None) -> tuple[T
     weights = weights / torch.where(total > 0, total, 1)
     rest = ~is_positive if keep is None else keep & ~is_positive
 
-    # log_softmax takes its gradient's difference in one step. Written as lse - s, the two halves
-    # would meet the second gap's gradient one by one, and round it away.
-    among_positives = -(weights * masked_log_softmax(logits, is_positive)).sum(-1)
     best = masked_logsumexp(logits, is_positive, empty=0.0)
     # Beyond 50 the softplus is its argument to the last bit of a float64; the default of 20 is not.
     against_rest = F.softplus(masked_logsumexp(logits, rest) - best, threshold=50)
+    if form == "in":
+        return against_rest, counted
+    # log_softmax takes its gradient's difference in one step. Written as lse - s, the two halves
+    # would meet the second gap's gradient one by one, and round it away.
+    among_positives = -(weights * masked_log_softmax(logits, is_positive)).sum(-1)
     return among_positives + against_rest, counted

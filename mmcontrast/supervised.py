@@ -1,12 +1,15 @@
-"""Losses over positives and negatives that labels name: ratio contrast and N-pair."""
+"""Losses over positives and negatives that labels name: SupCon, ratio contrast, N-pair."""
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmcontrast import _checks
 from mmcontrast.infonce import info_nce
-from mmcontrast.rows import RowMap, upcast
+from mmcontrast.masks import labelled, same_label
+from mmcontrast.rows import RowMap, l2_normalize, upcast
+from mmcontrast.softmax import contrast
+from mmcontrast.temperature import LearnableTemperature, current
 
 
 def ratio_contrast(
@@ -75,6 +78,130 @@ def share(
     return -sum_positives / torch.where(total == 0, 1, total), counted
 
 
+def sup_con(
+    anchors: Tensor,
+    labels: Tensor | None,
+    candidates: Tensor | None = None,
+    candidate_labels: Tensor | None = None,
+    *,
+    form: str = "out",
+    temperature: float | Tensor = 0.07,
+    positives: Tensor | None = None,
+    keep: Tensor | None = None,
+    weight: Tensor | None = None,
+    normalize: RowMap | None = l2_normalize,
+    reduction: str = "mean",
+    chunk_size: int | None = None,
+) -> Tensor:
+    r"""Supervised contrast: everybody of the anchor's class is a positive.
+
+    With P the positives of anchor i, A all candidates but itself, and s the cosines over the
+    temperature,
+
+    .. math::
+        \ell_i^{out} = -\frac{1}{|P|} \sum_{p \in P} \log \frac{e^{s_{ip}}}{\sum_A e^{s_{ia}}},
+        \qquad
+        \ell_i^{in} = -\log \frac{\sum_{p \in P} e^{s_{ip}}}{\sum_A e^{s_{ia}}}
+
+    SupCon's own "in" form divides by :math:`|P|` inside the logarithm, which adds
+    :math:`\log |P|`; HyCon prints it as here. "in" is never above "out".
+
+    Args:
+        anchors: (B, D) one embedding per sample, or per view.
+        labels: (B,) classes, or (B, L): equal in every column; -100 takes no part, neither as
+            anchor nor as candidate. None where ``positives`` says it all.
+        candidates: (C, D) whom the anchors are compared with. Default: the anchors, each without
+            itself. Candidates that are given are all others: no row of theirs is the anchor itself.
+        candidate_labels: (C,) or (C, L), needed with candidates.
+        form: ``"out"`` or ``"in"``.
+        temperature: :math:`\tau > 0`; a float, or a 0-d tensor when it is learned.
+        positives: instead of labels, (B, C) bool; or floating weights of at least 0, scaled here
+            to sum to one for each anchor: soft targets, from :func:`score_kernel` for a regression.
+        keep: (B, C) bool: a candidate outside it takes no part for that anchor.
+        weight: (B,) sample weights.
+        normalize: row map before the dot product; None for raw dot products.
+        reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,).
+        chunk_size: anchors at a time, as in :func:`info_nce`.
+
+    Returns:
+        Scalar or (B,), float32, or float64 for float64 input. An anchor without a positive is worth
+        0 and not counted.
+
+    Raises:
+        ValueError: on shapes or dtypes that disagree, labels and positives both given or both
+            missing, another form, or a float temperature that is not positive.
+
+    Example:
+        >>> x = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+        >>> sup_con(x, torch.tensor([4, 4, 9]), temperature=1.0)  # log(1 + 1 / e), twice
+        tensor(0.3133)
+
+    Note:
+        "out" equals pytorch-metric-learning's ``SupConLoss(temperature)`` where every anchor has a
+        positive, and SupContrast's ``SupConLoss`` at ``base_temperature = temperature``. With two
+        views and unique labels it is SimCLR's NT-Xent, lightly's ``NTXentLoss``.
+
+    References: SupCon, arXiv:2004.11362, eq. 2 and 3; HyCon, IEEE TAFFC 14(3), eq. 4.
+    """
+    _checks.matrix("anchors", anchors)
+    _checks.temperature(temperature)
+    _checks.reduction(reduction)
+    _checks.one_of("form", form, ("out", "in"))
+    others = anchors if candidates is None else candidates
+    _checks.matrix("candidates", others, like=anchors)
+    size = (len(anchors), len(others))
+    if keep is not None:
+        _checks.mask("keep", keep, size)
+    columns = torch.arange(len(others), device=others.device)
+    if positives is None:
+        own, theirs = _label_pair(labels, candidates, candidate_labels, size)
+        known = labelled(theirs)
+    else:
+        if labels is not None:
+            _checks.fail("labels", "None where positives are given", _checks.shape(labels))
+        _checks.mask("positives", positives, size, weights=True)
+        own = theirs = known = torch.ones_like(columns, dtype=torch.bool)
+
+    def partners(rows: slice) -> Tensor:
+        return same_label(own[rows], theirs) if positives is None else positives[rows]
+
+    def kept(rows: slice) -> Tensor:
+        mask = known.expand(len(anchors[rows]), len(others))
+        if candidates is None:
+            mask = mask & (columns != columns[rows, None])
+        return mask if keep is None else mask & keep[rows]
+
+    losses, counted = contrast(
+        anchors,
+        others,
+        partners,
+        kept,
+        form=form,
+        temperature=temperature,
+        normalize=normalize,
+        chunk_size=chunk_size,
+    )
+    return _checks.reduce(losses, counted, weight=weight, reduction=reduction)
+
+
+def _label_pair(
+    labels: Tensor | None,
+    candidates: Tensor | None,
+    candidate_labels: Tensor | None,
+    size: tuple[int, int],
+) -> tuple[Tensor, Tensor]:
+    """The anchors' labels and the candidates', checked; the anchors' own where there are none."""
+    if labels is None:
+        _checks.fail("labels", "labels, or positives in their place", None)
+    _checks.labels("labels", labels, size[0])
+    if candidates is None and candidate_labels is None:
+        return labels, labels
+    if candidates is None or candidate_labels is None:
+        _checks.fail("candidate_labels", "candidates and their labels together", "one of the two")
+    _checks.labels("candidate_labels", candidate_labels, size[1])
+    return labels, candidate_labels
+
+
 def n_pair(
     anchors: Tensor,
     candidates: Tensor,
@@ -126,3 +253,60 @@ def n_pair(
         normalize=normalize,
         reduction=reduction,
     )
+
+
+class SupCon(nn.Module):
+    """:func:`sup_con` with its settings held.
+
+    Args:
+        form, normalize, reduction, chunk_size: as in :func:`sup_con`.
+        temperature: a float, or a :class:`LearnableTemperature`.
+
+    Example:
+        >>> x = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+        >>> SupCon(temperature=1.0)(x, torch.tensor([4, 4, 9]))
+        tensor(0.3133)
+    """
+
+    def __init__(
+        self,
+        *,
+        form: str = "out",
+        temperature: float | LearnableTemperature = 0.07,
+        normalize: RowMap | None = l2_normalize,
+        reduction: str = "mean",
+        chunk_size: int | None = None,
+    ):
+        super().__init__()
+        self.form = form
+        self.temperature = temperature
+        self.normalize = normalize
+        self.reduction = reduction
+        self.chunk_size = chunk_size
+
+    def forward(
+        self,
+        anchors: Tensor,
+        labels: Tensor | None,
+        candidates: Tensor | None = None,
+        candidate_labels: Tensor | None = None,
+        *,
+        positives: Tensor | None = None,
+        keep: Tensor | None = None,
+        weight: Tensor | None = None,
+    ) -> Tensor:
+        """See :func:`sup_con`."""
+        return sup_con(
+            anchors,
+            labels,
+            candidates,
+            candidate_labels,
+            form=self.form,
+            temperature=current(self.temperature),
+            positives=positives,
+            keep=keep,
+            weight=weight,
+            normalize=self.normalize,
+            reduction=self.reduction,
+            chunk_size=self.chunk_size,
+        )
