@@ -7,12 +7,9 @@ from mmcontrast.anchored import AnchoredInfoNCE, anchored_info_nce
 from mmcontrast.distances import euclidean, squared_euclidean
 from mmcontrast.hybrid import (
     HybridContrast,
-    Pairs,
     hybrid_contrast,
     inter_modal_contrast,
-    inter_modal_pairs,
     intra_modal_contrast,
-    intra_modal_pairs,
     semi_contrast,
 )
 from mmcontrast.infonce import (
@@ -43,6 +40,7 @@ from mmcontrast.mining import (
     sample_one,
     select_pairs,
 )
+from mmcontrast.pairs import Pairs, inter_modal_pairs, intra_modal_pairs
 from mmcontrast.queue import EmbeddingQueue
 from mmcontrast.rows import (
     l2_normalize,
