@@ -3,13 +3,18 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
+# The libraries that tests compare with. Without their own requirements: theirs would bring another
+# build of torch, and what is compared here needs none of them.
+PEERS := pytorch-metric-learning info-nce-pytorch sentence-transformers open_clip_torch \
+	lightly lightly_utils torchvision timm ftfy wcwidth
+
 .PHONY: demo test lint format clean
 
 demo: .venv/ready
 	$(BIN)/python -m reference_models demo
 
 # Two processes of one thread each: the tests' tensors are too small to share.
-test: .venv/ready
+test: .venv/peers
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 lint: .venv/ready
@@ -26,6 +31,10 @@ format: .venv/ready
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+.venv/peers: .venv/ready
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps $(PEERS)
 	touch $@
 
 clean:
