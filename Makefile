@@ -3,8 +3,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-# The libraries that tests compare with. Without their own requirements: theirs would bring another
-# build of torch, and what is compared here needs none of them.
+# The libraries that tests compare with, in a folder of their own: torchvision, which two of them
+# import, has no CPU build beside this torch, and transformers must not find it. Without their own
+# requirements, which would bring another build of torch.
 PEERS := pytorch-metric-learning info-nce-pytorch sentence-transformers open_clip_torch \
 	lightly lightly_utils torchvision timm ftfy wcwidth
 
@@ -14,8 +15,9 @@ demo: .venv/ready
 	$(BIN)/python -m reference_models demo
 
 # Two processes of one thread each: the tests' tensors are too small to share.
-test: .venv/peers
+test: .venv/peers/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 PYTHONPATH=.venv/peers $(BIN)/python -m pytest tests/mmcontrast/test_peers.py
 
 lint: .venv/ready
 	$(BIN)/ruff format --check .
@@ -33,8 +35,9 @@ format: .venv/ready
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-.venv/peers: .venv/ready
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps $(PEERS)
+.venv/peers/ready: .venv/ready
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps --upgrade \
+		--target .venv/peers $(PEERS)
 	touch $@
 
 clean:
