@@ -64,11 +64,12 @@ def anchored_info_nce(
     rows = only_present(features, present)
 
     def one_way(a: str, b: str) -> Tensor:
+        both = present[a] & present[b]
         return info_nce(
             rows[a],
             rows[b],
             temperature=temperature,
-            keep=present[a][:, None] & present[b],
+            keep=both[:, None] & both,
             weight=weight,
             normalize=normalize,
             reduction=reduction,

@@ -142,7 +142,8 @@ def relations(
     else:
         _checks.mask("positives", positives, (size, size), weights=True)
         _checks.mask("negatives", negatives, (size, size), weights=True)
-        known = ((positives != 0) | (negatives != 0)).any(-1)
+        related = (positives != 0) | (negatives != 0)
+        known = related.any(-1) | related.any(-2)
     others = off_diagonal(size, known.device)
     return positives * others, negatives * others, known
 

@@ -65,9 +65,10 @@ def share(
     similarity: Tensor, positives: Tensor, negatives: Tensor, *, log: bool
 ) -> tuple[Tensor, Tensor]:
     """(..., B) negated shares of the positives, or their negated logs, and (..., B) who counts."""
-    counted = (positives != 0).any(-1) & (negatives != 0).any(-1)
-    sum_positives = (similarity * positives).sum(-1)
-    sum_negatives = (similarity * negatives).sum(-1)
+    drawn, pushed = positives != 0, negatives != 0
+    counted = drawn.any(-1) & pushed.any(-1)
+    sum_positives = (torch.where(drawn, similarity, 0) * positives).sum(-1)
+    sum_negatives = (torch.where(pushed, similarity, 0) * negatives).sum(-1)
     if log:
         # -log(P / (P + Q)) = softplus(log Q - log P), exact where Q is far below P. The floor keeps
         # a sum that underflowed to 0 finite.
