@@ -1,0 +1,33 @@
+"""Data files, safely read; batches; the synthetic corpus."""
+
+from reference_models.data.batch import Batch, ModalDataset, Standardizer, collate
+from reference_models.data.inspection import FileReport, format_report, inspect_file
+from reference_models.data.mmsa import Corpus, Split, load_mmsa
+from reference_models.data.pickles import DataError, load_pickle
+from reference_models.data.synthetic import synthesize
+from reference_models.data.text import (
+    choose_text,
+    encode_texts,
+    stored_token_ids,
+    train_word_tokenizer,
+)
+
+__all__ = [
+    "Batch",
+    "Corpus",
+    "DataError",
+    "FileReport",
+    "ModalDataset",
+    "Split",
+    "Standardizer",
+    "choose_text",
+    "collate",
+    "encode_texts",
+    "format_report",
+    "inspect_file",
+    "load_mmsa",
+    "load_pickle",
+    "stored_token_ids",
+    "synthesize",
+    "train_word_tokenizer",
+]

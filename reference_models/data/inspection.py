@@ -1,0 +1,221 @@
+"""What is in a data file: also in one that cannot be loaded, so that it can be mended."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reference_models.data.mmsa import (
+    FEATURES,
+    KNOWN_FILES,
+    LABELS,
+    corpus_of,
+    file_sha256,
+    frame_extent,
+    numbers,
+)
+from reference_models.data.pickles import DataError, load_pickle
+
+
+@dataclass(frozen=True)
+class ColumnReport:
+    """One column of a split.
+
+    Attributes:
+        name: as in the file.
+        shape: N first.
+        dtype: of the array, or "text", or the type of what cannot be made an array.
+        minimum: lowest finite number; None where there is none.
+        maximum: highest finite number.
+        nan: how many NaN.
+        inf: how many infinite numbers.
+        padding: for sequences of frames, where zero frames lie and in how many samples: "none",
+            "front (70)", "end (12)" or "front (70), end (2)"; else "".
+        absent: samples of nothing but zeros, or empty sentences; None for other columns.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    minimum: float | None = None
+    maximum: float | None = None
+    nan: int = 0
+    inf: int = 0
+    padding: str = ""
+    absent: int | None = None
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """One file.
+
+    Attributes:
+        path: as given.
+        size: in bytes.
+        sha256: in hexadecimal.
+        known_as: the public file with that SHA-256, or None.
+        splits: name -> its columns.
+        other_keys: top-level keys that are no splits.
+        label_range: lowest and highest label of all splits, or None.
+        problem: why :func:`load_mmsa` refuses the file; None where it reads it.
+    """
+
+    path: str
+    size: int
+    sha256: str
+    known_as: str | None
+    splits: dict[str, list[ColumnReport]]
+    other_keys: list[str]
+    label_range: tuple[float, float] | None
+    problem: str | None
+
+
+def inspect_file(path: str | Path) -> FileReport:
+    """Look at every column of a file of the MMSA layout, or of one that means to be.
+
+    Raises:
+        DataError: there is no file of that name.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: expected a file, got nothing there; give the path of one")
+    sha256 = file_sha256(path)
+    splits: dict[str, list[ColumnReport]] = {}
+    other_keys: list[str] = []
+    problem = None
+    try:
+        content = load_pickle(path)
+        for name, columns in content.items() if isinstance(content, dict) else ():
+            if name == "config" or not isinstance(columns, dict):
+                other_keys.append(str(name))
+            else:
+                splits[str(name)] = [_column(str(key), x) for key, x in columns.items()]
+        corpus_of(content, path, sha256)
+    except DataError as error:
+        problem = str(error)
+    labels = [
+        score
+        for columns in splits.values()
+        for column in columns
+        for score in (column.minimum, column.maximum)
+        if column.name == LABELS and score is not None
+    ]
+    return FileReport(
+        path=str(path),
+        size=path.stat().st_size,
+        sha256=sha256,
+        known_as=KNOWN_FILES.get(sha256),
+        splits=splits,
+        other_keys=other_keys,
+        label_range=(min(labels), max(labels)) if labels else None,
+        problem=problem,
+    )
+
+
+def format_report(report: FileReport) -> str:
+    """The report as plain text with aligned columns."""
+    labels = "none"
+    if report.label_range is not None:
+        labels = "{:g} to {:g}".format(*report.label_range)
+    lines = [
+        Path(report.path).name,
+        f"  path      {report.path}",
+        f"  size      {report.size:,} bytes",
+        f"  SHA-256   {report.sha256}",
+        f"  known as  {report.known_as or 'not a known public file'}",
+        f"  labels    {labels}",
+        f"  loads     {'yes' if report.problem is None else 'no'}",
+    ]
+    if report.problem is not None:
+        lines.append(f"  problem   {report.problem}")
+    if report.other_keys:
+        lines.append(f"  also has  {', '.join(report.other_keys)}")
+    # One width for the whole file, so that splits can be compared down the page.
+    tables = {name: [_cells(c) for c in columns] for name, columns in report.splits.items()}
+    widths = [
+        max(len(row[place]) for rows in ([_HEAD], *tables.values()) for row in rows)
+        for place in range(len(_HEAD))
+    ]
+    for name, rows in tables.items():
+        sizes = sorted({c.shape[0] for c in report.splits[name] if c.shape})
+        samples = " or ".join(map(str, sizes)) or "no"
+        lines += ["", f"{name}, {samples} samples"]
+        lines += [_line(row, widths) for row in (_HEAD, *rows)]
+    return "\n".join(lines) + "\n"
+
+
+_HEAD = ("column", "shape", "dtype", "min", "max", "NaN", "inf", "absent", "padding")
+_RIGHT = ("min", "max", "NaN", "inf", "absent")
+
+
+def _cells(column: ColumnReport) -> tuple[str, ...]:
+    numeric = column.minimum is not None or column.nan or column.inf
+
+    def number(value: float | None) -> str:
+        return "" if value is None else f"{value:.4g}"
+
+    return (
+        column.name,
+        " x ".join(map(str, column.shape)),
+        column.dtype,
+        number(column.minimum),
+        number(column.maximum),
+        str(column.nan) if numeric else "",
+        str(column.inf) if numeric else "",
+        number(column.absent),
+        column.padding,
+    )
+
+
+def _line(cells: tuple[str, ...], widths: list[int]) -> str:
+    padded = (
+        cell.rjust(width) if head in _RIGHT else cell.ljust(width)
+        for cell, width, head in zip(cells, widths, _HEAD, strict=True)
+    )
+    return ("  " + "  ".join(padded)).rstrip()
+
+
+def _column(name: str, values: Any) -> ColumnReport:
+    array = values
+    if not isinstance(array, np.ndarray) or array.dtype == object:
+        items = list(values) if isinstance(values, list | tuple | np.ndarray) else None
+        if items is None:
+            return ColumnReport(name, (), type(values).__name__)
+        if all(isinstance(item, str | bytes) for item in items):
+            return ColumnReport(name, (len(items),), "text", absent=_blank(name, items))
+        try:
+            array = numbers(items, name, dtype=np.float64)
+        except DataError:
+            return ColumnReport(name, (len(items),), "ragged or mixed")
+    if array.dtype.kind in "US":
+        return ColumnReport(name, array.shape, "text", absent=_blank(name, array.ravel().tolist()))
+    finite = np.isfinite(array)
+    low = high = None
+    if finite.any():
+        # Booleans and integers are all finite, and have no infinity to start from.
+        bounds = (np.inf, -np.inf) if array.dtype.kind == "f" else (array.max(), array.min())
+        low = float(array.min(where=finite, initial=bounds[0]))
+        high = float(array.max(where=finite, initial=bounds[1]))
+    padding, absent = "", None
+    if name in FEATURES and array.ndim == 3 and array.shape[1]:
+        padding, absent = _padding(finite & (array != 0))
+    nan = int(np.isnan(array).sum())
+    dtype = str(array.dtype) if array is values else f"{type(values).__name__} of numbers"
+    return ColumnReport(
+        name, array.shape, dtype, low, high, nan, int((~finite).sum()) - nan, padding, absent
+    )
+
+
+def _padding(real: np.ndarray) -> tuple[str, int]:
+    """Where zero frames lie in (N, T, D), and how many samples have no others."""
+    frames = real.any(axis=2)
+    start, stop = frame_extent(frames)
+    here = stop > 0
+    sides = {"front": (start[here] > 0).sum(), "end": (stop[here] < frames.shape[1]).sum()}
+    padding = ", ".join(f"{side} ({count})" for side, count in sides.items() if count)
+    return padding or "none", int((~here).sum())
+
+
+def _blank(name: str, items: list[str | bytes]) -> int | None:
+    return sum(not item.strip() for item in items) if name == "raw_text" else None
