@@ -1,0 +1,339 @@
+"""HyCon: hybrid contrastive learning of three modalities, and HyCon-v2 with selected pairs.
+
+References: HyCon, IEEE Transactions on Affective Computing 14(3):2276-2289, 2023.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+
+from mmcontrast import (
+    LossTerms,
+    PairSelection,
+    hybrid_contrast,
+    inter_modal_pairs,
+    intra_modal_pairs,
+    l2_normalize,
+    sentiment_classes,
+    shifted_cosine_normalize,
+    softmax_normalize,
+    softplus_normalize,
+)
+from reference_models.data.batch import Batch
+from reference_models.encoders import LAST_STEPS, SequenceEncoder, last_step
+from reference_models.fusion import FUSIONS, make_fusion
+from reference_models.output import Output
+from reference_models.substitutes import SUBSTITUTES, substitute_contrast
+
+MODALITIES = ("text", "audio", "vision")
+SIMILARITIES = {
+    "softmax": softmax_normalize,
+    "cosine": l2_normalize,
+    "cosine01": shifted_cosine_normalize,
+    "softplus_l2": softplus_normalize,
+}
+CHOICES = {
+    "fusion": tuple(FUSIONS),
+    "last": LAST_STEPS,
+    "head": ("regression", "iemocap"),
+    "similarity": tuple(SIMILARITIES),
+    "supervised_loss": ("hycon", "hycon_v2", *SUBSTITUTES),
+    "unselected": ("mean", "sum"),
+    "refine_on": ("selected", "all", "weighted"),
+    "neutral": ("positive", "negative", "own", "ignore"),
+}
+
+
+@dataclass(frozen=True)
+class HyConConfig:
+    """The network and its losses; the defaults are the paper's, or its author's sibling code's.
+
+    Args:
+        hidden_size: d of every representation.
+        layers, heads, kernel_size: of the sequence encoders.
+        attention_dropout, relu_dropout, residual_dropout, embed_dropout: of the sequence encoders.
+        fusion: "addition", "concatenation", "tensor" or "graph".
+        last: the step that stands for a sequence: the last "real" one, or the last "index" of the
+            batch, padding or not, as the sibling code has it.
+        head: "regression" (one score) or "iemocap" (four emotions, yes or no).
+        margin: the similarity that two modalities of a sample, or of a class, are drawn to.
+        intra_weight, inter_weight, semi_weight: of the three contrastive terms.
+        refine: with the refinement terms.
+        log: minus the logarithm of each ratio, instead of minus the ratio.
+        similarity: "softmax" (the paper's), "cosine", "cosine01" (moved to [0, 1]) or
+            "softplus_l2" (the cosine after a softplus).
+        supervised_loss: "hycon", "hycon_v2" (selected pairs), or what stands in the place of the
+            intra- and inter-modal terms: "triplet", "hard_triplet", "n_pair", "classical".
+        selection_fraction: HyCon-v2's share of a batch that stays, positives and negatives each.
+        selection_gamma: in HyCon-v2's weights of positives; above 1 for the "cosine" similarity.
+        select_positives, select_negatives: the sides that HyCon-v2 selects on.
+        unselected: how a side that is not selected enters the ratio, by "mean" or "sum".
+        inter_factor: times as many selected pairs across modalities as within one.
+        refine_on: HyCon-v2's refinement is over "selected" pairs, "all", or selected and
+            "weighted".
+        neutral: the class of a score of 0: "positive", "negative", its "own", or "ignore".
+
+    Raises:
+        ValueError: names the field, what was expected and what came.
+    """
+
+    hidden_size: int = 50
+    layers: int = 3
+    heads: int = 5
+    kernel_size: int = 3
+    attention_dropout: float = 0.5
+    relu_dropout: float = 0.3
+    residual_dropout: float = 0.3
+    embed_dropout: float = 0.3
+    fusion: str = "addition"
+    last: str = "real"
+    head: str = "regression"
+    margin: float = 0.8
+    intra_weight: float = 1.0
+    inter_weight: float = 1.0
+    semi_weight: float = 1.0
+    refine: bool = True
+    log: bool = False
+    similarity: str = "softmax"
+    supervised_loss: str = "hycon"
+    selection_fraction: float = 0.2
+    selection_gamma: float = 1.0
+    select_positives: bool = True
+    select_negatives: bool = True
+    unselected: str = "mean"
+    inter_factor: int = 1
+    refine_on: str = "selected"
+    neutral: str = "positive"
+
+    def __post_init__(self) -> None:
+        for name in ("hidden_size", "heads", "inter_factor"):
+            self._expect(name, "a whole number from 1", _is_int, lambda n: n >= 1)
+        self._expect("layers", "a whole number from 0", _is_int, lambda n: n >= 0)
+        self._expect("kernel_size", "an odd number from 1", _is_int, lambda n: n >= 1 and n % 2)
+        self._expect(
+            "heads",
+            f"a divisor of hidden_size={self.hidden_size}",
+            lambda n: self.hidden_size % n == 0,
+        )
+        for name in ("attention_dropout", "relu_dropout", "residual_dropout", "embed_dropout"):
+            self._expect(name, "a number from 0, below 1", _is_number, lambda x: 0 <= x < 1)
+        for name in ("intra_weight", "inter_weight", "semi_weight"):
+            self._expect(name, "a number from 0", _is_number, lambda x: x >= 0)
+        self._expect("margin", "a number from -1 to 1", _is_number, lambda x: -1 <= x <= 1)
+        self._expect(
+            "selection_fraction", "a number above 0, up to 1", _is_number, lambda x: 0 < x <= 1
+        )
+        self._expect("selection_gamma", "a number above 0", _is_number, lambda x: x > 0)
+        for name in ("refine", "log", "select_positives", "select_negatives"):
+            self._expect(name, "true or false", lambda x: isinstance(x, bool))
+        for name, choices in CHOICES.items():
+            self._expect(name, f"one of {', '.join(choices)}", choices.__contains__)
+
+    def _expect(self, name: str, expected: str, *conditions: Callable[[object], object]) -> None:
+        value = getattr(self, name)
+        if not all(condition(value) for condition in conditions):
+            raise ValueError(f"{name}: expected {expected}, got {value!r}")
+
+
+_V2 = {"supervised_loss": "hycon_v2"}
+PRESETS: dict[str, dict[str, object]] = {"mosi": {}, "mosei": {}, "iemocap": {"head": "iemocap"}}
+"""By data set: what differs from the defaults."""
+ABLATIONS: dict[str, dict[str, object]] = {
+    "HyCon": {},
+    "HyCon-v2": _V2,
+    "wo_contrastive": {"intra_weight": 0.0, "inter_weight": 0.0, "semi_weight": 0.0},
+    "wo_refinement": {"refine": False},
+    "wo_margin_alpha": {"margin": 1.0},
+    "wo_IAMCL": {"intra_weight": 0.0},
+    "wo_IEMCL": {"inter_weight": 0.0},
+    "wo_SCL": {"semi_weight": 0.0},
+    "v2_wo_positive_selection": {**_V2, "select_positives": False},
+    "v2_wo_negative_selection": {**_V2, "select_negatives": False},
+    **{name: {"fusion": name} for name in ("concatenation", "addition", "tensor", "graph")},
+    **{f"alpha {margin}": {"margin": margin} for margin in (0.5, 0.7, 0.8, 0.9)},
+    **{name: {"supervised_loss": name} for name in ("triplet", "hard_triplet", "n_pair")},
+    "classical_contrastive": {"supervised_loss": "classical"},
+}
+"""Every row of the paper's tables of ablations, fusions, margins and other losses."""
+
+
+class HyCon(nn.Module):
+    """HyCon's network on two or three modalities, with its losses.
+
+    One representation for each modality, their fusion, and one linear layer. A modality that a
+    sample lacks is a zero vector to the fusion and takes no part in the contrast, whatever stands
+    in its place.
+
+    Args:
+        config: of the network and the losses.
+        sizes: feature dimension by modality: "text", "audio", "vision", two or more of them. With a
+            text encoder the text's is the encoder's own, and what stands here is not read.
+        text_encoder: reads token ids; its states pass a convolution only. Without it, text is
+            precomputed features in a sequence encoder like the others'.
+        generator: draws the pairs of the random substitutes, on the model's device; None is torch's
+            own. It is no part of the state that is saved.
+
+    Raises:
+        ValueError: fewer than two modalities, unknown ones, or a text encoder without text.
+    """
+
+    def __init__(
+        self,
+        config: HyConConfig,
+        sizes: Mapping[str, int],
+        text_encoder: PreTrainedModel | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ):
+        super().__init__()
+        if len(sizes) < 2 or not set(sizes) <= set(MODALITIES):
+            raise ValueError(f"sizes: expected two or more of {MODALITIES}, got {tuple(sizes)}")
+        if text_encoder is not None and "text" not in sizes:
+            raise ValueError(f"sizes: expected text, for its encoder, got {tuple(sizes)}")
+        self.config = config
+        self.generator = generator
+        self.text_encoder = text_encoder
+        self.encoders = nn.ModuleDict()
+        for name, size in sizes.items():
+            encoded = name == "text" and text_encoder is not None
+            self.encoders[name] = SequenceEncoder(
+                text_encoder.config.hidden_size if encoded else size,
+                config.hidden_size,
+                kernel_size=config.kernel_size,
+                layers=0 if encoded else config.layers,
+                heads=config.heads,
+                attention_dropout=config.attention_dropout,
+                relu_dropout=config.relu_dropout,
+                residual_dropout=config.residual_dropout,
+                embed_dropout=config.embed_dropout,
+            )
+        self.fusion = make_fusion(config.fusion, sizes, config.hidden_size)
+        self.head = nn.Linear(config.hidden_size, 8 if config.head == "iemocap" else 1)
+
+    def forward(self, batch: Batch) -> Output:
+        """Predict, and with labels compute the losses: in training all four, else the task's.
+
+        Raises:
+            ValueError: a modality that the batch lacks, text of the other kind, or labels of
+                another shape than (B,), for IEMOCAP (B, 4).
+        """
+        features, present = self._represent(batch)
+        fused = self.fusion(features)
+        prediction = self.head(fused)
+        four = self.config.head == "iemocap"
+        prediction = prediction.view(-1, 4, 2) if four else prediction.squeeze(1)
+        terms = None
+        if batch.labels is not None:
+            if batch.labels.shape != prediction.shape[: 2 if four else 1]:
+                expected = tuple(prediction.shape[: 2 if four else 1])
+                shape = tuple(batch.labels.shape)
+                raise ValueError(f"labels: expected shape {expected}, got {shape}")
+            terms = self._losses(prediction, features, present, batch.labels)
+        return Output(prediction, terms, fused)
+
+    def _represent(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """By modality: the representation (B, d), and (B,) who has it."""
+        features, present = {}, {}
+        for name, encoder in self.encoders.items():
+            if name not in batch.features:
+                expected, got = tuple(self.encoders), tuple(batch.features)
+                raise ValueError(f"batch: expected modalities {expected}, got {got}")
+            x = batch.features[name]
+            mask = batch.masks[name] & batch.present[name].unsqueeze(1)
+            if name == "text" and self.text_encoder is not None:
+                x = self._read(x, mask)
+                if self.config.last == "index":
+                    # The last index is mostly padding; what BERT says there is all there is.
+                    mask = mask.any(1, keepdim=True).expand_as(mask)
+            features[name] = last_step(encoder(x, mask), mask, last=self.config.last)
+            present[name] = mask.any(1)
+        return features, present
+
+    def _read(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """The text encoder's states (B, L, H) of token ids (B, L)."""
+        if ids.ndim != 2 or ids.is_floating_point():
+            raise ValueError(
+                f"features['text']: expected token ids of shape (B, L),"
+                f" got {ids.dtype} of shape {tuple(ids.shape)}"
+            )
+        # An empty text attends to its padding: a softmax over nothing would be NaN.
+        attended = mask | ~mask.any(1, keepdim=True)
+        ids = ids.masked_fill(~mask, 0)
+        return self.text_encoder(input_ids=ids, attention_mask=attended.long()).last_hidden_state
+
+    def _losses(
+        self,
+        prediction: Tensor,
+        features: dict[str, Tensor],
+        present: dict[str, Tensor],
+        labels: Tensor,
+    ) -> LossTerms:
+        config = self.config
+        if config.head == "iemocap":
+            task = F.cross_entropy(prediction.float().flatten(0, 1), labels.flatten())
+            classes = labels
+        else:
+            task = F.l1_loss(prediction.float(), labels.float())
+            classes = sentiment_classes(labels, neutral=config.neutral)
+        if not self.training:
+            return LossTerms({"task": task})
+        substituted = config.supervised_loss in SUBSTITUTES
+        intra, inter = (0, 0) if substituted else (config.intra_weight, config.inter_weight)
+        terms = {
+            "task": task,
+            **hybrid_contrast(
+                features,
+                classes,
+                margin=config.margin,
+                weights=(intra, inter, config.semi_weight),
+                refine=config.refine,
+                log=config.log,
+                selection=_selection(config),
+                refine_on=config.refine_on,
+                normalize=SIMILARITIES[config.similarity],
+                present=present,
+            ),
+        }
+        weights = {
+            "task": 1.0,
+            "intra": config.intra_weight,
+            "inter": config.inter_weight,
+            "semi": config.semi_weight,
+        }
+        if substituted:
+            for name, pairs in (("intra", intra_modal_pairs), ("inter", inter_modal_pairs)):
+                if weights[name] != 0:
+                    terms[name] = substitute_contrast(
+                        pairs(features, classes, present=present),
+                        loss=config.supervised_loss,
+                        normalize=SIMILARITIES[config.similarity],
+                        log=config.log,
+                        generator=self.generator,
+                    )
+        return LossTerms(terms, weights)
+
+
+def _selection(config: HyConConfig) -> PairSelection | None:
+    if config.supervised_loss != "hycon_v2":
+        return None
+    return PairSelection(
+        fraction=config.selection_fraction,
+        gamma=config.selection_gamma,
+        positives=config.select_positives,
+        negatives=config.select_negatives,
+        unselected=config.unselected,
+        inter_factor=config.inter_factor,
+    )
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,783 @@
+"""HyCon: its size, its losses against loops, every row of its tables, and what must not matter."""
+
+import math
+from dataclasses import fields, replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import BertConfig, BertModel, XLNetConfig, XLNetModel
+
+from mmcontrast import (
+    PairSelection,
+    hybrid_contrast,
+    inter_modal_pairs,
+    intra_modal_pairs,
+    softmax_normalize,
+)
+from reference_models.data.batch import Batch
+from reference_models.encoders import last_step, scratch_text_encoder
+from reference_models.hycon import ABLATIONS, CHOICES, PRESETS, SIMILARITIES, HyCon, HyConConfig
+from reference_models.substitutes import SUBSTITUTES, substitute_contrast
+
+THREE = ("text", "audio", "vision")
+SIZES = {"text": 6, "audio": 5, "vision": 4}
+STEPS = {"text": 5, "audio": 7, "vision": 3}
+SMALL = {"hidden_size": 10, "layers": 1}
+STILL = {
+    "attention_dropout": 0.0,
+    "relu_dropout": 0.0,
+    "residual_dropout": 0.0,
+    "embed_dropout": 0.0,
+}
+
+
+def network(config=None, modalities=THREE, *, encoded=False, **kwargs):
+    torch.manual_seed(5)
+    text_encoder = None
+    if encoded:
+        text_encoder = scratch_text_encoder(20, hidden_size=8, layers=1, heads=2, max_length=12)
+    sizes = {m: SIZES[m] for m in modalities}
+    return HyCon(config or HyConConfig(**SMALL), sizes, text_encoder, **kwargs)
+
+
+def batch_of(size=6, modalities=THREE, *, encoded=False, iemocap=False, labels=True, seed=1):
+    """Random lengths from 1 up, everything present, zeros behind."""
+    source = torch.Generator().manual_seed(seed)
+    features, masks = {}, {}
+    for m in modalities:
+        steps = STEPS[m]
+        lengths = torch.randint(1, steps + 1, (size,), generator=source)
+        masks[m] = torch.arange(steps) < lengths[:, None]
+        if m == "text" and encoded:
+            ids = torch.randint(4, 20, (size, steps), generator=source)
+            features[m] = ids.masked_fill(~masks[m], 0)
+        else:
+            x = torch.randn(size, steps, SIZES[m], generator=source)
+            features[m] = x.masked_fill(~masks[m].unsqueeze(-1), 0)
+    scores = torch.randint(-9, 10, (size,), generator=source) / 3
+    emotions = torch.randint(0, 2, (size, 4), generator=source)
+    return Batch(
+        features,
+        masks,
+        {m: torch.ones(size, dtype=torch.bool) for m in modalities},
+        (emotions if iemocap else scores) if labels else None,
+        torch.arange(size),
+    )
+
+
+def representations(model, batch):
+    """(B, d) by modality, for precomputed features."""
+    return {
+        m: last_step(encoder(batch.features[m], batch.masks[m]), batch.masks[m])
+        for m, encoder in model.encoders.items()
+    }
+
+
+# ---------------------------------------------------------------------------------- the network
+
+
+def test_it_has_the_published_number_of_parameters():
+    with torch.device("meta"):
+        bert = BertModel(BertConfig(), add_pooling_layer=False)
+        model = HyCon(HyConConfig(), {"text": 768, "audio": 74, "vision": 47}, bert)
+    assert sum(p.numel() for p in model.parameters()) == 109_209_149
+
+
+def test_text_features_take_a_whole_encoder_and_a_text_encoder_a_convolution():
+    counted = {
+        encoded: [len(network(encoded=encoded).encoders[m].layers) for m in THREE]
+        for encoded in (False, True)
+    }
+    assert counted == {False: [1, 1, 1], True: [0, 1, 1]}
+    assert network(encoded=True).encoders["text"].convolution.in_channels == 8
+
+
+@pytest.mark.parametrize("modalities", [("audio", "vision"), ("text", "vision"), THREE])
+def test_the_prediction_is_a_linear_layer_on_the_sum(modalities):
+    model, batch = network(modalities=modalities).eval(), batch_of(modalities=modalities)
+    output = model(batch)
+    fused = sum(representations(model, batch).values())
+    torch.testing.assert_close(output.fused, fused)
+    expected = fused @ model.head.weight[0] + model.head.bias
+    torch.testing.assert_close(output.prediction, expected)
+    assert output.prediction.shape == (6,)
+
+
+def test_settings_reach_the_encoders():
+    config = HyConConfig(
+        hidden_size=12,
+        layers=2,
+        heads=3,
+        kernel_size=5,
+        attention_dropout=0.1,
+        relu_dropout=0.2,
+        residual_dropout=0.25,
+        embed_dropout=0.4,
+    )
+    for encoder in network(config).encoders.values():
+        assert encoder.convolution.kernel_size == (5,)
+        assert encoder.convolution.out_channels == 12
+        assert encoder.dropout.p == 0.4
+        assert len(encoder.layers) == 2
+        for layer in encoder.layers:
+            assert layer.self_attn.num_heads == 3
+            found = (layer.self_attn.dropout, layer.dropout.p, layer.dropout1.p)
+            assert found == (0.1, 0.2, 0.25)
+
+
+def test_token_ids_go_through_the_text_encoder():
+    model, batch = network(encoded=True).eval(), batch_of(encoded=True)
+    ids, mask = batch.features["text"], batch.masks["text"]
+    total = sum(
+        last_step(model.encoders[m](batch.features[m], batch.masks[m]), batch.masks[m])
+        for m in ("audio", "vision")
+    )
+    fused = model(batch).fused
+    for row in range(6):
+        real = ids[row, mask[row]].unsqueeze(0)
+        states = model.text_encoder(real).last_hidden_state
+        text = model.encoders["text"].convolution(states.mT)[0, :, -1]
+        torch.testing.assert_close(fused[row], total[row] + text, rtol=1e-4, atol=1e-5)
+
+
+def test_the_last_index_is_read_where_it_is_asked_for():
+    config = HyConConfig(**SMALL, last="index")
+    model, batch = network(config, encoded=True).eval(), batch_of(encoded=True)
+    assert not all(mask[:, -1].all() for mask in batch.masks.values())
+    states = model.text_encoder(
+        batch.features["text"], attention_mask=batch.masks["text"].long()
+    ).last_hidden_state
+    fused = model.encoders["text"].convolution(states.mT)[:, :, -1]
+    for m in ("audio", "vision"):
+        fused = fused + model.encoders[m](batch.features[m], batch.masks[m])[:, -1]
+    torch.testing.assert_close(model(batch).fused, fused)
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+def test_more_padding_changes_no_prediction(encoded):
+    model, batch = network(encoded=encoded).eval(), batch_of(encoded=encoded)
+    features, masks = {}, {}
+    for m, x in batch.features.items():
+        more = torch.full((6, 3, *x.shape[2:]), 10_000 if x.ndim == 2 else math.nan, dtype=x.dtype)
+        features[m] = torch.cat([x, more], 1)
+        masks[m] = torch.cat([batch.masks[m], torch.zeros(6, 3, dtype=torch.bool)], 1)
+    longer = replace(batch, features=features, masks=masks)
+    short, long = model(batch), model(longer)
+    torch.testing.assert_close(long.prediction, short.prediction, rtol=0, atol=1e-6)
+    torch.testing.assert_close(long.fused, short.fused, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+def test_a_batch_of_one(encoded, training):
+    model = network(encoded=encoded).train(training)
+    batch = batch_of(1, encoded=encoded)
+    output = model(batch)
+    output.terms.total.backward()
+    assert output.prediction.shape == (1,)
+    assert output.terms.total.isfinite()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+    if not training:
+        many = batch_of(3, encoded=encoded)
+        first = Batch(
+            {m: x[:1] for m, x in many.features.items()},
+            {m: x[:1] for m, x in many.masks.items()},
+            {m: x[:1] for m, x in many.present.items()},
+            many.labels[:1],
+            many.index[:1],
+        )
+        torch.testing.assert_close(model(first).prediction, model(many).prediction[:1])
+
+
+@pytest.mark.parametrize("loss", ["hycon", "hycon_v2", *SUBSTITUTES])
+@pytest.mark.parametrize("encoded", [False, True])
+def test_what_stands_in_an_absent_modality_does_not_matter(encoded, loss):
+    config = HyConConfig(**SMALL, **STILL, supervised_loss=loss)
+    batch = batch_of(8, encoded=encoded)
+    present = {m: x.clone() for m, x in batch.present.items()}
+    present["text"][0] = present["audio"][[0, 1]] = present["vision"][2] = False
+    present["audio"][3] = present["text"][3] = present["vision"][3] = False
+    results = []
+    for fill in (0, 1e6, math.nan):
+        model = network(config, encoded=encoded, generator=torch.Generator().manual_seed(2)).train()
+        if encoded:
+            model.text_encoder.eval()
+        features = {
+            m: x.masked_fill(
+                ~present[m].reshape(-1, *[1] * (x.ndim - 1)),
+                fill if x.is_floating_point() else 10_000 if fill else 0,
+            )
+            for m, x in batch.features.items()
+        }
+        output = model(replace(batch, features=features, present=present))
+        output.terms.total.backward()
+        gradients = [p.grad for p in model.parameters()]
+        results.append([output.prediction, output.fused, *output.terms.values(), *gradients])
+        # The sample that has nothing is the head's bias.
+        assert torch.equal(output.prediction[3], model.head.bias[0])
+    for other in results[1:]:
+        assert all(map(torch.equal, results[0], other))
+    assert all(x.isfinite().all() for x in results[0])
+
+
+def test_an_absent_modality_is_a_zero_vector():
+    model, batch = network().eval(), batch_of()
+    present = {**batch.present, "audio": torch.arange(6) > 2}
+    expected = representations(model, batch)
+    expected["audio"][:3] = 0
+    fused = model(replace(batch, present=present)).fused
+    torch.testing.assert_close(fused, sum(expected.values()))
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+@pytest.mark.parametrize("fusion", CHOICES["fusion"])
+def test_every_parameter_learns(fusion, encoded):
+    model = network(HyConConfig(**SMALL, fusion=fusion), encoded=encoded).train()
+    model(batch_of(16, encoded=encoded)).terms.total.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+
+
+@pytest.mark.parametrize("supervised_loss", CHOICES["supervised_loss"])
+@pytest.mark.parametrize("fusion", CHOICES["fusion"])
+def test_it_makes_no_tensor_elsewhere_and_reads_no_value(fusion, supervised_loss):
+    """The meta device has no values, and a tensor made on the CPU cannot meet one of its own."""
+    batch = batch_of()
+    batch = replace(batch.to("meta"), index=batch.index)
+    model = network(HyConConfig(**SMALL, fusion=fusion, supervised_loss=supervised_loss))
+    output = model.to("meta").train()(batch)
+    output.terms.total.backward()
+    assert {x.device.type for x in (output.prediction, output.fused, output.terms.total)} == {
+        "meta"
+    }
+    assert list(model.eval()(batch).terms) == ["task"]
+
+
+def test_an_xlnet_reads_text_too():
+    torch.manual_seed(5)
+    xlnet = XLNetModel(XLNetConfig(vocab_size=20, d_model=8, n_layer=1, n_head=2, d_inner=16))
+    model = HyCon(HyConConfig(**SMALL), SIZES, xlnet)
+    batch = batch_of(encoded=True)
+    batch.present["text"][0] = False
+    assert model.encoders["text"].convolution.in_channels == 8
+    model.train()(batch).terms.total.backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+    model.eval()
+    ids, mask = (
+        torch.cat([x, torch.zeros(6, 2, dtype=x.dtype)], 1)
+        for x in (batch.features["text"], batch.masks["text"])
+    )
+    longer = replace(
+        batch, features={**batch.features, "text": ids}, masks={**batch.masks, "text": mask}
+    )
+    torch.testing.assert_close(model(longer).prediction, model(batch).prediction, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+def test_autocast_keeps_the_losses_in_float32(encoded):
+    model, batch = network(encoded=encoded).train(), batch_of(encoded=encoded)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = model(batch)
+    assert {value.dtype for value in output.terms.values()} == {torch.float32}
+    output.terms.total.backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_the_state_is_weights_alone():
+    state = network(generator=torch.Generator()).state_dict()
+    assert set(state) == set(dict(network().named_parameters()))
+
+
+# ---------------------------------------------------------------------------------- the losses
+
+
+def softmax(x):
+    return [math.exp(v) / sum(math.exp(u) for u in x) for v in x]
+
+
+def dot(x, y):
+    return sum(a * b for a, b in zip(x, y, strict=True))
+
+
+def mean(values):
+    return sum(values) / len(values) if values else 0.0
+
+
+def hybrid_by_loops(features, classes, present, margin):
+    """Equations 6 to 12 on softmax features: (intra, inter, semi)."""
+    x = {m: [softmax(row) for row in v.tolist()] for m, v in features.items()}
+    size = len(classes)
+    anchors = [(m, i) for m in x for i in range(size) if present[m][i] and classes[i] != -100]
+    results = []
+    for inter in (False, True):
+        ratios, refinements = [], []
+        for m, i in anchors:
+            others = [(n, j) for n, j in anchors if j != i and (n != m) == inter]
+            positives = [dot(x[m][i], x[n][j]) for n, j in others if classes[j] == classes[i]]
+            negatives = [dot(x[m][i], x[n][j]) for n, j in others if classes[j] != classes[i]]
+            if positives:
+                target = margin if inter else 1.0
+                refinements.append(mean([(s - target) ** 2 for s in positives]))
+            if positives and negatives:
+                ratios.append(-sum(positives) / (sum(positives) + sum(negatives)))
+        results.append(mean(ratios) + mean(refinements))
+    semi = []
+    for m, i in anchors:
+        partners = [dot(x[m][i], x[n][j]) for n, j in anchors if j == i and n != m]
+        if partners:
+            semi.append(mean([(s - margin) ** 2 for s in partners]))
+    return [*results, mean(semi)]
+
+
+def classes_of(labels, neutral="positive"):
+    zero = {"positive": 1, "negative": 0, "own": 2, "ignore": -100}[neutral]
+    return [zero if v == 0 else int(v > 0) for v in labels.tolist()]
+
+
+@pytest.mark.parametrize("neutral", CHOICES["neutral"])
+@pytest.mark.parametrize("modalities", [("audio", "vision"), THREE])
+def test_the_four_terms_are_those_of_the_paper(modalities, neutral):
+    config = HyConConfig(
+        **SMALL,
+        **STILL,
+        neutral=neutral,
+        margin=0.6,
+        intra_weight=0.5,
+        inter_weight=2.0,
+        semi_weight=3.0,
+    )
+    model, batch = network(config, modalities).train(), batch_of(9, modalities)
+    batch.labels[[0, 4]] = 0.0
+    batch.present["audio"][1] = False
+    features = representations(model, batch)
+    output = model(batch)
+    expected = hybrid_by_loops(features, classes_of(batch.labels, neutral), batch.present, 0.6)
+    task = mean([abs(p - y) for p, y in zip(output.prediction, batch.labels, strict=True)]).item()
+    terms = {name: value.item() for name, value in output.terms.items()}
+    names = ("task", "intra", "inter", "semi")
+    expected = dict(zip(names, (task, *expected), strict=True))
+    assert terms == pytest.approx(expected, rel=1e-4)
+    assert list(terms) == list(names)
+    assert output.terms.weights == {"task": 1.0, "intra": 0.5, "inter": 2.0, "semi": 3.0}
+    weighted = dot(expected.values(), (1.0, 0.5, 2.0, 3.0))
+    assert output.terms.total.item() == pytest.approx(weighted, rel=1e-4)
+
+
+@pytest.mark.parametrize("unselected", CHOICES["unselected"])
+@pytest.mark.parametrize("refine_on", CHOICES["refine_on"])
+@pytest.mark.parametrize("similarity", CHOICES["similarity"])
+def test_settings_reach_the_losses(similarity, refine_on, unselected):
+    config = HyConConfig(
+        **SMALL,
+        **STILL,
+        supervised_loss="hycon_v2",
+        similarity=similarity,
+        margin=0.7,
+        log=True,
+        selection_fraction=0.3,
+        selection_gamma=1.5,
+        select_negatives=False,
+        unselected=unselected,
+        inter_factor=2,
+        refine_on=refine_on,
+    )
+    model, batch = network(config).train(), batch_of(10)
+    terms = model(batch).terms
+    selection = PairSelection(0.3, 1.5, negatives=False, unselected=unselected, inter_factor=2)
+    expected = hybrid_contrast(
+        representations(model, batch),
+        torch.tensor(classes_of(batch.labels)),
+        margin=0.7,
+        log=True,
+        selection=selection,
+        refine_on=refine_on,
+        normalize=SIMILARITIES[similarity],
+    )
+    for name, value in expected.items():
+        torch.testing.assert_close(terms[name], value)
+
+
+def test_similarities_are_what_their_names_say(generator):
+    x = torch.randn(3, 7, generator=generator).double()
+    cosine = torch.nn.functional.cosine_similarity(x[:, None], x[None], dim=-1)
+    smooth = torch.log1p(x.exp())
+    expected = {
+        "softmax": x.softmax(1) @ x.softmax(1).T,
+        "cosine": cosine,
+        "cosine01": (1 + cosine) / 2,
+        "softplus_l2": torch.nn.functional.cosine_similarity(smooth[:, None], smooth, dim=-1),
+    }
+    assert set(expected) == set(SIMILARITIES)
+    for name, row_map in SIMILARITIES.items():
+        torch.testing.assert_close(row_map(x) @ row_map(x).T, expected[name])
+
+
+def test_iemocap_contrasts_samples_whose_emotions_agree_in_every_column():
+    config = HyConConfig(**SMALL, **STILL, **PRESETS["iemocap"])
+    model, batch = network(config).train(), batch_of(8, iemocap=True)
+    batch.labels[2:5] = batch.labels[0]
+    batch.labels[5] = batch.labels[0]
+    batch.labels[5, 3] = 1 - batch.labels[0, 3]
+    output = model(batch)
+    assert output.prediction.shape == (8, 4, 2)
+    entropies = []
+    for logits, labels in zip(output.prediction.tolist(), batch.labels.tolist(), strict=True):
+        for pair, label in zip(logits, labels, strict=True):
+            entropies.append(-math.log(softmax(pair)[label]))
+    classes = [tuple(row) for row in batch.labels.tolist()]
+    features = representations(model, batch)
+    expected = [mean(entropies), *hybrid_by_loops(features, classes, batch.present, 0.8)]
+    assert [v.item() for v in output.terms.values()] == pytest.approx(expected, rel=1e-4)
+    logits = model.head(output.fused)
+    assert torch.equal(output.prediction[:, 1, 0], logits[:, 2])
+
+
+@pytest.mark.parametrize("config", [{}, {"supervised_loss": "triplet"}, {"head": "iemocap"}])
+def test_evaluation_has_the_task_alone(config):
+    config = HyConConfig(**SMALL, **config)
+    batch = batch_of(iemocap=config.head == "iemocap")
+    model = network(config).eval()
+    terms = model(batch).terms
+    assert list(terms) == ["task"]
+    assert terms.weights == {"task": 1.0}
+    assert torch.equal(terms.total, terms["task"])
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_without_labels_there_are_no_terms(training):
+    output = network().train(training)(batch_of(labels=False))
+    assert output.terms is None
+    assert output.prediction.shape == (6,)
+
+
+# ----------------------------------------------------------------------------- the substitutes
+
+
+def substitute_by_loops(loss, pairs, choose):
+    """Equations 18 to 20; ``choose(anchor, candidates, largest)`` names the triplets' pairs."""
+    values = []
+    for pair in pairs.values():
+        anchors, candidates = (
+            [softmax(row) for row in x.tolist()] for x in (pair.anchors, pair.candidates)
+        )
+        for i, a in enumerate(anchors):
+            p = [candidates[j] for j in pair.positives[i].nonzero()[:, 0]]
+            n = [candidates[j] for j in pair.negatives[i].nonzero()[:, 0]]
+            if not p or not n:
+                continue
+            if "triplet" in loss:
+                p, n = choose(a, p, False), choose(a, n, True)
+                near, far = (sum((u - v) ** 2 for u, v in zip(a, x, strict=True)) for x in (p, n))
+                values.append(near - far + 1)
+            elif loss == "classical":
+                positive = dot(a, p[0])
+                values.append(-positive / (positive + sum(dot(a, x) for x in n)))
+            else:
+                leads = sum(math.exp(dot(a, x) - dot(a, p[0])) for x in n)
+                values.append(math.log(1 + leads))
+    return mean(values)
+
+
+def first(anchor, candidates, largest):
+    return candidates[0]
+
+
+def hardest(anchor, candidates, largest):
+    return (max if largest else min)(candidates, key=lambda c: dot(anchor, c))
+
+
+@pytest.mark.parametrize("loss", SUBSTITUTES)
+def test_substitutes_where_nothing_is_random(loss):
+    """Two modalities and the classes A, A, B: one positive and one negative, or none."""
+    config = HyConConfig(
+        **SMALL,
+        **STILL,
+        supervised_loss=loss,
+        intra_weight=0.5,
+        inter_weight=2.0,
+        margin=0.6,
+    )
+    modalities = ("audio", "vision")
+    model, batch = network(config, modalities).train(), batch_of(3, modalities)
+    labels = torch.tensor([1.0, 0.2, -1.0])
+    terms = model(replace(batch, labels=labels)).terms
+    features, classes = representations(model, batch), torch.tensor([1, 1, 0])
+    for name, make in (("intra", intra_modal_pairs), ("inter", inter_modal_pairs)):
+        expected = substitute_by_loops(loss, make(features, classes), first)
+        assert terms[name].item() == pytest.approx(expected, rel=1e-5)
+    semi = hybrid_by_loops(features, [1, 1, 0], batch.present, 0.6)[2]
+    assert terms["semi"].item() == pytest.approx(semi, rel=1e-5)
+    assert terms.weights == {"task": 1.0, "intra": 0.5, "inter": 2.0, "semi": 1.0}
+
+
+@pytest.fixture
+def sharp_pairs(generator):
+    """Pairs of a larger batch with features that a softmax does not flatten; one is absent."""
+    features = {m: 3 * torch.randn(9, 5, generator=generator) for m in THREE}
+    features = {m: x.requires_grad_() for m, x in features.items()}
+    labels = torch.tensor([0, 1, 1, 0, 2, 0, 1, -100, 1])
+    present = {"audio": torch.arange(9) != 2}
+    return features, intra_modal_pairs(features, labels, present=present)
+
+
+def test_hard_triplets_are_the_hardest(sharp_pairs):
+    _, pairs = sharp_pairs
+    value = substitute_contrast(pairs, loss="hard_triplet", normalize=softmax_normalize)
+    expected = substitute_by_loops("hard_triplet", pairs, hardest)
+    assert value.item() == pytest.approx(expected, rel=1e-5)
+    assert abs(expected - substitute_by_loops("triplet", pairs, first)) > 0.01
+
+
+def test_random_triplets_are_drawn_evenly(sharp_pairs, generator):
+    """The mean over draws of a sum is the sum of the means over all positives and negatives."""
+    _, pairs = sharp_pairs
+    draws = [
+        substitute_contrast(
+            pairs, loss="triplet", normalize=softmax_normalize, generator=generator
+        ).item()
+        for _ in range(600)
+    ]
+    values = []
+    for pair in pairs.values():
+        x = pair.anchors.softmax(1)
+        distance = (x[:, None] - x[None]).square().sum(-1)
+        for i in range(len(x)):
+            near, far = distance[i][pair.positives[i]], distance[i][pair.negatives[i]]
+            if len(near) and len(far):
+                values.append((near.mean() - far.mean() + 1).item())
+    spread = torch.tensor(draws).std().item()
+    assert spread > 0
+    assert mean(draws) == pytest.approx(mean(values), abs=5 * spread / math.sqrt(len(draws)))
+
+
+@pytest.mark.parametrize("loss", ["classical", "n_pair"])
+def test_one_positive_is_drawn_and_all_negatives_count(loss, generator):
+    features = {m: 3 * torch.randn(4, 5, generator=generator) for m in ("audio", "vision")}
+    pairs = intra_modal_pairs(features, torch.tensor([1, 1, 1, 0]))
+    possible = set()
+    for choice in range(2**6):
+        chosen = {}
+        for at, (name, pair) in enumerate(pairs.items()):
+            positives = pair.positives.clone()
+            for row in range(3):
+                columns = positives[row].nonzero()[:, 0]
+                positives[row, columns[choice >> (3 * at + row) & 1]] = False
+            chosen[name] = pair._replace(positives=positives)
+        possible.add(round(substitute_by_loops(loss, chosen, first), 4))
+    drawn = {
+        round(
+            substitute_contrast(
+                pairs, loss=loss, normalize=softmax_normalize, generator=generator
+            ).item(),
+            4,
+        )
+        for _ in range(40)
+    }
+    assert len(drawn) > 5
+    assert all(min(abs(value - other) for other in possible) < 2e-4 for value in drawn)
+
+
+def test_the_classical_loss_takes_its_logarithm_on_request(sharp_pairs):
+    features = {m: x.detach()[:3] for m, x in sharp_pairs[0].items()}
+    pairs = intra_modal_pairs(features, torch.tensor([1, 1, 0]))
+    logs = substitute_contrast(pairs, loss="classical", normalize=softmax_normalize, log=True)
+    shares = []
+    for pair in pairs.values():
+        for i in (0, 1):
+            a, p, n = (softmax(pair.anchors[j].tolist()) for j in (i, 1 - i, 2))
+            shares.append(-math.log(dot(a, p) / (dot(a, p) + dot(a, n))))
+    assert logs.item() == pytest.approx(mean(shares), rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", SUBSTITUTES)
+@pytest.mark.parametrize("classes", [[0], [1, 1, 1], [0, 1, 2], [-100, -100, 3]])
+def test_substitutes_without_a_positive_and_a_negative_are_zero(loss, classes, generator):
+    features = {m: torch.randn(len(classes), 4, generator=generator) for m in ("a", "b")}
+    features = {m: x.requires_grad_() for m, x in features.items()}
+    for make in (intra_modal_pairs, inter_modal_pairs):
+        pairs = make(features, torch.tensor(classes))
+        value = substitute_contrast(pairs, loss=loss, normalize=softmax_normalize)
+        assert value.item() == 0
+        value.backward()
+        assert not any(x.grad.any() for x in features.values())
+
+
+@pytest.mark.parametrize("loss", ["triplet", "n_pair", "classical"])
+def test_the_draws_come_from_the_generator(loss):
+    config = HyConConfig(**SMALL, **STILL, supervised_loss=loss)
+    batch = batch_of(12)
+
+    def term(seed):
+        generator = torch.Generator().manual_seed(seed)
+        model = network(config, generator=generator).train()
+        return [model(batch).terms["intra"].item() for _ in range(2)]
+
+    assert term(1) == term(1)
+    assert term(1) != term(2)
+    assert term(1)[0] != term(1)[1]
+
+
+def test_a_substitute_of_another_name_is_refused(sharp_pairs):
+    with pytest.raises(ValueError, match=r"loss: expected one of .*'n_pair'.*, got 'hycon'"):
+        substitute_contrast(sharp_pairs[1], loss="hycon", normalize=softmax_normalize)
+
+
+# ------------------------------------------------------------------------------------ the tables
+
+ROWS = {
+    "wo_contrastive": {"intra_weight", "inter_weight", "semi_weight"},
+    "wo_refinement": {"refine"},
+    "wo_margin_alpha": {"margin"},
+    "wo_IAMCL": {"intra_weight"},
+    "wo_IEMCL": {"inter_weight"},
+    "wo_SCL": {"semi_weight"},
+    "HyCon": set(),
+    "v2_wo_positive_selection": {"supervised_loss", "select_positives"},
+    "v2_wo_negative_selection": {"supervised_loss", "select_negatives"},
+    "HyCon-v2": {"supervised_loss"},
+    "concatenation": {"fusion"},
+    "addition": set(),
+    "tensor": {"fusion"},
+    "graph": {"fusion"},
+    "alpha 0.5": {"margin"},
+    "alpha 0.7": {"margin"},
+    "alpha 0.8": set(),
+    "alpha 0.9": {"margin"},
+    "triplet": {"supervised_loss"},
+    "hard_triplet": {"supervised_loss"},
+    "n_pair": {"supervised_loss"},
+    "classical_contrastive": {"supervised_loss"},
+}
+
+
+def test_every_row_of_the_tables_has_its_settings():
+    assert set(ABLATIONS) == set(ROWS)
+    for row, overrides in ABLATIONS.items():
+        config = HyConConfig(**overrides)
+        changed = {
+            field.name for field in fields(config) if getattr(config, field.name) != field.default
+        }
+        assert changed == ROWS[row]
+
+
+@pytest.mark.parametrize("row", list(ROWS))
+@pytest.mark.parametrize("modalities", [("audio", "vision"), THREE], ids=len)
+def test_every_row_of_the_tables_runs(row, modalities):
+    config = HyConConfig(**{**SMALL, **STILL, **ABLATIONS[row]})
+    model, batch = network(config, modalities).train(), batch_of(12, modalities)
+    output = model(batch)
+    output.terms.total.backward()
+    assert output.terms.total.isfinite()
+    assert list(output.terms) == ["task", "intra", "inter", "semi"]
+    for p in model.parameters():
+        assert p.grad.isfinite().all()
+    off = {name for name, weight in output.terms.weights.items() if weight == 0}
+    assert off == {field.removesuffix("_weight") for field in ROWS[row] if "weight" in field}
+    for name in off:
+        assert output.terms[name].item() == 0
+    # What the row changes reaches the total: no other row than the default's gives its value.
+    usual = network(HyConConfig(**SMALL, **STILL), modalities).train()(batch)
+    assert (output.terms.total.item() == usual.terms.total.item()) == (not ROWS[row])
+
+
+@given(
+    st.fixed_dictionaries({name: st.sampled_from(values) for name, values in CHOICES.items()}),
+    st.fixed_dictionaries(
+        {name: st.booleans() for name in ("refine", "log", "select_positives", "select_negatives")}
+    ),
+    st.booleans(),
+    st.sampled_from([1, 2, 5]),
+)
+def test_any_combination_runs(choices, switches, encoded, size):
+    config = HyConConfig(**{**SMALL, "hidden_size": 5, **choices, **switches})
+    model = network(config, encoded=encoded).train()
+    output = model(batch_of(size, encoded=encoded, iemocap=config.head == "iemocap"))
+    output.terms.total.backward()
+    assert output.terms.total.isfinite()
+    for p in model.parameters():
+        assert p.grad is None or p.grad.isfinite().all()
+
+
+# ------------------------------------------------------------------------------------ the errors
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("hidden_size", 0, "a whole number from 1"),
+        ("hidden_size", 50.0, "a whole number from 1"),
+        ("heads", 7, "a divisor of hidden_size=50"),
+        ("heads", 0, "a whole number from 1"),
+        ("layers", -1, "a whole number from 0"),
+        ("layers", True, "a whole number from 0"),
+        ("kernel_size", 4, "an odd number from 1"),
+        ("kernel_size", -1, "an odd number from 1"),
+        ("inter_factor", 0, "a whole number from 1"),
+        *[
+            (name, value, "a number from 0, below 1")
+            for name in STILL
+            for value in (1.0, -0.1, "0.5")
+        ],
+        *[
+            (name, value, "a number from 0")
+            for name in ("intra_weight", "inter_weight", "semi_weight")
+            for value in (-1.0, math.nan, math.inf)
+        ],
+        ("margin", 1.1, "a number from -1 to 1"),
+        ("margin", None, "a number from -1 to 1"),
+        ("selection_fraction", 0, "a number above 0, up to 1"),
+        ("selection_fraction", 1.5, "a number above 0, up to 1"),
+        ("selection_gamma", 0.0, "a number above 0"),
+        *[
+            (name, 1, "true or false")
+            for name in ("refine", "log", "select_positives", "select_negatives")
+        ],
+        *[(name, "other", f"one of {', '.join(values)}") for name, values in CHOICES.items()],
+    ],
+)
+def test_the_config_refuses(name, value, expected):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 (the whole message is compared below)
+        HyConConfig(**{name: value})
+    assert str(caught.value) == f"{name}: expected {expected}, got {value!r}"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"text": 6}, r"sizes: expected two or more of .*, got \('text',\)"),
+        ({}, r"sizes: expected two or more of .*, got \(\)"),
+        ({"text": 6, "smell": 2}, r"sizes: expected .*'vision'\), got \('text', 'smell'\)"),
+    ],
+)
+def test_other_modalities_are_refused(sizes, message):
+    with pytest.raises(ValueError, match=message):
+        HyCon(HyConConfig(), sizes)
+
+
+def test_a_text_encoder_without_text_is_refused():
+    with pytest.raises(ValueError, match="sizes: expected text, for its encoder, got"):
+        network(modalities=("audio", "vision"), encoded=True)
+
+
+def test_a_batch_that_lacks_a_modality_is_refused():
+    with pytest.raises(ValueError, match=r"batch: expected modalities \('text', 'audio', 'vision'"):
+        network()(batch_of(modalities=("audio", "vision")))
+
+
+def test_text_of_the_other_kind_is_refused():
+    with pytest.raises(ValueError, match=r"features\['text'\]: expected token ids .*float32"):
+        network(encoded=True)(batch_of())
+    with pytest.raises(ValueError, match=r"sequence: expected shape \(B, T, 6\)"):
+        network()(batch_of(encoded=True))
+
+
+@pytest.mark.parametrize("head", CHOICES["head"])
+def test_labels_of_another_shape_are_refused(head):
+    model = network(HyConConfig(**SMALL, head=head))
+    batch = batch_of(iemocap=head == "regression")
+    expected = r"\(6,\), got \(6, 4\)" if head == "regression" else r"\(6, 4\), got \(6,\)"
+    with pytest.raises(ValueError, match="labels: expected shape " + expected):
+        model(batch)
