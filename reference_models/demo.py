@@ -1,0 +1,101 @@
+"""The demo: HyCon-v2 beside the same network without contrast, on the synthetic corpus."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from reference_models import folders, registry, runs
+from reference_models.data.mmsa import load_mmsa
+from reference_models.data.synthetic import synthesize
+from reference_models.parts import build
+from reference_models.report import text_table, write_report
+
+NOTE = (
+    "The corpus is synthetic: its sentences and signals were generated. The numbers show that the"
+    " machinery works; they are not to be put beside published ones."
+)
+WITHOUT = {"intra_weight": 0.0, "inter_weight": 0.0, "semi_weight": 0.0}
+MODELS = {"HyCon-v2": {}, "without contrast": WITHOUT}
+
+
+def demo(folder: Path, *, seed: int, fast: bool, say: Callable[[str], None]) -> Path:
+    """Train both, or reuse what an earlier call has trained, and write the page.
+
+    Args:
+        folder: for the corpus, a run folder each, and ``index.html``.
+        seed: of the corpus and of both runs.
+        fast: a tiny corpus and two epochs, to see that it runs.
+        say: takes lines for the reader.
+
+    Returns:
+        The page.
+
+    Raises:
+        ValueError: a run folder that holds a run with other settings, or other files.
+    """
+    corpus_file = folder / f"synthetic-seed{seed}{'-fast' if fast else ''}.pkl"
+    if not corpus_file.is_file():
+        synthesize(corpus_file, sizes=(64, 24, 32) if fast else (1000, 200, 400), seed=seed)
+    corpus = load_mmsa(corpus_file)
+    entry = registry.find("hycon-v2")
+    training = replace(
+        entry.training,
+        learning_rate=1e-3,
+        head_learning_rate=1e-3,
+        batch_size=32,
+        epochs=2 if fast else 18,
+        patience=0,
+        schedule="linear",
+        warmup_ratio=0.05,
+        max_grad_norm=1.0,
+    )
+    places: dict[str, Path] = {}
+    rows: dict[str, Any] = {}
+    for name, changes in MODELS.items():
+        place = folder / f"{name.lower().replace(' ', '-')}-seed{seed}{'-fast' if fast else ''}"
+        parts = build("hycon-v2", replace(entry.config, **changes), training, corpus, seed=seed)
+        if folders.state(place) == "finished":
+            folders.check_same(place, parts.config)
+            say(f"{name}: trained before, in {place} (remove that folder to train again)")
+            rows[name] = folders.read_json(place / "metrics.json")["test"]
+        else:
+            say(f"{name}: training in {place}")
+            rows[name] = runs.train(parts, corpus, place)["test"]
+        places[name] = place
+    page = folder / "index.html"
+    write_report(
+        places,
+        page,
+        title="Hybrid contrastive learning, with and without the contrast",
+        lead=(
+            "HyCon-v2 reads a sentence, its sound and its picture and predicts a sentiment score."
+            " Beside it stands the same network, from the same seed, trained on the prediction"
+            " error alone."
+        ),
+        note=NOTE,
+        go_on=_steps(corpus_file, places["HyCon-v2"]),
+    )
+    say("\n" + text_table(rows) + "\n\n" + NOTE)
+    return page
+
+
+def _steps(corpus_file: Path, run: Path) -> list[tuple[str, str]]:
+    call = "python -m reference_models"
+    return [
+        ("the models, and every key that --set takes", f"{call} list"),
+        ("what is in a data file of your own", f"{call} data inspect FILE"),
+        (
+            "train on it, with a pretrained text encoder",
+            f"{call} train hycon-v2 --data FILE --text-encoder bert-base-uncased",
+        ),
+        (
+            "one weight changed, on the corpus of this page",
+            f"{call} train hycon-v2 --data {corpus_file} --epochs 10 --set learning_rate=1e-3"
+            " --set semi_weight=0.1",
+        ),
+        (
+            "the table of a run again, on its validation split",
+            f"{call} evaluate {run} --split valid",
+        ),
+    ]

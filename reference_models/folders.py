@@ -1,0 +1,168 @@
+"""Run folders: what they hold, written so that every file appears whole, or not at all.
+
+``config.json`` is written first, ``metrics.json`` last: a folder with the first alone is an
+unfinished run, which the same call goes on with.
+"""
+
+import csv
+import io
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from reference_models.engine import last_checkpoint
+
+CHECKPOINTS = "checkpoints"
+WORDS = {
+    "empty": "an empty or absent folder",
+    "other": "a folder that holds something else",
+    "unfinished": "a run that did not finish; the call that began it goes on with it",
+    "finished": "a finished run",
+}
+
+
+def state(folder: Path) -> str:
+    """What a folder is: "empty" (or absent), "unfinished" or "finished" run, or "other"."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return "empty"
+    try:
+        config = read_json(folder / "config.json")
+    except (OSError, ValueError):
+        return "other"
+    if not isinstance(config, dict) or config.get("format") != 1 or "model" not in config:
+        return "other"
+    return "finished" if (folder / "metrics.json").is_file() else "unfinished"
+
+
+def check_free(folder: Path) -> None:
+    """Refuse a folder that no run can go into.
+
+    Raises:
+        ValueError: says what stands there, and what to do.
+    """
+    found = state(folder)
+    if found in ("finished", "other"):
+        raise ValueError(
+            f"--out {folder}: expected a new or empty folder, or an unfinished run, got"
+            f" {WORDS[found]}; name another folder"
+            + (f", or see it with: evaluate {folder}" if found == "finished" else "")
+        )
+
+
+def new_folder(root: Path, model: str, seed: int) -> Path:
+    """``root/MODEL-seedN-<n>`` with the first free n, made here."""
+    root.mkdir(parents=True, exist_ok=True)
+    for number in range(1, 1_000_000):
+        folder = root / f"{model}-seed{seed}-{number}"
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
+    raise ValueError(f"--out: expected a free name in {root}, got none; name a folder")
+
+
+def epochs_done(folder: Path) -> int:
+    """How many epochs an unfinished run has behind it."""
+    last = last_checkpoint(folder / CHECKPOINTS)
+    if last is None:
+        return 0
+    return round(read_json(last / "trainer_state.json")["epoch"])
+
+
+def open_run(folder: Path, config: Mapping[str, Any]) -> None:
+    """Begin a run in a folder, or check that the unfinished one in it has the same settings.
+
+    Raises:
+        ValueError: as ``check_free``; or an unfinished run with other settings, which it lists.
+    """
+    check_free(folder)
+    if state(folder) == "empty":
+        folder.mkdir(parents=True, exist_ok=True)
+        write(folder / "config.json", json_text(config))
+        return
+    check_same(folder, config)
+
+
+def check_same(folder: Path, config: Mapping[str, Any]) -> None:
+    """Refuse a run that was made with other settings.
+
+    Raises:
+        ValueError: lists what differs.
+    """
+    old, new = (dict(_settings(values)) for values in (read_json(folder / "config.json"), config))
+    differences = [
+        f"{key}: {old.get(key)!r} there, {new.get(key)!r} now"
+        for key in old | new
+        if old.get(key) != new.get(key)
+    ]
+    if differences:
+        raise ValueError(
+            f"--out {folder}: expected the settings of the run that is in it, got others"
+            f" ({'; '.join(differences)}); repeat its settings, or name another folder"
+        )
+
+
+def _settings(config: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    """What makes a run, flat; where it ran and where its file lay do not count."""
+    for key, value in config.items():
+        name = prefix + key
+        if name in ("versions", "left_out", "data.path", "data.known_as"):
+            continue
+        if isinstance(value, Mapping):
+            yield from _settings(value, f"{name}.")
+        else:
+            yield name, value
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Write a file in one step: a reader, or a kill, sees the old one or the new one."""
+    partial = path.with_name(f"{path.name}.part")
+    partial.write_bytes(content.encode() if isinstance(content, str) else content)
+    os.replace(partial, path)
+
+
+def write_folder(path: Path, save: Callable[[str], Any]) -> None:
+    """The same for a folder that ``save`` fills."""
+    partial = path.with_name(f"{path.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    save(str(partial))
+    shutil.rmtree(path, ignore_errors=True)
+    os.replace(partial, path)
+
+
+def write_history(folder: Path, rows: list[dict[str, float]]) -> None:
+    """One row an epoch, as CSV and as JSON."""
+    write(folder / "history.csv", csv_text(rows))
+    write(folder / "history.json", json_text(rows))
+
+
+def csv_text(rows: list[dict[str, Any]]) -> str:
+    """Rows of the same keys, one or more, as CSV with a header."""
+    file = io.StringIO(newline="")
+    writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue()
+
+
+def json_text(values: Any) -> str:
+    """Indented JSON; null for what is not a finite number, which JSON does not have."""
+    return json.dumps(_without_nan(values), indent=2, allow_nan=False) + "\n"
+
+
+def _without_nan(values: Any) -> Any:
+    if isinstance(values, Mapping):
+        return {key: _without_nan(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [_without_nan(value) for value in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values

@@ -1,0 +1,234 @@
+"""What a run is made of: the network for a data file, its tokenizer, the scale of its features."""
+
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+
+from reference_models import folders, registry
+from reference_models.data.batch import Batch, ModalDataset, Standardizer, collate
+from reference_models.data.mmsa import Corpus
+from reference_models.data.text import (
+    choose_text,
+    encode_texts,
+    stored_token_ids,
+    train_word_tokenizer,
+)
+from reference_models.encoders import load_text_encoder, load_tokenizer, scratch_text_encoder
+from reference_models.training import SELECTION, TrainingConfig, device
+
+MODALITIES = ("text", "audio", "vision")
+PACKAGES = ("mmcontrast", "torch", "transformers", "accelerate", "numpy", "scikit-learn")
+BERT_VOCABULARY = 30_522  # as a rule, of the token ids in a file's column text_bert
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run is made of, in memory; the config is what ``config.json`` holds."""
+
+    config: dict[str, Any]
+    model: nn.Module
+    tokenizer: PreTrainedTokenizerBase | None
+    text_encoder: PreTrainedModel | None
+    standardizer: Standardizer | None
+
+    @property
+    def training(self) -> TrainingConfig:
+        """How it is trained."""
+        return registry.rebuild(TrainingConfig, self.config["training"])
+
+    def dataset(self, corpus: Corpus, split: str) -> ModalDataset:
+        """A split of a corpus as this network reads it.
+
+        Raises:
+            ValueError: the corpus lacks a modality or a text column that the network reads.
+        """
+        modalities, text = self.config["modalities"], self.config["text"]
+        missing = [name for name in modalities if name not in corpus.modalities]
+        if missing:
+            raise ValueError(
+                f"{corpus.path}: expected the modalities {', '.join(modalities)} of this network,"
+                f" got {', '.join(corpus.modalities)}"
+            )
+        part = corpus.splits[split]
+        ids = None
+        if text["column"] == "raw_text":
+            if part.raw_text is None:
+                raise ValueError(f"{corpus.path}: expected the column raw_text, got none")
+            ids = encode_texts(part.raw_text, self.tokenizer, self.training.max_text_length)
+        elif text["column"] == "text_bert":
+            ids = [row[: self.training.max_text_length] for row in stored_token_ids(part)]
+            highest = int(part.token_ids.max())
+            if highest >= self.text_encoder.config.vocab_size:
+                raise ValueError(
+                    f"text_encoder: expected more than {highest} words, for the token ids in"
+                    f" {corpus.path}, got {self.text_encoder.config.vocab_size}; take the encoder"
+                    " whose vocabulary they are of"
+                )
+        return ModalDataset(part, modalities, token_ids=ids, standardizer=self.standardizer)
+
+
+def build(
+    model: str,
+    model_config: Any,
+    training: TrainingConfig,
+    corpus: Corpus,
+    *,
+    seed: int,
+    text_encoder: str | None = None,
+    modalities: Sequence[str] | None = None,
+) -> Parts:
+    """The network for a corpus, with fresh weights from the seed, and all that belongs to it.
+
+    Args:
+        model: its name in the registry.
+        model_config, training: the two configs.
+        corpus: what it is to be trained on.
+        seed: of the initial weights.
+        text_encoder: a name on the hub, a folder, "scratch", or "features" for the precomputed
+            text column; None: "scratch" where there are sentences, else what there is.
+        modalities: which ones; None: all that the file has.
+
+    Raises:
+        ValueError: modalities, text or text encoder that are not there, or too few of them.
+    """
+    entry = registry.find(model)
+    used, left_out = _modalities(entry, model, corpus, modalities)
+    if training.precision == "fp16" and device().type == "cpu":
+        raise ValueError("precision: expected float32 or bf16 on a cpu, got 'fp16'")
+    if text_encoder is not None and "text" not in used:
+        raise ValueError(
+            f"text_encoder: expected none, as text takes no part, got {text_encoder!r}"
+        )
+    set_seed(seed)
+    column = choose_text(corpus, text_encoder) if "text" in used else None
+    tokenizer = encoder = name = None
+    if column in ("raw_text", "text_bert"):
+        name = text_encoder or "scratch"
+        tokenizer, encoder = _text_parts(name, column, corpus, training.max_text_length)
+    train = corpus.splits["train"]
+    sizes = {
+        m: encoder.config.hidden_size
+        if m == "text" and encoder is not None
+        else train.features[m].shape[2]
+        for m in used
+    }
+    config = {
+        "format": 1,
+        "model": model,
+        "seed": seed,
+        "data": {
+            "path": corpus.path,
+            "sha256": corpus.sha256,
+            "known_as": corpus.known_as,
+            "samples": {split: len(part) for split, part in corpus.splits.items()},
+        },
+        "modalities": list(used),
+        "sizes": sizes,
+        "left_out": left_out,
+        "text": {"column": column, "encoder": name},
+        "model_config": asdict(model_config),
+        "training": asdict(training),
+        "versions": {
+            "python": platform.python_version(),
+            **{package: metadata.version(package) for package in PACKAGES},
+        },
+    }
+    parts = Parts(
+        # As it will be read again: tuples are lists from here on.
+        json.loads(json.dumps(config)),
+        entry.build(model_config, sizes, encoder),
+        tokenizer,
+        encoder,
+        Standardizer.fit(train) if training.standardize else None,
+    )
+    with torch.no_grad():  # what does not run fails here, before there is a folder
+        parts.model.eval()(Batch(**collate([parts.dataset(corpus, "valid")[0]])))
+    return parts
+
+
+def describe(parts: Parts, folder: Path) -> str:
+    """What is about to run on what, in a few lines."""
+    config, training = parts.config, parts.training
+    data, text = config["data"], config["text"]
+    known = "" if data["known_as"] is None else f"{data['known_as']}, "
+    source = {
+        None: "",
+        "features": " (its precomputed features)",
+    }.get(text["column"], f" ({text['column']}, text encoder {text['encoder']})")
+    used = [f"{m}{source if m == 'text' else ''} {size}" for m, size in config["sizes"].items()]
+    parameters = sum(p.numel() for p in parts.model.parameters())
+    fresh = training.head_learning_rate or training.learning_rate
+    rates = f"{fresh:g}"
+    if text["encoder"] not in (None, "scratch"):
+        rates = f"{training.learning_rate:g} in the text encoder, {fresh:g} elsewhere"
+    done = folders.epochs_done(folder)
+    lines = {
+        "model": f"{config['model']}, {parameters:,} parameters, seed {config['seed']}",
+        "data": f"{data['path']} ({known}SHA-256 {data['sha256'][:12]}...)",
+        "samples": ", ".join(f"{n} {split}" for split, n in data["samples"].items()),
+        "modalities": ", ".join(used),
+        "left out": "; ".join(config["left_out"]),
+        "training": f"up to epoch {training.epochs}, batches of {training.batch_size},"
+        f" learning rate {rates}; keeps {SELECTION}",
+        "device": str(device()),
+        "run folder": f"{folder}" + (f", which goes on after epoch {done}" if done else ""),
+    }
+    return "\n".join(f"{name:<12}{line}" for name, line in lines.items() if line)
+
+
+def _modalities(
+    entry: registry.Entry, model: str, corpus: Corpus, wanted: Sequence[str] | None
+) -> tuple[tuple[str, ...], list[str]]:
+    """The modalities that take part, in order, and a sentence on each that does not."""
+    for name in wanted or ():
+        if name not in corpus.modalities:
+            raise ValueError(
+                f"modalities: expected some of {', '.join(corpus.modalities)}, which"
+                f" {corpus.path} has, got {name!r}"
+            )
+    used = tuple(m for m in MODALITIES if m in (wanted or corpus.modalities))
+    if len(used) < 2 or not set(entry.required) <= set(used):
+        needed = f" with {', '.join(entry.required)} among them" if entry.required else ""
+        source = "--modalities asks for" if wanted else f"{corpus.path} has"
+        raise ValueError(
+            f"modalities: expected two or more{needed} for {model}, got {', '.join(used) or 'none'}"
+            f" ({source} no more)"
+        )
+    why = {m: "left out" if m in corpus.modalities else "not in the file" for m in MODALITIES}
+    return used, [
+        f"{m} is {why[m]}: it and every pair with it fall away from the loss terms"
+        for m in MODALITIES
+        if m not in used
+    ]
+
+
+def _text_parts(
+    name: str, column: str, corpus: Corpus, max_length: int
+) -> tuple[PreTrainedTokenizerBase | None, PreTrainedModel]:
+    train, tokenizer = corpus.splits["train"], None
+    if name == "scratch":
+        if column == "raw_text":
+            tokenizer = train_word_tokenizer(train.raw_text)
+            size = len(tokenizer)
+        else:
+            highest = max(int(part.token_ids.max()) for part in corpus.splits.values())
+            size = max(BERT_VOCABULARY, highest + 1)
+        return tokenizer, scratch_text_encoder(size, max_length=max_length)
+    encoder = load_text_encoder(name)
+    if column == "raw_text":
+        tokenizer = load_tokenizer(name)
+    positions = getattr(encoder.config, "max_position_embeddings", None)
+    if positions is not None and max_length > positions:
+        raise ValueError(
+            f"max_text_length: expected at most {positions}, all that {name!r} can read, got"
+            f" {max_length}"
+        )
+    return tokenizer, encoder

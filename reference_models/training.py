@@ -1,0 +1,234 @@
+"""Training one network with the Trainer of transformers, and predicting with it.
+
+The Trainer (on Accelerate) brings the loop, several devices, mixed precision, early stopping and
+resuming; what is ours stands in ``engine``.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+from transformers import EarlyStoppingCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback, TrainerState
+
+from reference_models.data.batch import Batch, collate
+from reference_models.engine import (
+    Progress,
+    TermTrainer,
+    Trainee,
+    flat_metrics,
+    history_rows,
+    last_checkpoint,
+)
+from reference_models.metrics import regression_metrics
+
+SCHEDULES = ("constant", "linear")
+PRECISIONS = ("float32", "bf16", "fp16")
+SELECTION = "the epoch with the lowest validation MAE"
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a network is trained; the defaults follow HyCon's paper where it says something.
+
+    The paper: Adam, 2e-5 for every layer. It leaves open the batch size and the epochs; its
+    author's sibling repositories use 48 and 50, no schedule, no clipping and no weight decay.
+
+    Args:
+        learning_rate: of the pretrained text encoder.
+        head_learning_rate: of every layer that starts from random weights; None: the same.
+        weight_decay: decoupled (AdamW; 0 is Adam); never on biases and normalisation layers.
+        batch_size: samples in a batch; the contrastive terms compare within it.
+        gradient_accumulation: batches in an optimizer step. It adds no contrastive pairs.
+        epochs: at most so many.
+        patience: stop after so many epochs without a lower validation MAE; 0: never.
+        schedule: "constant" or "linear" (down to 0) after the warm-up.
+        warmup_ratio: the share of all steps in which the learning rate rises from 0.
+        max_grad_norm: clip the gradient's norm to it; 0: no clipping.
+        max_text_length: tokens of a sentence, the special ones among them.
+        standardize: scale audio and vision features by the training split's mean and deviation.
+        precision: "float32", or the autocast "bf16" or "fp16".
+
+    Raises:
+        ValueError: names the field, what was expected and what came.
+    """
+
+    learning_rate: float = 2e-5
+    head_learning_rate: float | None = None
+    weight_decay: float = 0.0
+    batch_size: int = 48
+    gradient_accumulation: int = 1
+    epochs: int = 50
+    patience: int = 10
+    schedule: str = "constant"
+    warmup_ratio: float = 0.0
+    max_grad_norm: float = 0.0
+    max_text_length: int = 50
+    standardize: bool = True
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "gradient_accumulation", "epochs"):
+            self._expect(name, "a whole number from 1", _is_int, lambda value: value >= 1)
+        self._expect("max_text_length", "a whole number from 3", _is_int, lambda value: value >= 3)
+        self._expect("patience", "a whole number from 0", _is_int, lambda value: value >= 0)
+        self._expect("learning_rate", "a number above 0", _is_number, lambda value: value > 0)
+        if self.head_learning_rate is not None:
+            self._expect(
+                "head_learning_rate",
+                "a number above 0, or none",
+                _is_number,
+                lambda value: value > 0,
+            )
+        for name in ("weight_decay", "max_grad_norm"):
+            self._expect(name, "a number from 0", _is_number, lambda value: value >= 0)
+        self._expect(
+            "warmup_ratio", "a number from 0, below 1", _is_number, lambda value: 0 <= value < 1
+        )
+        self._expect("standardize", "true or false", lambda value: isinstance(value, bool))
+        for name, choices in (("schedule", SCHEDULES), ("precision", PRECISIONS)):
+            self._expect(name, f"one of {', '.join(choices)}", choices.__contains__)
+
+    def _expect(self, name: str, expected: str, *conditions: Callable[[Any], bool]) -> None:
+        value = getattr(self, name)
+        if not all(condition(value) for condition in conditions):
+            raise ValueError(f"{name}: expected {expected}, got {value!r}")
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def fit(
+    model: nn.Module,
+    train_set: Dataset,
+    valid_set: Dataset,
+    config: TrainingConfig,
+    *,
+    checkpoints: Path,
+    seed: int,
+    pretrained: bool,
+    on_epoch: Callable[[list[dict[str, float]]], None],
+) -> tuple[int, list[dict[str, float]]]:
+    """Train a network in place, from its last checkpoint where one is left from a killed run.
+
+    Args:
+        model: ``forward(Batch) -> Output``; it ends with the weights of its best epoch.
+        train_set, valid_set: samples that ``collate`` takes.
+        config: the training.
+        checkpoints: folder of the checkpoints: the last and the best epoch.
+        seed: of the batches' order and of dropout.
+        pretrained: whether the text encoder in the network is a pretrained one.
+        on_epoch: called after each epoch's validation with the history so far.
+
+    Returns:
+        The best epoch (lowest validation MAE), and the history: one row an epoch.
+
+    Raises:
+        ValueError: a loss, or all validation errors, that are not finite.
+    """
+    last = last_checkpoint(checkpoints)
+    trainee = Trainee(model)
+    trainer = TermTrainer(
+        model=trainee,
+        args=_arguments(config, checkpoints, seed),
+        data_collator=collate,
+        train_dataset=train_set,
+        eval_dataset=valid_set,
+        compute_metrics=lambda result: flat_metrics(
+            regression_metrics(result.predictions, result.label_ids)
+        ),
+        callbacks=[EarlyStoppingCallback(config.patience or config.epochs), Progress(on_epoch)],
+        head_learning_rate=config.head_learning_rate or config.learning_rate,
+        pretrained=pretrained,
+    )
+    trainer.remove_callback(PrinterCallback)
+    state = None if last is None else TrainerState.load_from_json(str(last / "trainer_state.json"))
+    # The Trainer forgets on resuming that a run had stopped, and would go on.
+    if (
+        state is None
+        or not state.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"]
+    ):
+        trainer.train(resume_from_checkpoint=None if last is None else str(last))
+        state = trainer.state
+    if state.best_global_step is None:
+        raise ValueError(
+            f"validation MAE: expected a finite number after one of {round(state.epoch)} epochs,"
+            " got none; lower learning_rate or head_learning_rate, or set max_grad_norm"
+        )
+    best = checkpoints / f"checkpoint-{state.best_global_step}"
+    trainee.load_state_dict(load_file(best / "model.safetensors"))
+    history = history_rows(state.log_history)
+    steps = {round(e["epoch"]): e["step"] for e in state.log_history if "eval_mae" in e}
+    return next(e for e, step in steps.items() if step == state.best_global_step), history
+
+
+def _arguments(config: TrainingConfig, checkpoints: Path, seed: int) -> TrainingArguments:
+    warm = config.schedule == "constant" and config.warmup_ratio > 0
+    arguments = TrainingArguments(
+        output_dir=str(checkpoints),
+        per_device_train_batch_size=config.batch_size,
+        per_device_eval_batch_size=config.batch_size,
+        gradient_accumulation_steps=config.gradient_accumulation,
+        num_train_epochs=config.epochs,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        lr_scheduler_type="constant_with_warmup" if warm else config.schedule,
+        warmup_steps=config.warmup_ratio,
+        max_grad_norm=config.max_grad_norm,
+        use_cpu=device().type == "cpu",  # else it refuses bf16 there
+        bf16=config.precision == "bf16",
+        fp16=config.precision == "fp16",
+        logging_strategy="epoch",
+        logging_nan_inf_filter=False,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        save_total_limit=2,  # the best and the last: with 1 the last would go at the end
+        load_best_model_at_end=True,
+        metric_for_best_model="mae",
+        greater_is_better=False,
+        restore_callback_states_from_checkpoint=True,
+        seed=seed,
+        data_seed=seed,
+        report_to="none",
+        log_level="error",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        label_names=["labels"],
+        dataloader_pin_memory=torch.cuda.is_available(),
+    )
+    # One process drives one device: DataParallel would split the batches that the contrastive terms
+    # compare within.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
+
+
+def predict(
+    model: nn.Module, dataset: Dataset, *, batch_size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Predictions (N,) and fused features (N, D) of a whole split, in its order, in float32."""
+    device = next(model.parameters()).device
+    model.eval()
+    predictions, fused = [], []
+    with torch.no_grad():
+        for collated in DataLoader(dataset, batch_size=batch_size, collate_fn=collate):
+            output = model(Batch(**collated).to(device))
+            predictions.append(output.prediction.float().cpu())
+            fused.append(output.fused.float().cpu())
+    return torch.cat(predictions).numpy(), torch.cat(fused).numpy()
+
+
+def device() -> torch.device:
+    """Where the Trainer puts a network."""
+    return torch.device(torch.accelerator.current_accelerator() or "cpu")
