@@ -85,9 +85,7 @@ def test_n_pair_on_unit_rows_is_info_nce_pytorchs_at_temperature_one(pair):
 
 
 @pytest.mark.parametrize("temperature", TEMPERATURES)
-def test_info_nce_is_sentence_transformers_multiple_negatives_ranking(
-    pair, temperature, generator
-):
+def test_info_nce_is_sentence_transformers_multiple_negatives_ranking(pair, temperature, generator):
     losses = peer("sentence_transformers.losses")
     peers = losses.MultipleNegativesRankingLoss(torch.nn.Identity(), scale=1 / temperature)
     negatives = torch.randn(7, 5, dtype=torch.float64, generator=generator)
@@ -152,9 +150,7 @@ def test_sup_con_is_the_formula_of_supcontrast(pair, temperature):
             total = total - shares.sum() / len(positives)
         return total / 7
 
-    same_value_and_gradient(
-        lambda x: sup_con(x, labels, temperature=temperature), formula, pair[0]
-    )
+    same_value_and_gradient(lambda x: sup_con(x, labels, temperature=temperature), formula, pair[0])
 
 
 @pytest.mark.parametrize("distance", [euclidean, squared_euclidean])

@@ -1,0 +1,285 @@
+"""The triplet loss and its distances against float64 loops, and the laws of margin losses."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import mmcontrast as mm
+from tests import oracles
+from tests.mmcontrast.strategies import (
+    close,
+    gradients,
+    leaf,
+    mask,
+    normal,
+    numpy,
+    orthogonal,
+    rng,
+    seeds,
+)
+
+DISTANCES = {mm.euclidean: oracles.euclidean, mm.squared_euclidean: oracles.squared_euclidean}
+distances = st.sampled_from(list(DISTANCES))
+every_distance = pytest.mark.parametrize("distance", DISTANCES)
+
+
+def triple(seed, n=4, d=3):
+    return [normal(seed + k, n, d) for k in range(3)]
+
+
+# --- distances -----------------------------------------------------------------------------------
+
+
+@every_distance
+@given(seed=seeds, n=st.integers(1, 4), d=st.integers(1, 4))
+def test_distance_agrees_with_the_oracle(distance, seed, n, d):
+    x, y = normal(seed, n, d), normal(seed + 1, n, d)
+    expected = [DISTANCES[distance](a, b) for a, b in zip(numpy(x), numpy(y), strict=True)]
+    close(distance(x, y), torch.tensor(expected, dtype=torch.float64))
+
+
+@given(seed=seeds)
+def test_law_33_euclidean_is_a_metric(seed):
+    x, y, z = triple(seed)
+    close(mm.euclidean(x, y), mm.euclidean(y, x), atol=0)
+    assert (mm.euclidean(x, x) == 0).all()
+    assert (mm.euclidean(x, z) <= mm.euclidean(x, y) + mm.euclidean(y, z) + 1e-12).all()
+
+
+@every_distance
+def test_law_50_identity_holds_far_from_the_origin(distance):
+    x = 1e4 * normal(1, 4, 3).float()
+    assert (distance(x, x.clone()) == 0).all()
+
+
+def test_euclidean_is_the_root_of_the_squared_one():
+    x, y, _ = triple(2)
+    close(mm.euclidean(x, y).square(), mm.squared_euclidean(x, y))
+
+
+@given(seed=seeds)
+def test_law_34_squared_distance_on_the_sphere(seed):
+    x, y, _ = (mm.l2_normalize(v) for v in triple(seed))
+    close(mm.squared_euclidean(x, y), 2 * (1 - (x * y).sum(dim=-1)), atol=1e-12)
+
+
+@every_distance
+def test_distances_broadcast_and_keep_leading_axes(distance):
+    x, y = normal(1, 2, 3, 4), normal(2, 3, 4)
+    close(distance(x, y)[1], distance(x[1], y))
+    close(distance(x[:, :, None], y)[1, 2], distance(x[1, 2].expand(3, 4), y))
+
+
+@every_distance
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+def test_law_23_and_24_dtypes_and_distance_zero(distance, dtype):
+    x, y = normal(1, 3, 4).to(dtype), normal(2, 3, 4).to(dtype)
+    y[1] = x[1]
+    value, found = gradients(lambda x, y: distance(x, y).sum(), x, y)
+    assert value.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    close(value, distance(x.double(), y.double()).sum(), atol=1e-5)
+    for gradient in found:
+        assert gradient.dtype == dtype
+        assert gradient.isfinite().all()
+        assert (gradient[1] == 0).all()
+
+
+@every_distance
+def test_distances_pass_gradcheck_away_from_zero(distance):
+    x, y, _ = triple(3)
+    assert torch.autograd.gradcheck(distance, (leaf(x), leaf(y)))
+    assert torch.autograd.gradgradcheck(distance, (leaf(x), leaf(y)))
+
+
+# --- triplet -------------------------------------------------------------------------------------
+
+
+@given(
+    seed=seeds,
+    n=st.integers(1, 5),
+    d=st.integers(1, 4),
+    margin=st.sampled_from([-0.5, 0.0, 0.3, 1.0, 5.0]),
+    distance=distances,
+    hinge=st.booleans(),
+    kept=st.booleans(),
+    weighted=st.booleans(),
+    reduction=st.sampled_from(["mean", "sum", "none"]),
+)
+def test_triplet_agrees_with_the_oracle(
+    seed, n, d, margin, distance, hinge, kept, weighted, reduction
+):
+    shared = {"margin": margin, "hinge": hinge, "reduction": reduction}
+    keep = mask(seed, n, share=0.7) if kept else None
+    weight = normal(seed, n).abs() if weighted else None
+    rows = triple(seed, n, d)
+    expected = oracles.triplet(
+        *map(numpy, rows),
+        distance=DISTANCES[distance],
+        keep=numpy(keep),
+        weight=numpy(weight),
+        **shared,
+    )
+    close(mm.triplet(*rows, distance=distance, keep=keep, weight=weight, **shared), expected)
+
+
+@every_distance
+@pytest.mark.parametrize("hinge", [True, False])
+def test_gradient_agrees_with_central_differences(distance, hinge):
+    rows, keep = triple(5), torch.tensor([True, True, False, True])
+    _, found = gradients(
+        lambda *r: mm.triplet(*r, distance=distance, hinge=hinge, keep=keep), *rows
+    )
+    for k, gradient in enumerate(found):
+
+        def value(moved, k=k):
+            plain = [numpy(v) for v in rows]
+            plain[k] = moved
+            return oracles.triplet(
+                *plain, distance=DISTANCES[distance], hinge=hinge, keep=numpy(keep)
+            )
+
+        close(gradient, oracles.central_differences(value, numpy(rows[k])), atol=1e-8)
+        assert (gradient[2] == 0).all()
+
+
+def test_defaults_are_the_documented_ones():
+    rows = triple(6)
+    close(mm.triplet(*rows), mm.triplet(*rows, margin=1.0, distance=mm.euclidean, hinge=True))
+
+
+@given(seed=seeds, margin=st.sampled_from([0.0, 0.5, 2.0]))
+def test_law_31_margins(seed, margin):
+    a, p, n = triple(seed)
+    values = mm.triplet(a, p, n, margin=margin, reduction="none")
+    assert (values >= 0).all()
+    satisfied = mm.euclidean(a, n) >= mm.euclidean(a, p) + margin
+    assert torch.equal(values == 0, satisfied)
+    wider = mm.triplet(a, p, n, margin=margin + 0.3, reduction="none")
+    assert (wider >= values).all()
+    assert (wider <= values + 0.3 + 1e-12).all()
+    shift = normal(seed + 9, 1, 3)
+    close(mm.triplet(a + shift, p + shift, n + shift, margin=margin), values.mean(), atol=1e-9)
+
+
+@given(seed=seeds)
+def test_rotations_and_joint_permutations_change_nothing(seed):
+    rows, q = triple(seed), orthogonal(seed, 3)
+    order = torch.randperm(4, generator=rng(seed))
+    close(mm.triplet(*rows), mm.triplet(*[v @ q for v in rows]))
+    close(
+        mm.triplet(*rows, reduction="none")[order],
+        mm.triplet(*[v[order] for v in rows], reduction="none"),
+    )
+
+
+@given(seed=seeds)
+def test_hycon_eq_19_lies_between_minus_one_and_three_on_softmax_features(seed):
+    rows = [mm.softmax_normalize(20 * v) for v in triple(seed)]
+    options = {"distance": mm.squared_euclidean, "hinge": False, "reduction": "none"}
+    values = mm.triplet(*rows, **options)
+    assert (values >= -1).all()
+    assert (values <= 3).all()
+
+
+@given(seed=seeds)
+def test_law_25_masking_a_triplet_is_removing_it(seed):
+    rows, keep = triple(seed, 6), mask(seed, 6)
+    smaller = mm.triplet(*[v[keep] for v in rows])
+    for filler in (1e30, torch.nan):
+        filled = [torch.where(keep[:, None], v, filler) for v in rows]
+        close(mm.triplet(*filled, keep=keep), smaller)
+    _, found = gradients(lambda *r: mm.triplet(*r, keep=keep), *rows)
+    assert all((gradient[~keep] == 0).all() for gradient in found)
+
+
+@given(seed=seeds, weighted=st.booleans())
+def test_law_21_reductions_agree(seed, weighted):
+    rows, keep = triple(seed), torch.tensor([True, False, True, True])
+    weight = normal(seed, 4).abs() if weighted else torch.ones(4, dtype=torch.float64)
+    none, total, mean = (
+        mm.triplet(*rows, keep=keep, weight=weight, reduction=r) for r in ("none", "sum", "mean")
+    )
+    close(none.sum(), total)
+    close(total / weight[keep].sum(), mean)
+
+
+def test_the_mean_counts_satisfied_triplets():
+    a = torch.zeros(2, 1)
+    p, n = torch.tensor([[1.0], [0.0]]), torch.tensor([[1.0], [9.0]])
+    assert mm.triplet(a, p, n, margin=1.0).item() == 0.5
+
+
+def test_any_callable_is_a_distance():
+    rows = triple(7)
+    manhattan = mm.triplet(*rows, distance=lambda x, y: (x - y).abs().sum(dim=-1))
+    expected = oracles.triplet(
+        *map(numpy, rows),
+        distance=lambda x, y: math.fsum(abs(a - b) for a, b in zip(x, y, strict=True)),
+    )
+    close(manhattan, expected)
+
+
+def test_nobody_kept_is_zero_with_a_graph():
+    value, found = gradients(lambda *r: mm.triplet(*r, keep=torch.zeros(4).bool()), *triple(8))
+    assert value.item() == 0
+    assert all((gradient == 0).all() for gradient in found)
+
+
+def test_law_23_equal_rows_have_a_finite_gradient():
+    x = torch.ones(3, 2)
+    value, found = gradients(mm.triplet, x, x, x)
+    assert value.item() == 1.0
+    assert all(gradient.isfinite().all() for gradient in found)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_law_24_low_precision(dtype):
+    rows = [v.to(dtype) for v in triple(9)]
+    value = mm.triplet(*rows)
+    assert value.dtype == torch.float32
+    close(value, mm.triplet(*[v.double() for v in rows]), atol=1e-5)
+
+
+def test_the_module_is_one_call_of_the_function():
+    rows = triple(10)
+    forward = {"keep": torch.tensor([True, False, True, True]), "weight": normal(11, 4).abs()}
+    settings = {
+        "margin": 0.3,
+        "distance": mm.squared_euclidean,
+        "hinge": False,
+        "reduction": "sum",
+    }
+    close(mm.Triplet(**settings)(*rows, **forward), mm.triplet(*rows, **settings, **forward))
+    close(mm.Triplet()(*rows), mm.triplet(*rows))
+
+
+X = torch.ones(3, 2)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: mm.triplet(X[0], X, X), r"anchors: expected .*got .*\(2,\)"),
+        (lambda: mm.triplet(X, X[:2], X), r"positives: expected .*3.*got .*\(2, 2\)"),
+        (lambda: mm.triplet(X, X, torch.ones(3, 4)), r"negatives: expected .*2.*got .*\(3, 4\)"),
+        (lambda: mm.triplet(X.long(), X, X), "anchors: expected .*float.*got .*int64"),
+        (lambda: mm.triplet(X, X, X.bool()), "negatives: expected .*float.*got .*bool"),
+        (
+            lambda: mm.triplet(X, X, X, keep=torch.ones(2).bool()),
+            r"keep: expected .*3.*got .*\(2,\)",
+        ),
+        (lambda: mm.triplet(X, X, X, keep=torch.ones(3)), "keep: expected .*bool.*got .*float32"),
+        (lambda: mm.triplet(X, X, X, weight=torch.ones(4)), r"weight: expected .*3.*got .*\(4,\)"),
+        (lambda: mm.triplet(X, X, X, reduction="avg"), "reduction: expected .*got 'avg'"),
+        (
+            lambda: mm.triplet(X, X, X, distance=lambda x, y: (x - y).abs()),
+            r"distance: expected .*3.*got .*\(3, 2\)",
+        ),
+    ],
+)
+def test_wrong_calls(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -1,0 +1,392 @@
+"""Miners against float64 loops: who is picked, in which order, with which weight."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import mmcontrast as mm
+from tests import oracles
+from tests.mmcontrast.strategies import (
+    close,
+    labels,
+    leaf,
+    mask,
+    normal,
+    numpy,
+    pairs,
+    rng,
+    seeds,
+)
+
+selections = st.builds(
+    mm.PairSelection,
+    fraction=st.sampled_from([1e-3, 0.2, 0.34, 0.5, 1.0]),
+    positives=st.booleans(),
+    negatives=st.booleans(),
+)
+
+
+def with_ties(seed, n, m):
+    """Similarities from a few values, so that ties are the rule."""
+    return torch.randint(0, 4, (n, m), generator=rng(seed)).double() / 4
+
+
+# --- hard negatives ------------------------------------------------------------------------------
+
+
+def check_hard_negatives(found, expected, n, width):
+    assert found.indices.shape == found.scores.shape == found.valid.shape == (n, width)
+    assert found.indices.dtype == torch.int64
+    assert found.valid.dtype == torch.bool
+    for i, row in enumerate(expected):
+        assert found.valid[i].tolist() == [k < len(row) for k in range(width)]
+        assert found.indices[i].tolist() == [j for j, _ in row] + [0] * (width - len(row))
+        close(found.scores[i], [s for _, s in row] + [0.0] * (width - len(row)))
+
+
+@given(
+    pair=pairs(),
+    seed=seeds,
+    k=st.integers(1, 9),
+    own=st.sampled_from(["diagonal", "targets", "nobody"]),
+    limited=st.booleans(),
+    normalize=st.sampled_from(["l2", "softmax", None]),
+    chunk_size=st.none() | st.integers(1, 7),
+)
+def test_hard_negatives_agree_with_the_oracle(pair, seed, k, own, limited, normalize, chunk_size):
+    x, y = (v / v.abs().max() for v in pair)
+    n, m = len(x), len(y)
+    targets = {
+        "diagonal": None,
+        "targets": torch.randint(0, m, (n,), generator=rng(seed)),
+        "nobody": torch.full((n,), -100),
+    }[own]
+    allowed = mask(seed + 1, n, m) if limited else None
+    maps = {"l2": mm.l2_normalize, "softmax": mm.softmax_normalize, None: None}
+    found = mm.hard_negatives(
+        x,
+        y,
+        k,
+        targets=targets,
+        allowed=allowed,
+        normalize=maps[normalize],
+        chunk_size=chunk_size,
+    )
+    width = min(k, m - 1)
+    expected = oracles.hard_negatives(
+        numpy(x), numpy(y), width, targets=targets, allowed=allowed, normalize=normalize
+    )
+    check_hard_negatives(found, expected, n, width)
+
+
+@given(seed=seeds, n=st.integers(2, 6), k=st.integers(1, 6), chunk_size=st.none() | st.just(2))
+def test_law_51_ties_go_to_the_lower_index(seed, n, k, chunk_size):
+    """Rows from a few directions: many candidates are exactly equally similar."""
+    y = torch.eye(3, dtype=torch.float64)[torch.randint(0, 3, (n,), generator=rng(seed))]
+    found = mm.hard_negatives(y, y, k, chunk_size=chunk_size)
+    width = min(k, n - 1)
+    check_hard_negatives(found, oracles.hard_negatives(numpy(y), numpy(y), width), n, width)
+
+
+@given(seed=seeds, n=st.integers(2, 7), k=st.integers(1, 9))
+def test_law_37_and_paper_mining(seed, n, k):
+    """Never oneself; what is returned is at least as similar as what is not; nested in k."""
+    x, y = normal(seed, n, 3), normal(seed + 1, n, 3)
+    found, similarity = mm.hard_negatives(x, y, k), mm.l2_normalize(x) @ mm.l2_normalize(y).T
+    assert found.indices.shape == (n, min(k, n - 1))
+    assert found.valid.all()
+    for i in range(n):
+        picked = set(found.indices[i].tolist())
+        rest = set(range(n)) - picked - {i}
+        assert i not in picked
+        assert len(picked) == min(k, n - 1)
+        if rest:
+            assert similarity[i, list(picked)].min() >= similarity[i, list(rest)].max()
+    assert (found.scores.diff(dim=1) <= 0).all()
+    fewer = mm.hard_negatives(x, y, 1)
+    assert torch.equal(fewer.indices, found.indices[:, :1])
+
+
+@given(seed=seeds, n=st.integers(2, 5))
+def test_law_37_the_loss_on_the_mined_grows_with_k_up_to_the_whole(seed, n):
+    x, y = normal(seed, n, 3), normal(seed + 1, n, 3)
+    whole, before = mm.info_nce(x, y), 0.0
+    for k in range(1, n):
+        picked = mm.hard_negatives(x, y, k)
+        keep = torch.eye(n, dtype=torch.bool).scatter(1, picked.indices, True)
+        value = mm.info_nce(x, y, keep=keep)
+        assert value >= before
+        assert value <= whole + 1e-12
+        before = value
+    close(before, whole)
+
+
+def test_the_partner_leaves_before_the_k_are_counted():
+    """PAPERS T4: the most similar candidate is the partner, and one negative still comes back."""
+    y = normal(1, 4, 3)
+    found = mm.hard_negatives(y, y, 1)
+    assert found.valid.all()
+    assert (found.indices[:, 0] != torch.arange(4)).all()
+
+
+def test_one_candidate_leaves_nothing_to_find():
+    found = mm.hard_negatives(normal(1, 1, 3), normal(2, 1, 3), 5)
+    assert found.indices.shape == found.scores.shape == found.valid.shape == (1, 0)
+
+
+def test_allowed_as_a_label_mask_finds_other_classes_only():
+    classes = torch.tensor([0, 1, 0, 1])
+    x = normal(3, 4, 3)
+    found = mm.hard_negatives(x, x, 3, allowed=mm.different_label(classes))
+    assert found.valid.sum(dim=1).tolist() == [2, 2, 2, 2]
+    assert (classes[found.indices] != classes[:, None])[found.valid].all()
+    assert (found.indices[~found.valid] == 0).all()
+    assert (found.scores[~found.valid] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_mining_in_low_precision_is_mining_in_float64(dtype):
+    x, y = normal(4, 6, 3).to(dtype), normal(5, 6, 3).to(dtype)
+    found, exact = mm.hard_negatives(x, y, 3), mm.hard_negatives(x.double(), y.double(), 3)
+    assert torch.equal(found.indices, exact.indices)
+    assert found.scores.dtype == torch.float32
+    close(found.scores, exact.scores, atol=1e-5)
+
+
+def test_law_23_zero_rows_are_as_similar_as_orthogonal_ones():
+    x = torch.zeros(3, 2)
+    found = mm.hard_negatives(x, x, 2)
+    assert found.indices.tolist() == [[1, 2], [0, 2], [0, 1]]
+    assert (found.scores == 0).all()
+
+
+def test_miners_are_detached():
+    x = leaf(normal(6, 5, 3))
+    similarity = x @ x.T
+    positives, negatives = mask(1, 5, 5), mask(2, 5, 5)
+    assert not mm.hard_negatives(x, x, 2).scores.requires_grad
+    for weights in mm.hardness_weights(similarity, positives, negatives):
+        assert not weights.requires_grad
+
+
+# --- pair selection ------------------------------------------------------------------------------
+
+
+@given(
+    seed=seeds,
+    n=st.integers(1, 7),
+    m=st.integers(1, 7),
+    selection=selections,
+    batch_size=st.none() | st.integers(1, 20),
+    ties=st.booleans(),
+    as_tensor=st.booleans(),
+)
+def test_select_pairs_agrees_with_the_oracle(seed, n, m, selection, batch_size, ties, as_tensor):
+    similarity = with_ties(seed, n, m) if ties else normal(seed, n, m)
+    positives, negatives = mask(seed + 1, n, m), mask(seed + 2, n, m)
+    expected = oracles.select_pairs(
+        *map(numpy, (similarity, positives, negatives)),
+        selection=vars(selection),
+        batch_size=batch_size,
+    )
+    if batch_size is not None and as_tensor:
+        batch_size = torch.tensor(batch_size)
+    found = mm.select_pairs(
+        similarity, positives, negatives, selection=selection, batch_size=batch_size
+    )
+    for thinned, wanted in zip(found, expected, strict=True):
+        assert thinned.dtype == torch.bool
+        assert torch.equal(thinned, torch.tensor(wanted))
+
+
+@pytest.mark.parametrize("as_tensor", [False, True])
+def test_h7_how_many_pairs(as_tensor):
+    """h = max(1, floor(K * fraction)) in exact decimals, for an int and for a tensor alike."""
+    for percent in (1, 5, 7, 10, 20, 25, 29, 30, 34, 57, 60, 70, 90, 99, 100):
+        selection = mm.PairSelection(percent / 100)
+        for batch_size in [*range(1, 200), 1000, 4096, 100_000]:
+            size = torch.tensor(batch_size) if as_tensor else batch_size
+            assert int(selection.count(size)) == max(1, batch_size * percent // 100)
+
+
+@given(seed=seeds, selection=selections, order=st.permutations(range(5)))
+def test_law_51_selection_without_ties_moves_with_the_columns(seed, selection, order):
+    similarity = normal(seed, 5, 5)
+    positives, negatives = mask(seed + 1, 5, 5), mask(seed + 2, 5, 5)
+    found = mm.select_pairs(similarity, positives, negatives, selection=selection)
+    moved = mm.select_pairs(
+        similarity[:, order], positives[:, order], negatives[:, order], selection=selection
+    )
+    for before, after in zip(found, moved, strict=True):
+        assert torch.equal(before[:, order], after)
+
+
+@given(seed=seeds, n=st.integers(1, 6), m=st.integers(1, 6), gamma=st.sampled_from([0.1, 1.0, 5.0]))
+def test_law_38_hardness_weights(seed, n, m, gamma):
+    similarity = torch.rand(n, m, generator=rng(seed), dtype=torch.float64)
+    positives, negatives = mask(seed + 1, n, m), mask(seed + 2, n, m)
+    found = mm.hardness_weights(leaf(similarity), positives, negatives, gamma=gamma)
+    expected = oracles.hardness_weights(
+        *map(numpy, (similarity, positives, negatives)), gamma=gamma
+    )
+    for weights, wanted, chosen in zip(found, expected, (positives, negatives), strict=True):
+        close(weights, wanted)
+        close(weights.sum(dim=1), chosen.any(dim=1).double())
+        assert (weights >= 0).all()
+        assert (weights[~chosen] == 0).all()
+        assert not weights.requires_grad
+    hard = (found[1] * similarity).sum(dim=1)
+    plain = (negatives * similarity).sum(dim=1) / negatives.sum(dim=1).clamp_min(1)
+    assert (hard >= plain - 1e-12).all()
+    soft = (found[0] * similarity).sum(dim=1)
+    plain = (positives * similarity).sum(dim=1) / positives.sum(dim=1).clamp_min(1)
+    assert (soft <= plain + 1e-12).all()
+
+
+def test_h10_a_small_gamma_does_not_overflow():
+    similarity = torch.tensor([[1e-4, 0.0, 0.5]])
+    everybody = torch.ones(1, 3, dtype=torch.bool)
+    weights, _ = mm.hardness_weights(similarity, everybody, ~everybody, gamma=1e-4)
+    assert weights.isfinite().all()
+    close(weights.sum(), torch.tensor(1.0), atol=1e-6)
+    assert weights.argmax().item() == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_law_24_hardness_weights_in_low_precision(dtype):
+    similarity = torch.rand(4, 5, generator=rng(1)).to(dtype)
+    everybody = torch.ones(4, 5, dtype=torch.bool)
+    found = mm.hardness_weights(similarity, everybody, everybody)
+    exact = mm.hardness_weights(similarity.double(), everybody, everybody)
+    for weights, reference in zip(found, exact, strict=True):
+        assert weights.dtype == torch.float32
+        close(weights, reference, atol=1e-6)
+
+
+# --- one of many, the extreme one, hard triplets -------------------------------------------------
+
+
+@given(
+    seed=seeds, n=st.integers(1, 6), m=st.integers(1, 6), largest=st.booleans(), ties=st.booleans()
+)
+def test_extreme_agrees_with_the_oracle(seed, n, m, largest, ties):
+    similarity = with_ties(seed, n, m) if ties else normal(seed, n, m)
+    chosen = mask(seed + 1, n, m)
+    index, found = mm.extreme(similarity, chosen, largest=largest)
+    assert index.dtype == torch.int64
+    for i in range(n):
+        available = [j for j in range(m) if chosen[i, j]]
+        sign = -1 if largest else 1
+        order = oracles.lowest([sign * similarity[i, j].item() for j in available], 1)
+        assert found[i].item() == bool(available)
+        assert index[i].item() == (available[order[0]] if available else 0)
+
+
+@given(seed=seeds, n=st.integers(1, 6), m=st.integers(1, 6))
+def test_sample_one_returns_a_member_of_each_row(seed, n, m):
+    chosen = mask(seed, n, m)
+    index, found = mm.sample_one(chosen, generator=rng(seed))
+    assert torch.equal(found, chosen.any(dim=1))
+    assert chosen[found, index[found]].all()
+    assert (index[~found] == 0).all()
+    again, _ = mm.sample_one(chosen, generator=rng(seed))
+    assert torch.equal(index, again)
+
+
+def test_sample_one_is_uniform():
+    """Chi-square of 20 000 draws over 5 of 8 entries; 4 degrees of freedom, 34 is 1 in 10^6."""
+    chosen = torch.tensor([0, 1, 1, 0, 1, 1, 0, 1]).bool().expand(20_000, 8)
+    index, _ = mm.sample_one(chosen, generator=rng(3))
+    counts = torch.bincount(index, minlength=8)[[1, 2, 4, 5, 7]].double()
+    assert counts.sum() == 20_000
+    assert ((counts - 4000).square() / 4000).sum() < 34
+
+
+@given(seed=seeds, n=st.integers(1, 8), classes=st.integers(1, 3), unit=st.booleans())
+def test_hard_triplets_agree_with_the_oracle(seed, n, classes, unit):
+    x, ids = normal(seed, n, 3), labels(seed, n, classes, ignored=0.2)
+    a, p, q = mm.hard_triplets(x, ids, normalize=mm.l2_normalize if unit else None)
+    expected = oracles.hard_triplets(numpy(x), numpy(ids), normalize="l2" if unit else None)
+    assert list(zip(a.tolist(), p.tolist(), q.tolist(), strict=True)) == expected
+
+
+@given(seed=seeds, n=st.integers(1, 7))
+def test_hard_triplets_break_ties_by_lower_index(seed, n):
+    x = torch.eye(2, dtype=torch.float64)[torch.randint(0, 2, (n,), generator=rng(seed))]
+    ids = labels(seed, n)
+    found = zip(*[v.tolist() for v in mm.hard_triplets(x, ids)], strict=True)
+    assert list(found) == oracles.hard_triplets(numpy(x), numpy(ids))
+
+
+# --- wrong calls ---------------------------------------------------------------------------------
+
+X, Y = torch.ones(3, 2), torch.ones(4, 2)
+S, P = torch.rand(2, 3), torch.ones(2, 3).bool()
+ONE = mm.PairSelection()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: mm.PairSelection(0.0), "fraction: expected .*got 0.0"),
+        (lambda: mm.PairSelection(1.5), "fraction: expected .*1.*got 1.5"),
+        (lambda: mm.PairSelection(-0.2), "fraction: expected .*got -0.2"),
+        (lambda: mm.PairSelection(gamma=0.0), "gamma: expected .*got 0.0"),
+        (lambda: mm.PairSelection(gamma=-1.0), "gamma: expected .*got -1.0"),
+        (lambda: mm.PairSelection(unselected="max"), "unselected: expected .*'mean'.*got 'max'"),
+        (lambda: mm.PairSelection(inter_factor=0), "inter_factor: expected .*got 0"),
+        (lambda: mm.select_pairs(P, P, P, selection=ONE), "similarity: expected .*got .*bool"),
+        (
+            lambda: mm.select_pairs(S, P[:1], P, selection=ONE),
+            r"positives: expected .*\(2, 3\).*got .*\(1, 3\)",
+        ),
+        (
+            lambda: mm.select_pairs(S, P, P[:, :2], selection=ONE),
+            r"negatives: expected .*\(2, 3\).*got .*\(2, 2\)",
+        ),
+        (
+            lambda: mm.select_pairs(S, P.float(), P, selection=ONE),
+            "positives: expected .*bool.*got .*float32",
+        ),
+        (lambda: mm.hardness_weights(S, P, P, gamma=0.0), "gamma: expected .*got 0.0"),
+        (lambda: mm.hardness_weights(S, P, P.int()), "negatives: expected .*bool.*got .*int32"),
+        (
+            lambda: mm.hardness_weights(S, P[:, :1], P),
+            r"positives: expected .*\(2, 3\).*got .*\(2, 1\)",
+        ),
+        (lambda: mm.hard_negatives(X, Y, 0), "k: expected .*got 0"),
+        (lambda: mm.hard_negatives(X, Y, -1), "k: expected .*got -1"),
+        (lambda: mm.hard_negatives(X, Y, 1.5), "k: expected .*got 1.5"),
+        (lambda: mm.hard_negatives(X[0], Y, 1), r"anchors: expected .*got .*\(2,\)"),
+        (lambda: mm.hard_negatives(X.long(), Y, 1), "anchors: expected .*float.*got .*int64"),
+        (lambda: mm.hard_negatives(X, torch.ones(4, 3), 1), r"candidates: .*2.*got .*\(4, 3\)"),
+        (lambda: mm.hard_negatives(Y, X, 1), "candidates: expected .*4.*got"),
+        (
+            lambda: mm.hard_negatives(X, Y, 1, targets=torch.tensor([0, 4, 0])),
+            "targets: expected .*3.*got .*4",
+        ),
+        (
+            lambda: mm.hard_negatives(X, Y, 1, targets=torch.zeros(2).long()),
+            r"targets: expected .*3.*got .*\(2,\)",
+        ),
+        (
+            lambda: mm.hard_negatives(X, Y, 1, allowed=torch.ones(3, 3).bool()),
+            r"allowed: expected .*\(3, 4\).*got .*\(3, 3\)",
+        ),
+        (
+            lambda: mm.hard_negatives(X, Y, 1, allowed=torch.ones(3, 4)),
+            "allowed: expected .*bool.*got .*float32",
+        ),
+        (lambda: mm.hard_negatives(X, Y, 1, chunk_size=0), "chunk_size: expected .*got 0"),
+        (lambda: mm.sample_one(S), "mask: expected .*bool.*got .*float32"),
+        (lambda: mm.sample_one(P[0]), r"mask: expected .*got .*\(3,\)"),
+        (lambda: mm.extreme(S, P[:1], largest=True), r"mask: expected .*\(2, 3\).*got .*\(1, 3\)"),
+        (lambda: mm.extreme(P, P, largest=True), "similarity: expected .*float.*got .*bool"),
+        (lambda: mm.hard_triplets(X, torch.zeros(2)), r"labels: expected .*3.*got .*\(2,\)"),
+        (lambda: mm.hard_triplets(X.long(), X[:, 0]), "anchors: expected .*float.*got .*int64"),
+    ],
+)
+def test_wrong_calls(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

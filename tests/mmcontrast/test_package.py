@@ -1,0 +1,378 @@
+"""The package as a whole, and what holds for every public function in it."""
+
+import doctest
+import importlib.resources
+import inspect
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+import mmcontrast as mm
+from tests.mmcontrast.laws import (
+    CASES,
+    HALVES,
+    LOSSES,
+    NOT_CASES,
+    Make,
+    floats,
+    leaves,
+    mapped,
+    results,
+    scalar,
+    tensors,
+    value_and_gradients,
+)
+from tests.mmcontrast.strategies import close, tol
+
+every_case = pytest.mark.parametrize("name", CASES)
+every_loss = pytest.mark.parametrize("name", LOSSES)
+LOW = [torch.float32, torch.bfloat16, torch.float16]
+
+
+def inputs(name, **options):
+    return CASES[name].inputs(Make(**options))
+
+
+# --- names and imports ---------------------------------------------------------------------------
+
+
+def test_every_public_name_has_a_case():
+    """A new loss without a line in laws.py fails here, and so does a line without a loss."""
+    covered = {name.split(":")[0] for name in CASES}
+    assert covered | set(NOT_CASES) == set(mm.__all__)
+    assert not covered & set(NOT_CASES)
+
+
+def test_all_lists_the_public_names_exactly_once_and_in_order():
+    public = {
+        name
+        for name, value in vars(mm).items()
+        if not name.startswith("_") and not inspect.ismodule(value)
+    }
+    assert public == set(mm.__all__)
+    assert len(mm.__all__) == len(set(mm.__all__))
+
+
+PUBLIC = [name for name in mm.__all__ if callable(getattr(mm, name))]
+RESULTS = ["HardNegatives", "Pairs"]  # named tuples: the functions that return them show them
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_name_has_a_docstring(name):
+    assert inspect.getdoc(getattr(mm, name))
+    assert getattr(mm, name).__module__.startswith("mmcontrast.")
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLIC if name not in RESULTS])
+def test_every_public_name_has_an_example_that_runs(name):
+    target = getattr(mm, name)
+    module = sys.modules[target.__module__]
+    tests = doctest.DocTestFinder(recurse=False).find(target, name, module=module)
+    examples = [example for test in tests for example in test.examples]
+    assert examples
+    runner = doctest.DocTestRunner(verbose=False, optionflags=doctest.REPORT_NDIFF)
+    for test in tests:
+        test.globs = dict(vars(module))
+        assert runner.run(test).failed == 0
+
+
+def test_the_types_are_declared():
+    assert importlib.resources.files("mmcontrast").joinpath("py.typed").is_file()
+
+
+def test_importing_it_brings_torch_numpy_einops_and_nothing_else():
+    """Law of the house: whatever the three bring themselves, plus the package."""
+    program = (
+        "import sys, torch, numpy, einops, einops.layers.torch\n"
+        "before = set(sys.modules)\n"
+        "import mmcontrast\n"
+        "new = {name.split('.')[0] for name in set(sys.modules) - before}\n"
+        "print(sorted(new - set(sys.stdlib_module_names)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "['mmcontrast']"
+    assert done.stderr == ""
+
+
+def test_the_version_is_the_distributions():
+    from importlib.metadata import version
+
+    assert mm.__version__ == version("mmcontrast")
+
+
+# --- what holds for every one --------------------------------------------------------------------
+
+
+@every_loss
+def test_law_44_gradcheck_and_gradgradcheck(name):
+    made = leaves(inputs(name, n=4, d=3, seed=3))
+    free = floats(made)
+
+    def function(*moved):
+        moved = iter(moved)
+        chosen = mapped(lambda x: next(moved) if x.is_floating_point() else x, made)
+        return tuple(x for x in results(name, chosen) if x.requires_grad)
+
+    assert torch.autograd.gradcheck(function, free)
+    assert torch.autograd.gradgradcheck(function, free)
+
+
+@pytest.mark.parametrize("name", HALVES)
+@pytest.mark.parametrize("dtype", LOW)
+def test_law_24_dtypes(name, dtype):
+    """Results are float32 (float64 for float64), as close as float32 can be."""
+    low = inputs(name, dtype=dtype)
+    exact = mapped(lambda x: x.double() if x.is_floating_point() else x, low)
+    for found, expected in zip(results(name, low), results(name, exact), strict=True):
+        if expected.is_floating_point():
+            assert expected.dtype == torch.float64
+            assert found.dtype == torch.float32
+            scale = 1 + expected.abs().max().item()
+            close(found / scale, expected / scale, atol=tol(torch.float32, 0.07, 8))
+        else:
+            assert torch.equal(found, expected)
+
+
+@every_loss
+@pytest.mark.parametrize("dtype", [torch.float64, *LOW])
+def test_law_23_zero_rows(name, dtype):
+    made = mapped(
+        lambda x: torch.cat([torch.zeros_like(x[:1]), x[1:]]) if x.is_floating_point() else x,
+        inputs(name, dtype=dtype),
+    )
+    value, found = value_and_gradients(name, made)
+    assert value.isfinite()
+    assert all(gradient.isfinite().all() for gradient in found)
+
+
+@every_case
+@pytest.mark.parametrize("low", [torch.bfloat16, torch.float16])
+def test_law_24_autocast(name, low):
+    """Inside autocast a float32 input gives the float32 answer, to the last bit."""
+    made = inputs(name, dtype=torch.float32)
+    with torch.autocast("cpu", dtype=low):
+        inside = results(name, made)
+    for found, expected in zip(inside, results(name, made), strict=True):
+        assert found.dtype == expected.dtype
+        assert torch.equal(found, expected)
+
+
+@every_loss
+def test_law_24_autocast_gradients(name):
+    """The forward inside autocast and the backward outside, as PyTorch asks for."""
+    made = leaves(inputs(name, dtype=torch.float32))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        total = scalar(name, made)
+    inside = torch.autograd.grad(total, floats(made))
+    for found, expected in zip(inside, value_and_gradients(name, made)[1], strict=True):
+        assert torch.equal(found, expected)
+
+
+@every_case
+def test_law_57_inputs_are_not_touched(name):
+    made = leaves(inputs(name))
+    before = mapped(lambda x: x.detach().clone(), made)
+    versions = [x._version for x in tensors(made)]
+    total = scalar(name, made)
+    if total.requires_grad:
+        total.backward()
+    for x, copy, version in zip(tensors(made), tensors(before), versions, strict=True):
+        assert torch.equal(x, copy)
+        assert x._version == version
+
+
+@every_case
+def test_law_58_strides_do_not_matter(name):
+    made = inputs(name)
+
+    def strided(x):
+        spread = torch.empty(*[2 * size for size in x.shape], dtype=x.dtype).movedim(0, -1)
+        place = spread.movedim(-1, 0)[tuple(slice(None, None, 2) for _ in x.shape)]
+        return place.copy_(x)
+
+    for found, expected in zip(
+        results(name, mapped(strided, made)), results(name, made), strict=True
+    ):
+        close(found, expected, atol=1e-14)
+
+
+@every_loss
+def test_law_58_expanded_rows(name):
+    """One row seen n times: stride 0, which nobody may write to."""
+    made = mapped(
+        lambda x: x[:1].expand_as(x) if x.is_floating_point() else x, inputs(name, seed=2)
+    )
+    value, found = value_and_gradients(name, made)
+    copied, expected = value_and_gradients(name, mapped(torch.clone, made))
+    close(value, copied)
+    for gradient, reference in zip(found, expected, strict=True):
+        close(gradient, reference, atol=1e-9)
+
+
+@every_case
+def test_law_65_deterministic(name):
+    made = inputs(name)
+    for first, second in zip(results(name, made), results(name, made), strict=True):
+        assert torch.equal(first, second)
+
+
+@every_case
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_law_64_without_gradients(name, mode):
+    made = leaves(inputs(name))
+    with mode():
+        inside = results(name, made)
+    for found, expected in zip(inside, results(name, made), strict=True):
+        assert not found.requires_grad
+        assert torch.equal(found, expected.detach())
+
+
+@every_loss
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_law_63_few_samples(name, n):
+    """Nobody, one and two: finite, with a graph, and of an empty batch a zero."""
+    made = leaves(inputs(name, n=n))
+    found = results(name, made)
+    for x in found:
+        assert x.requires_grad
+        assert x.isfinite().all()
+        assert n or (x == 0).all()
+    for gradient in value_and_gradients(name, made)[1]:
+        assert gradient.isfinite().all()
+        assert n or (gradient == 0).all()
+
+
+@every_case
+def test_law_63_miners_and_masks_of_few_samples(name):
+    for n in (0, 1, 2):
+        found = results(name, inputs(name, n=n))
+        assert all(x.isfinite().all() for x in found)
+
+
+@every_loss
+def test_law_66_nothing_depends_on_the_grad_mode_of_one_input(name):
+    made = leaves(inputs(name))
+    fixed = mapped(torch.Tensor.detach, made)
+    for found, expected in zip(results(name, fixed), results(name, made), strict=True):
+        assert not found.requires_grad
+        assert torch.equal(found, expected.detach())
+
+
+# --- compilers and transforms --------------------------------------------------------------------
+
+
+@every_case
+def test_law_60_compiles_into_one_graph(name):
+    made = inputs(name, n=4, d=3)
+    torch._dynamo.reset()
+    compiled = torch.compile(CASES[name].call, fullgraph=True, backend="eager")
+    found = compiled(*made)
+    found = tensors(found)
+    for x, expected in zip(found, tensors(CASES[name].call(*made)), strict=True):
+        close(x, expected, atol=1e-12)
+
+
+COMPILED = ["info_nce:positives", "symmetric_info_nce", "hybrid_contrast:present", "triplet"]
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_law_60_gradients_of_the_traced_graph(name):
+    """Through AOT autograd, which differentiates and functionalises the whole graph."""
+    made = leaves(inputs(name, n=4, d=3))
+    torch._dynamo.reset()
+    compiled = torch.compile(
+        lambda *x: scalar(name, x), fullgraph=True, backend="aot_eager", dynamic=False
+    )
+    value, expected = value_and_gradients(name, made)
+    total = compiled(*made)
+    close(total, value)
+    found = torch.autograd.grad(total, floats(made), allow_unused=True)
+    for gradient, reference in zip(found, expected, strict=True):
+        close(torch.zeros_like(reference) if gradient is None else gradient, reference)
+
+
+@every_loss
+def test_law_61_torch_func_grad(name):
+    made = inputs(name, n=4, d=3)
+    free = floats(made)
+
+    def function(*moved):
+        moved = iter(moved)
+        chosen = mapped(lambda x: next(moved) if x.is_floating_point() else x, made)
+        return scalar(name, chosen)
+
+    found = torch.func.grad(function, argnums=tuple(range(len(free))))(*free)
+    for gradient, expected in zip(found, value_and_gradients(name, made)[1], strict=True):
+        close(gradient, expected, atol=1e-9)
+
+
+@every_case
+def test_law_61_vmap(name):
+    """Two batches at once are the two one after the other."""
+    batches = [inputs(name, n=4, d=3, seed=seed) for seed in (0, 1)]
+    flat = [torch.stack(pair) for pair in zip(*map(tensors, batches), strict=True)]
+
+    def function(*moved):
+        moved = iter(moved)
+        return tuple(results(name, mapped(lambda x: next(moved), batches[0])))
+
+    together = torch.vmap(function)(*flat)
+    for k, batch in enumerate(batches):
+        for found, expected in zip(together, results(name, batch), strict=True):
+            close(found[k], expected, atol=1e-12)
+
+
+# --- other devices -------------------------------------------------------------------------------
+
+
+@every_case
+def test_other_devices_need_no_device(name):
+    """Forward and backward on fake tensors of another device.
+
+    A tensor made on the CPU, `.item()`, a branch on a value or a shape that depends on one would
+    raise. The device is "meta": autograd on fake "cuda" tensors needs a torch built with CUDA.
+    """
+    with FakeTensorMode():
+        made = mapped(
+            lambda x: x.detach().requires_grad_(x.is_floating_point()),
+            inputs(name, device="meta", dtype=torch.float32),
+        )
+        found = results(name, made)
+        assert {x.device.type for x in found} == {"meta"}
+        if CASES[name].differentiable:
+            total = scalar(name, made)
+            for gradient in torch.autograd.grad(total, floats(made), allow_unused=True):
+                assert gradient is None or gradient.device.type == "meta"
+
+
+def test_the_fake_device_catches_what_it_is_there_to_catch():
+    with FakeTensorMode():
+        x = torch.ones(3, device="meta")
+        for mistake in (
+            lambda: x.sum().item(),
+            lambda: x + torch.ones(3),
+            lambda: x[x > 0],
+            lambda: bool((x > 0).any()),
+        ):
+            with pytest.raises(RuntimeError):
+                mistake()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_gives_the_cpus_answer_and_never_waits():
+    for name in CASES:
+        made = inputs(name)
+        there = mapped(lambda x: x.cuda(), made)
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            found = results(name, there)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        for x, expected in zip(found, results(name, made), strict=True):
+            assert x.device.type == "cuda"
+            close(x, expected)

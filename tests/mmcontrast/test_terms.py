@@ -1,0 +1,78 @@
+"""LossTerms: a mapping of names to terms, its weights and its total."""
+
+import math
+from collections.abc import Mapping
+
+import pytest
+import torch
+
+import mmcontrast as mm
+
+
+def terms(**weights):
+    values = {"task": torch.tensor(2.0), "semi": torch.tensor(3.0), "intra": torch.tensor(-0.5)}
+    return mm.LossTerms(values, weights or None)
+
+
+def test_it_is_a_mapping_in_order():
+    t = terms()
+    assert isinstance(t, Mapping)
+    assert list(t) == ["task", "semi", "intra"]
+    assert len(t) == 3
+    assert "semi" in t
+    assert "inter" not in t
+    assert t["semi"].item() == 3.0
+    assert dict(t.items()).keys() == {"task", "semi", "intra"}
+    with pytest.raises(KeyError):
+        t["inter"]
+
+
+def test_weights_default_to_one_and_the_total_is_the_weighted_sum():
+    assert terms().weights == {"task": 1, "semi": 1, "intra": 1}
+    assert terms().total.item() == 4.5
+    assert terms(semi=0.5, intra=2.0).weights == {"task": 1, "semi": 0.5, "intra": 2.0}
+    assert terms(semi=0.5, intra=2.0).total.item() == 2.0 + 1.5 - 1.0
+
+
+def test_law_56_linear_in_the_weights_and_weight_zero_touches_nothing():
+    x, y = torch.tensor(2.0, requires_grad=True), torch.tensor(math.nan, requires_grad=True)
+    t = mm.LossTerms({"x": 3 * x, "y": y * y}, {"x": 2.0, "y": 0})
+    assert t.total.item() == 12.0
+    t.total.backward()
+    assert x.grad.item() == 6.0
+    assert y.grad is None or y.grad.item() == 0.0
+
+
+def test_every_weight_zero_is_zero():
+    t = mm.LossTerms({"x": torch.tensor([1.0, math.inf])}, {"x": 0})
+    assert t.total.tolist() == [0.0, 0.0]
+
+
+def test_total_has_the_shape_of_the_terms():
+    t = mm.LossTerms({"x": torch.tensor([1.0, 2.0]), "y": torch.tensor([10.0, 20.0])}, {"y": 0.1})
+    assert t.total.tolist() == [2.0, 4.0]
+
+
+def test_the_callers_mappings_are_not_shared():
+    values, weights = {"x": torch.tensor(1.0)}, {"x": 2.0}
+    t = mm.LossTerms(values, weights)
+    values["y"] = torch.tensor(5.0)
+    weights["x"] = 7.0
+    assert list(t) == ["x"]
+    assert t.total.item() == 2.0
+
+
+def test_repr_names_the_terms():
+    assert all(name in repr(terms()) for name in ("task", "semi", "intra"))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: mm.LossTerms({}), "terms: expected .*got"),
+        (lambda: terms(inter=1.0), "weights: expected .*got.*inter"),
+    ],
+)
+def test_wrong_calls(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
