@@ -36,6 +36,7 @@ SIMILARITIES = {
     "cosine": l2_normalize,
     "cosine01": shifted_cosine_normalize,
     "softplus_l2": softplus_normalize,
+    "dot": None,
 }
 CHOICES = {
     "fusion": tuple(FUSIONS),
@@ -45,6 +46,7 @@ CHOICES = {
     "supervised_loss": ("hycon", "hycon_v2", *SUBSTITUTES),
     "unselected": ("mean", "sum"),
     "refine_on": ("selected", "all", "weighted"),
+    "classes": ("binary", "seven"),
     "neutral": ("positive", "negative", "own", "ignore"),
 }
 
@@ -65,8 +67,8 @@ class HyConConfig:
         intra_weight, inter_weight, semi_weight: of the three contrastive terms.
         refine: with the refinement terms.
         log: minus the logarithm of each ratio, instead of minus the ratio.
-        similarity: "softmax" (the paper's), "cosine", "cosine01" (moved to [0, 1]) or
-            "softplus_l2" (the cosine after a softplus).
+        similarity: "softmax" (the paper's), "cosine", "cosine01" (moved to [0, 1]), "softplus_l2"
+            (the cosine after a softplus) or "dot" (of the rows as they are).
         supervised_loss: "hycon", "hycon_v2" (selected pairs), or what stands in the place of the
             intra- and inter-modal terms: "triplet", "hard_triplet", "n_pair", "classical".
         selection_fraction: HyCon-v2's share of a batch that stays, positives and negatives each.
@@ -76,7 +78,8 @@ class HyConConfig:
         inter_factor: times as many selected pairs across modalities as within one.
         refine_on: HyCon-v2's refinement is over "selected" pairs, "all", or selected and
             "weighted".
-        neutral: the class of a score of 0: "positive", "negative", its "own", or "ignore".
+        classes: "binary", by the score's sign, as in the paper; "seven", by the rounded score.
+        neutral: the binary class of a score of 0: "positive", "negative", its "own", or "ignore".
 
     Raises:
         ValueError: names the field, what was expected and what came.
@@ -108,6 +111,7 @@ class HyConConfig:
     unselected: str = "mean"
     inter_factor: int = 1
     refine_on: str = "selected"
+    classes: str = "binary"
     neutral: str = "positive"
 
     def __post_init__(self) -> None:
@@ -279,7 +283,7 @@ class HyCon(nn.Module):
             classes = labels
         else:
             task = F.l1_loss(prediction.float(), labels.float())
-            classes = sentiment_classes(labels, neutral=config.neutral)
+            classes = _classes(labels, config)
         if not self.training:
             return LossTerms({"task": task})
         substituted = config.supervised_loss in SUBSTITUTES
@@ -316,6 +320,13 @@ class HyCon(nn.Module):
                         generator=self.generator,
                     )
         return LossTerms(terms, weights)
+
+
+def _classes(scores: Tensor, config: HyConConfig) -> Tensor:
+    """(B,) the classes that the contrast is about; a score that is NaN is in none."""
+    if config.classes == "seven":
+        return scores.clamp(-3, 3).round()
+    return sentiment_classes(scores, neutral=config.neutral)
 
 
 def _selection(config: HyConConfig) -> PairSelection | None:

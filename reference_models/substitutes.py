@@ -14,7 +14,7 @@ from mmcontrast import (
     squared_euclidean,
     triplet,
 )
-from mmcontrast.rows import RowMap, dot
+from mmcontrast.rows import RowMap, dot, map_rows
 
 SUBSTITUTES = ("triplet", "hard_triplet", "n_pair", "classical")
 
@@ -23,7 +23,7 @@ def substitute_contrast(
     pairs: Mapping[str, Pairs],
     *,
     loss: str,
-    normalize: RowMap,
+    normalize: RowMap | None,
     log: bool = False,
     generator: torch.Generator | None = None,
 ) -> Tensor:
@@ -40,7 +40,7 @@ def substitute_contrast(
     Args:
         pairs: by modality, from ``intra_modal_pairs`` or ``inter_modal_pairs``.
         loss: one of the names above.
-        normalize: row map of anchors and candidates; the paper's is the softmax.
+        normalize: row map of anchors and candidates, the paper's is the softmax; None: none.
         log: for ``"classical"``, the negated logarithm of the share instead of the negated share.
         generator: draws the random pairs, on the features' device; None is torch's own.
 
@@ -58,7 +58,8 @@ def substitute_contrast(
     values, counted = [], []
     for pair in pairs.values():
         positives, negatives = pair.positives, pair.negatives
-        anchors, candidates = normalize(pair.anchors), normalize(pair.candidates)
+        anchors = map_rows(pair.anchors, normalize)
+        candidates = map_rows(pair.candidates, normalize)
         similarity = dot(anchors, candidates)
         has_both = positives.any(1) & negatives.any(1)
         if loss == "hard_triplet":

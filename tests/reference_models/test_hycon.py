@@ -409,10 +409,23 @@ def test_similarities_are_what_their_names_say(generator):
         "cosine": cosine,
         "cosine01": (1 + cosine) / 2,
         "softplus_l2": torch.nn.functional.cosine_similarity(smooth[:, None], smooth, dim=-1),
+        "dot": x @ x.T,
     }
     assert set(expected) == set(SIMILARITIES)
     for name, row_map in SIMILARITIES.items():
-        torch.testing.assert_close(row_map(x) @ row_map(x).T, expected[name])
+        rows = x if row_map is None else row_map(x)
+        torch.testing.assert_close(rows @ rows.T, expected[name])
+
+
+@pytest.mark.parametrize("loss", ["hycon", "n_pair"])
+def test_seven_classes_are_the_rounded_scores(loss):
+    """Scores of one sign that round apart are negatives then, and positives else."""
+    batch = replace(batch_of(6), labels=torch.tensor([0.7, 1.2, 2.4, 2.6, 2.9, 0.8]))
+    for classes, apart in (("binary", False), ("seven", True)):
+        config = HyConConfig(**SMALL, **STILL, supervised_loss=loss, refine=False, classes=classes)
+        torch.manual_seed(0)
+        terms = network(config).train()(batch).terms
+        assert (terms["intra"] != 0) == apart
 
 
 def test_iemocap_contrasts_samples_whose_emotions_agree_in_every_column():
