@@ -1,0 +1,144 @@
+"""The queue against a plain list of what was pushed, and in a loss."""
+
+import copy
+import io
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmcontrast import IGNORE, EmbeddingQueue, info_nce, sup_con
+from tests.mmcontrast.strategies import close, gradients, normal
+
+
+@given(st.integers(1, 5), st.lists(st.integers(0, 7), max_size=5), st.integers(0, 1000))
+def test_it_holds_the_last_ones(size, batches, seed):
+    queue = EmbeddingQueue(size, 3, dtype=torch.float64)
+    pushed, ids = [], []
+    for k, n in enumerate(batches):
+        x, labels = normal(seed + k, n, 3), torch.arange(n) + 10 * k
+        queue.push(x, labels)
+        pushed += x.tolist()
+        ids += labels.tolist()
+    held = {tuple(x): label for x, label in zip(pushed[-size:], ids[-size:], strict=True)}
+    filled = queue.filled
+    assert filled.sum() == len(held)
+    found = zip(queue.embeddings[filled].tolist(), queue.labels[filled].tolist(), strict=True)
+    assert {tuple(x): label for x, label in found} == held
+    assert (queue.labels[~filled] == IGNORE).all()
+
+
+def test_the_oldest_goes_first():
+    queue = EmbeddingQueue(3, 1)
+    queue.push(torch.tensor([[1.0], [2.0]]))
+    queue.push(torch.tensor([[3.0], [4.0]]))
+    assert sorted(queue.embeddings[:, 0].tolist()) == [2.0, 3.0, 4.0]
+    assert (queue.labels == IGNORE).all()
+
+
+def test_law_43_an_empty_queue_is_none_and_a_full_one_only_adds_negatives():
+    anchors, partners = normal(1, 4, 3), normal(2, 4, 3)
+    queue = EmbeddingQueue(5, 3, dtype=torch.float64)
+    candidates, keep = queue.extend(partners, rows=4)
+    alone = info_nce(anchors, partners)
+    close(info_nce(anchors, candidates, keep=keep), alone)
+    queue.push(normal(3, 2, 3))
+    candidates, keep = queue.extend(partners, rows=4)
+    with_two = info_nce(anchors, candidates, keep=keep)
+    close(with_two, info_nce(anchors, torch.cat([partners, normal(3, 2, 3)])))
+    assert with_two > alone
+
+
+def test_no_gradient_reaches_what_is_in_it():
+    queue = EmbeddingQueue(4, 3, dtype=torch.float64)
+    old = normal(1, 2, 3).requires_grad_()
+    queue.push(old)
+    assert not queue.embeddings.requires_grad
+    candidates, keep = queue.extend(normal(2, 2, 3), rows=2)
+    value, (gradient,) = gradients(lambda x: info_nce(x, candidates, keep=keep), normal(3, 2, 3))
+    assert value > 0
+    assert gradient.any()
+    assert old.grad is None
+
+
+def test_a_push_after_the_forward_leaves_its_gradient_alone():
+    """The candidates are a copy: what is written into the queue later is not in the graph."""
+    queue = EmbeddingQueue(2, 3, dtype=torch.float64)
+    queue.push(normal(1, 2, 3))
+    anchors, partners = normal(2, 2, 3).requires_grad_(), normal(3, 2, 3)
+    candidates, keep = queue.extend(partners, rows=2)
+    loss = info_nce(anchors, candidates, keep=keep)
+    (before,) = torch.autograd.grad(loss, anchors, retain_graph=True)
+    queue.push(normal(4, 2, 3))
+    (after,) = torch.autograd.grad(loss, anchors)
+    close(after, before)
+
+
+def test_its_labels_make_supervised_candidates():
+    queue = EmbeddingQueue(4, 3, dtype=torch.float64)
+    queue.push(normal(1, 3, 3), torch.tensor([0, 1, IGNORE]))
+    anchors, labels = normal(2, 2, 3), torch.tensor([0, 1])
+    value = sup_con(anchors, labels, queue.embeddings, queue.labels)
+    close(value, info_nce(anchors, normal(1, 3, 3)[:2]))
+
+
+def test_the_whole_state_is_in_the_state_dict():
+    queue = EmbeddingQueue(4, 3)
+    queue.push(normal(1, 6, 3, dtype=torch.float32), torch.arange(6))
+    queue.push(normal(2, 1, 3, dtype=torch.float32), torch.tensor([9]))
+    file = io.BytesIO()
+    torch.save(queue.state_dict(), file)
+    file.seek(0)
+    resumed = EmbeddingQueue(4, 3)
+    resumed.load_state_dict(torch.load(file, weights_only=True))
+    twin = copy.deepcopy(queue)
+    for q in (queue, resumed, twin):
+        q.push(normal(3, 2, 3, dtype=torch.float32), torch.tensor([20, 21]))
+    for other in (resumed, twin):
+        for name, value in queue.state_dict().items():
+            assert torch.equal(value, other.state_dict()[name]), name
+
+
+def test_clear_empties_it():
+    queue = EmbeddingQueue(2, 1)
+    fresh = {name: value.clone() for name, value in queue.state_dict().items()}
+    queue.push(torch.ones(3, 1), torch.arange(3))
+    queue.clear()
+    for name, value in queue.state_dict().items():
+        assert torch.equal(value, fresh[name]), name
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_it_keeps_its_own_dtype_and_lends_the_candidates(dtype):
+    queue = EmbeddingQueue(2, 3, dtype=torch.float32)
+    queue.push(normal(1, 1, 3, dtype=dtype))
+    candidates, keep = queue.extend(normal(2, 2, 3, dtype=dtype), rows=2)
+    assert queue.embeddings.dtype == torch.float32
+    assert candidates.dtype == dtype
+    assert math.isfinite(info_nce(normal(3, 2, 3, dtype=dtype), candidates, keep=keep))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: EmbeddingQueue(0, 3), "size: expected an int of at least 1, got 0"),
+        (lambda: EmbeddingQueue(3, 0), "features: expected an int of at least 1, got 0"),
+        (
+            lambda: EmbeddingQueue(3, 2).push(torch.ones(4, 5)),
+            r"embeddings: expected shape \(rows, 2\), got \(4, 5\)",
+        ),
+        (
+            lambda: EmbeddingQueue(3, 2).push(torch.ones(4, 2), torch.arange(3)),
+            r"labels: expected shape \(4,\), got \(3,\)",
+        ),
+        (
+            lambda: EmbeddingQueue(3, 2).extend(torch.ones(4, 5), rows=4),
+            r"candidates: expected shape \(rows, 2\), got \(4, 5\)",
+        ),
+    ],
+)
+def test_errors_name_the_argument(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
