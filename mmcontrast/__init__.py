@@ -4,7 +4,28 @@ Every loss is a function with a thin Module of the same name; all names are flat
 """
 
 from mmcontrast.anchored import AnchoredInfoNCE, anchored_info_nce
-from mmcontrast.distances import euclidean, squared_euclidean
+from mmcontrast.correlation import (
+    ModalityCorrelationTriplet,
+    modality_correlation,
+    modality_correlation_triplet,
+)
+from mmcontrast.distances import (
+    Mahalanobis,
+    chebyshev,
+    cosine_distance,
+    euclidean,
+    manhattan,
+    pairwise,
+    squared_euclidean,
+)
+from mmcontrast.distill import KLDistill, kl_distill
+from mmcontrast.gate import (
+    Gate,
+    ReplacementGate,
+    pair_prediction,
+    replacement_gate,
+    uniform_negatives,
+)
 from mmcontrast.hybrid import (
     HybridContrast,
     hybrid_contrast,
@@ -40,6 +61,15 @@ from mmcontrast.mining import (
     sample_one,
     select_pairs,
 )
+from mmcontrast.multilevel import MultilevelContrast, multilevel_contrast
+from mmcontrast.negatives import (
+    Negatives,
+    add_noise,
+    mixed_negatives,
+    replace_tokens,
+    shift,
+    swap,
+)
 from mmcontrast.pairs import Pairs, inter_modal_pairs, intra_modal_pairs
 from mmcontrast.queue import EmbeddingQueue
 from mmcontrast.rows import (
@@ -57,18 +87,28 @@ __all__ = [
     "IGNORE",
     "AnchoredInfoNCE",
     "EmbeddingQueue",
+    "Gate",
     "HardNegatives",
     "HybridContrast",
     "InfoNCE",
+    "KLDistill",
     "LearnableTemperature",
     "LossTerms",
+    "Mahalanobis",
+    "ModalityCorrelationTriplet",
+    "MultilevelContrast",
+    "Negatives",
     "PairSelection",
     "Pairs",
+    "ReplacementGate",
     "SupCon",
     "SymmetricInfoNCE",
     "Triplet",
+    "add_noise",
     "anchored_info_nce",
+    "chebyshev",
     "close_scores",
+    "cosine_distance",
     "different_label",
     "euclidean",
     "extreme",
@@ -81,11 +121,21 @@ __all__ = [
     "inter_modal_pairs",
     "intra_modal_contrast",
     "intra_modal_pairs",
+    "kl_distill",
     "l2_normalize",
+    "manhattan",
     "matched_pair_nce",
+    "mixed_negatives",
+    "modality_correlation",
+    "modality_correlation_triplet",
+    "multilevel_contrast",
     "n_pair",
     "off_diagonal",
+    "pair_prediction",
+    "pairwise",
     "ratio_contrast",
+    "replace_tokens",
+    "replacement_gate",
     "same_label",
     "same_sign",
     "sample_one",
@@ -93,11 +143,14 @@ __all__ = [
     "select_pairs",
     "semi_contrast",
     "sentiment_classes",
+    "shift",
     "shifted_cosine_normalize",
     "softmax_normalize",
     "softplus_normalize",
     "squared_euclidean",
     "sup_con",
+    "swap",
     "symmetric_info_nce",
     "triplet",
+    "uniform_negatives",
 ]

@@ -31,7 +31,8 @@ def triplet(
         distance: callable (B, D), (B, D) -> (B,).
         hinge: stop at 0. HyCon prints no hinge, and squared Euclidean distance: its loss is
             unbounded below on free features, and lies in [-1, 3] on softmax-normalised ones.
-        keep: (B,) bool, which triplets take part; all do by default.
+        keep: (B,) bool, which triplets take part; all do by default. What stands in the other rows
+            reaches neither the value nor the gradient.
         weight: (B,) sample weights.
         reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,).
 
@@ -39,7 +40,7 @@ def triplet(
         Scalar or (B,), float32, or float64 for float64 input.
 
     Raises:
-        ValueError: on shapes or dtypes that disagree.
+        ValueError: on shapes or dtypes that disagree, or a distance of another shape.
 
     Example:
         >>> a, p, n = torch.zeros(1, 2), torch.tensor([[3.0, 4.0]]), torch.tensor([[0.0, 5.5]])
@@ -58,7 +59,10 @@ def triplet(
     if keep is None:
         keep = torch.ones(len(anchors), dtype=torch.bool, device=anchors.device)
     _checks.mask("keep", keep, (len(anchors),))
-    losses = distance(anchors, positives) - distance(anchors, negatives) + margin
+    rows = [torch.where(keep[:, None], x, 0) for x in (anchors, positives, negatives)]
+    losses = distance(rows[0], rows[1]) - distance(rows[0], rows[2]) + margin
+    if losses.shape != keep.shape:
+        _checks.fail("distance", f"shape ({len(keep)},) from it", _checks.shape(losses))
     if hinge:
         losses = losses.relu()
     return _checks.reduce(losses, keep, weight=weight, reduction=reduction)

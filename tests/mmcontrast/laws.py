@@ -95,6 +95,11 @@ def selected(make):
     return make.similarity(), *make.masks()
 
 
+def waves(x):
+    """A teacher for the student x: a constant, for a teacher gets no gradient."""
+    return torch.arange(x.numel(), device=x.device).reshape(x.shape).sin().to(x.dtype)
+
+
 SELECTION = mm.PairSelection(0.4)
 
 # name of the public function, then a variant after a colon
@@ -175,6 +180,47 @@ CASES = {
     ),
     "intra_modal_pairs": other(labelled, mm.intra_modal_pairs, half=False),
     "inter_modal_pairs": other(labelled, mm.inter_modal_pairs, half=False),
+    "manhattan": loss(two, mm.manhattan),
+    "chebyshev": loss(two, mm.chebyshev),
+    "cosine_distance": loss(two, mm.cosine_distance),
+    "modality_correlation": loss(two, mm.modality_correlation),
+    "modality_correlation:mean": loss(
+        lambda m: (m.normal(1, m.n, 3, m.d), m.normal(2, m.n, 3, m.d)),
+        lambda x, y: mm.modality_correlation(x, y, reduce="mean"),
+    ),
+    "modality_correlation_triplet": loss(
+        lambda m: (m.features(), {k: x + 1 for k, x in m.features().items()}, m.present()),
+        lambda f, n, p: mm.modality_correlation_triplet(f, n, altered=p, margin=2.5),
+    ),
+    "ModalityCorrelationTriplet": loss(
+        lambda m: (m.features(), {k: x + 1 for k, x in m.features().items()}),
+        mm.ModalityCorrelationTriplet(distance=mm.squared_euclidean, margin=50.0),
+    ),
+    "kl_distill": loss(lambda m: (m.rows(1),), lambda s: mm.kl_distill(s, waves(s))),
+    "kl_distill:sequence": loss(
+        lambda m: (m.normal(1, m.n, 3, m.d), m.mask(3, m.n, 3)),
+        lambda s, k: mm.kl_distill(
+            s, waves(s), temperature=2.0, direction="student_teacher", mask=k, reduction="none"
+        ),
+    ),
+    "KLDistill": loss(lambda m: (m.rows(1),), lambda s: mm.KLDistill(temperature=3.0)(s, waves(s))),
+    "multilevel_contrast": loss(
+        three, lambda x, y, z: mm.multilevel_contrast({"a": [(x, y), (y, z)], "b": [(x, z)]})
+    ),
+    "multilevel_contrast:C": loss(
+        lambda m: (*two(m), m.classes()),
+        lambda x, y, c: mm.multilevel_contrast({"a": [(x, y)]}, pair_design="C", labels=c),
+    ),
+    "MultilevelContrast": loss(
+        two, lambda x, y: mm.MultilevelContrast(temperature=0.5)({"a": [(x, y)]})
+    ),
+    "pair_prediction": loss(
+        lambda m: (m.normal(1, m.n, 2), m.classes()), lambda z, y: mm.pair_prediction(z, y)
+    ),
+    "ReplacementGate": other(
+        two, lambda a, c: mm.ReplacementGate(0.5).eval()(mm.hard_negatives(a, c, 2)), half=False
+    ),
+    "pairwise": other(two, lambda x, y: mm.pairwise(mm.manhattan, x, y)),
     "InfoNCE": loss(anchors_candidates, mm.InfoNCE()),
     "SymmetricInfoNCE": loss(two, mm.SymmetricInfoNCE(temperature=0.2)),
     "AnchoredInfoNCE": loss(lambda m: (m.features(),), mm.AnchoredInfoNCE(direction="to_anchor")),
@@ -207,14 +253,24 @@ CASES = {
 
 # Public names that take no example: what they are instead.
 NOT_CASES = {
-    "EmbeddingQueue": "a store with a state",
+    "EmbeddingQueue": "a store with a state: test_queue.py",
+    "Gate": "a result: test_gate.py",
     "IGNORE": "a number",
     "HardNegatives": "a result",
     "LearnableTemperature": "takes no input: test_temperature.py",
     "LossTerms": "a result: test_terms.py",
     "PairSelection": "settings: test_mining.py",
+    "Mahalanobis": "a distance with a state: test_distances.py",
+    "Negatives": "a result: test_negatives.py",
     "Pairs": "a result",
+    "add_noise": "draws at random: test_negatives.py",
+    "mixed_negatives": "draws at random: test_negatives.py",
+    "replace_tokens": "draws at random: test_negatives.py",
+    "replacement_gate": "draws at random: test_gate.py",
     "sample_one": "draws at random: test_mining.py",
+    "shift": "draws at random: test_negatives.py",
+    "swap": "draws at random: test_negatives.py",
+    "uniform_negatives": "draws at random: test_gate.py",
 }
 
 

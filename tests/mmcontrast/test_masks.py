@@ -87,6 +87,37 @@ def test_same_sign(scores, others):
     equal(mm.same_sign(x), pair_mask(scores, scores, related))
 
 
+KERNELS = {
+    "gaussian": lambda gap: math.exp(-(gap**2) / 2),
+    "laplacian": lambda gap: math.exp(-gap),
+    "triangular": lambda gap: max(0.0, 1 - gap),
+}
+
+
+@pytest.mark.parametrize("shape", KERNELS)
+@given(scores=SCORES, others=SCORES, bandwidth=st.sampled_from([0.3, 1.0, 4.0]))
+def test_score_kernel(shape, scores, others, bandwidth):
+    x, y = (torch.tensor(v, dtype=torch.float64) for v in (scores, others))
+    options = {"bandwidth": bandwidth, "shape": shape}
+    for left, right, found in (
+        (scores, others, mm.score_kernel(x, y, **options)),
+        (scores, scores, mm.score_kernel(x, **options)),
+    ):
+        expected = [
+            [KERNELS[shape](abs(a - b) / bandwidth) if both(a, b) else 0.0 for b in right]
+            for a in left
+        ]
+        expected = torch.tensor(expected, dtype=torch.float64).reshape(len(left), len(right))
+        torch.testing.assert_close(found, expected, atol=1e-14, rtol=0)
+
+
+def test_score_kernel_is_gaussian_by_default_and_float32_for_whole_scores():
+    scores = torch.tensor([0, 1, 3])
+    found = mm.score_kernel(scores, bandwidth=2.0)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, mm.score_kernel(scores.float(), bandwidth=2.0, shape="gaussian"))
+
+
 @pytest.mark.parametrize("n", [0, 1, 4])
 def test_off_diagonal(n):
     equal(mm.off_diagonal(n), pair_mask(range(n), range(n), lambda a, b: a != b))
@@ -120,6 +151,12 @@ def test_sentiment_classes_counts_zero_as_positive_by_default():
             "others: expected .*got",
         ),
         (lambda: mm.same_sign(torch.zeros(2, 2)), "scores: expected .*got"),
+        (lambda: mm.score_kernel(torch.zeros(2), bandwidth=0.0), "bandwidth: expected .*got 0.0"),
+        (lambda: mm.score_kernel(torch.zeros(2, 2), bandwidth=1.0), "scores: expected .*got"),
+        (
+            lambda: mm.score_kernel(torch.zeros(2), bandwidth=1.0, shape="box"),
+            "shape: expected .*'gaussian'.*got 'box'",
+        ),
         (lambda: mm.sentiment_classes(torch.zeros(2, 2)), "scores: expected .*got"),
         (
             lambda: mm.sentiment_classes(torch.zeros(2), neutral="maybe"),

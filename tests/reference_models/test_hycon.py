@@ -16,6 +16,7 @@ from mmcontrast import (
     intra_modal_pairs,
     softmax_normalize,
 )
+from reference_models import hycon
 from reference_models.data.batch import Batch
 from reference_models.encoders import last_step, scratch_text_encoder
 from reference_models.hycon import ABLATIONS, CHOICES, PRESETS, SIMILARITIES, HyCon, HyConConfig
@@ -220,6 +221,20 @@ def test_what_stands_in_an_absent_modality_does_not_matter(encoded, loss):
     for other in results[1:]:
         assert all(map(torch.equal, results[0], other))
     assert all(x.isfinite().all() for x in results[0])
+
+
+def test_the_text_encoder_always_has_a_token_to_attend_to():
+    """Over nothing, a softmax is 0 with some kernels and NaN with others."""
+    model, batch = network(encoded=True), batch_of(encoded=True)
+    batch.present["text"][2] = False
+    seen = []
+    model.text_encoder.register_forward_pre_hook(
+        lambda _, args, kwargs: seen.append(kwargs["attention_mask"]), with_kwargs=True
+    )
+    model(batch)
+    others = [0, 1, 3, 4, 5]
+    assert torch.equal(seen[0][others], batch.masks["text"][others].long())
+    assert seen[0][2].any()
 
 
 def test_an_absent_modality_is_a_zero_vector():
@@ -544,6 +559,29 @@ def test_hard_triplets_are_the_hardest(sharp_pairs):
     assert abs(expected - substitute_by_loops("triplet", pairs, first)) > 0.01
 
 
+@pytest.mark.parametrize("loss", ["triplet", "hard_triplet"])
+def test_triplets_have_no_hinge(loss):
+    """Rows that are nearly one-hot: the positive at distance 0, the negative at 2."""
+    x = 50 * torch.eye(2)[[0, 0, 1]]
+    pairs = intra_modal_pairs({"a": x, "b": x}, torch.tensor([1, 1, 0]))
+    value = substitute_contrast(pairs, loss=loss, normalize=softmax_normalize)
+    assert value.item() == pytest.approx(-1)
+
+
+@pytest.mark.parametrize("loss", SUBSTITUTES)
+def test_what_is_substituted_is_not_computed(loss, monkeypatch):
+    asked = []
+
+    def listen(*args, weights, **kwargs):
+        asked.append(weights)
+        return hybrid_contrast(*args, weights=weights, **kwargs)
+
+    monkeypatch.setattr(hycon, "hybrid_contrast", listen)
+    config = HyConConfig(**SMALL, supervised_loss=loss, semi_weight=0.3)
+    network(config).train()(batch_of())
+    assert asked == [(0, 0, 0.3)]
+
+
 def test_random_triplets_are_drawn_evenly(sharp_pairs, generator):
     """The mean over draws of a sum is the sum of the means over all positives and negatives."""
     _, pairs = sharp_pairs
@@ -626,6 +664,7 @@ def test_the_draws_come_from_the_generator(loss):
     def term(seed):
         generator = torch.Generator().manual_seed(seed)
         model = network(config, generator=generator).train()
+        torch.seed()  # torch's own generator must not matter
         return [model(batch).terms["intra"].item() for _ in range(2)]
 
     assert term(1) == term(1)

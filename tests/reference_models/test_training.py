@@ -144,6 +144,13 @@ def test_the_log_holds_every_term_times_its_weight_averaged_over_the_epoch(tmp_p
     assert names == ["loss_task", "loss_off", "loss_square"]
 
 
+def test_the_terms_add_up_where_the_last_step_accumulates_fewer_batches(tmp_path):
+    _, history = run(tmp_path, toy(), batch_size=4, gradient_accumulation=4, epochs=2)
+    for row in history:  # 6 batches in steps of 4 and 2
+        terms = [value for name, value in row.items() if name.startswith("loss_")]
+        assert sum(terms) == pytest.approx(row["loss"], rel=1e-5)
+
+
 def test_accumulated_batches_give_the_loss_and_the_step_of_one_large_batch(tmp_path):
     results = []
     for name, batch_size, accumulation in (("one", 8, 1), ("two", 4, 2)):

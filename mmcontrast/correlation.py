@@ -1,0 +1,254 @@
+"""How much two modalities of a sample belong together, and the triplet loss that teaches it."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from mmcontrast import _checks
+from mmcontrast.distances import Distance, cosine_distance, within
+from mmcontrast.margin import triplet
+from mmcontrast.masks import presence
+from mmcontrast.rows import l2_normalize, upcast
+from mmcontrast.terms import LossTerms
+
+REDUCE = ("flatten", "mean", "per_step")
+
+
+def modality_correlation(
+    x: Tensor, y: Tensor, *, reduce: str = "flatten", mask: Tensor | None = None
+) -> Tensor:
+    r"""Correlation of two modalities, sample by sample: the cosine of their maps.
+
+    The paper takes "the cosine" of two matrices and does not say how. Flattening them compares
+    every step with its own counterpart; the paper's code averages over the steps first.
+
+    Args:
+        x: (B, T, D) maps in a space that the modalities share, or plain (B, D) rows.
+        y: like ``x``.
+        reduce: ``"flatten"`` (one cosine over T and D), ``"mean"`` (the cosine of the means over
+            T), or ``"per_step"`` (the mean of the T cosines). All the same on rows. Sequences of
+            different lengths have no steps in common: give their means as rows.
+        mask: (B, T), or (B,) for rows: what is real. The rest reaches neither value nor gradient.
+
+    Returns:
+        (B,) in [-1, 1], float32, or float64 for float64 input. A map that is zero, or masked
+        altogether, gives 0 and a gradient of 0.
+
+    Raises:
+        ValueError: on shapes or dtypes that disagree, or another word for reduce.
+
+    Example:
+        >>> x = torch.tensor([[[2.0, 0.0], [0.0, 0.0]]])
+        >>> modality_correlation(x, x.flip(1)), modality_correlation(x, x.flip(1), reduce="mean")
+        (tensor([0.]), tensor([1.]))
+
+    References: CorMulT, arXiv:2407.07046, section 3.2.3.
+    """
+    _maps("x", x)
+    _maps("y", y, like=x)
+    _checks.one_of("reduce", reduce, REDUCE)
+    if mask is None:
+        mask = torch.ones(x.shape[:-1], dtype=torch.bool, device=x.device)
+    _checks.mask("mask", mask, tuple(x.shape[:-1]))
+    x, y = (torch.where(mask[..., None], upcast(v), 0) for v in (x, y))
+    if x.ndim == 2:
+        return _cosine(x, y)
+    number = mask.sum(1).clamp_min(1)
+    if reduce == "flatten":
+        return _cosine(x.flatten(1), y.flatten(1))
+    if reduce == "mean":
+        return _cosine(x.sum(1) / number[:, None], y.sum(1) / number[:, None])
+    return _cosine(x, y).sum(1) / number
+
+
+def modality_correlation_triplet(
+    features: Mapping[str, Tensor],
+    negatives: Mapping[str, Tensor],
+    *,
+    altered: Mapping[str, Tensor] | None = None,
+    margin: float = 0.2,
+    distance: Distance = cosine_distance,
+    reduce: str = "flatten",
+    skip_unaltered: bool = True,
+    present: Mapping[str, Tensor] | None = None,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
+) -> LossTerms:
+    r"""A modality shall be closer to its sample's others than to altered ones, by a margin.
+
+    .. math::
+        L_m = \sum_{m' \ne m} \mathrm{TL}(F_m, F_{m'}, \tilde F_{m'}),
+        \qquad L = \frac{1}{M} \sum_m L_m
+
+    TL is :func:`triplet`, averaged over the samples whose ``m'`` was altered. Where it was not, the
+    positive is the negative, and the term would stay at the margin and teach nothing.
+
+    Args:
+        features: (B, T, D) maps or (B, D) rows by modality, two or more, of one shape.
+        negatives: the same of the altered batch; the same modalities.
+        altered: (B,) bool by modality, whose negative differs from its positive; all do where
+            nothing is said.
+        margin: by how much, in the distance's unit. The paper prints none; its code has 0.2.
+        distance: callable (..., D), (..., D) -> (...).
+        reduce: how a distance compares maps, as in :func:`modality_correlation`.
+        skip_unaltered: False counts every sample in every term, as the paper's code does.
+        present: (B,) bool by modality, who has it; all do where nothing is said. An absent row's
+            values and gradient reach nothing.
+        weight: (B,) sample weights.
+        reduction: ``"mean"`` and ``"sum"`` over the samples give scalar terms, ``"none"`` gives
+            (B,).
+
+    Returns:
+        One term for each modality, in the mapping's order, each of weight 1 / M. A pair of
+        modalities that no sample counts in adds 0.
+
+    Raises:
+        ValueError: on fewer than two modalities, other modalities in ``negatives``, ``altered`` or
+            ``present``, shapes or dtypes that disagree, or another word for reduce.
+
+    Example:
+        >>> x = {"text": torch.eye(2), "audio": torch.eye(2)}
+        >>> swapped = {name: rows.flip(0) for name, rows in x.items()}
+        >>> terms = modality_correlation_triplet(x, swapped, margin=1.5)
+        >>> list(terms), terms["text"], terms.total  # 0 - 1 + 1.5
+        (['text', 'audio'], tensor(0.5000), tensor(0.5000))
+
+    References: CorMulT, arXiv:2407.07046, eq. 8.
+    """
+    _batch("features", features)
+    _batch("negatives", negatives)
+    if set(negatives) != set(features):
+        _checks.fail("negatives", f"the modalities {list(features)}", list(negatives))
+    _checks.one_of("reduce", reduce, REDUCE)
+    first = next(iter(features.values()))
+    for name, x in negatives.items():
+        _maps(f"negatives[{name!r}]", x, like=first)
+    present = presence(features, present)
+    changed = _changed(features, altered)
+
+    def steps_apart(x: Tensor, y: Tensor) -> Tensor:
+        found = distance(x.reshape(first.shape), y.reshape(first.shape))
+        if found.shape != first.shape[:2]:
+            _checks.fail(
+                "distance", f"shape {tuple(first.shape[:2])} from it", _checks.shape(found)
+            )
+        return found.mean(1)
+
+    measure = steps_apart if reduce == "per_step" and first.ndim == 3 else distance
+    anchors = {name: _rows(x, reduce) for name, x in features.items()}
+    opposites = {name: _rows(x, reduce) for name, x in negatives.items()}
+
+    def pair(m: str, other: str) -> Tensor:
+        keep = present[m] & present[other]
+        return triplet(
+            anchors[m],
+            anchors[other],
+            opposites[other],
+            margin=margin,
+            distance=measure,
+            keep=keep & changed[other] if skip_unaltered else keep,
+            weight=weight,
+            reduction=reduction,
+        )
+
+    terms = {m: torch.stack([pair(m, n) for n in anchors if n != m]).sum(0) for m in anchors}
+    return LossTerms(terms, {name: 1 / len(terms) for name in terms})
+
+
+class ModalityCorrelationTriplet(nn.Module):
+    """:func:`modality_correlation_triplet` with its settings held.
+
+    Args:
+        margin, distance, reduce, skip_unaltered, reduction: as in
+            :func:`modality_correlation_triplet`. A distance that is a Module is trained with it.
+
+    Example:
+        >>> x = {"text": torch.eye(2), "audio": torch.eye(2)}
+        >>> ModalityCorrelationTriplet()(x, x).total  # the negatives are the positives
+        tensor(0.2000)
+    """
+
+    def __init__(
+        self,
+        *,
+        margin: float = 0.2,
+        distance: Distance = cosine_distance,
+        reduce: str = "flatten",
+        skip_unaltered: bool = True,
+        reduction: str = "mean",
+    ):
+        super().__init__()
+        self.margin = margin
+        self.distance = distance
+        self.reduce = reduce
+        self.skip_unaltered = skip_unaltered
+        self.reduction = reduction
+
+    def forward(
+        self,
+        features: Mapping[str, Tensor],
+        negatives: Mapping[str, Tensor],
+        *,
+        altered: Mapping[str, Tensor] | None = None,
+        present: Mapping[str, Tensor] | None = None,
+        weight: Tensor | None = None,
+    ) -> LossTerms:
+        """See :func:`modality_correlation_triplet`."""
+        return modality_correlation_triplet(
+            features,
+            negatives,
+            altered=altered,
+            margin=self.margin,
+            distance=self.distance,
+            reduce=self.reduce,
+            skip_unaltered=self.skip_unaltered,
+            present=present,
+            weight=weight,
+            reduction=self.reduction,
+        )
+
+
+def _maps(name: str, x: Tensor, like: Tensor | None = None) -> None:
+    """Floating (B, T, D) or (B, D) with T, D >= 1, of the shape of ``like``."""
+    if _checks.tensor(name, x).ndim not in (2, 3) or 0 in x.shape[1:]:
+        _checks.fail(name, "shape (B, T, D) or (B, D), no T or D of 0", _checks.shape(x))
+    if not x.is_floating_point():
+        _checks.fail(name, "a floating dtype", x.dtype)
+    if like is not None and x.shape != like.shape:
+        _checks.fail(name, f"shape {_checks.shape(like)}", _checks.shape(x))
+
+
+def _batch(name: str, maps: Mapping[str, Tensor]) -> None:
+    """Two modalities or more, their maps of one shape."""
+    if not isinstance(maps, Mapping):
+        _checks.fail(name, "a mapping of modality to (B, T, D) or (B, D)", type(maps).__name__)
+    if len(maps) < 2:
+        _checks.fail(name, "at least two modalities", list(maps))
+    first = None
+    for modality, x in maps.items():
+        _maps(f"{name}[{modality!r}]", x, like=first)
+        first = x if first is None else first
+
+
+def _changed(
+    features: Mapping[str, Tensor], altered: Mapping[str, Tensor] | None
+) -> dict[str, Tensor]:
+    """(B,) bool for every modality; True where ``altered`` says nothing."""
+    given = {} if altered is None else dict(altered)
+    for name, mask in given.items():
+        _checks.one_of("altered", name, list(features))
+        _checks.mask(f"altered[{name!r}]", mask, (len(features[name]),))
+    everybody = {
+        name: torch.ones(len(x), dtype=torch.bool, device=x.device) for name, x in features.items()
+    }
+    return everybody | given
+
+
+def _rows(x: Tensor, reduce: str) -> Tensor:
+    """A map as the row that distances are taken of."""
+    return upcast(x).mean(1) if reduce == "mean" and x.ndim == 3 else x.flatten(1)
+
+
+def _cosine(x: Tensor, y: Tensor) -> Tensor:
+    return within((l2_normalize(x) * l2_normalize(y)).sum(-1), -1, 1)

@@ -1,0 +1,234 @@
+"""Contrast on several levels of a network: named levels, each a sum over pairs of views."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mmcontrast import _checks
+from mmcontrast.infonce import info_nce, symmetric_info_nce
+from mmcontrast.masks import different_label, labelled, off_diagonal, same_label
+from mmcontrast.rows import RowMap, l2_normalize, upcast
+from mmcontrast.temperature import LearnableTemperature, current
+from mmcontrast.terms import LossTerms
+
+Level = Sequence[tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]]
+"""Pairs of views (B, D), (B, D); a third member, (B,) bool, says who has both."""
+
+DESIGNS = ("A", "B", "C")
+
+
+def multilevel_contrast(
+    levels: Mapping[str, Level | Callable[[], Level]],
+    *,
+    weights: Mapping[str, float] | None = None,
+    temperature: float | Tensor = 0.07,
+    symmetric: bool = True,
+    pair_design: str = "A",
+    labels: Tensor | None = None,
+    positives: Tensor | None = None,
+    keep: Tensor | None = None,
+    weight: Tensor | None = None,
+    normalize: RowMap | None = l2_normalize,
+    reduction: str = "mean",
+    chunk_size: int | None = None,
+) -> LossTerms:
+    r"""Multi-level contrast: InfoNCE between pairs of views, summed by level.
+
+    .. math:: L_{level} = \sum_{(x, y)} \tfrac12 \big(\mathrm{InfoNCE}(x, y) +
+              \mathrm{InfoNCE}(y, x)\big)
+
+    MCL-MCF has three: single modalities, fused against single ones, and fused against fused.
+    Three pair designs say who is whose positive, and who is compared at all:
+
+    * ``"A"``: the positive is the same sample, the negatives are all others. Needs no labels.
+    * ``"B"``: the positive is the same sample, the negatives are samples of another class.
+    * ``"C"``: the positives are other samples of the class, the negatives those of another class.
+
+    Args:
+        levels: by name, pairs (x, y) of (B, D) views, B the same everywhere; or (x, y, present)
+            with (B,) bool for who has both: what stands in the other rows reaches neither value nor
+            gradient. Or a callable without arguments that returns such pairs: it is only called
+            where the level's weight is not 0, so that a level left out is not even computed. A
+            level without pairs is 0.
+        weights: a number for each level, 1 where left out. A level of weight 0 is not evaluated,
+            and is 0.
+        temperature: :math:`\tau > 0`; a float, or a 0-d tensor when it is learned.
+        symmetric: False for the first direction alone, from x to y.
+        pair_design: ``"A"``, ``"B"`` or ``"C"``.
+        labels: (B,) or (B, L) classes, for designs B and C; -100 takes no part in them. For
+            sentiment scores, ``scores.sign()`` or :func:`sentiment_classes`.
+        positives: (B, B) bool or floating, in place of design A's diagonal; see :func:`info_nce`.
+        keep: (B, B) bool, which of a design's pairs take part, rows for x and columns for y.
+        weight: (B,) sample weights.
+        normalize: row map before the dot product; None for raw dot products.
+        reduction: ``"mean"`` and ``"sum"`` give scalar terms, ``"none"`` gives (B,).
+        chunk_size: rows at a time, as in :func:`info_nce`.
+
+    Returns:
+        One term for each level, in the mapping's order. Where no level is evaluated and all of them
+        are callables, nothing says where they live: their zeros are scalars on the CPU.
+
+    Raises:
+        ValueError: on no levels, weights for levels that are not there, shapes or dtypes that
+            disagree, another design, labels missing in B or C, positives given in B or C, or a
+            float temperature that is not positive.
+
+    Example:
+        >>> eye = torch.eye(3)
+        >>> levels = {"first": [(eye, eye), (eye, eye)], "second": [(eye, eye)]}
+        >>> terms = multilevel_contrast(levels, weights={"second": 0.5}, temperature=1.0)
+        >>> terms["first"], terms["second"], terms.total
+        (tensor(1.1029), tensor(0.5514), tensor(1.3786))
+
+    References: MCL-MCF, eq. 5, 12, 18 and 23, Algorithm 1, and table 7 for the designs.
+    """
+    if not isinstance(levels, Mapping) or not levels:
+        _checks.fail("levels", "a mapping of at least one name to pairs", levels)
+    factors = dict.fromkeys(levels, 1.0) | dict(weights or {})
+    for name in factors:
+        _checks.one_of("weights", name, list(levels))
+    _checks.one_of("pair_design", pair_design, DESIGNS)
+    _checks.temperature(temperature)
+    _checks.reduction(reduction)
+    if positives is not None and pair_design != "A":
+        _checks.fail("positives", f"None in design {pair_design}", _checks.shape(positives))
+    if labels is None and pair_design != "A":
+        _checks.fail("labels", f"classes in design {pair_design}", None)
+    wanted = {name: factors[name] != 0 for name in levels}
+    pairs = {
+        name: level() if callable(level) else level
+        for name, level in levels.items()
+        if wanted[name] or not callable(level)
+    }
+    some = _checked(pairs)
+    if some is None:
+        return LossTerms({name: torch.zeros(()) for name in levels}, factors)
+    size = len(some)
+    if keep is not None:
+        _checks.mask("keep", keep, (size, size))
+    known = None
+    if pair_design != "A" and labels is not None:
+        _checks.labels("labels", labels, size)
+        known = labelled(labels)
+        positives, compared = _design(pair_design, labels)
+        keep = _and(keep, compared)
+
+    def contrast(x: Tensor, y: Tensor, present: Tensor | None = None) -> Tensor:
+        compared, here = keep, _and(known, present)
+        if here is not None:
+            compared = _and(keep, here[:, None] & here)
+            x, y = torch.where(here[:, None], x, 0), torch.where(here[:, None], y, 0)
+        loss = symmetric_info_nce if symmetric else info_nce
+        return loss(
+            x,
+            y,
+            temperature=temperature,
+            positives=positives,
+            keep=compared,
+            weight=weight,
+            normalize=normalize,
+            reduction=reduction,
+            chunk_size=chunk_size,
+        )
+
+    shape = (size,) if reduction == "none" else ()
+    nothing = torch.zeros(shape, dtype=upcast(some).dtype, device=some.device)
+    terms = {}
+    for name in levels:
+        values = [contrast(*pair) for pair in pairs[name]] if wanted[name] else []
+        terms[name] = torch.stack(values).sum(0) if values else nothing
+    return LossTerms(terms, factors)
+
+
+class MultilevelContrast(nn.Module):
+    """:func:`multilevel_contrast` with its settings held.
+
+    Args:
+        temperature: a float, or a :class:`LearnableTemperature`.
+        weights, symmetric, pair_design, normalize, reduction, chunk_size: as in
+            :func:`multilevel_contrast`.
+
+    Example:
+        >>> loss = MultilevelContrast(weights={"first": 0.05}, temperature=1.0)
+        >>> loss({"first": [(torch.eye(3), torch.eye(3))]})["first"]
+        tensor(0.5514)
+    """
+
+    def __init__(
+        self,
+        *,
+        weights: Mapping[str, float] | None = None,
+        temperature: float | LearnableTemperature = 0.07,
+        symmetric: bool = True,
+        pair_design: str = "A",
+        normalize: RowMap | None = l2_normalize,
+        reduction: str = "mean",
+        chunk_size: int | None = None,
+    ):
+        super().__init__()
+        self.weights = weights
+        self.temperature = temperature
+        self.symmetric = symmetric
+        self.pair_design = pair_design
+        self.normalize = normalize
+        self.reduction = reduction
+        self.chunk_size = chunk_size
+
+    def forward(
+        self,
+        levels: Mapping[str, Level | Callable[[], Level]],
+        *,
+        labels: Tensor | None = None,
+        positives: Tensor | None = None,
+        keep: Tensor | None = None,
+        weight: Tensor | None = None,
+    ) -> LossTerms:
+        """See :func:`multilevel_contrast`."""
+        return multilevel_contrast(
+            levels,
+            weights=self.weights,
+            temperature=current(self.temperature),
+            symmetric=self.symmetric,
+            pair_design=self.pair_design,
+            labels=labels,
+            positives=positives,
+            keep=keep,
+            weight=weight,
+            normalize=self.normalize,
+            reduction=self.reduction,
+            chunk_size=self.chunk_size,
+        )
+
+
+def _checked(pairs: Mapping[str, Level]) -> Tensor | None:
+    """The first view, once all views are (B, D) and all masks (B,); None where there is none."""
+    first: Tensor | None = None
+    for name, level in pairs.items():
+        if isinstance(level, Tensor) or not isinstance(level, Sequence):
+            _checks.fail(f"levels[{name!r}]", "a list of pairs", type(level).__name__)
+        for place, pair in enumerate(level):
+            here = f"levels[{name!r}][{place}]"
+            if not isinstance(pair, tuple | list) or len(pair) not in (2, 3):
+                _checks.fail(here, "(x, y) or (x, y, present)", type(pair).__name__)
+            rows = None if first is None else len(first)
+            _checks.matrix(f"{here}[0]", pair[0], rows=rows)
+            _checks.matrix(f"{here}[1]", pair[1], rows=len(pair[0]), like=pair[0])
+            if len(pair) == 3:
+                _checks.mask(f"{here}[2]", pair[2], (len(pair[0]),))
+            first = pair[0] if first is None else first
+    return first
+
+
+def _design(design: str, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Designs B and C: (B, B) bool, who is whose positive, and who is compared."""
+    others = off_diagonal(len(labels), labels.device)
+    positives = same_label(labels) & others if design == "C" else ~others
+    return positives, positives | different_label(labels)
+
+
+def _and(mask: Tensor | None, other: Tensor | None) -> Tensor | None:
+    """Both of two masks, where None masks nothing."""
+    if mask is None or other is None:
+        return mask if other is None else other
+    return mask & other
