@@ -1,8 +1,10 @@
 """The package as a whole, and what holds for every public function in it."""
 
+import copy
 import doctest
 import importlib.resources
 import inspect
+import pickle
 import subprocess
 import sys
 
@@ -105,6 +107,50 @@ def test_the_version_is_the_distributions():
     assert mm.__version__ == version("mmcontrast")
 
 
+# --- modules ------------------------------------------------------------------------------------
+
+
+MODULES = {
+    "InfoNCE": lambda: mm.InfoNCE(temperature=mm.LearnableTemperature(0.2)),
+    "SymmetricInfoNCE": lambda: mm.SymmetricInfoNCE(temperature=mm.LearnableTemperature(0.2)),
+    "AnchoredInfoNCE": lambda: mm.AnchoredInfoNCE(temperature=mm.LearnableTemperature(0.2)),
+    "SupCon": lambda: mm.SupCon(form="in", temperature=mm.LearnableTemperature(0.2)),
+    "HybridContrast": lambda: mm.HybridContrast(selection=mm.PairSelection(), log=True),
+    "MultilevelContrast": lambda: mm.MultilevelContrast(temperature=mm.LearnableTemperature(0.2)),
+    "Triplet": lambda: mm.Triplet(margin=0.3, distance=mm.squared_euclidean),
+    "ModalityCorrelationTriplet": lambda: mm.ModalityCorrelationTriplet(margin=0.5),
+    "KLDistill": lambda: mm.KLDistill(temperature=2.0),
+    "ReplacementGate": lambda: mm.ReplacementGate(0.4),
+    "LearnableTemperature": lambda: mm.LearnableTemperature(0.2),
+    "EmbeddingQueue": lambda: mm.EmbeddingQueue(3, 2),
+    "Mahalanobis": lambda: mm.Mahalanobis.learned(3),
+}
+
+
+def test_every_public_module_is_in_the_table_above():
+    modules = {n for n in mm.__all__ if isinstance(getattr(mm, n), type(torch.nn.Module))}
+    assert {n for n in modules if issubclass(getattr(mm, n), torch.nn.Module)} == set(MODULES)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_law_59_modules_copy_pickle_and_reload(name):
+    module = MODULES[name]()
+    with torch.no_grad():
+        for value in module.parameters():
+            value.add_(0.25)
+    reloaded = MODULES[name]()
+    reloaded.load_state_dict(module.state_dict())
+    for twin in (copy.deepcopy(module), pickle.loads(pickle.dumps(module)), reloaded):
+        assert repr(twin) == repr(module)
+        assert list(twin.state_dict()) == list(module.state_dict())
+        for key, value in module.state_dict().items():
+            assert torch.equal(twin.state_dict()[key], value)
+        ours, theirs = (
+            {k: v for k, v in vars(m).items() if not k.startswith("_")} for m in (module, twin)
+        )
+        assert ours == theirs
+
+
 # --- what holds for every one --------------------------------------------------------------------
 
 
@@ -181,8 +227,8 @@ def test_law_57_inputs_are_not_touched(name):
     total = scalar(name, made)
     if total.requires_grad:
         total.backward()
-    for x, copy, version in zip(tensors(made), tensors(before), versions, strict=True):
-        assert torch.equal(x, copy)
+    for x, same, version in zip(tensors(made), tensors(before), versions, strict=True):
+        assert torch.equal(x, same)
         assert x._version == version
 
 
