@@ -54,7 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=_seed, default=1, metavar="N")
     command.add_argument("--epochs", metavar="N", help="short for --set epochs=N")
     command.add_argument("--modalities", metavar="NAME,NAME", help="default: all in the file")
-    command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
+    command.add_argument(
+        "--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", dest="settings"
+    )
     command.set_defaults(run=_train)
 
     command = commands.add_parser("evaluate", help="the metrics of a finished run")

@@ -272,6 +272,12 @@ def test_mahalanobis_keeps_double_precision_and_lowers_none(dtype):
     assert single.whitening.dtype == single(x, y).dtype == found.dtype
 
 
+def test_a_float32_covariance_is_factored_in_double():
+    q, x, y = orthogonal(1, 4), normal(2, 6, 4).float(), normal(3, 6, 4).float()
+    c = (q * torch.tensor([1e-4, 1.0, 1.0, 2.0]) @ q.T).float()
+    close(Mahalanobis(c)(x, y), Mahalanobis(c.double())(x, y), rtol=2e-6)
+
+
 def test_neither_covariance_nor_samples_get_a_gradient():
     c, samples = leaf(covariance(1, 3)), leaf(normal(1, 9, 3))
     for distance in (Mahalanobis(c), Mahalanobis.estimate(samples)):

@@ -245,6 +245,12 @@ def test_law_56_weight_zero_touches_nothing(reduction):
     assert terms["b"].dtype == terms["a"].dtype
 
 
+def test_a_level_left_out_is_zero_where_the_views_are():
+    away = torch.ones(3, 2, device="meta")
+    terms = multilevel_contrast({"a": [(away, away)], "b": lambda: 1 / 0}, weights={"b": 0})
+    assert terms["b"].device.type == "meta"
+
+
 def test_a_callable_is_called_where_it_counts():
     x, y = normal(1, 4, 3), normal(2, 4, 3)
     calls = []

@@ -16,7 +16,7 @@ from reference_models.registry import MODELS
 
 SMALL = [
     *("--set", "layers=1", "--set", "hidden_size=10", "--set", "heads=2"),
-    *("--set", "batch_size=16", "--set", "learning_rate=1e-3", "--set", "max_text_length=12"),
+    *("--set", "batch_size=16", "learning_rate=1e-3", "max_text_length=12"),
 ]
 
 
