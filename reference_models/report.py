@@ -32,13 +32,13 @@ h2 { font-size: 1.15rem; margin: 2.4rem 0 .3rem; padding-top: 1.1rem;
   border-top: 1px solid var(--line); }
 h3 { font-size: .95rem; margin: 0 0 .4rem; font-weight: 600; }
 p { max-width: 46rem; margin: .4rem 0 .8rem; }
-.soft, caption, figcaption { color: var(--soft); font-size: .92rem; }
+.soft { color: var(--soft); font-size: .92rem; }
 .note { border-left: 4px solid #e69f00; background: #fff8e8; padding: .6rem .9rem;
   max-width: 46rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; margin: .6rem 0; font-variant-numeric: tabular-nums; }
-caption { text-align: left; padding-bottom: .4rem; }
-th, td { padding: .4rem .8rem; text-align: right; border-bottom: 1px solid var(--line); }
+th, td { padding: .4rem .8rem; text-align: right; white-space: nowrap;
+  border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 thead th { border-bottom: 2px solid var(--ink); }
 .grid { display: grid; gap: 1.25rem;
@@ -177,9 +177,9 @@ def _html_table(runs: Mapping[str, _Run]) -> str:
         for name, run in runs.items()
     )
     return (
-        "<div class=scroll><table><caption>MAE: lower is better; the others: higher. Acc and F1 in"
-        " percent; Acc-2 and F1 as negative against non-negative / negative against positive."
-        f"</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        "<p class=soft>MAE: lower is better; the others: higher. Acc and F1 in percent; Acc-2 and"
+        " F1 as negative against non-negative / negative against positive.</p><div class=scroll>"
+        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 

@@ -266,8 +266,13 @@ def test_mahalanobis_keeps_double_precision_and_lowers_none(dtype):
     for found in (distance(x, y), pairwise(distance, x, y).diagonal()):
         assert found.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
         close(found, exact, rtol=1e-12 if dtype == torch.float64 else 2e-6)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(distance(x, y), Mahalanobis(covariance(1, 3))(x, y))
+    learned = Mahalanobis(covariance(1, 3).to(found.dtype), trainable=True)
+    with torch.no_grad():
+        learned.factor.copy_(normal(4, 3, 3))
+    for one in (distance, learned):
+        outside = one(x, y)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert torch.equal(one(x, y), outside)
     single = Mahalanobis.estimate(normal(1, 30, 3).to(dtype))
     assert single.whitening.dtype == single(x, y).dtype == found.dtype
 
@@ -292,7 +297,7 @@ def test_a_learned_distance_starts_euclidean():
     close(distance(x, y), euclidean(x, y), atol=1e-15)
 
 
-@given(seed=seeds, d=st.integers(1, 4), size=st.sampled_from([0.1, 1.0, 5.0]))
+@given(seed=seeds, d=st.integers(1, 4), size=st.sampled_from([0.1, 1.0, 2.0]))
 def test_a_learned_distance_is_always_positive_definite(seed, d, size):
     distance = Mahalanobis(covariance(seed, d), trainable=True)
     with torch.no_grad():
@@ -301,11 +306,8 @@ def test_a_learned_distance_is_always_positive_definite(seed, d, size):
     assert (whitening.triu(1) == 0).all()
     assert (whitening.diagonal() > 0).all()
     x, y = normal(seed + 1, 4, d), normal(seed + 2, 4, d)
-    close(
-        distance(x, y),
-        paired(oracles.mahalanobis(torch.linalg.inv(whitening.T @ whitening)), x, y),
-        rtol=1e-4,
-    )
+    gap, inverse = x - y, whitening.T @ whitening
+    close(distance(x, y), ((gap @ inverse) * gap).sum(-1).sqrt(), rtol=1e-6)
 
 
 def test_every_covariance_can_be_learned():
