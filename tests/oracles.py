@@ -5,9 +5,11 @@ Arguments are numpy arrays, or anything `np.asarray` takes, and carry the librar
 A "per anchor" list holds ``None`` for an anchor that drops out.
 """
 
+import itertools
 import math
 
 import numpy as np
+import torch
 
 IGNORE = -100
 
@@ -636,6 +638,342 @@ def hard_triplets(anchors, labels, *, normalize="l2"):
         hardest_pos = pos[lowest([row[j] for j in pos], 1)[0]]
         hardest_neg = neg[lowest([-row[j] for j in neg], 1)[0]]
         found.append((i, hardest_pos, hardest_neg))
+    return found
+
+
+# --- distances, CorMulT 4.3 ------------------------------------------------------------------
+
+
+def manhattan(x, y):
+    return math.fsum(abs(float(a) - float(b)) for a, b in zip(x, y, strict=True))
+
+
+def chebyshev(x, y):
+    return max(abs(float(a) - float(b)) for a, b in zip(x, y, strict=True))
+
+
+def cosine(x, y):
+    """a . b / (|a| |b|), and 0 where one of them has no direction."""
+    lengths = math.sqrt(math.fsum(float(a) ** 2 for a in x) * math.fsum(float(b) ** 2 for b in y))
+    product = math.fsum(float(a) * float(b) for a, b in zip(x, y, strict=True))
+    return product / lengths if lengths else 0.0
+
+
+def cosine_distance(x, y):
+    return 1 - cosine(x, y)
+
+
+def mahalanobis(covariance):
+    """sqrt((A - B) C^-1 (A - B)^T), with the inverse that the library never forms."""
+    inverse = np.linalg.inv(np.asarray(covariance, dtype=np.float64))
+
+    def distance(x, y):
+        gap = np.asarray(x, dtype=np.float64) - np.asarray(y, dtype=np.float64)
+        return math.sqrt(float(gap @ inverse @ gap))
+
+    return distance
+
+
+def covariance_of(samples, shrinkage=0.0):
+    """(1 - a) S + a (tr S / D) I with S over N - 1."""
+    n, d = np.shape(samples)
+    means = [math.fsum(float(row[k]) for row in samples) / n for k in range(d)]
+    s = np.zeros((d, d))
+    for j in range(d):
+        for k in range(d):
+            s[j, k] = math.fsum(
+                (float(row[j]) - means[j]) * (float(row[k]) - means[k]) for row in samples
+            ) / (n - 1)
+    spread = math.fsum(s[k, k] for k in range(d)) / d
+    for j in range(d):
+        for k in range(d):
+            s[j, k] = (1 - shrinkage) * s[j, k] + (shrinkage * spread if j == k else 0.0)
+    return s
+
+
+DISTANCES = {
+    "euclidean": euclidean,
+    "squared_euclidean": squared_euclidean,
+    "manhattan": manhattan,
+    "chebyshev": chebyshev,
+    "cosine_distance": cosine_distance,
+}
+
+
+def pairwise(distance, x, y):
+    return np.array([[distance(a, b) for b in y] for a in x]).reshape(len(x), len(y))
+
+
+# --- modality correlation, CorMulT 3.2.3 and eq 8 ---------------------------------------------
+
+
+def steps(sample):
+    """One sample as a list of its steps' rows; a plain row is a single step."""
+    sample = np.asarray(sample, dtype=np.float64)
+    return [sample] if sample.ndim == 1 else list(sample)
+
+
+def compared(x, y, how, reduce_over):
+    """`how` compares two rows; C3: which rows a (t, o) map is compared by."""
+    x, y = steps(x), steps(y)
+    if reduce_over == "flatten":
+        return how([v for row in x for v in row], [v for row in y for v in row])
+    if reduce_over == "mean":
+        return how(average(x), average(y))
+    return math.fsum(how(a, b) for a, b in zip(x, y, strict=True)) / len(x)
+
+
+def average(rows):
+    return [math.fsum(float(row[k]) for row in rows) / len(rows) for k in range(len(rows[0]))]
+
+
+def modality_correlation(x, y, *, reduce="flatten", mask=None):
+    values = []
+    for i in range(len(x)):
+        a, b = steps(x[i]), steps(y[i])
+        real = [k for k in range(len(a)) if mask is None or mask[i][k]]
+        if real:
+            values.append(
+                compared(
+                    np.array([a[k] for k in real]), np.array([b[k] for k in real]), cosine, reduce
+                )
+            )
+        else:
+            values.append(0.0)
+    return np.array(values)
+
+
+def modality_correlation_triplet(
+    features,
+    negatives,
+    *,
+    altered=None,
+    margin=0.2,
+    distance=cosine_distance,
+    reduce_over="flatten",
+    skip_unaltered=True,
+    present=None,
+    weight=None,
+    reduction="mean",
+):
+    """{"modality": LOSS_m} of eq 8, one hinge a sample, each TL reduced by itself (C11)."""
+    losses = {}
+    for m in features:
+        loss = 0.0
+        for other in features:
+            if other == m:
+                continue
+            values = []
+            for i in range(len(features[m])):
+                changed = not skip_unaltered or is_present(altered, other, i)
+                here = is_present(present, m, i) and is_present(present, other, i)
+                if not (changed and here):
+                    values.append(None)
+                    continue
+                near = compared(features[m][i], features[other][i], distance, reduce_over)
+                far = compared(features[m][i], negatives[other][i], distance, reduce_over)
+                values.append(max(0.0, near - far + margin))
+            loss = loss + reduce(values, weight, reduction)
+        losses[m] = loss
+    return losses
+
+
+# --- distillation, MFON eq 6 -----------------------------------------------------------------
+
+
+def log_shares(row, temperature):
+    logits = [float(v) / temperature for v in row]
+    top = max(logits)
+    log_sum = top + math.log(math.fsum(math.exp(v - top) for v in logits))
+    return [v - log_sum for v in logits]
+
+
+def kl_row(student, teacher, temperature, direction):
+    log_q, log_p = log_shares(student, temperature), log_shares(teacher, temperature)
+    if direction == "student_teacher":
+        log_p, log_q = log_q, log_p
+    terms = [math.exp(a) * (a - b) for a, b in zip(log_p, log_q, strict=True)]
+    return temperature**2 * math.fsum(terms)
+
+
+def kl_distill(
+    student,
+    teacher,
+    *,
+    temperature=1.0,
+    direction="teacher_student",
+    mask=None,
+    weight=None,
+    reduction="mean",
+):
+    values = []
+    for i in range(len(student)):
+        xs, ys = steps(student[i]), steps(teacher[i])
+        shown = [True] * len(xs) if mask is None else np.atleast_1d(mask[i])
+        found = [
+            kl_row(x, y, temperature, direction)
+            for x, y, real in zip(xs, ys, shown, strict=True)
+            if real
+        ]
+        values.append(math.fsum(found) / len(found) if found else None)
+    return reduce(values, weight, reduction)
+
+
+# --- multi-level contrast, MCL-MCF eq 5, 12, 18 and table 7 ------------------------------------
+
+
+def design_masks(design, n, labels):
+    """Table 7 in words (L13): who is positive to whom, and who is compared at all."""
+    positives = np.zeros((n, n), dtype=bool)
+    kept = np.zeros((n, n), dtype=bool)
+    for i in range(n):
+        for j in range(n):
+            if design == "A":
+                positives[i, j] = i == j
+                kept[i, j] = True
+                continue
+            if labels[i] == IGNORE or labels[j] == IGNORE:
+                continue
+            alike = labels[i] == labels[j]
+            positives[i, j] = i == j if design == "B" else alike and i != j
+            kept[i, j] = positives[i, j] or not alike
+    return positives, kept
+
+
+def multilevel_contrast(
+    levels,
+    *,
+    pair_design="A",
+    labels=None,
+    positives=None,
+    keep=None,
+    symmetric=True,
+    **options,
+):
+    """{level: the sum of Algorithm 1 over its pairs}; a pair's third member says who has it."""
+    values = {}
+    for name, pairs in levels.items():
+        value = 0.0
+        for x, y, *present in pairs:
+            n = len(x)
+            chosen, kept = design_masks(pair_design, n, labels)
+            chosen = chosen if positives is None else positives
+            for i in range(n):
+                for j in range(n):
+                    if keep is not None and not keep[i][j]:
+                        kept[i, j] = False
+                    if present and not (present[0][i] and present[0][j]):
+                        kept[i, j] = False
+            loss = symmetric_info_nce if symmetric else info_nce
+            value = value + loss(x, y, positives=chosen, keep=kept, **options)
+        values[name] = value
+    return values
+
+
+# --- chance --------------------------------------------------------------------------------------
+
+
+def p_value(counts, expected, degrees):
+    """How likely a chi-square as large as this one is, if the expected counts are true."""
+    gaps = [(c - e) ** 2 / e for c, e in zip(counts, expected, strict=True)]
+    halves = torch.tensor([degrees / 2, math.fsum(gaps) / 2], dtype=torch.float64)
+    return torch.special.gammaincc(*halves).item()
+
+
+# --- TeCaFN --------------------------------------------------------------------------------------
+
+
+def outcome_probabilities(p, modalities):
+    """Table 2 for any number of modalities: labels (1 kept, 0 replaced) -> probability."""
+    return {
+        outcome: math.prod(1 - p if kept else p for kept in outcome)
+        for outcome in itertools.product((1, 0), repeat=modalities)
+    }
+
+
+def replacements(indices, valid):
+    """For each sample, the others that may replace it."""
+    return [
+        [int(j) for j, ok in zip(row, marks, strict=True) if ok and int(j) != i]
+        for i, (row, marks) in enumerate(zip(indices, valid, strict=True))
+    ]
+
+
+def pair_prediction(logits, paired, *, weight=None, keep=None, reduction="mean"):
+    """Eq. 14 through the softmax's own quotient."""
+    values = []
+    for i, (row, label) in enumerate(zip(logits, paired, strict=True)):
+        if label == -100 or (keep is not None and not keep[i]):
+            values.append(None)
+            continue
+        top = max(row)
+        shares = [math.exp(z - top) for z in row]
+        values.append(-math.log(shares[label] / math.fsum(shares)))
+    return reduce(values, weight, reduction)
+
+
+# --- CorMulT -------------------------------------------------------------------------------------
+
+
+def real_frames(shape, there, mask, length):
+    """(B, T) lists of who is real; a vector is one frame. The mask outranks the length."""
+    rows = []
+    for i in range(shape[0]):
+        if len(shape) == 1:
+            row = [True]
+        elif mask is not None:
+            row = [bool(m) for m in mask[i]]
+        elif length is not None:
+            row = [t < int(length[i]) for t in range(shape[1])]
+        else:
+            row = [True] * shape[1]
+        rows.append([r and (there is None or bool(there[i])) for r in row])
+    return rows
+
+
+def swap_choices(has, allowed=None):
+    """For each sample, what strategy A may do, with its probability: {(modality, partner): p}."""
+    choices = []
+    for i in range(len(next(iter(has.values())))):
+        partners = {}
+        for name, who in has.items():
+            others = [
+                j
+                for j in range(len(who))
+                if j != i and who[i] and who[j] and (allowed is None or allowed[i][j])
+            ]
+            if others:
+                partners[name] = others
+        choices.append(
+            {
+                (name, j): 1 / len(partners) / len(others)
+                for name, others in partners.items()
+                for j in others
+            }
+        )
+    return choices
+
+
+def shifted(frames, real, steps, end):
+    """One sequence and its mask, `steps` frames ahead; one real frame stays at least."""
+    places = [t for t, r in enumerate(real) if r]
+    steps = max(0, min(steps, len(places) - 1))
+    moved, mask = list(frames), list(real)
+    for rank, t in enumerate(places):
+        if rank + steps < len(places):
+            moved[t] = frames[places[rank + steps]]
+        else:
+            moved[t], mask[t] = end, False
+    return moved, mask, steps
+
+
+def deviations(frames, real):
+    """Standard deviation of each feature over the real frames of all samples."""
+    kept = [f for row, marks in zip(frames, real, strict=True) for f, r in zip(row, marks) if r]  # noqa: B905
+    found = []
+    for column in zip(*kept, strict=True):
+        mean = math.fsum(column) / len(column)
+        found.append(math.sqrt(math.fsum((v - mean) ** 2 for v in column) / len(column)))
     return found
 
 

@@ -23,7 +23,7 @@ from mmcontrast.distances import (
     manhattan,
     squared_euclidean,
 )
-from tests import oracles, oracles_margin
+from tests import oracles
 from tests.mmcontrast.strategies import (
     close,
     gradients,
@@ -72,7 +72,7 @@ def test_correlation_agrees_with_the_oracle(reduce, seed, shape, flat, masked):
     x, y = normal(seed, *shape), normal(seed + 1, *shape)
     real = mask(seed, *shape[:-1], share=0.6) if masked else None
     shown = None if real is None else numpy(real.reshape(len(x), -1))
-    expected = oracles_margin.modality_correlation(numpy(x), numpy(y), reduce=reduce, mask=shown)
+    expected = oracles.modality_correlation(numpy(x), numpy(y), reduce=reduce, mask=shown)
     close(modality_correlation(x, y, reduce=reduce, mask=real), expected)
 
 
@@ -227,11 +227,11 @@ def test_triplet_agrees_with_eq_8(
         weight=weight,
         **options,
     )
-    expected = oracles_margin.modality_correlation_triplet(
+    expected = oracles.modality_correlation_triplet(
         numpy(features),
         numpy(negatives),
         altered=None if altered is None else numpy(altered),
-        distance=oracles_margin.DISTANCES[distance.__name__],
+        distance=oracles.DISTANCES[distance.__name__],
         reduce_over=reduce,
         present=None if present is None else numpy(present),
         weight=numpy(weight),
@@ -418,7 +418,7 @@ def test_gradients(reduce):
         def loss(moved, k=k):
             plain = [numpy(v) for v in maps]
             plain[k] = moved
-            terms = oracles_margin.modality_correlation_triplet(
+            terms = oracles.modality_correlation_triplet(
                 dict(zip(features, plain[:2], strict=True)),
                 dict(zip(features, plain[2:], strict=True)),
                 altered=numpy(altered),

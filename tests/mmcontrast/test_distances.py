@@ -23,7 +23,7 @@ from mmcontrast.distances import (
     squared_euclidean,
 )
 from mmcontrast.rows import l2_normalize
-from tests import oracles_margin as oracles
+from tests import oracles
 from tests.mmcontrast.strategies import (
     close,
     embeddings,

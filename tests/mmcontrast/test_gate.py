@@ -18,7 +18,7 @@ from mmcontrast.gate import (
     replacement_gate,
     uniform_negatives,
 )
-from tests import oracles_fusion as oracles
+from tests import oracles
 from tests.mmcontrast.strategies import close, gradients, leaf, mask, normal, numpy, rng, seeds
 
 ALPHA = 1e-6

@@ -14,7 +14,7 @@ from mmcontrast.masks import sentiment_classes
 from mmcontrast.multilevel import MultilevelContrast, multilevel_contrast
 from mmcontrast.rows import softmax_normalize
 from mmcontrast.temperature import LearnableTemperature
-from tests import oracles_margin
+from tests import oracles
 from tests.mmcontrast.strategies import (
     close,
     gradients,
@@ -90,7 +90,7 @@ def test_it_agrees_with_the_oracle(
     terms = multilevel_contrast(
         levels, weights=weights, labels=classes, keep=keep, weight=weight, **shared
     )
-    expected = oracles_margin.multilevel_contrast(
+    expected = oracles.multilevel_contrast(
         {name: [tuple(map(numpy, pair)) for pair in level] for name, level in levels.items()},
         labels=numpy(classes),
         keep=numpy(keep),

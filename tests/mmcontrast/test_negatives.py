@@ -18,7 +18,7 @@ from mmcontrast.negatives import (
     shift,
     swap,
 )
-from tests import oracles_fusion as oracles
+from tests import oracles
 from tests.mmcontrast.strategies import close, leaf, mask, normal, rng, seeds
 
 ALPHA = 1e-6
