@@ -63,12 +63,24 @@ def toy(**options):
     return Toy(**options)
 
 
-def run(folder, model, on_epoch=lambda rows: None, *, seed=5, **settings):
+class Killed(Exception):
+    """What stands for a kill, in the middle of an epoch's end."""
+
+
+def kill_at(epoch):
+    def kill(rows):
+        if len(rows) == epoch:
+            raise Killed
+
+    return kill
+
+
+def run(folder, model, on_epoch=lambda rows: None, *, seed=5, data=TRAIN, **settings):
     settings = {"learning_rate": 0.05, "batch_size": 8, "epochs": 4, "patience": 0, **settings}
     config = TrainingConfig(**settings)
     return fit(
         model,
-        TRAIN,
+        data,
         VALID,
         config,
         checkpoints=folder,
@@ -201,6 +213,29 @@ def test_the_same_seed_is_the_same_run_and_another_is_another(tmp_path, settings
     assert not torch.equal(runs[0][1], runs[2][1])
 
 
+def test_the_seed_orders_the_batches_and_drops_the_features(tmp_path):
+    plain, dropped = [], []
+    for seed in (5, 6):
+        model = toy()
+        run(tmp_path / f"order{seed}", model, seed=seed)
+        plain.append(model.layer.weight.detach())
+        model = toy(dropout=0.5)
+        run(tmp_path / f"drop{seed}", model, seed=seed, data=TRAIN[:1] * 24)
+        dropped.append(model.layer.weight.detach())
+    assert not torch.allclose(*plain, rtol=1e-3)
+    assert not torch.allclose(*dropped, rtol=1e-3)
+
+
+@pytest.mark.parametrize("setting", [{"max_grad_norm": 0.05}, {"weight_decay": 0.9}])
+def test_clipping_and_decay_reach_the_weights(tmp_path, setting):
+    weights = []
+    for name, settings in (("plain", {}), ("other", setting)):
+        model = toy()
+        run(tmp_path / name, model, **settings)
+        weights.append(model.layer.weight.detach())
+    assert not torch.allclose(*weights, rtol=1e-3)
+
+
 def test_the_schedule_reaches_the_log(tmp_path):
     rates = [
         row["learning_rate"]
@@ -215,20 +250,22 @@ def test_a_killed_run_goes_on_to_the_same_end(tmp_path, at):
     whole = toy(dropout=0.5)
     expected = run(tmp_path / "whole", whole)
 
-    class Killed(Exception):
-        pass
-
-    def kill(rows):
-        if len(rows) == at:
-            raise Killed
-
     with pytest.raises(Killed):
-        run(tmp_path / "cut", toy(dropout=0.5), kill)
+        run(tmp_path / "cut", toy(dropout=0.5), kill_at(at))
     seen = []
     model = toy(dropout=0.5)
     assert run(tmp_path / "cut", model, lambda rows: seen.append(len(rows))) == expected
     assert seen == list(range(at, 5))  # only what was missing is done again
     assert torch.equal(model.layer.weight, whole.layer.weight)
+
+
+def test_a_killed_run_has_not_lost_its_patience(tmp_path):
+    settings = {"learning_rate": 0.4, "epochs": 40, "patience": 2}
+    best, history = run(tmp_path / "whole", toy(), **settings)
+    assert len(history) == best + 2
+    with pytest.raises(Killed):
+        run(tmp_path / "cut", toy(), kill_at(len(history)), **settings)
+    assert run(tmp_path / "cut", toy(), **settings) == (best, history)
 
 
 @pytest.mark.parametrize("settings", [{"epochs": 3}, {"epochs": 40, "patience": 2}])
@@ -247,15 +284,8 @@ def test_a_checkpoint_that_a_kill_left_incomplete_is_passed_over(tmp_path):
     whole = toy(dropout=0.5)
     expected = run(tmp_path / "whole", whole)
 
-    class Killed(Exception):
-        pass
-
-    def kill(rows):
-        if len(rows) == 3:
-            raise Killed
-
     with pytest.raises(Killed):
-        run(tmp_path / "cut", toy(dropout=0.5), kill)
+        run(tmp_path / "cut", toy(dropout=0.5), kill_at(3))
     shutil.copytree(tmp_path / "cut" / "checkpoint-6", tmp_path / "cut" / "checkpoint-9")
     broken = tmp_path / "cut" / "checkpoint-9" / "trainer_state.json"
     broken.write_text(broken.read_text()[:50])
