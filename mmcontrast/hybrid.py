@@ -105,11 +105,12 @@ def intra_modal_contrast(
         selection: HyCon-v2's pair selection; None for all pairs. Selected similarities enter the
             ratio weighted by their hardness.
         refine_on: with a selection, the refinement's pairs: the ``"selected"`` ones, unweighted;
-            ``"all"``; or the selected ones ``"weighted"``, where the weighted similarities, which
-            sum to less than 1, are drawn to 1 each.
-        positives, negatives: instead of labels, (B, B) masks of who is whose; the diagonal is not
-            read. Floating weights, ``score_kernel(scores, bandwidth=1)`` and 1 minus it, say, weigh
-            the similarities in the ratio and in the refinement; they go without selection.
+            ``"all"``; or the selected ones ``"weighted"``, where the similarities as they enter the
+            ratio, times weights that sum to 1, are drawn to 1 each.
+        positives, negatives: instead of labels, (B, B) masks of who is whose. The diagonal makes no
+            pair, but a sample that is related to nobody, not even itself, takes no part at all.
+            Floating weights, ``score_kernel(scores, bandwidth=1)`` and 1 minus it, say, weigh the
+            similarities in the ratio and in the refinement; they go without selection.
         normalize: row map before the dot product.
         present: (B,) bool by modality, who has it; all do where nothing is said.
         weight: (B,) sample weights.
@@ -264,7 +265,7 @@ def hybrid_contrast(
     *masks, known = relations(features, labels, positives, negatives)
     rows, taking_part = participants(features, known, present)
     names = ("intra", "inter", "semi")
-    if len(weights) != len(names):
+    if not isinstance(weights, tuple | list) or len(weights) != len(names):
         _checks.fail("weights", "three numbers, for intra, inter and semi", weights)
 
     def intra() -> Tensor:
@@ -395,6 +396,8 @@ def _contrast(
     """The ratio and the refinement of all modalities' pairs, each reduced over who has them."""
     _checks.one_of("refine_on", refine_on, REFINE_ON)
     _checks.reduction(reduction)
+    if selection is not None and not isinstance(selection, PairSelection):
+        _checks.fail("selection", "a PairSelection or None", repr(selection))
     count: int | Tensor = 0
     if selection is not None:
         here = torch.stack([modality.here for modality in pairs.values()]).any(0)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from mmcontrast import _checks
-from mmcontrast.masks import partner_indices
+from mmcontrast.masks import partner_indices, zero_outside
 from mmcontrast.rows import RowMap, dot, l2_normalize, map_rows
 from mmcontrast.softmax import contrast, log_share, masked_logsumexp
 from mmcontrast.temperature import LearnableTemperature, current
@@ -77,6 +77,8 @@ def info_nce(
     size = (len(anchors), len(candidates))
     if keep is not None:
         _checks.mask("keep", keep, size)
+        anchors = zero_outside(anchors, keep.any(1))
+        candidates = zero_outside(candidates, keep.any(0))
     if positives is None:
         chosen = partner_indices(anchors, candidates, targets)
     else:
@@ -147,6 +149,7 @@ def symmetric_info_nce(
     size = (len(x), len(x))
     if keep is not None:
         _checks.mask("keep", keep, size)
+        x, y = zero_outside(x, keep.any(1)), zero_outside(y, keep.any(0))
     if positives is None:
         positives = torch.eye(len(x), dtype=torch.bool, device=x.device)
     _checks.mask("positives", positives, size, weights=True)
@@ -225,6 +228,7 @@ def matched_pair_nce(
     if keep is None:
         keep = torch.ones(len(x), dtype=torch.bool, device=x.device)
     _checks.mask("keep", keep, (len(x),))
+    x, y = zero_outside(x, keep), zero_outside(y, keep)
     logits = (map_rows(x, normalize) * map_rows(y, normalize)).sum(-1) / temperature
     losses = masked_logsumexp(logits, keep, empty=0.0) - logits
     return _checks.reduce(losses, keep, weight=weight, reduction=reduction)

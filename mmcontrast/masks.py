@@ -249,6 +249,17 @@ def presence(
     return masks
 
 
+def zero_outside(x: Tensor, rows: Tensor) -> Tensor:
+    """(B, D) with the rows outside a (B,) mask set to zero: nothing in them, be it NaN, goes on.
+
+    Example:
+        >>> zero_outside(torch.ones(2, 2), torch.tensor([True, False]))
+        tensor([[1., 1.],
+                [0., 0.]])
+    """
+    return torch.where(rows[:, None], x, 0)
+
+
 def only_present(
     features: Mapping[str, Tensor], present: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
@@ -259,7 +270,7 @@ def only_present(
         {'text': tensor([[1., 1.],
                 [0., 0.]])}
     """
-    return {name: torch.where(present[name][:, None], x, 0) for name, x in features.items()}
+    return {name: zero_outside(x, present[name]) for name, x in features.items()}
 
 
 def _both(x: Tensor, y: Tensor) -> Tensor:

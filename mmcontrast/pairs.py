@@ -46,7 +46,8 @@ def intra_modal_pairs(
         features: (B, D) by modality, two or more.
         labels: (B,) classes, or (B, L): equal in every column; -100 takes no part. None where
             positives and negatives say it all.
-        positives, negatives: instead of labels, (B, B) bool or floating; the diagonal is not read.
+        positives, negatives: instead of labels, (B, B) bool or floating; the diagonal makes no
+            pair; a sample related to nobody, not even itself, takes no part.
         present: (B,) bool by modality, who has it; all do where nothing is said.
 
     Returns:
@@ -89,7 +90,8 @@ def inter_modal_pairs(
         features: (B, D) by modality, two or more.
         labels: (B,) classes, or (B, L): equal in every column; -100 takes no part. None where
             positives and negatives say it all.
-        positives, negatives: instead of labels, (B, B) bool or floating; the diagonal is not read.
+        positives, negatives: instead of labels, (B, B) bool or floating; the diagonal makes no
+            pair; a sample related to nobody, not even itself, takes no part.
         present: (B,) bool by modality, who has it; all do where nothing is said.
 
     Returns:

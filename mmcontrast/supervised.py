@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from mmcontrast import _checks
 from mmcontrast.infonce import info_nce
-from mmcontrast.masks import labelled, same_label
+from mmcontrast.masks import labelled, same_label, zero_outside
 from mmcontrast.rows import RowMap, l2_normalize, upcast
 from mmcontrast.softmax import contrast
 from mmcontrast.temperature import LearnableTemperature, current
@@ -39,7 +39,8 @@ def ratio_contrast(
     Returns:
         Scalar or (B,), float32, or float64 for float64 input. An anchor without a positive or
         without a negative is worth 0 and not counted: without negatives the share is 1 whatever the
-        similarities are. A share of nothing, where both sums are 0, is 0.
+        similarities are. A share of nothing, where both sums are 0, is 0, and its logarithm's loss
+        log 2.
 
     Raises:
         ValueError: on shapes or dtypes that disagree.
@@ -162,6 +163,11 @@ def sup_con(
             _checks.fail("labels", "None where positives are given", _checks.shape(labels))
         _checks.mask("positives", positives, size, weights=True)
         own = theirs = known = torch.ones_like(columns, dtype=torch.bool)
+    others = zero_outside(others, known if keep is None else known & keep.any(0))
+    if positives is None:
+        anchors = zero_outside(anchors, labelled(own))
+    if keep is not None:
+        anchors = zero_outside(anchors, keep.any(1))
 
     def partners(rows: slice) -> Tensor:
         return same_label(own[rows], theirs) if positives is None else positives[rows]
