@@ -1,6 +1,6 @@
 """HyCon's hybrid contrast: semi-, intra- and inter-modal losses, and their weighted sum."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -204,7 +204,7 @@ def inter_modal_contrast(
         refine=refine,
         log=log,
         selection=selection,
-        factor=1 if selection is None else selection.inter_factor,
+        factor=_inter_factor(selection),
         refine_on=refine_on,
         normalize=normalize,
         weight=weight,
@@ -262,44 +262,31 @@ def hybrid_contrast(
     References: HyCon, IEEE TAFFC 14(3), eq. 16, which sums over samples and modalities where this
         takes the mean by default.
     """
-    *masks, known = relations(features, labels, positives, negatives)
+    positives, negatives, known = relations(features, labels, positives, negatives)
     rows, taking_part = participants(features, known, present)
     names = ("intra", "inter", "semi")
     if not isinstance(weights, tuple | list) or len(weights) != len(names):
         _checks.fail("weights", "three numbers, for intra, inter and semi", weights)
 
-    def intra() -> Tensor:
-        return intra_modal_contrast(
-            rows,
-            None,
-            positives=masks[0],
-            negatives=masks[1],
+    def supervised(pairs_of: Callable[..., dict[str, Pairs]], target: float, factor: int) -> Tensor:
+        return _contrast(
+            pairs_of(rows, None, positives=positives, negatives=negatives, present=taking_part),
+            target=target,
             refine=refine,
             log=log,
             selection=selection,
+            factor=factor,
             refine_on=refine_on,
             normalize=normalize,
-            present=taking_part,
             weight=weight,
             reduction=reduction,
         )
 
+    def intra() -> Tensor:
+        return supervised(intra_modal_pairs, 1.0, 1)
+
     def inter() -> Tensor:
-        return inter_modal_contrast(
-            rows,
-            None,
-            positives=masks[0],
-            negatives=masks[1],
-            margin=margin,
-            refine=refine,
-            log=log,
-            selection=selection,
-            refine_on=refine_on,
-            normalize=normalize,
-            present=taking_part,
-            weight=weight,
-            reduction=reduction,
-        )
+        return supervised(inter_modal_pairs, margin, _inter_factor(selection))
 
     def semi() -> Tensor:
         return semi_contrast(
@@ -378,6 +365,11 @@ class HybridContrast(nn.Module):
             weight=weight,
             reduction=self.reduction,
         )
+
+
+def _inter_factor(selection: PairSelection | None) -> int:
+    """How many times h pairs stay across modalities; 1 for what ``_contrast`` will refuse."""
+    return selection.inter_factor if isinstance(selection, PairSelection) else 1
 
 
 def _contrast(

@@ -409,7 +409,7 @@ def mixed_negatives(
 
 
 class _Batch(NamedTuple):
-    """A checked batch: the caller's mappings, and what is real in it."""
+    """A checked batch, in mappings of its own, and what is real in it."""
 
     features: dict[str, Tensor]
     masks: dict[str, Tensor]
@@ -420,9 +420,9 @@ class _Batch(NamedTuple):
     """(B,) bool: who has any of them."""
 
     def unaltered(self) -> Negatives:
-        """The batch as it came, in new mappings."""
+        """The batch as it came."""
         altered = {name: torch.zeros_like(has) for name, has in self.has.items()}
-        return Negatives(dict(self.features), altered, dict(self.masks), dict(self.lengths))
+        return Negatives(self.features, altered, self.masks, self.lengths)
 
 
 def _read(
@@ -509,7 +509,7 @@ def _move(x: Tensor, real: Tensor, ahead: Tensor, padding_id: int) -> tuple[Tens
 def _deviation(x: Tensor, frames: Tensor) -> Tensor:
     """(D,) standard deviation of each feature over the frames (..., 1)."""
     axes = tuple(range(x.ndim - 1))
-    count = frames.sum().clamp_min(1)
+    count = frames.sum()  # of 0 the result is NaN, and there is no frame that it could reach
     mean = torch.where(frames, x, 0).sum(axes) / count
     gaps: Tensor = torch.where(frames, x - mean, 0)
     return (gaps.square().sum(axes) / count).sqrt()
