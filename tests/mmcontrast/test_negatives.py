@@ -23,12 +23,11 @@ from tests.mmcontrast.strategies import close, leaf, mask, normal, rng, seeds
 
 ALPHA = 1e-6
 VOCABULARY = 1000
-FIELDS = ("features", "masks", "lengths")
 
 
 @st.composite
 def batches(draw, most=5, ids=None):
-    """(features, present, masks, lengths): text of any kind, audio frames, vectors; NaN where void.
+    """(features, present, masks, lengths): text of any kind, frames, vectors; anything where void.
 
     No two samples share a value, so that it can be told whose a value is.
     """
@@ -46,20 +45,24 @@ def batches(draw, most=5, ids=None):
             present[name] = mask(seed + len(name), n, share=0.7)
     for name, t in steps.items():
         length = torch.randint(0, t + 1, (n,), generator=rng(seed + t))
-        kind = draw(st.sampled_from(["none", "lengths", "masks", "both", "front", "holes"]))
+        kinds = ["none", "lengths", "masks", "both", "front", "front and lengths", "holes"]
+        kind = draw(st.sampled_from(kinds))
+        places = torch.arange(t).expand(n, t)
         if kind in ("lengths", "both"):
             lengths[name] = length
-        places = torch.arange(t).expand(n, t)
         if kind in ("masks", "both"):
             masks[name] = places < length[:, None]
-        if kind == "front":
+        if kind.startswith("front"):
             masks[name] = places >= length[:, None]
+        if kind == "front and lengths":
+            lengths[name] = t - length
         if kind == "holes":
             masks[name] = mask(seed + t, n, t)
+    void = draw(st.sampled_from([None, 50.0, torch.nan]))
     for name, x in features.items():
-        if x.is_floating_point():
+        if x.is_floating_point() and void is not None:
             frames = real(features, present, masks, lengths)[name]
-            x[~(frames if x.ndim == 3 else frames[:, 0])] = torch.nan
+            x[~(frames if x.ndim == 3 else frames[:, 0])] = void
     return features, present, masks, lengths
 
 
@@ -197,10 +200,6 @@ def test_swap_respects_who_may_stand_in_for_whom():
 
 
 # --- B: shift ------------------------------------------------------------------------------------
-
-
-def shift_options(draw_steps, batch):
-    return {name: s for name, s in draw_steps.items() if name in batch[0]}
 
 
 @given(
@@ -458,6 +457,12 @@ def test_new_tokens_are_uniform_without_the_special_ones_and_the_old_one():
     assert oracles.p_value(counts, [n / 20] * 20, 15) > ALPHA
 
 
+def test_of_two_tokens_each_becomes_the_other():
+    text = torch.tensor([[2, 5, 2, 3]])
+    found = replace_tokens({"text": text}, vocabulary_size=6, special=[0, 1, 3, 4], probability=1.0)
+    assert found.features["text"].tolist() == [[5, 2, 5, 3]]
+
+
 def test_a_token_outside_the_vocabulary_is_replaced_by_one_inside():
     found = replace_tokens({"text": torch.full((200, 1), 50)}, vocabulary_size=4, special=[1])
     assert set(found.features["text"].flatten().tolist()) <= {0, 2, 3}
@@ -465,15 +470,17 @@ def test_a_token_outside_the_vocabulary_is_replaced_by_one_inside():
 
 @pytest.mark.parametrize("probability", [0.0, 0.15, 0.5])
 def test_how_many_tokens_are_replaced(probability):
-    """Of three tokens: binomial, but one at least, any of the three with the same probability."""
+    """Of three tokens: binomial, but one at least, each as often alone; a fourth is special."""
     n = 20_000
     found = replace_tokens(
-        {"text": torch.zeros(n, 3, dtype=torch.int64)},
+        {"text": torch.tensor([0, 1, 0, 0]).expand(n, 4)},
         vocabulary_size=9,
+        special=[1],
         probability=probability,
         generator=rng(30),
     )
-    changed = found.features["text"] != 0
+    assert (found.features["text"][:, 1] == 1).all()
+    changed = found.features["text"][:, [0, 2, 3]] != 0
     assert torch.equal(found.altered["text"], torch.ones(n, dtype=torch.bool))
     shares = [math.comb(3, k) * probability**k * (1 - probability) ** (3 - k) for k in range(4)]
     expected = [n * (shares[0] + shares[1]), n * shares[2], n * shares[3]]
@@ -643,14 +650,17 @@ def test_law_65_one_generator_one_outcome(strategy):
 @every_strategy
 def test_the_order_of_the_named_modalities_does_not_matter(strategy):
     """A set has no order of its own, and a name that comes twice is not drawn twice as often."""
+    features = with_ids(30)
+    features["other ids"] = features["ids"] + 200
     names = ["vision", "ids", "audio", "vision"]
     first, second = (
-        strategy(with_ids(30), modalities=chosen, generator=rng(3))
-        for chosen in (names, set(names))
+        strategy(features, modalities=chosen, generator=rng(3)) for chosen in (names, set(names))
     )
-    for name in with_ids(1):
+    for name in features:
         assert torch.equal(first.features[name], second.features[name])
-    assert not first.altered["text"].any()
+    for name in ("text", "other ids"):
+        assert not first.altered[name].any()
+        assert torch.equal(first.features[name], features[name])
 
 
 @every_strategy
