@@ -282,7 +282,7 @@ class HyCon(nn.Module):
             task = F.cross_entropy(prediction.float().flatten(0, 1), labels.flatten())
             classes = labels
         else:
-            task = F.l1_loss(prediction.float(), labels.float())
+            task = F.l1_loss(prediction, labels.float())
             classes = _classes(labels, config)
         if not self.training:
             return LossTerms({"task": task})

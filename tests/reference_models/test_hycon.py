@@ -383,9 +383,10 @@ def test_the_four_terms_are_those_of_the_paper(modalities, neutral):
 
 
 @pytest.mark.parametrize("unselected", CHOICES["unselected"])
+@pytest.mark.parametrize("side", ["positives", "negatives"])
 @pytest.mark.parametrize("refine_on", CHOICES["refine_on"])
 @pytest.mark.parametrize("similarity", CHOICES["similarity"])
-def test_settings_reach_the_losses(similarity, refine_on, unselected):
+def test_settings_reach_the_losses(similarity, refine_on, side, unselected):
     config = HyConConfig(
         **SMALL,
         **STILL,
@@ -395,14 +396,14 @@ def test_settings_reach_the_losses(similarity, refine_on, unselected):
         log=True,
         selection_fraction=0.3,
         selection_gamma=1.5,
-        select_negatives=False,
         unselected=unselected,
         inter_factor=2,
         refine_on=refine_on,
+        **{f"select_{side}": False},
     )
     model, batch = network(config).train(), batch_of(10)
     terms = model(batch).terms
-    selection = PairSelection(0.3, 1.5, negatives=False, unselected=unselected, inter_factor=2)
+    selection = PairSelection(0.3, 1.5, unselected=unselected, inter_factor=2, **{side: False})
     expected = hybrid_contrast(
         representations(model, batch),
         torch.tensor(classes_of(batch.labels)),
@@ -485,7 +486,7 @@ def test_without_labels_there_are_no_terms(training):
 # ----------------------------------------------------------------------------- the substitutes
 
 
-def substitute_by_loops(loss, pairs, choose):
+def substitute_by_loops(loss, pairs, choose, *, log=False):
     """Equations 18 to 20; ``choose(anchor, candidates, largest)`` names the triplets' pairs."""
     values = []
     for pair in pairs.values():
@@ -503,7 +504,8 @@ def substitute_by_loops(loss, pairs, choose):
                 values.append(near - far + 1)
             elif loss == "classical":
                 positive = dot(a, p[0])
-                values.append(-positive / (positive + sum(dot(a, x) for x in n)))
+                share = positive / (positive + sum(dot(a, x) for x in n))
+                values.append(-math.log(share) if log else -share)
             else:
                 leads = sum(math.exp(dot(a, x) - dot(a, p[0])) for x in n)
                 values.append(math.log(1 + leads))
@@ -518,28 +520,44 @@ def hardest(anchor, candidates, largest):
     return (max if largest else min)(candidates, key=lambda c: dot(anchor, c))
 
 
+@pytest.mark.parametrize("log", [False, True])
 @pytest.mark.parametrize("loss", SUBSTITUTES)
-def test_substitutes_where_nothing_is_random(loss):
-    """Two modalities and the classes A, A, B: one positive and one negative, or none."""
+def test_substitutes_where_nothing_is_random(loss, log):
+    """Two modalities and the classes A, A, B: one positive and one negative, or none.
+
+    The fourth sample has nothing; only the task sees it.
+    """
     config = HyConConfig(
         **SMALL,
         **STILL,
         supervised_loss=loss,
+        log=log,
         intra_weight=0.5,
         inter_weight=2.0,
         margin=0.6,
     )
     modalities = ("audio", "vision")
-    model, batch = network(config, modalities).train(), batch_of(3, modalities)
-    labels = torch.tensor([1.0, 0.2, -1.0])
+    model, batch = network(config, modalities).train(), batch_of(4, modalities)
+    for present in batch.present.values():
+        present[3] = False
+    labels = torch.tensor([1.0, 0.2, -1.0, 1.0])
     terms = model(replace(batch, labels=labels)).terms
-    features, classes = representations(model, batch), torch.tensor([1, 1, 0])
+    features = {m: x[:3] for m, x in representations(model, batch).items()}
+    classes = torch.tensor([1, 1, 0])
     for name, make in (("intra", intra_modal_pairs), ("inter", inter_modal_pairs)):
-        expected = substitute_by_loops(loss, make(features, classes), first)
+        expected = substitute_by_loops(loss, make(features, classes), first, log=log)
         assert terms[name].item() == pytest.approx(expected, rel=1e-5)
-    semi = hybrid_by_loops(features, [1, 1, 0], batch.present, 0.6)[2]
+    semi = hybrid_by_loops(features, [1, 1, 0], {m: [True] * 3 for m in modalities}, 0.6)[2]
     assert terms["semi"].item() == pytest.approx(semi, rel=1e-5)
     assert terms.weights == {"task": 1.0, "intra": 0.5, "inter": 2.0, "semi": 1.0}
+
+
+@pytest.mark.parametrize("loss", CHOICES["supervised_loss"])
+@pytest.mark.parametrize("name", ["intra", "inter", "semi"])
+def test_a_term_of_weight_zero_is_zero(name, loss):
+    config = HyConConfig(**SMALL, supervised_loss=loss, **{f"{name}_weight": 0.0})
+    terms = network(config).train()(batch_of(12)).terms
+    assert {term for term, value in terms.items() if value.item() == 0} == {name}
 
 
 @pytest.fixture
@@ -630,18 +648,6 @@ def test_one_positive_is_drawn_and_all_negatives_count(loss, generator):
     }
     assert len(drawn) > 5
     assert all(min(abs(value - other) for other in possible) < 2e-4 for value in drawn)
-
-
-def test_the_classical_loss_takes_its_logarithm_on_request(sharp_pairs):
-    features = {m: x.detach()[:3] for m, x in sharp_pairs[0].items()}
-    pairs = intra_modal_pairs(features, torch.tensor([1, 1, 0]))
-    logs = substitute_contrast(pairs, loss="classical", normalize=softmax_normalize, log=True)
-    shares = []
-    for pair in pairs.values():
-        for i in (0, 1):
-            a, p, n = (softmax(pair.anchors[j].tolist()) for j in (i, 1 - i, 2))
-            shares.append(-math.log(dot(a, p) / (dot(a, p) + dot(a, n))))
-    assert logs.item() == pytest.approx(mean(shares), rel=1e-5)
 
 
 @pytest.mark.parametrize("loss", SUBSTITUTES)
