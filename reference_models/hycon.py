@@ -3,8 +3,7 @@
 References: HyCon, IEEE Transactions on Affective Computing 14(3):2276-2289, 2023.
 """
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +23,7 @@ from mmcontrast import (
     softmax_normalize,
     softplus_normalize,
 )
+from reference_models.configs import expect, is_int, is_number
 from reference_models.data.batch import Batch
 from reference_models.encoders import LAST_STEPS, SequenceEncoder, last_step
 from reference_models.fusion import FUSIONS, make_fusion
@@ -116,32 +116,28 @@ class HyConConfig:
 
     def __post_init__(self) -> None:
         for name in ("hidden_size", "heads", "inter_factor"):
-            self._expect(name, "a whole number from 1", _is_int, lambda n: n >= 1)
-        self._expect("layers", "a whole number from 0", _is_int, lambda n: n >= 0)
-        self._expect("kernel_size", "an odd number from 1", _is_int, lambda n: n >= 1 and n % 2)
-        self._expect(
+            expect(self, name, "a whole number from 1", is_int, lambda n: n >= 1)
+        expect(self, "layers", "a whole number from 0", is_int, lambda n: n >= 0)
+        expect(self, "kernel_size", "an odd number from 1", is_int, lambda n: n >= 1 and n % 2)
+        expect(
+            self,
             "heads",
             f"a divisor of hidden_size={self.hidden_size}",
             lambda n: self.hidden_size % n == 0,
         )
         for name in ("attention_dropout", "relu_dropout", "residual_dropout", "embed_dropout"):
-            self._expect(name, "a number from 0, below 1", _is_number, lambda x: 0 <= x < 1)
+            expect(self, name, "a number from 0, below 1", is_number, lambda x: 0 <= x < 1)
         for name in ("intra_weight", "inter_weight", "semi_weight"):
-            self._expect(name, "a number from 0", _is_number, lambda x: x >= 0)
-        self._expect("margin", "a number from -1 to 1", _is_number, lambda x: -1 <= x <= 1)
-        self._expect(
-            "selection_fraction", "a number above 0, up to 1", _is_number, lambda x: 0 < x <= 1
+            expect(self, name, "a number from 0", is_number, lambda x: x >= 0)
+        expect(self, "margin", "a number from -1 to 1", is_number, lambda x: -1 <= x <= 1)
+        expect(
+            self, "selection_fraction", "a number above 0, up to 1", is_number, lambda x: 0 < x <= 1
         )
-        self._expect("selection_gamma", "a number above 0", _is_number, lambda x: x > 0)
+        expect(self, "selection_gamma", "a number above 0", is_number, lambda x: x > 0)
         for name in ("refine", "log", "select_positives", "select_negatives"):
-            self._expect(name, "true or false", lambda x: isinstance(x, bool))
+            expect(self, name, "true or false", lambda x: isinstance(x, bool))
         for name, choices in CHOICES.items():
-            self._expect(name, f"one of {', '.join(choices)}", choices.__contains__)
-
-    def _expect(self, name: str, expected: str, *conditions: Callable[[object], object]) -> None:
-        value = getattr(self, name)
-        if not all(condition(value) for condition in conditions):
-            raise ValueError(f"{name}: expected {expected}, got {value!r}")
+            expect(self, name, f"one of {', '.join(choices)}", choices.__contains__)
 
 
 _V2 = {"supervised_loss": "hycon_v2"}
@@ -340,11 +336,3 @@ def _selection(config: HyConConfig) -> PairSelection | None:
         unselected=config.unselected,
         inter_factor=config.inter_factor,
     )
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

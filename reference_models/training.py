@@ -4,11 +4,9 @@ The Trainer (on Accelerate) brings the loop, several devices, mixed precision, e
 resuming; what is ours stands in ``engine``.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import EarlyStoppingCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, TrainerState
 
+from reference_models.configs import expect, is_int, is_number
 from reference_models.data.batch import Batch, collate
 from reference_models.engine import (
     Progress,
@@ -76,38 +75,30 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "gradient_accumulation", "epochs"):
-            self._expect(name, "a whole number from 1", _is_int, lambda value: value >= 1)
-        self._expect("max_text_length", "a whole number from 3", _is_int, lambda value: value >= 3)
-        self._expect("patience", "a whole number from 0", _is_int, lambda value: value >= 0)
-        self._expect("learning_rate", "a number above 0", _is_number, lambda value: value > 0)
+            expect(self, name, "a whole number from 1", is_int, lambda value: value >= 1)
+        expect(self, "max_text_length", "a whole number from 3", is_int, lambda value: value >= 3)
+        expect(self, "patience", "a whole number from 0", is_int, lambda value: value >= 0)
+        expect(self, "learning_rate", "a number above 0", is_number, lambda value: value > 0)
         if self.head_learning_rate is not None:
-            self._expect(
+            expect(
+                self,
                 "head_learning_rate",
                 "a number above 0, or none",
-                _is_number,
+                is_number,
                 lambda value: value > 0,
             )
         for name in ("weight_decay", "max_grad_norm"):
-            self._expect(name, "a number from 0", _is_number, lambda value: value >= 0)
-        self._expect(
-            "warmup_ratio", "a number from 0, below 1", _is_number, lambda value: 0 <= value < 1
+            expect(self, name, "a number from 0", is_number, lambda value: value >= 0)
+        expect(
+            self,
+            "warmup_ratio",
+            "a number from 0, below 1",
+            is_number,
+            lambda value: 0 <= value < 1,
         )
-        self._expect("standardize", "true or false", lambda value: isinstance(value, bool))
+        expect(self, "standardize", "true or false", lambda value: isinstance(value, bool))
         for name, choices in (("schedule", SCHEDULES), ("precision", PRECISIONS)):
-            self._expect(name, f"one of {', '.join(choices)}", choices.__contains__)
-
-    def _expect(self, name: str, expected: str, *conditions: Callable[[Any], bool]) -> None:
-        value = getattr(self, name)
-        if not all(condition(value) for condition in conditions):
-            raise ValueError(f"{name}: expected {expected}, got {value!r}")
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            expect(self, name, f"one of {', '.join(choices)}", choices.__contains__)
 
 
 def fit(

@@ -1,0 +1,26 @@
+"""What every config class checks its fields with: one message format."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+
+def expect(config: object, name: str, expected: str, *conditions: Callable[[Any], object]) -> None:
+    """Refuse a field whose value does not meet all conditions, taken in order.
+
+    Raises:
+        ValueError: names the field, what was expected and what came.
+    """
+    value = getattr(config, name)
+    if not all(condition(value) for condition in conditions):
+        raise ValueError(f"{name}: expected {expected}, got {value!r}")
+
+
+def is_int(value: object) -> bool:
+    """A whole number; True and False are none."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> bool:
+    """A finite number; True and False are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
