@@ -293,6 +293,16 @@ def test_shift_all_draws_nothing_and_keeps_the_modalities_aligned():
         assert (found.features[name][:, 2:] == 0).all()
 
 
+def test_shift_keeps_the_order_of_long_sequences():
+    """A sort that is not stable shuffles equals from 17 entries on."""
+    x, marks = torch.arange(200.0).reshape(2, 100, 1), mask(35, 2, 100)
+    found = shift({"audio": x}, masks={"audio": marks})
+    for i in range(2):
+        expected, kept, _ = oracles.shifted(bits(x[i]), marks[i].tolist(), 1, [0.0])
+        assert bits(found.features["audio"][i]) == expected
+        assert found.masks["audio"][i].tolist() == kept
+
+
 def test_shift_moves_the_named_modalities_only():
     found = shift(full(5), modalities=["vision"])
     assert found.altered["vision"].all()
