@@ -80,6 +80,12 @@ def positive(name: str, value: float) -> None:
         fail(name, "a number above 0", value)
 
 
+def probability(value: float) -> None:
+    """A number from 0 to 1."""
+    if isinstance(value, Tensor) or not 0 <= value <= 1:
+        fail("probability", "a number in [0, 1]", repr(value))
+
+
 def whole(name: str, value: int) -> None:
     """An int of at least one."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:

@@ -104,8 +104,7 @@ def replacement_gate(
     References: TeCaFN, Multimedia Systems 30(4):228, section 3.2.3 and Table 2. Its code drops the
         sample itself at this point, out of negatives among which it still is; so does this gate.
     """
-    if isinstance(probability, Tensor) or not 0 <= probability <= 1:
-        _checks.fail("probability", "a number in [0, 1]", repr(probability))
+    _checks.probability(probability)
     if not isinstance(negatives, Mapping):
         return _gate("negatives", negatives, probability, generator, training)
     return {

@@ -273,8 +273,7 @@ def replace_tokens(
     References: CorMulT, arXiv:2407.07046, section 4.2, strategy C, for text; the share of BERT,
         arXiv:1810.04805.
     """
-    if isinstance(probability, Tensor) or not 0 <= probability <= 1:
-        _checks.fail("probability", "a number in [0, 1]", repr(probability))
+    _checks.probability(probability)
     kept = sorted(set(special))
     _checks.whole("vocabulary_size", vocabulary_size)
     if kept and not 0 <= kept[0] <= kept[-1] < vocabulary_size:

@@ -969,7 +969,8 @@ def shifted(frames, real, steps, end):
 
 def deviations(frames, real):
     """Standard deviation of each feature over the real frames of all samples."""
-    kept = [f for row, marks in zip(frames, real, strict=True) for f, r in zip(row, marks) if r]  # noqa: B905
+    samples = zip(frames, real, strict=True)
+    kept = [f for row, marks in samples for f, r in zip(row, marks, strict=True) if r]
     found = []
     for column in zip(*kept, strict=True):
         mean = math.fsum(column) / len(column)

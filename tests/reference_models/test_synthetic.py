@@ -88,7 +88,7 @@ def test_the_topic_is_shared_and_says_nothing_about_the_score(corpus):
         assert abs(mine.mean() - labels.mean()) < 5 * labels.std() / len(mine) ** 0.5
     for modality in ("audio", "vision"):
         seen = {
-            name: (topics[name] != None) & columns[modality].any(axis=(1, 2))  # noqa: E711
+            name: np.not_equal(topics[name], None) & columns[modality].any(axis=(1, 2))
             for name, columns in (("train", train), ("test", test))
         }
         probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
