@@ -19,6 +19,7 @@ from mmcontrast.distances import (
     squared_euclidean,
 )
 from mmcontrast.distill import KLDistill, kl_distill
+from mmcontrast.distributed import gather
 from mmcontrast.gate import (
     Gate,
     ReplacementGate,
@@ -112,6 +113,7 @@ __all__ = [
     "different_label",
     "euclidean",
     "extreme",
+    "gather",
     "hard_negatives",
     "hard_triplets",
     "hardness_weights",

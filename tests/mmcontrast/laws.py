@@ -264,6 +264,7 @@ NOT_CASES = {
     "Negatives": "a result: test_negatives.py",
     "Pairs": "a result",
     "add_noise": "draws at random: test_negatives.py",
+    "gather": "needs ranks: test_distributed.py",
     "mixed_negatives": "draws at random: test_negatives.py",
     "replace_tokens": "draws at random: test_negatives.py",
     "replacement_gate": "draws at random: test_gate.py",

@@ -1,0 +1,97 @@
+"""What test_distributed.py runs on several ranks, by name."""
+
+import sys
+from datetime import timedelta
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+import mmcontrast as mm
+
+SIZES = {1: [7], 2: [3, 5], 3: [4, 1, 6], 4: [2, 3, 0, 4]}
+
+
+def batch(rank, world, dtype=torch.float64):
+    """Rows of every rank, drawn alike everywhere, and which are this rank's."""
+    source = torch.Generator().manual_seed(3)
+    sizes = SIZES[world]
+    x = torch.randn(sum(sizes), 4, dtype=dtype, generator=source)
+    y = torch.randn(sum(sizes), 4, dtype=dtype, generator=source)
+    start = sum(sizes[:rank])
+    return x, y, slice(start, start + sizes[rank])
+
+
+def rows(rank, world):
+    x, _, own = batch(rank, world)
+    for values in (x, x.float(), x > 0, (x * 10).long(), x.bfloat16(), x[:, 0], x[:, :, None]):
+        got = mm.gather(values[own].clone())
+        assert got.dtype == values.dtype
+        assert torch.equal(got, values), values.dtype
+    assert not mm.gather(x[own].clone()).requires_grad
+
+
+def gradients(rank, world):
+    """Each rank's own loss of all rows; a row's gradient is the sum over the ranks' losses."""
+    x, y, own = batch(rank, world)
+    leaf = x[own].clone().requires_grad_()
+    every = mm.gather(leaf)
+    (every * y * (rank + 1)).sum().backward()
+    expected = y[own] * sum(range(1, world + 1))
+    torch.testing.assert_close(leaf.grad, expected)
+
+
+def parameters(rank, world):
+    """DistributedDataParallel with gathered rows has the gradient of one process on the batch."""
+    x, y, own = batch(rank, world)
+
+    def towers():
+        torch.manual_seed(0)
+        return nn.ModuleDict({"x": nn.Linear(4, 3), "y": nn.Linear(4, 3)}).double()
+
+    class Loss(nn.Module):
+        def __init__(self, gathered):
+            super().__init__()
+            self.towers, self.gathered = towers(), gathered
+
+        def forward(self, x, y):
+            pair = self.towers["x"](x), self.towers["y"](y)
+            if self.gathered:
+                pair = tuple(map(mm.gather, pair))
+            return mm.symmetric_info_nce(*pair, temperature=0.1)
+
+    alone = Loss(False)
+    expected = alone(x, y)
+    expected.backward()
+    many = DistributedDataParallel(Loss(True))
+    loss = many(x[own], y[own])
+    loss.backward()
+    torch.testing.assert_close(loss, expected, rtol=1e-12, atol=1e-12)
+    for one, other in zip(alone.parameters(), many.parameters(), strict=True):
+        torch.testing.assert_close(other.grad, one.grad, rtol=1e-12, atol=1e-12)
+
+
+def disagree(rank, world):
+    """Rows that do not fit together are refused on every rank, and none of them waits."""
+    for own in (torch.zeros(2, 3 + rank), torch.zeros(2, 3, dtype=torch.float64).to(DTYPES[rank])):
+        with pytest.raises(ValueError, match="expected rows of one shape and dtype on every rank"):
+            mm.gather(own)
+
+
+DTYPES = (torch.float32, torch.float64)
+
+
+def groups(rank, world):
+    """Two groups of one process each, and one of all."""
+    own = [dist.new_group([r]) for r in range(world)][rank]
+    x = torch.full((2, 2), float(rank))
+    assert mm.gather(x, own) is x
+    assert torch.equal(mm.gather(x)[:, 0], torch.arange(world).float().repeat_interleave(2))
+
+
+if __name__ == "__main__":
+    dist.init_process_group("gloo", timeout=timedelta(seconds=30))
+    globals()[sys.argv[1]](dist.get_rank(), dist.get_world_size())
+    dist.destroy_process_group()
