@@ -162,7 +162,7 @@ class HardNegatives(NamedTuple):
     scores: Tensor
     """Their similarities; 0 where not valid."""
     valid: Tensor
-    """bool: False where fewer than K candidates were allowed."""
+    """bool: False where fewer than K candidates were allowed, or where the partner stood."""
 
 
 @torch.no_grad()
@@ -173,6 +173,7 @@ def hard_negatives(
     *,
     targets: Tensor | None = None,
     allowed: Tensor | None = None,
+    exclude_positive: bool | str = True,
     normalize: RowMap | None = l2_normalize,
     chunk_size: int | None = None,
 ) -> HardNegatives:
@@ -184,18 +185,21 @@ def hard_negatives(
         anchors: (B, D) one embedding per sample.
         candidates: (C, D) where to look.
         k: how many, at least 1; no more than C - 1 come back.
-        targets: (B,) index of each anchor's partner, which is never returned, -100 for none.
+        targets: (B,) index of each anchor's partner, which is not returned, -100 for none.
             Default: row ``i`` belongs to anchor ``i``.
         allowed: (B, C) bool, who may be returned: ``different_label(labels)``, say. Default: all.
+        exclude_positive: when the partner goes: True, before the k are counted; ``"after"``, when
+            they are, so that its place among them is not valid and fewer remain; False: it stays.
         normalize: row map before the dot product; None for raw dot products.
         chunk_size: anchors at a time, for memory of O(chunk_size C); None: all at once.
 
     Returns:
-        :class:`HardNegatives`, K = min(k, C - 1), without gradient.
+        :class:`HardNegatives`, K = min(k, C - 1), without gradient; K = min(k, C) where the partner
+        is not out before.
 
     Raises:
         ValueError: on shapes or dtypes that disagree, fewer candidates than anchors without
-            targets, or a k below 1.
+            targets, a k below 1, or another ``exclude_positive``.
 
     Example:
         >>> x = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
@@ -204,19 +208,21 @@ def hard_negatives(
                 [0],
                 [1]])
 
-    References: TeCaFN, Multimedia Systems 30(4):228, eq. 7 and Algorithm 1, which leaves the
-        partner in the ranking; here it is out before the k are counted.
+    References: TeCaFN, Multimedia Systems 30(4):228, eq. 7 (the partner is no negative) and
+        Algorithm 1, which leaves the partner in (False). Its code is ``"after"``.
     """
     _checks.matrix("anchors", anchors)
     _checks.matrix("candidates", candidates, like=anchors)
     _checks.whole("k", k)
+    if not isinstance(exclude_positive, bool) and exclude_positive != "after":
+        _checks.fail("exclude_positive", "True, 'after' or False", repr(exclude_positive))
     size = (len(anchors), len(candidates))
     own = partner_indices(anchors, candidates, targets)
     if allowed is not None:
         _checks.mask("allowed", allowed, size)
     if chunk_size is not None:
         _checks.whole("chunk_size", chunk_size)
-    count = min(k, max(size[1] - 1, 0))
+    count = min(k, max(size[1] - (exclude_positive is True), 0))
     choices = map_rows(candidates, normalize)
     columns = torch.arange(size[1], device=candidates.device)
     blocks = []
@@ -224,11 +230,13 @@ def hard_negatives(
     for start in range(0, max(size[0], 1), step):
         rows = slice(start, start + step)
         scores = dot(map_rows(anchors[rows], normalize), choices)
-        valid = columns != own[rows, None]
+        if exclude_positive is True:
+            scores = torch.where(columns != own[rows, None], scores, -math.inf)
         if allowed is not None:
-            valid = valid & allowed[rows]
-        scores = torch.where(valid, scores, -math.inf)
+            scores = torch.where(allowed[rows], scores, -math.inf)
         scores, indices = scores.sort(dim=-1, descending=True, stable=True)
+        if exclude_positive == "after":
+            scores = torch.where(indices != own[rows, None], scores, -math.inf)
         blocks.append((scores[:, :count], indices[:, :count]))
     scores, indices = (torch.cat(parts) for parts in zip(*blocks, strict=True))
     valid = scores > -math.inf

@@ -1000,3 +1000,20 @@ def central_differences(function, x, step=1e-5):
         down[place] -= step
         gradient[place] = (function(up) - function(down)) / (2 * step)
     return gradient
+
+
+# --- TeCaFN: the partner among the hard negatives ------------------------------------------------
+
+
+def ranked_candidates(anchors, candidates, k, *, targets=None, allowed=None, after, normalize="l2"):
+    """TeCaFN algorithm 1: per anchor the k best of the full row, the partner among them.
+
+    With ``after`` the partner's place holds None, as the paper's code drops it when it draws.
+    """
+    found = []
+    for i, row in enumerate(similarities(anchors, candidates, normalize)):
+        own = i if targets is None else int(targets[i])
+        pool = [j for j in range(len(row)) if allowed is None or allowed[i][j]]
+        best = [pool[o] for o in lowest([-row[j] for j in pool], k)]
+        found.append([None if after and j == own else (j, row[j]) for j in best])
+    return found

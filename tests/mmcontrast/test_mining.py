@@ -390,3 +390,87 @@ ONE = mm.PairSelection()
 def test_wrong_calls(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+# --- the partner among the hard negatives (PAPERS T4) --------------------------------------------
+
+
+@given(
+    seed=seeds,
+    n=st.integers(1, 6),
+    extra=st.integers(0, 3),
+    k=st.integers(1, 9),
+    own=st.sampled_from(["diagonal", "targets", "nobody"]),
+    limited=st.booleans(),
+    ties=st.booleans(),
+    exclude_positive=st.sampled_from(["after", False]),
+    chunk_size=st.none() | st.integers(1, 4),
+)
+def test_the_partner_goes_afterwards_or_stays(
+    seed, n, extra, k, own, limited, ties, exclude_positive, chunk_size
+):
+    m = n + extra
+    x, y = normal(seed, n, 3), normal(seed + 1, m, 3)
+    if ties:
+        y = torch.eye(3, dtype=torch.float64)[torch.randint(0, 3, (m,), generator=rng(seed))]
+    targets = {
+        "diagonal": None,
+        "targets": torch.randint(0, m, (n,), generator=rng(seed)),
+        "nobody": torch.full((n,), -100),
+    }[own]
+    allowed = mask(seed + 2, n, m) if limited else None
+    found = mm.hard_negatives(
+        x,
+        y,
+        k,
+        targets=targets,
+        allowed=allowed,
+        exclude_positive=exclude_positive,
+        chunk_size=chunk_size,
+    )
+    width = min(k, m)
+    expected = oracles.ranked_candidates(
+        numpy(x),
+        numpy(y),
+        width,
+        targets=targets,
+        allowed=allowed,
+        after=exclude_positive == "after",
+    )
+    assert found.indices.shape == found.scores.shape == found.valid.shape == (n, width)
+    for i, row in enumerate(expected):
+        row = row + [None] * (width - len(row))
+        assert found.valid[i].tolist() == [place is not None for place in row]
+        assert found.indices[i].tolist() == [0 if place is None else place[0] for place in row]
+        close(found.scores[i], [0.0 if place is None else place[1] for place in row])
+
+
+def test_the_partner_afterwards_leaves_one_negative_less_where_it_ranks():
+    """PAPERS T4: k = 1 on an aligned batch leaves an empty pool, and the gate keeps everybody."""
+    y = normal(1, 4, 3)
+    after = mm.hard_negatives(y, y, 1, exclude_positive="after")
+    assert not after.valid.any()
+    own = torch.arange(4)
+    assert torch.equal(mm.hard_negatives(y, y, 1, exclude_positive=False).indices[:, 0], own)
+    assert torch.equal(mm.replacement_gate(after, probability=1.0).source, own)
+    first, three = mm.hard_negatives(y, y, 2), mm.hard_negatives(y, y, 3, exclude_positive="after")
+    assert torch.equal(three.indices[:, 1:], first.indices)
+
+
+@pytest.mark.parametrize("own", [None, torch.tensor([3, 0, 2, 2, 6])])
+@pytest.mark.parametrize("exclude_positive", [True, "after", False])
+@pytest.mark.parametrize("chunk_size", [1, 2, 3])
+def test_chunks_take_each_anchors_own_partner_out(chunk_size, exclude_positive, own):
+    x, y = normal(2, 5, 3), normal(3, 7, 3)
+    options = {"targets": own, "exclude_positive": exclude_positive}
+    whole = mm.hard_negatives(x, y, 7, **options)
+    for found, expected in zip(
+        mm.hard_negatives(x, y, 7, chunk_size=chunk_size, **options), whole, strict=True
+    ):
+        assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("value", ["before", None, 1, 0])
+def test_another_exclude_positive_is_refused(value):
+    with pytest.raises(ValueError, match="exclude_positive: expected True, 'after' or False, got"):
+        mm.hard_negatives(X, X, 1, exclude_positive=value)
