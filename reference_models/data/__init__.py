@@ -1,8 +1,11 @@
 """Data files, safely read; batches; the synthetic corpus."""
 
 from reference_models.data.batch import Batch, ModalDataset, Standardizer, collate
+from reference_models.data.converted import save_corpus
+from reference_models.data.corpus import Corpus, Split
 from reference_models.data.inspection import FileReport, format_report, inspect_file
-from reference_models.data.mmsa import Corpus, Split, load_mmsa
+from reference_models.data.loading import LAYOUTS, load_corpus
+from reference_models.data.mmsa import load_mmsa
 from reference_models.data.pickles import DataError, load_pickle
 from reference_models.data.synthetic import synthesize
 from reference_models.data.text import (
@@ -13,6 +16,7 @@ from reference_models.data.text import (
 )
 
 __all__ = [
+    "LAYOUTS",
     "Batch",
     "Corpus",
     "DataError",
@@ -25,8 +29,10 @@ __all__ = [
     "encode_texts",
     "format_report",
     "inspect_file",
+    "load_corpus",
     "load_mmsa",
     "load_pickle",
+    "save_corpus",
     "stored_token_ids",
     "synthesize",
     "train_word_tokenizer",

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
-from reference_models.data.mmsa import Split
+from reference_models.data.corpus import Split
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,8 +22,9 @@ class Batch:
             the mask is False.
         masks: modality -> (B, T) bool, True = real frame; real frames first.
         present: modality -> (B,) bool.
-        labels: (B,) float32 scores, (B, 4) int64 for IEMOCAP, or None.
+        labels: (B,) float32 scores, (B, 4) int64 for IEMOCAP, (B,) int64 for humor, or None.
         index: (B,) int64, the row in the split.
+        unimodal_labels: modality -> (B,) float32; empty where the file has none.
     """
 
     features: dict[str, Tensor]
@@ -31,6 +32,7 @@ class Batch:
     present: dict[str, Tensor]
     labels: Tensor | None
     index: Tensor
+    unimodal_labels: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -53,6 +55,7 @@ class Batch:
             moved(self.present),
             None if labels is None else labels.to(device, non_blocking=non_blocking),
             self.index.to(device, non_blocking=non_blocking),
+            moved(self.unimodal_labels),
         )
 
 
@@ -141,7 +144,7 @@ class ModalDataset(Dataset[dict[str, Any]]):
     """One split as samples.
 
     Args:
-        split: of :func:`load_mmsa`.
+        split: of :func:`load_corpus`.
         modalities: which ones, in this order.
         token_ids: the text as N lists of token ids; None takes the precomputed text features.
         standardizer: scales the features; None leaves them.
@@ -165,6 +168,7 @@ class ModalDataset(Dataset[dict[str, Any]]):
         self.split = split
         self.modalities = tuple(modalities)
         self.labels = torch.from_numpy(split.labels)
+        self._of_one = {m: torch.from_numpy(x) for m, x in split.unimodal_labels.items()}
         self._sequences: dict[str, list[Tensor]] = {}
         for modality in self.modalities:
             if modality == "text" and token_ids is not None:
@@ -180,11 +184,14 @@ class ModalDataset(Dataset[dict[str, Any]]):
         return len(self.split)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return {
+        sample = {
             "features": {m: self._sequences[m][index] for m in self.modalities},
             "label": self.labels[index],
             "index": index,
         }
+        if self._of_one:
+            sample["unimodal_labels"] = {m: x[index] for m, x in self._of_one.items()}
+        return sample
 
 
 def _sequences(split: Split, modality: str, standardizer: Standardizer | None) -> list[Tensor]:
@@ -217,10 +224,16 @@ def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
         features[modality] = padded
         masks[modality] = torch.arange(padded.shape[1]) < lengths[:, None]
         present[modality] = lengths > 0
-    return {
+    fields = {
         "features": features,
         "masks": masks,
         "present": present,
         "labels": torch.stack([sample["label"] for sample in samples]),
         "index": torch.tensor([sample["index"] for sample in samples]),
     }
+    if "unimodal_labels" in samples[0]:
+        fields["unimodal_labels"] = {
+            modality: torch.stack([sample["unimodal_labels"][modality] for sample in samples])
+            for modality in samples[0]["unimodal_labels"]
+        }
+    return fields

@@ -6,16 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from reference_models.data.mmsa import (
-    FEATURES,
-    KNOWN_FILES,
-    LABELS,
-    corpus_of,
-    file_sha256,
-    frame_extent,
-    numbers,
-)
-from reference_models.data.pickles import DataError, load_pickle
+from reference_models.data import mmsa, mult
+from reference_models.data.columns import frame_extent, numbers
+from reference_models.data.corpus import FEATURES, KNOWN_FILES, Corpus, Split, file_sha256
+from reference_models.data.loading import corpus_of, read, recognise
+from reference_models.data.pickles import DataError
 
 
 @dataclass(frozen=True)
@@ -53,12 +48,14 @@ class FileReport:
     Attributes:
         path: as given.
         size: in bytes.
-        sha256: in hexadecimal.
+        sha256: in hexadecimal; of a folder, over its files.
         known_as: the public file with that SHA-256, or None.
-        splits: name -> its columns.
+        splits: name -> its columns; where the file has none, those of the corpus made of it.
         other_keys: top-level keys that are no splits.
         label_range: lowest and highest label of all splits, or None.
-        problem: why :func:`load_mmsa` refuses the file; None where it reads it.
+        problem: why :func:`load_corpus` refuses the file; None where it reads it.
+        layout: as recognised, a key of ``LAYOUTS``, or None.
+        corpus: what the file is read as, or None.
     """
 
     path: str
@@ -69,29 +66,34 @@ class FileReport:
     other_keys: list[str]
     label_range: tuple[float, float] | None
     problem: str | None
+    layout: str | None = None
+    corpus: Corpus | None = None
 
 
 def inspect_file(path: str | Path) -> FileReport:
-    """Look at every column of a file of the MMSA layout, or of one that means to be.
+    """Look at every column of a file of any known layout, or of one that means to be.
 
     Raises:
         DataError: there is no file of that name.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise DataError(f"{path}: expected a file, got nothing there; give the path of one")
-    sha256 = file_sha256(path)
     splits: dict[str, list[ColumnReport]] = {}
     other_keys: list[str] = []
-    problem = None
+    problem = layout = corpus = None
     try:
-        content = load_pickle(path)
-        for name, columns in content.items() if isinstance(content, dict) else ():
-            if name == "config" or not isinstance(columns, dict):
-                other_keys.append(str(name))
-            else:
-                splits[str(name)] = [_column(str(key), x) for key, x in columns.items()]
-        corpus_of(content, path, sha256)
+        content = read(path)
+        if type(content) is dict:
+            for name, columns in content.items():
+                if name != "config" and isinstance(columns, dict):
+                    splits[str(name)] = [_column(str(key), x) for key, x in columns.items()]
+                elif not isinstance(columns, list):
+                    other_keys.append(str(name))
+        layout = recognise(content, path)
+        corpus = corpus_of(content, path, layout)
+        if not splits:
+            splits = {name: _columns(split) for name, split in corpus.splits.items()}
     except DataError as error:
         problem = str(error)
     labels = [
@@ -99,18 +101,29 @@ def inspect_file(path: str | Path) -> FileReport:
         for columns in splits.values()
         for column in columns
         for score in (column.minimum, column.maximum)
-        if column.name == LABELS and score is not None
+        if column.name in (mmsa.LABELS, mult.LABELS) and score is not None
     ]
+    sha256 = file_sha256(path)
     return FileReport(
         path=str(path),
-        size=path.stat().st_size,
+        size=sum(file.stat().st_size for file in (path.iterdir() if path.is_dir() else (path,))),
         sha256=sha256,
-        known_as=KNOWN_FILES.get(sha256),
+        known_as=KNOWN_FILES.get(sha256) if corpus is None else corpus.known_as,
         splits=splits,
         other_keys=other_keys,
         label_range=(min(labels), max(labels)) if labels else None,
         problem=problem,
+        layout=layout,
+        corpus=corpus,
     )
+
+
+def _columns(split: Split) -> list[ColumnReport]:
+    """The columns of a layout that has none in its file."""
+    columns = {"id": split.ids, mult.LABELS: split.labels, "raw_text": split.raw_text}
+    columns |= {f"{mult.LABELS} of {m}": x for m, x in split.unimodal_labels.items()}
+    columns |= {"token_ids": split.token_ids, **split.features}
+    return [_column(name, x) for name, x in columns.items() if x is not None]
 
 
 def format_report(report: FileReport) -> str:
@@ -124,11 +137,14 @@ def format_report(report: FileReport) -> str:
         f"  size      {report.size:,} bytes",
         f"  SHA-256   {report.sha256}",
         f"  known as  {report.known_as or 'not a known public file'}",
+        f"  layout    {report.layout or 'unknown'}",
         f"  labels    {labels}",
         f"  loads     {'yes' if report.problem is None else 'no'}",
     ]
     if report.problem is not None:
         lines.append(f"  problem   {report.problem}")
+    if report.corpus is not None:
+        lines += _facts(report.corpus)
     if report.other_keys:
         lines.append(f"  also has  {', '.join(report.other_keys)}")
     # One width for the whole file, so that splits can be compared down the page.
@@ -143,6 +159,19 @@ def format_report(report: FileReport) -> str:
         lines += ["", f"{name}, {samples} samples"]
         lines += [_line(row, widths) for row in (_HEAD, *rows)]
     return "\n".join(lines) + "\n"
+
+
+def _facts(corpus: Corpus) -> list[str]:
+    lines = [f"  task      {corpus.task}"]
+    unimodal = corpus.splits["train"].unimodal_labels
+    if unimodal:
+        lines.append(f"  one each  labels of {', '.join(unimodal)} alone")
+    if corpus.origin is not None:
+        lines.append(f"  made of   {corpus.origin[0]} (SHA-256 {corpus.origin[1]})")
+    if any(corpus.dropped.values()):
+        counts = ", ".join(f"{count} of {name}" for name, count in corpus.dropped.items())
+        lines.append(f"  left out  {counts}")
+    return [*lines, *(f"  note      {note}" for note in corpus.notes)]
 
 
 _HEAD = ("column", "shape", "dtype", "min", "max", "NaN", "inf", "absent", "padding")

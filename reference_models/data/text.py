@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from reference_models.data.mmsa import Corpus, Split
+from reference_models.data.corpus import Corpus, Split
 from reference_models.data.pickles import DataError
 
 # What each kind of text encoder reads, best first.
@@ -22,7 +22,7 @@ def choose_text(corpus: Corpus, text_encoder: str | None) -> str | None:
     """Which column feeds the text modality: "raw_text", "text_bert" or "features".
 
     Args:
-        corpus: what :func:`load_mmsa` returned.
+        corpus: what :func:`load_corpus` returned.
         text_encoder: "scratch" and a pretrained encoder's name or folder read sentences, or else
             the stored token ids; "features" reads the precomputed column ``text``; None takes
             sentences, features or token ids, the first that is there.

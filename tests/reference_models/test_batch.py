@@ -8,7 +8,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from reference_models.data.batch import Batch, ModalDataset, Standardizer, collate
-from reference_models.data.mmsa import Split, load_mmsa
+from reference_models.data.corpus import Split
+from reference_models.data.mmsa import load_mmsa
 from tests.reference_models.files import frames
 
 
@@ -112,6 +113,23 @@ def test_emotion_labels_pass_as_they_are():
     batch = batch_of(ModalDataset(source, ("audio",)), [1, 0])
     assert batch.labels.dtype == torch.int64
     assert batch.labels.tolist() == [[1, 0, 0, 0], [0, 1, 0, 1]]
+
+
+def test_scores_of_single_modalities_come_along():
+    scores = {m: np.arange(5, dtype=np.float32) * k for m, k in (("audio", 0.1), ("text", -0.2))}
+    source = split({"audio": [3, 8, 0, 1, 5]}, {"audio": 4}, unimodal_labels=scores)
+    batch = batch_of(ModalDataset(source, ("audio",)), [3, 0])
+    assert list(batch.unimodal_labels) == ["audio", "text"]
+    for modality, values in batch.unimodal_labels.items():
+        assert values.dtype == torch.float32
+        assert values.tolist() == [scores[modality][3], scores[modality][0]]
+    moved = batch.to("meta").unimodal_labels
+    assert {m: (x.device.type, x.shape) for m, x in moved.items()} == dict.fromkeys(
+        ("audio", "text"), ("meta", (2,))
+    )
+    plain = ModalDataset(two(), ("audio",))
+    assert batch_of(plain, [0]).unimodal_labels == {}
+    assert "unimodal_labels" not in plain[0]
 
 
 def test_batches_move_whole_and_keep_the_original():

@@ -5,10 +5,22 @@ import hashlib
 import numpy as np
 import pytest
 
-from reference_models.data import mmsa
+from reference_models.data.converted import save_corpus
+from reference_models.data.corpus import KNOWN_FILES
 from reference_models.data.inspection import format_report, inspect_file
+from reference_models.data.loading import load_corpus
 from reference_models.data.pickles import DataError
-from tests.reference_models.files import content, frames, write
+from tests.reference_models.files import (
+    content,
+    frames,
+    iemocap_content,
+    mult_content,
+    same_corpus,
+    ur_funny_content,
+    write,
+    write_every_layout,
+    write_folder,
+)
 
 
 def columns_of(report, split="train"):
@@ -142,7 +154,7 @@ def test_a_public_file_is_known(tmp_path, monkeypatch):
     path = write(tmp_path / "x.pkl", content())
     assert "known as  not a known public file" in format_report(inspect_file(path))
     monkeypatch.setitem(
-        mmsa.KNOWN_FILES, hashlib.sha256(path.read_bytes()).hexdigest(), "MMSA something"
+        KNOWN_FILES, hashlib.sha256(path.read_bytes()).hexdigest(), "MMSA something"
     )
     assert "known as  MMSA something" in format_report(inspect_file(path))
 
@@ -174,6 +186,89 @@ def test_the_text_is_aligned(tmp_path):
             assert line[stop : stop + 1].strip() == ""
     assert "6 x 7 x 3" in table[0]
     assert "train, 6 samples" in lines
+
+
+LAYOUTS = ("mmsa", "sims", "mult", "iemocap", "mag-bert", "ur-funny")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_is_shown(tmp_path, layout):
+    path = write_every_layout(tmp_path)[layout]
+    corpus = load_corpus(path)
+    report = inspect_file(path)
+    assert report.problem is None
+    assert report.layout == corpus.layout
+    assert report.sha256 == corpus.sha256
+    same_corpus(report.corpus, corpus)
+    labels = [split.labels for split in corpus.splits.values()]
+    if layout in ("sims", "mult", "mag-bert", "ur-funny"):
+        every = np.concatenate(labels)
+        assert report.label_range == pytest.approx((every.min(), every.max()))
+    assert set(report.splits) == {"train", "valid", "test"}
+    for name, columns in report.splits.items():
+        assert {column.shape[0] for column in columns} == {len(corpus.splits[name])}
+    text = format_report(report)
+    assert f"  layout    {corpus.layout}\n" in text
+    assert f"  task      {corpus.task}\n" in text
+    assert ("labels of text, audio, vision alone" in text) == (layout == "sims")
+    assert all(f"  note      {note}\n" in text for note in corpus.notes)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_converted_file_is_shown_with_its_origin(tmp_path, layout):
+    source = load_corpus(write_every_layout(tmp_path)[layout])
+    report = inspect_file(save_corpus(source, tmp_path / "x.safetensors"))
+    assert report.layout == "converted"
+    text = format_report(report)
+    name = source.path.rpartition("/")[2]
+    assert f"  made of   {name} (SHA-256 {source.sha256})\n" in text
+    columns = columns_of(report)
+    train = source.splits["train"]
+    assert columns["labels"].shape == train.labels.shape
+    for modality, array in train.features.items():
+        assert columns[modality].shape == array.shape
+        assert columns[modality].maximum == array.max()
+    assert ("token_ids" in columns) == (train.token_ids is not None)
+    assert ("raw_text" in columns) == (train.raw_text is not None)
+    assert ("labels of audio" in columns) == ("audio" in train.unimodal_labels)
+
+
+def test_samples_that_are_left_out_are_counted(tmp_path):
+    files = ur_funny_content()
+    files["covarep_features_sdk"][4]["punchline_features"] = np.zeros((40, 3))
+    files["openface_features_sdk"][9]["punchline_features"] = np.zeros((40, 4))
+    path = write_folder(tmp_path / "x", files)
+    report = inspect_file(path)
+    assert report.size == sum(file.stat().st_size for file in path.iterdir())
+    assert "  left out  2 of train, 0 of valid, 0 of test\n" in format_report(report)
+    whole = write_folder(tmp_path / "y", ur_funny_content())
+    assert "left out" not in format_report(inspect_file(whole))
+
+
+def test_how_often_an_emotion_is_there(tmp_path):
+    text = format_report(inspect_file(write(tmp_path / "x.pkl", iemocap_content(likely=0.9))))
+    assert "pass present_index=0" in text
+
+
+def test_a_file_of_mult_that_does_not_load_is_shown(tmp_path):
+    data = mult_content()
+    data["train"]["labels"] = np.full((6, 1, 1), 9.0)
+    data["test"]["labels"] = [[1.0], [2.0, 3.0], 4.0]
+    report = inspect_file(write(tmp_path / "x.pkl", data))
+    assert "expected scores in [-3, 3], got 9" in report.problem
+    assert report.layout == "mult"
+    assert report.corpus is None
+    assert report.label_range[1] == 9
+    assert columns_of(report)["audio"].padding.startswith("front (")
+    assert "layout    mult" in format_report(report)
+
+
+def test_a_folder_of_something_else(tmp_path):
+    (tmp_path / "a.txt").write_text("hello")
+    report = inspect_file(tmp_path)
+    assert "got a folder with a.txt" in report.problem
+    assert report.layout is None
+    assert "layout    unknown" in format_report(report)
 
 
 def test_the_real_files(data_folder):

@@ -2,13 +2,22 @@
 
 import math
 import warnings
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reference_models.metrics import EMOTIONS, iemocap_metrics, regression_metrics
+from reference_models.data.corpus import TASKS
+from reference_models.metrics import (
+    EMOTIONS,
+    humor_metrics,
+    iemocap_metrics,
+    regression_metrics,
+    sims_metrics,
+    task_metrics,
+)
 
 thirds = st.integers(-9, 9).map(lambda k: k / 3)
 fifths = st.integers(-15, 15).map(lambda k: 0.2 * k)
@@ -205,3 +214,169 @@ def test_iemocap_metrics_refuses(logits, labels, message):
 def test_iemocap_metrics_refuses_other_labels():
     with pytest.raises(ValueError, match=r"labels: expected 0 and 1, got \[0, 2\]"):
         iemocap_metrics(np.zeros((1, 4, 2)), np.array([[0, 2, 0, 0]]))
+
+
+tenths = st.integers(-15, 15).map(lambda k: k / 10)
+# Labels of CH-SIMS, their halves and thirds, the edges of all classes, and scores outside [-1, 1].
+sims_scores = st.sampled_from([fifths, tenths, halves, thirds, fine, zeros])
+
+
+@st.composite
+def sims_scored(draw):
+    size = draw(st.integers(1, 12))
+    kinds = [draw(sims_scores), draw(sims_scores)]
+    for place, kind in enumerate(kinds):
+        if draw(st.booleans()):
+            kinds[place] = st.just(draw(kind))
+    return [draw(st.lists(kind, min_size=size, max_size=size)) for kind in kinds]
+
+
+def sims_class(score, edges):
+    """Its place among the bins (e[0], e[1]], (e[1], e[2]], ..."""
+    for place, (low, high) in enumerate(pairwise(edges)):
+        if score > low and score <= high:
+            return place
+    raise AssertionError(score)
+
+
+SIMS_BINS = {
+    "acc2": (-1.01, 0.0, 1.01),
+    "acc3": (-1.01, -0.1, 0.1, 1.01),
+    "acc5": (-1.01, -0.7, -0.1, 0.1, 0.7, 1.01),
+}
+
+
+def sims_oracle(p, y):
+    p, y = ([min(max(v, -1.0), 1.0) for v in x] for x in (p, y))
+    result = {"mae": mae(p, y), "corr": correlation(p, y)}
+    for name, edges in SIMS_BINS.items():
+        result[name] = share_equal(*([sims_class(v, edges) for v in x] for x in (p, y)))
+    result["f1"] = weighted_f1([v > 0 for v in y], [v > 0 for v in p])
+    return result
+
+
+@given(sims_scored())
+def test_sims_metrics_are_those_of_the_definition(sample):
+    p, y = sample
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        metrics = sims_metrics(np.array(p), np.array(y))
+    assert metrics == pytest.approx(sims_oracle(p, y), abs=1e-9, nan_ok=True)
+    assert list(metrics) == ["mae", "corr", "acc2", "acc3", "acc5", "f1"]
+    assert all(type(number) is float for number in metrics.values())
+    assert {w.category for w in caught} <= {RuntimeWarning}
+    assert bool(caught) == math.isnan(metrics["corr"])
+
+
+@given(sims_scored())
+def test_a_score_is_in_the_class_of_its_decimal_number_in_single_precision_too(sample):
+    p, y = sample
+    single = [np.array(x, dtype=np.float32) for x in sample]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        metrics, expected = sims_metrics(*single), sims_metrics(np.array(p), np.array(y))
+    assert metrics == pytest.approx(expected, abs=1e-6, nan_ok=True)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("edge", [-0.7, -0.1, 0.0, 0.1, 0.7])
+def test_an_edge_belongs_to_the_class_below(edge, dtype):
+    scores = np.array([edge, 0.9], dtype=dtype)
+    below = np.array([edge - 0.05, 0.95], dtype=dtype)
+    above = np.array([edge + 0.05, 0.95], dtype=dtype)
+    for name, edges in SIMS_BINS.items():
+        assert sims_metrics(scores, below)[name] == 1
+        assert sims_metrics(scores, above)[name] == (0.5 if edge in edges else 1)
+
+
+def test_sims_scores_are_clipped_before_everything():
+    metrics = sims_metrics([5.0, -1.5, 0.4], [1.0, -1.0, 0.4])
+    assert metrics == pytest.approx(
+        dict.fromkeys(("corr", "acc2", "acc3", "acc5", "f1"), 1) | {"mae": 0}
+    )
+
+
+def test_no_score_of_0_is_positive():
+    with pytest.warns(RuntimeWarning, match="constant"):
+        metrics = sims_metrics([0.0, 0.0], [-0.2, 0.2])
+    assert metrics["acc2"] == 0.5
+
+
+def test_whole_numbers_are_scores():
+    assert sims_metrics([1, 0, -1], [1, 1, -1])["acc2"] == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_sims_metrics_of_what_is_not_finite_are_nan(broken):
+    with pytest.warns(RuntimeWarning, match="a prediction is NaN or infinite"):
+        metrics = sims_metrics([0.1, broken], [0.0, 1.0])
+    assert list(metrics) == list(sims_oracle([0.1], [0.2]))
+    assert all(math.isnan(number) for number in metrics.values())
+
+
+@pytest.mark.parametrize(
+    ("p", "y", "message"),
+    [
+        ([], [], r"predictions: expected shape \(N,\), N >= 1, got \(0,\)"),
+        ([[1.0]], [[1.0]], r"predictions: expected shape \(N,\).*got \(1, 1\)"),
+        ([1.0], [1.0, 2.0], r"labels: expected shape \(1,\), got \(2,\)"),
+        ([1.0], [math.inf], "labels: expected finite"),
+    ],
+)
+def test_sims_metrics_refuses(p, y, message):
+    with pytest.raises(ValueError, match=message):
+        sims_metrics(np.array(p), np.array(y))
+
+
+@given(st.lists(st.tuples(fine, fine, st.booleans()), min_size=1, max_size=12))
+def test_humor_metrics_are_those_of_the_definition(rows):
+    logits = [[a, b] for a, b, _ in rows]
+    truth = [label for *_, label in rows]
+    chosen = [b > a for a, b, _ in rows]
+    metrics = humor_metrics(np.array(logits), np.array(truth, dtype=np.int64))
+    expected = {"accuracy": share_equal(truth, chosen), "f1": weighted_f1(truth, chosen)}
+    assert metrics == pytest.approx(expected)
+    assert all(type(number) is float for number in metrics.values())
+
+
+def test_humor_metrics_of_nan_are_nan():
+    with pytest.warns(RuntimeWarning, match="a logit is NaN"):
+        metrics = humor_metrics([[0.0, math.nan], [1.0, 0.0]], [0, 1])
+    assert list(metrics) == ["accuracy", "f1"]
+    assert all(math.isnan(number) for number in metrics.values())
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "message"),
+    [
+        (np.zeros((0, 2)), [], r"logits: expected shape \(N, 2\), N >= 1, got \(0, 2\)"),
+        (np.zeros((3, 3)), [0] * 3, r"logits: expected shape \(N, 2\).*got \(3, 3\)"),
+        (np.zeros(()), 0, r"logits: expected shape \(N, 2\).*got \(\)"),
+        (np.zeros((3, 2)), [0] * 2, r"labels: expected shape \(3,\), got \(2,\)"),
+        (np.zeros((2, 2)), [0, -1], r"labels: expected 0 and 1, got \[-1, 0\]"),
+    ],
+)
+def test_humor_metrics_refuses(logits, labels, message):
+    with pytest.raises(ValueError, match=message):
+        humor_metrics(logits, np.array(labels))
+
+
+def test_every_task_has_its_metrics():
+    source = np.random.default_rng(0)
+    p, y = source.normal(size=(2, 20))
+    y[:5] = 0
+    pair, kind = source.normal(size=(20, 2)), source.integers(0, 2, 20)
+    emotions = source.normal(size=(20, 4, 2)), source.integers(0, 2, (20, 4))
+    own = regression_metrics(p, y, protocol="mag_bert")
+    expected = {
+        "sentiment": ((p, y), regression_metrics(p, y) | {"mag_bert": own}),
+        "sims": ((p, y), sims_metrics(p, y)),
+        "iemocap": (emotions, iemocap_metrics(*emotions)),
+        "humor": ((pair, kind), humor_metrics(pair, kind)),
+    }
+    assert list(expected) == list(TASKS)
+    for task, (arguments, metrics) in expected.items():
+        assert task_metrics(task, *arguments) == metrics
+    assert own != regression_metrics(p, y)
+    with pytest.raises(ValueError, match=r"task: expected one of .*'humor'.*, got 'sarcasm'"):
+        task_metrics("sarcasm", p, y)

@@ -10,8 +10,15 @@ from hypothesis.extra import numpy as arrays
 
 from reference_models.data import mmsa
 from reference_models.data.mmsa import load_mmsa
-from reference_models.data.pickles import DataError
-from tests.reference_models.files import SIZES, content, frames, write
+from reference_models.data.pickles import DataError, load_pickle
+from tests.reference_models.files import (
+    SIZES,
+    content,
+    frames,
+    same_corpus,
+    sims_content,
+    write,
+)
 
 COLUMNS = ("text", "audio", "vision")
 
@@ -60,21 +67,6 @@ def test_a_whole_file(tmp_path):
 def test_the_path_may_be_a_word(tmp_path):
     path = write(tmp_path / "x.pkl", content())
     assert load_mmsa(str(path)).path == str(path)
-
-
-def same_corpus(a, b):
-    for name in SIZES:
-        x, y = a.splits[name], b.splits[name]
-        assert x.ids == y.ids
-        assert x.raw_text == y.raw_text
-        for array in ("labels", "token_ids", "token_mask"):
-            assert np.array_equal(getattr(x, array), getattr(y, array))
-            assert getattr(x, array).dtype == getattr(y, array).dtype
-        for group in ("features", "masks", "present"):
-            assert getattr(x, group).keys() == getattr(y, group).keys()
-            for modality, array in getattr(x, group).items():
-                assert np.array_equal(array, getattr(y, group)[modality])
-                assert array.dtype == getattr(y, group)[modality].dtype
 
 
 def as_lists(columns):
@@ -153,7 +145,7 @@ def test_other_keys_are_left_alone(tmp_path):
     data = content()
     expected = load(tmp_path, data)
     for columns in data.values():
-        columns["regression_labels_T"] = ["any length"]
+        columns["classification_labels_T"] = ["any length"]
     same_corpus(load(tmp_path, data | {"config": {"audio": "opensmile"}}), expected)
 
 
@@ -343,6 +335,55 @@ def test_the_label_range(tmp_path):
         load(tmp_path, data, label_range=(-1, 1))
 
 
+def test_scores_of_single_modalities_make_it_ch_sims(tmp_path):
+    data = sims_content()
+    corpus = load(tmp_path, data)
+    assert corpus.task == "sims"
+    for name, split in corpus.splits.items():
+        assert list(split.unimodal_labels) == list(COLUMNS)
+        for modality, end in zip(COLUMNS, "TAV", strict=True):
+            scores = split.unimodal_labels[modality]
+            assert scores.dtype == np.float32
+            assert np.array_equal(scores, data[name][f"regression_labels_{end}"])
+            assert not np.array_equal(scores, split.labels)
+    plain = load(tmp_path, content())
+    assert plain.task == "sentiment"
+    assert plain.splits["train"].unimodal_labels == {}
+
+
+def test_one_column_of_such_scores_is_enough(tmp_path):
+    data = sims_content()
+    for columns in data.values():
+        del columns["regression_labels_T"], columns["regression_labels_V"]
+    corpus = load(tmp_path, data)
+    assert corpus.task == "sims"
+    assert list(corpus.splits["test"].unimodal_labels) == ["audio"]
+
+
+@pytest.mark.parametrize("column", ["regression_labels", "regression_labels_A"])
+def test_ch_sims_scores_end_at_1(tmp_path, column):
+    data = sims_content()
+    data["valid"][column] = np.array([1.0, -1.2])
+    words = rf"'{column}': expected scores in \[-1, 1\], got -1.2 .*label_range.*taken for CH-SIMS"
+    with pytest.raises(DataError, match=words):
+        load(tmp_path, data)
+    corpus = load(tmp_path, data, label_range=(-3, 3))
+    assert corpus.task == "sentiment"
+    assert list(corpus.splits["valid"].unimodal_labels) == list(COLUMNS)
+    assert load(tmp_path, data, label_range=(-1.2, 1)).task == "sentiment"
+    assert load(tmp_path, sims_content(), label_range=(-1, 1)).task == "sims"
+
+
+def test_unimodal_scores_belong_to_every_sample_of_every_split(tmp_path):
+    data = sims_content()
+    data["valid"]["regression_labels_V"] = np.zeros(3)
+    with pytest.raises(DataError, match=r"'regression_labels_V': expected 2 samples .*got 3"):
+        load(tmp_path, data)
+    del data["valid"]["regression_labels_V"]
+    with pytest.raises(DataError, match=r"'valid', unimodal labels: expected .*'vision'.*as in"):
+        load(tmp_path, data)
+
+
 def changed(split, column, value):
     def change(data):
         data[split][column] = value(data[split].get(column)) if callable(value) else value
@@ -488,7 +529,7 @@ def test_mosi_trimodal(data_folder):
 
 def test_ict_mmmo_is_moved_to_the_front(data_folder):
     path = data_folder / "ict_mmmo_aligned_20.pkl"
-    raw = mmsa.load_pickle(path)
+    raw = load_pickle(path)
     corpus = load_mmsa(path, label_range=(-2, 2))
     assert [len(split) for split in corpus.splits.values()] == [72, 18, 30]
     moved = 0
