@@ -1,107 +1,160 @@
-"""Parts that the networks share: text encoders, the sequence encoder, and its last step."""
+"""Sequences to sequences and to vectors: MulT's attention block, and pooling over real steps."""
 
 import math
-from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import (
-    AutoModel,
-    AutoTokenizer,
-    BertConfig,
-    BertModel,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
 
 LAST_STEPS = ("real", "index")
+ORDERS = ("pre", "normed", "post")
+POOLS = ("first", "mean", "last")
 
 
-def load_text_encoder(name_or_folder: str | Path) -> PreTrainedModel:
-    """A pretrained text encoder, by a name on the hub or the folder that holds it.
+class Transformer(nn.Module):
+    """MulT's attention block: of a sequence on itself, or on another one, its context.
 
-    Anything that ``AutoModel`` takes and that returns a ``last_hidden_state``: BERT, XLNet, MiniLM.
-    The pooler, which nothing here uses, is taken off. Weights come as float32, whatever they are
-    stored in.
+    The sequence times the root of its width, plus sinusoids on the real steps, through layers of
+    attention and feed-forward, and a last layer norm. Batch first; padding is masked, and no step
+    is hidden from another. A context is scaled and placed the same way, and passes the same layer
+    norm.
 
-    Raises:
-        ValueError: there is no such model here, or the hub cannot be reached.
-    """
-    try:
-        model = AutoModel.from_pretrained(name_or_folder, dtype=torch.float32)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise ValueError(
-            f"text_encoder: expected a model on the hub or a folder with its config.json and"
-            f' weights, got {str(name_or_folder)!r}, which cannot be loaded ("scratch" exists: a'
-            f" small encoder trained from the beginning, which needs no hub): {error}"
-        ) from error
-    if getattr(model, "pooler", None) is not None:
-        model.pooler = None
-    return model
+    What padding holds, NaN included, is not read; what stands on a padded step of the output means
+    nothing. A sample without one real step gives zeros; one whose context has none adds nothing
+    from it.
 
-
-def load_tokenizer(name_or_folder: str | Path) -> PreTrainedTokenizerBase:
-    """The tokenizer that belongs to a pretrained text encoder.
-
-    Raises:
-        ValueError: there is none: text cannot be used without its tokenizer.
-    """
-    problem = (
-        f"tokenizer: expected the vocabulary of the text encoder {str(name_or_folder)!r}, for text"
-        f' needs one, got none ("scratch" exists: it makes its own)'
-    )
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name_or_folder)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{problem}: {error}") from error
-    # Where the files are absent, transformers may hand back a tokenizer with no words in it.
-    if len(tokenizer) <= len(tokenizer.all_special_ids):
-        raise ValueError(problem)
-    return tokenizer
-
-
-def scratch_text_encoder(
-    vocabulary_size: int,
-    *,
-    hidden_size: int = 128,
-    layers: int = 2,
-    heads: int = 4,
-    max_length: int = 512,
-) -> BertModel:
-    """A small BERT with random weights and no pooler, for machines without a hub.
+    Args:
+        size: features of a step.
+        layers, heads: their numbers; ``heads`` divides ``size``.
+        feedforward: inner width of the feed-forward; None: four times ``size``.
+        attention_dropout: on the attention's weights.
+        relu_dropout: inside the feed-forward.
+        residual_dropout: on what each half of a layer adds.
+        embed_dropout: after the positions.
+        order: where the norms stand: "pre", ``x + f(norm(x))``, as in MulT; "normed",
+            ``norm(x) + f(norm(x))``, as TeCaFN eq 2-3 and CorMulT eq 4-7 print it; "post",
+            ``norm(x + f(x))``.
+        positions: with the scaling and the sinusoids.
 
     Raises:
-        ValueError: a size below 1, or ``heads`` that do not divide ``hidden_size``.
+        ValueError: ``heads`` that do not divide ``size``, or another ``order``; in ``forward``, a
+            sequence or mask of another shape.
+
+    References: MulT, arXiv:1906.00295.
     """
-    sizes = {
-        "vocabulary_size": vocabulary_size,
-        "hidden_size": hidden_size,
-        "layers": layers,
-        "heads": heads,
-        "max_length": max_length,
-    }
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name}: expected 1 or more, got {size}")
-    if hidden_size % heads:
-        raise ValueError(f"heads: expected a divisor of hidden_size={hidden_size}, got {heads}")
-    config = BertConfig(
-        vocab_size=vocabulary_size,
-        hidden_size=hidden_size,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        intermediate_size=4 * hidden_size,
-        max_position_embeddings=max_length,
-    )
-    return BertModel(config, add_pooling_layer=False)
+
+    def __init__(
+        self,
+        size: int,
+        *,
+        layers: int,
+        heads: int,
+        feedforward: int | None = None,
+        attention_dropout: float = 0.0,
+        relu_dropout: float = 0.0,
+        residual_dropout: float = 0.0,
+        embed_dropout: float = 0.0,
+        order: str = "pre",
+        positions: bool = True,
+    ):
+        super().__init__()
+        if size % heads:
+            raise ValueError(f"heads: expected a divisor of {size}, the width, got {heads}")
+        if order not in ORDERS:
+            raise ValueError(f"order: expected one of {ORDERS}, got {order!r}")
+        self.size = size
+        self.positions = positions
+        self.dropout = nn.Dropout(embed_dropout)
+        inner = 4 * size if feedforward is None else feedforward
+        self.layers = nn.ModuleList(
+            _Layer(size, heads, inner, attention_dropout, relu_dropout, residual_dropout, order)
+            for _ in range(layers)
+        )
+        self.norm = nn.LayerNorm(size)
+
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor,
+        context: Tensor | None = None,
+        context_mask: Tensor | None = None,
+    ) -> Tensor:
+        """(B, T, size) with its mask (B, T), and perhaps a context (B, S, size): (B, T, size)."""
+        x = self._placed(x, mask)
+        if context is not None:
+            context = self._placed(context, context_mask)
+        for layer in self.layers:
+            x = layer(x, mask, context, context_mask)
+        return self.norm(x).masked_fill(~mask.any(1)[:, None, None], 0)
+
+    def _placed(self, x: Tensor, mask: Tensor) -> Tensor:
+        check_sequence(x, mask, self.size)
+        x = x.masked_fill(~mask.unsqueeze(-1), 0)
+        if self.positions:
+            waves = sinusoids(x.shape[1], self.size, device=x.device).to(x.dtype)
+            x = math.sqrt(self.size) * x + waves * mask.unsqueeze(-1)
+        return self.dropout(x)
+
+
+class _Layer(nn.Module):
+    """Attention, then a feed-forward, with a norm and a residual at each."""
+
+    def __init__(
+        self,
+        size: int,
+        heads: int,
+        inner: int,
+        attention_dropout: float,
+        relu_dropout: float,
+        residual_dropout: float,
+        order: str,
+    ):
+        super().__init__()
+        self.order = order
+        self.attention = nn.MultiheadAttention(size, heads, attention_dropout, batch_first=True)
+        self.linear1 = nn.Linear(size, inner)
+        self.linear2 = nn.Linear(inner, size)
+        self.norm1, self.norm2 = nn.LayerNorm(size), nn.LayerNorm(size)
+        self.relu_dropout = nn.Dropout(relu_dropout)
+        self.residual_dropout = nn.Dropout(residual_dropout)
+        # The attention's in-projection starts this way by itself.
+        for linear in (self.attention.out_proj, self.linear1, self.linear2):
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)
+
+    def forward(
+        self, x: Tensor, mask: Tensor, context: Tensor | None, context_mask: Tensor | None
+    ) -> Tensor:
+        keys_mask = mask if context is None else context_mask
+
+        def attend(query: Tensor) -> Tensor:
+            if context is None:
+                keys = query
+            else:
+                keys = context if self.order == "post" else self.norm1(context)
+            filled = keys_mask.any(1, keepdim=True)
+            # Without a key the softmax would be NaN: it sees the padding, and nothing comes of it.
+            y, _ = self.attention(
+                query, keys, keys, key_padding_mask=~keys_mask & filled, need_weights=False
+            )
+            return y.masked_fill(~filled.unsqueeze(-1), 0)
+
+        def feed(y: Tensor) -> Tensor:
+            return self.linear2(self.relu_dropout(self.linear1(y).relu()))
+
+        return self._added(self._added(x, self.norm1, attend), self.norm2, feed)
+
+    def _added(self, x, norm, part) -> Tensor:
+        if self.order == "post":
+            return norm(x + self.residual_dropout(part(x)))
+        normed = norm(x)
+        y = self.residual_dropout(part(normed))
+        return (x if self.order == "pre" else normed) + y
 
 
 class SequenceEncoder(nn.Module):
     """MulT's encoder of one modality: a convolution to the common width, then a transformer.
 
-    A bias-free convolution over time, sinusoids on the real steps, pre-norm self-attention layers
-    with a feed-forward four times as wide, and a last layer norm. ``layers=0`` leaves the
+    A bias-free convolution over time, then a :class:`Transformer`; ``layers=0`` leaves the
     convolution alone, which is what stands on a pretrained text encoder.
 
     Padding is set to zero before the convolution and no step attends to it, so more padding changes
@@ -114,10 +167,7 @@ class SequenceEncoder(nn.Module):
         kernel_size: odd width of the convolution, in steps.
         layers: self-attention layers.
         heads: attention heads, a divisor of ``hidden_size`` (read when there are layers).
-        attention_dropout: on the attention's weights.
-        relu_dropout: inside the feed-forward.
-        residual_dropout: on what each half of a layer adds.
-        embed_dropout: after the positions.
+        attention_dropout, relu_dropout, residual_dropout, embed_dropout: of the transformer.
 
     Raises:
         ValueError: an even ``kernel_size``, or ``heads`` that do not divide ``hidden_size``; in
@@ -142,38 +192,29 @@ class SequenceEncoder(nn.Module):
         super().__init__()
         if kernel_size % 2 == 0:
             raise ValueError(f"kernel_size: expected an odd number, got {kernel_size}")
-        if layers > 0 and hidden_size % heads:
-            raise ValueError(f"heads: expected a divisor of hidden_size={hidden_size}, got {heads}")
         self.convolution = nn.Conv1d(
             in_features, hidden_size, kernel_size, padding=kernel_size // 2, bias=False
         )
-        self.dropout = nn.Dropout(embed_dropout)
-        self.layers = nn.ModuleList(
-            _layer(hidden_size, heads, attention_dropout, relu_dropout, residual_dropout)
-            for _ in range(layers)
-        )
-        self.norm = nn.LayerNorm(hidden_size) if layers > 0 else nn.Identity()
+        self.transformer = None
+        if layers > 0:
+            self.transformer = Transformer(
+                hidden_size,
+                layers=layers,
+                heads=heads,
+                attention_dropout=attention_dropout,
+                relu_dropout=relu_dropout,
+                residual_dropout=residual_dropout,
+                embed_dropout=embed_dropout,
+            )
 
     def forward(self, sequence: Tensor, mask: Tensor) -> Tensor:
         """Encode (B, T, in_features) with its mask (B, T), True = a real step, to (B, T, d)."""
-        size = self.convolution.in_channels
-        if sequence.ndim != 3 or sequence.shape[1] == 0 or sequence.shape[2] != size:
-            shape = tuple(sequence.shape)
-            raise ValueError(f"sequence: expected shape (B, T, {size}), T >= 1, got {shape}")
-        _check_mask(sequence, mask)
+        check_sequence(sequence, mask, self.convolution.in_channels)
         x = sequence.masked_fill(~mask.unsqueeze(-1), 0)
         x = self.convolution(x.transpose(1, 2)).transpose(1, 2)
-        filled = mask.any(1, keepdim=True)
-        if len(self.layers) > 0:
-            positions = sinusoids(x.shape[1], x.shape[2], device=x.device).to(x.dtype)
-            x = math.sqrt(x.shape[2]) * x + positions * mask.unsqueeze(-1)
-            x = self.dropout(x)
-            # An empty sample attends to its padding: a softmax over nothing would be NaN.
-            ignored = ~mask & filled
-            for layer in self.layers:
-                x = layer(x, src_key_padding_mask=ignored)
-            x = self.norm(x)
-        return x.masked_fill(~filled.unsqueeze(-1), 0)
+        if self.transformer is not None:
+            return self.transformer(x, mask)
+        return x.masked_fill(~mask.any(1)[:, None, None], 0)
 
 
 def sinusoids(steps: int, size: int, *, device: torch.device | None = None) -> Tensor:
@@ -186,11 +227,36 @@ def sinusoids(steps: int, size: int, *, device: torch.device | None = None) -> T
     return nn.functional.pad(waves, (0, size % 2))
 
 
+def pool(sequence: Tensor, mask: Tensor, how: str) -> Tensor:
+    """One vector for each sequence, (B, T, D) -> (B, D): its "first", "last" or "mean" real step.
+
+    Raises:
+        ValueError: shapes that disagree, or another ``how``.
+    """
+    pools = {"first": first_step, "mean": masked_mean, "last": last_step}
+    if how not in pools:
+        raise ValueError(f"pool: expected one of {POOLS}, got {how!r}")
+    return pools[how](sequence, mask)
+
+
+def masked_mean(sequence: Tensor, mask: Tensor) -> Tensor:
+    """The mean over the real steps, (B, T, D) -> (B, D); zeros for a sample without one."""
+    check_sequence(sequence, mask)
+    total = sequence.masked_fill(~mask.unsqueeze(-1), 0).sum(1)
+    return total / mask.sum(1, keepdim=True).clamp(min=1)
+
+
+def first_step(sequence: Tensor, mask: Tensor) -> Tensor:
+    """The first real step, (B, T, D) -> (B, D); zeros for a sample without one."""
+    check_sequence(sequence, mask)
+    return _step(sequence, mask, mask.long().argmax(1))
+
+
 def last_step(sequence: Tensor, mask: Tensor, *, last: str = "real") -> Tensor:
-    """The last step of each sequence, (B, T, d) -> (B, d); zeros for a sample with no real step.
+    """The last step of each sequence, (B, T, D) -> (B, D); zeros for a sample with no real step.
 
     Args:
-        sequence: (B, T, d).
+        sequence: (B, T, D).
         mask: (B, T) bool, True = a real step.
         last: ``"real"`` takes the last real step of each sample; ``"index"`` the last position of
             the tensor, which for shorter samples is padding.
@@ -198,36 +264,33 @@ def last_step(sequence: Tensor, mask: Tensor, *, last: str = "real") -> Tensor:
     Raises:
         ValueError: shapes that disagree, or another ``last``.
     """
-    _check_mask(sequence, mask)
+    check_sequence(sequence, mask)
     if last == "real":
         steps = mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)
-        chosen = sequence[torch.arange(len(mask), device=mask.device), steps.argmax(1)]
-    elif last == "index":
-        chosen = sequence[:, -1]
-    else:
-        raise ValueError(f"last: expected one of {LAST_STEPS}, got {last!r}")
+        return _step(sequence, mask, steps.argmax(1))
+    if last == "index":
+        return sequence[:, -1].masked_fill(~mask.any(1, keepdim=True), 0)
+    raise ValueError(f"last: expected one of {LAST_STEPS}, got {last!r}")
+
+
+def _step(sequence: Tensor, mask: Tensor, steps: Tensor) -> Tensor:
+    chosen = sequence[torch.arange(len(mask), device=mask.device), steps]
     return chosen.masked_fill(~mask.any(1, keepdim=True), 0)
 
 
-def _check_mask(sequence: Tensor, mask: Tensor) -> None:
-    if mask.shape != sequence.shape[:2] or mask.dtype != torch.bool:
+def check_sequence(sequence: Tensor, mask: Tensor, size: int | None = None) -> None:
+    """Refuse what is not a sequence (B, T, size), T >= 1, with its bool mask (B, T).
+
+    Raises:
+        ValueError: names the one that is wrong, what was expected and what came.
+    """
+    shape = tuple(sequence.shape)
+    if sequence.ndim != 3 or shape[1] == 0 or size not in (None, shape[2]):
         raise ValueError(
-            f"mask: expected bool of shape {tuple(sequence.shape[:2])},"
+            f"sequence: expected shape (B, T, {'D' if size is None else size}), T >= 1, got {shape}"
+        )
+    if mask.shape != shape[:2] or mask.dtype != torch.bool:
+        raise ValueError(
+            f"mask: expected bool of shape {shape[:2]},"
             f" got {mask.dtype} of shape {tuple(mask.shape)}"
         )
-
-
-def _layer(
-    size: int, heads: int, attention_dropout: float, relu_dropout: float, residual_dropout: float
-) -> nn.TransformerEncoderLayer:
-    """One pre-norm layer with MulT's three dropouts and its initial weights."""
-    layer = nn.TransformerEncoderLayer(
-        size, heads, 4 * size, residual_dropout, norm_first=True, batch_first=True
-    )
-    layer.self_attn.dropout = attention_dropout
-    layer.dropout.p = relu_dropout
-    # The attention's in-projection starts this way by itself.
-    for linear in (layer.self_attn.out_proj, layer.linear1, layer.linear2):
-        nn.init.xavier_uniform_(linear.weight)
-        nn.init.zeros_(linear.bias)
-    return layer

@@ -1,8 +1,6 @@
 """The Trainer of transformers as our networks need it: loss terms, parameter groups, progress."""
 
-import json
 import math
-import shutil
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,10 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, Trainer, TrainerCallback
+from transformers.trainer_utils import EvalLoopOutput, EvalPrediction
 
 from reference_models.data.batch import Batch
+from reference_models.folders import writing
 from reference_models.output import Output
 
 
@@ -28,9 +29,13 @@ class Trainee(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, features, masks, present, labels, index) -> Output:
-        """The network on ``Batch(features, masks, present, labels, index)``."""
-        return self.network(Batch(features, masks, present, labels, index))
+    def forward(self, **fields: Any) -> tuple[Output, dict[str, Tensor]]:
+        """The network on ``Batch(**fields)``; its terms once more, in a dict.
+
+        DistributedDataParallel looks into dataclasses and dicts for what was used, and no further.
+        """
+        output = self.network(Batch(**fields))
+        return output, dict(output.terms)
 
 
 class TermTrainer(Trainer):
@@ -54,7 +59,7 @@ class TermTrainer(Trainer):
         self, model, inputs, return_outputs=False, num_items_in_batch=None
     ) -> Tensor | tuple[Tensor, Any]:
         """The weighted sum of the terms of one batch (0-d); ``num_items_in_batch`` is not used."""
-        output = model(**inputs)
+        output, _ = model(**inputs)
         share = 1 / self.current_gradient_accumulation_steps
         self._steps += share
         for name, value in output.terms.items():
@@ -65,14 +70,41 @@ class TermTrainer(Trainer):
                 self._terms.setdefault(name, torch.zeros_like(value))
         return (output.terms.total, output) if return_outputs else output.terms.total
 
-    def prediction_step(
-        self, model, inputs, prediction_loss_only, ignore_keys=None
-    ) -> tuple[None, Tensor, Tensor]:
-        """Predictions and labels of one batch, (B,) each; no loss: the metrics say it all."""
-        inputs = self._prepare_inputs(inputs)
-        with torch.no_grad(), self.compute_loss_context_manager():
-            prediction = model(**inputs).prediction
-        return None, prediction.float(), inputs["labels"]
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        """All samples on every rank: shared out, the last batches would hold some of them twice."""
+        return DataLoader(
+            self.eval_dataset if eval_dataset is None else eval_dataset,
+            batch_size=self.args.per_device_eval_batch_size,
+            collate_fn=self.data_collator,
+        )
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """The loss, a mean over samples, and the metrics where the network predicts something."""
+        self.model.eval()
+        loss, count, predictions, labels = 0.0, 0, [], []
+        for batch in dataloader:
+            batch = self._prepare_inputs(batch)
+            with torch.no_grad(), self.compute_loss_context_manager():
+                output, _ = self.model(**batch)
+            size = len(batch["index"])
+            loss, count = loss + output.terms.total.double() * size, count + size
+            if output.prediction is not None:
+                predictions.append(output.prediction.float().cpu())
+                labels.append(batch["labels"].cpu())
+        metrics = {"loss": float(loss) / count}
+        predicted = known = None
+        if predictions:
+            predicted, known = torch.cat(predictions).numpy(), torch.cat(labels).numpy()
+            metrics |= self.compute_metrics(EvalPrediction(predicted, known))
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
+        return EvalLoopOutput(predicted, known, metrics, count)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, with the terms of the interval beside its loss.
@@ -92,6 +124,11 @@ class TermTrainer(Trainer):
                     " set max_grad_norm"
                 )
         super().log(logs, start_time)
+
+    def _save_checkpoint(self, *arguments: Any, **options: Any) -> None:
+        """Save, and say what could not be saved."""
+        with writing(Path(self.args.output_dir)):
+            super()._save_checkpoint(*arguments, **options)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW over ``parameter_groups``."""
@@ -136,8 +173,12 @@ def parameter_groups(
 class Progress(TrainerCallback):
     """A bar over the steps, on a terminal; a line for every epoch; what has to happen then."""
 
-    def __init__(self, on_epoch: Callable[[list[dict[str, float]]], None]) -> None:
+    def __init__(
+        self, on_epoch: Callable[[list[dict[str, float]]], None], *, watched: str, name: str
+    ) -> None:
         self.on_epoch = on_epoch
+        self.watched = watched
+        self.name = name
         self.bar: tqdm | None = None
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
@@ -146,7 +187,7 @@ class Progress(TrainerCallback):
             total=state.max_steps,
             initial=state.global_step,
             unit="step",
-            disable=None,
+            disable=None if state.is_world_process_zero else True,
             leave=False,
             file=sys.stderr,
         )
@@ -157,38 +198,51 @@ class Progress(TrainerCallback):
 
     def on_evaluate(self, args, state, control, **kwargs) -> None:
         """An epoch is done: its line, and the history so far."""
-        history = history_rows(state.log_history)
-        tqdm.write(_epoch_line(history[-1], args.num_train_epochs), file=sys.stderr)
-        self.on_epoch(history)
+        if state.is_world_process_zero:
+            history = history_rows(state.log_history, self.watched)
+            line = _epoch_line(history[-1], args.num_train_epochs, self.watched)
+            tqdm.write(f"{self.name}{line}", file=sys.stderr)
+            self.on_epoch(history)
 
     def on_train_end(self, args, state, control, **kwargs) -> None:
         """Close the bar."""
         self.bar.close()
 
 
-def _epoch_line(row: Mapping[str, float], epochs: float) -> str:
+def _epoch_line(row: Mapping[str, float], epochs: float, watched: str) -> str:
     terms = " ".join(
         f"{name.removeprefix('loss_')} {value:.4f}"
         for name, value in row.items()
         if name.startswith("loss_")
     )
+    words = {"loss": "loss", "mae": "MAE", "corr": "Corr", "accuracy": "accuracy"}
+    measured = "  ".join(
+        f"{word} {row[f'{watched}_{name}']:.4f}"
+        for name, word in words.items()
+        if f"{watched}_{name}" in row
+    )
     return (
         f"epoch {row['epoch']:>3}/{epochs:.0f}  loss {row['loss']:.4f} ({terms})"
-        f"  valid MAE {row['valid_mae']:.4f}  Corr {row['valid_corr']:.4f}"
+        f"  {watched} {measured}"
     )
 
 
-def history_rows(log_history: list[dict[str, float]]) -> list[dict[str, float]]:
-    """One row an epoch out of a Trainer's log: epoch, loss, loss_*, learning_rate, valid_*."""
+def history_rows(
+    log_history: list[dict[str, float]], watched: str = "valid"
+) -> list[dict[str, float]]:
+    """One row an epoch out of a Trainer's log: epoch, loss, loss_*, learning_rate, valid_*.
+
+    ``watched`` is the split that the metrics are of, and their prefix.
+    """
     rows: dict[int, dict[str, float]] = {}
     for entry in log_history:
         if "loss" in entry:
             kept = {k: v for k, v in entry.items() if k.startswith("loss")}
             kept["learning_rate"] = entry["learning_rate"]
-        elif "eval_mae" in entry:
+        elif "eval_loss" in entry:
             speed = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second")
             kept = {
-                k.replace("eval_", "valid_", 1): v
+                k.replace("eval_", f"{watched}_", 1): v
                 for k, v in entry.items()
                 if k.startswith("eval_") and k not in speed and "preparation" not in k
             }
@@ -202,7 +256,16 @@ def history_rows(log_history: list[dict[str, float]]) -> list[dict[str, float]]:
 def _place(item: tuple[str, float]) -> tuple[int, str]:
     """Where a column stands: a log that comes back from a checkpoint has lost its order."""
     name = item[0]
-    starts = ("epoch", "loss", "loss_task", "loss_", "learning_rate", "valid_mae", "valid_corr")
+    starts = (
+        "epoch",
+        "loss",
+        "loss_task",
+        "loss_",
+        "learning_rate",
+        "valid_loss",
+        "valid_mae",
+        "valid_corr",
+    )
     for place, start in enumerate(starts):
         if name == start or (start.endswith("_") and name.startswith(start)):
             return place, name
@@ -218,19 +281,3 @@ def flat_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
         else:
             flat[name] = value
     return flat
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint; those that a kill left incomplete are removed.
-
-    A checkpoint's ``trainer_state.json`` is written last: where it can be read, all is there.
-    """
-    numbered = sorted(folder.glob("checkpoint-*"), key=lambda p: -int(p.name.rpartition("-")[2]))
-    for checkpoint in numbered:
-        try:
-            json.loads((checkpoint / "trainer_state.json").read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
-            shutil.rmtree(checkpoint)
-        else:
-            return checkpoint
-    return None

@@ -10,11 +10,12 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from reference_models.engine import last_checkpoint
+from filelock import FileLock, Timeout
 
 CHECKPOINTS = "checkpoints"
 WORDS = {
@@ -27,7 +28,11 @@ WORDS = {
 
 def state(folder: Path) -> str:
     """What a folder is: "empty" (or absent), "unfinished" or "finished" run, or "other"."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    # A kill may have come before the first file was whole.
+    if not folder.exists() or (
+        folder.is_dir()
+        and all(path.name in (CHECKPOINTS, "config.json.part") for path in folder.iterdir())
+    ):
         return "empty"
     try:
         config = read_json(folder / "config.json")
@@ -64,6 +69,22 @@ def new_folder(root: Path, model: str, seed: int) -> Path:
             continue
         return folder
     raise ValueError(f"--out: expected a free name in {root}, got none; name a folder")
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest complete checkpoint; those that a kill left incomplete are removed.
+
+    A checkpoint's ``trainer_state.json`` is written last: where it can be read, all is there.
+    """
+    numbered = sorted(folder.glob("checkpoint-*"), key=lambda p: -int(p.name.rpartition("-")[2]))
+    for checkpoint in numbered:
+        try:
+            json.loads((checkpoint / "trainer_state.json").read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            shutil.rmtree(checkpoint)
+        else:
+            return checkpoint
+    return None
 
 
 def epochs_done(folder: Path) -> int:
@@ -111,7 +132,7 @@ def _settings(config: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str
     """What makes a run, flat; where it ran and where its file lay do not count."""
     for key, value in config.items():
         name = prefix + key
-        if name in ("versions", "left_out", "data.path", "data.known_as"):
+        if name in ("versions", "left_out", "data.path", "data.labels", "data.known_as"):
             continue
         if isinstance(value, Mapping):
             yield from _settings(value, f"{name}.")
@@ -124,26 +145,73 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Name the file where something could not be written, whoever was writing it.
+
+    Raises:
+        OSError: in the place of whatever a library raises there: of a full disk, some say no more
+            than a position.
+    """
+    try:
+        yield
+    except Exception as error:
+        words = " ".join(str(error).split())
+        raise OSError(
+            f"{path}: could not be written ({words}); is the disk full, or the folder not to be"
+            " written? What was there before still is, and the same command goes on"
+        ) from error
+
+
 def write(path: Path, content: str | bytes) -> None:
     """Write a file in one step: a reader, or a kill, sees the old one or the new one."""
     partial = path.with_name(f"{path.name}.part")
-    partial.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.replace(partial, path)
+    with writing(path):
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+        os.replace(partial, path)
 
 
 def write_folder(path: Path, save: Callable[[str], Any]) -> None:
     """The same for a folder that ``save`` fills."""
     partial = path.with_name(f"{path.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
-    save(str(partial))
-    shutil.rmtree(path, ignore_errors=True)
-    os.replace(partial, path)
+    with writing(path):
+        save(str(partial))
+        shutil.rmtree(path, ignore_errors=True)
+        os.replace(partial, path)
 
 
-def write_history(folder: Path, rows: list[dict[str, float]]) -> None:
-    """One row an epoch, as CSV and as JSON."""
-    write(folder / "history.csv", csv_text(rows))
-    write(folder / "history.json", json_text(rows))
+def write_history(folder: Path, rows: list[dict[str, float]], stage: str = "") -> None:
+    """One row an epoch, as CSV and as JSON; that of a stage under its name."""
+    name = f"history-{stage}" if stage else "history"
+    write(folder / f"{name}.csv", csv_text(rows))
+    write(folder / f"{name}.json", json_text(rows))
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep every other process out of a run folder; a kill of this one sets it free.
+
+    Raises:
+        ValueError: another process trains into it, or no run can go into it.
+        OSError: a folder that cannot be made or written.
+    """
+    check_free(folder)
+    # Among the checkpoints, which go when the run is done, and the lock's file with them.
+    with writing(folder):
+        (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / CHECKPOINTS / "lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ValueError(
+            f"--out {folder}: expected a folder that no other process trains into, got one that"
+            " does; wait for it, or name another folder"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def csv_text(rows: list[dict[str, Any]]) -> str:

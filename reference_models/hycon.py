@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from mmcontrast import (
     LossTerms,
     PairSelection,
+    gather,
     hybrid_contrast,
     inter_modal_pairs,
     intra_modal_pairs,
@@ -27,10 +27,12 @@ from reference_models.configs import expect, is_int, is_number
 from reference_models.data.batch import Batch
 from reference_models.encoders import LAST_STEPS, SequenceEncoder, last_step
 from reference_models.fusion import FUSIONS, make_fusion
+from reference_models.heads import HEADS, shaped, task_loss
+from reference_models.inputs import check_sizes, sequences, widths
 from reference_models.output import Output
 from reference_models.substitutes import SUBSTITUTES, substitute_contrast
+from reference_models.text_encoder import read_text
 
-MODALITIES = ("text", "audio", "vision")
 SIMILARITIES = {
     "softmax": softmax_normalize,
     "cosine": l2_normalize,
@@ -41,7 +43,7 @@ SIMILARITIES = {
 CHOICES = {
     "fusion": tuple(FUSIONS),
     "last": LAST_STEPS,
-    "head": ("regression", "iemocap"),
+    "head": tuple(HEADS),
     "similarity": tuple(SIMILARITIES),
     "supervised_loss": ("hycon", "hycon_v2", *SUBSTITUTES),
     "unselected": ("mean", "sum"),
@@ -62,7 +64,7 @@ class HyConConfig:
         fusion: "addition", "concatenation", "tensor" or "graph".
         last: the step that stands for a sequence: the last "real" one, or the last "index" of the
             batch, padding or not, as the sibling code has it.
-        head: "regression" (one score) or "iemocap" (four emotions, yes or no).
+        head: "regression" (one score), "iemocap" (four emotions, yes or no) or "humor" (yes or no).
         margin: the similarity that two modalities of a sample, or of a class, are drawn to.
         intra_weight, inter_weight, semi_weight: of the three contrastive terms.
         refine: with the refinement terms.
@@ -140,26 +142,35 @@ class HyConConfig:
             expect(self, name, f"one of {', '.join(choices)}", choices.__contains__)
 
 
-_V2 = {"supervised_loss": "hycon_v2"}
+_V2: dict[str, object] = {"supervised_loss": "hycon_v2"}
+_NO_CONTRAST: dict[str, object] = {"intra_weight": 0.0, "inter_weight": 0.0, "semi_weight": 0.0}
 PRESETS: dict[str, dict[str, object]] = {"mosi": {}, "mosei": {}, "iemocap": {"head": "iemocap"}}
 """By data set: what differs from the defaults."""
-ABLATIONS: dict[str, dict[str, object]] = {
-    "HyCon": {},
-    "HyCon-v2": _V2,
-    "wo_contrastive": {"intra_weight": 0.0, "inter_weight": 0.0, "semi_weight": 0.0},
-    "wo_refinement": {"refine": False},
-    "wo_margin_alpha": {"margin": 1.0},
-    "wo_IAMCL": {"intra_weight": 0.0},
-    "wo_IEMCL": {"inter_weight": 0.0},
-    "wo_SCL": {"semi_weight": 0.0},
-    "v2_wo_positive_selection": {**_V2, "select_positives": False},
-    "v2_wo_negative_selection": {**_V2, "select_negatives": False},
-    **{name: {"fusion": name} for name in ("concatenation", "addition", "tensor", "graph")},
-    **{f"alpha {margin}": {"margin": margin} for margin in (0.5, 0.7, 0.8, 0.9)},
-    **{name: {"supervised_loss": name} for name in ("triplet", "hard_triplet", "n_pair")},
-    "classical_contrastive": {"supervised_loss": "classical"},
+TABLES: dict[str, dict[str, dict[str, object]]] = {
+    "headline": {"HyCon": {}, "HyCon-v2": _V2},
+    "contrast": {"full": {}, "wo_contrast": _NO_CONTRAST},
+    "ablation": {
+        "wo_contrastive": _NO_CONTRAST,
+        "wo_refinement": {"refine": False},
+        "wo_margin_alpha": {"margin": 1.0},
+        "wo_IAMCL": {"intra_weight": 0.0},
+        "wo_IEMCL": {"inter_weight": 0.0},
+        "wo_SCL": {"semi_weight": 0.0},
+        "HyCon": {},
+        "v2_wo_positive_selection": {**_V2, "select_positives": False},
+        "v2_wo_negative_selection": {**_V2, "select_negatives": False},
+        "HyCon-v2": _V2,
+    },
+    "fusion": {name: {"fusion": name} for name in ("concatenation", "addition", "tensor", "graph")},
+    "alpha": {str(margin): {"margin": margin} for margin in (0.5, 0.7, 0.8, 0.9)},
+    "loss_substitution": {
+        **{name: {"supervised_loss": name} for name in ("triplet", "hard_triplet", "n_pair")},
+        "classical_contrastive": {"supervised_loss": "classical"},
+        "HyCon": {},
+        "HyCon-v2": _V2,
+    },
 }
-"""Every row of the paper's tables of ablations, fusions, margins and other losses."""
+"""The rows of the paper's tables, by table: what differs from the defaults."""
 
 
 class HyCon(nn.Module):
@@ -191,18 +202,15 @@ class HyCon(nn.Module):
         generator: torch.Generator | None = None,
     ):
         super().__init__()
-        if len(sizes) < 2 or not set(sizes) <= set(MODALITIES):
-            raise ValueError(f"sizes: expected two or more of {MODALITIES}, got {tuple(sizes)}")
-        if text_encoder is not None and "text" not in sizes:
-            raise ValueError(f"sizes: expected text, for its encoder, got {tuple(sizes)}")
+        check_sizes(sizes, text_encoder)
         self.config = config
         self.generator = generator
         self.text_encoder = text_encoder
         self.encoders = nn.ModuleDict()
-        for name, size in sizes.items():
+        for name, size in widths(sizes, text_encoder).items():
             encoded = name == "text" and text_encoder is not None
             self.encoders[name] = SequenceEncoder(
-                text_encoder.config.hidden_size if encoded else size,
+                size,
                 config.hidden_size,
                 kernel_size=config.kernel_size,
                 layers=0 if encoded else config.layers,
@@ -213,7 +221,7 @@ class HyCon(nn.Module):
                 embed_dropout=config.embed_dropout,
             )
         self.fusion = make_fusion(config.fusion, sizes, config.hidden_size)
-        self.head = nn.Linear(config.hidden_size, 8 if config.head == "iemocap" else 1)
+        self.head = nn.Linear(config.hidden_size, HEADS[config.head])
 
     def forward(self, batch: Batch) -> Output:
         """Predict, and with labels compute the losses: in training all four, else the task's.
@@ -224,47 +232,24 @@ class HyCon(nn.Module):
         """
         features, present = self._represent(batch)
         fused = self.fusion(features)
-        prediction = self.head(fused)
-        four = self.config.head == "iemocap"
-        prediction = prediction.view(-1, 4, 2) if four else prediction.squeeze(1)
+        prediction = shaped(self.head(fused), self.config.head)
         terms = None
         if batch.labels is not None:
-            if batch.labels.shape != prediction.shape[: 2 if four else 1]:
-                expected = tuple(prediction.shape[: 2 if four else 1])
-                shape = tuple(batch.labels.shape)
-                raise ValueError(f"labels: expected shape {expected}, got {shape}")
             terms = self._losses(prediction, features, present, batch.labels)
         return Output(prediction, terms, fused)
 
     def _represent(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """By modality: the representation (B, d), and (B,) who has it."""
         features, present = {}, {}
-        for name, encoder in self.encoders.items():
-            if name not in batch.features:
-                expected, got = tuple(self.encoders), tuple(batch.features)
-                raise ValueError(f"batch: expected modalities {expected}, got {got}")
-            x = batch.features[name]
-            mask = batch.masks[name] & batch.present[name].unsqueeze(1)
-            if name == "text" and self.text_encoder is not None:
-                x = self._read(x, mask)
-                if self.config.last == "index":
-                    # The last index is mostly padding; what BERT says there is all there is.
-                    mask = mask.any(1, keepdim=True).expand_as(mask)
-            features[name] = last_step(encoder(x, mask), mask, last=self.config.last)
+        for name, (steps, mask) in sequences(batch, self.encoders, self.text_encoder).items():
             present[name] = mask.any(1)
+            if self.config.last == "index" and name == "text" and self.text_encoder is not None:
+                # The last index is mostly padding; what BERT says there is all there is.
+                steps = read_text(self.text_encoder, batch.features[name], mask, padding=True)
+                mask = present[name].unsqueeze(1).expand_as(mask)
+            states = self.encoders[name](steps, mask)
+            features[name] = last_step(states, mask, last=self.config.last)
         return features, present
-
-    def _read(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """The text encoder's states (B, L, H) of token ids (B, L)."""
-        if ids.ndim != 2 or ids.is_floating_point():
-            raise ValueError(
-                f"features['text']: expected token ids of shape (B, L),"
-                f" got {ids.dtype} of shape {tuple(ids.shape)}"
-            )
-        # An empty text attends to its padding: a softmax over nothing would be NaN.
-        attended = mask | ~mask.any(1, keepdim=True)
-        ids = ids.masked_fill(~mask, 0)
-        return self.text_encoder(input_ids=ids, attention_mask=attended.long()).last_hidden_state
 
     def _losses(
         self,
@@ -274,14 +259,13 @@ class HyCon(nn.Module):
         labels: Tensor,
     ) -> LossTerms:
         config = self.config
-        if config.head == "iemocap":
-            task = F.cross_entropy(prediction.float().flatten(0, 1), labels.flatten())
-            classes = labels
-        else:
-            task = F.l1_loss(prediction, labels.float())
-            classes = _classes(labels, config)
+        task = task_loss(prediction, labels, config.head)
         if not self.training:
             return LossTerms({"task": task})
+        features, present = (
+            {m: gather(x) for m, x in rows.items()} for rows in (features, present)
+        )
+        classes = gather(labels if config.head != "regression" else _classes(labels, config))
         substituted = config.supervised_loss in SUBSTITUTES
         intra, inter = (0, 0) if substituted else (config.intra_weight, config.inter_weight)
         terms = {

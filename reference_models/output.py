@@ -12,12 +12,13 @@ class Output:
     """One forward pass.
 
     Attributes:
-        prediction: (B,) scores, or (B, 4, 2) logits of four emotions.
+        prediction: (B,) scores, (B, 4, 2) logits of four emotions, or (B, 2) logits of two classes;
+            ``None`` for a part that predicts nothing.
         terms: the named losses and their weights; ``None`` when the batch has no labels. In
             evaluation the task's loss alone.
-        fused: (B, d) what the last layer saw.
+        fused: (B, d) what the last layer saw; ``None`` for a part that has none.
     """
 
-    prediction: Tensor
+    prediction: Tensor | None
     terms: LossTerms | None
-    fused: Tensor
+    fused: Tensor | None

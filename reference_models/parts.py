@@ -3,7 +3,7 @@
 import json
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,9 @@ from reference_models.data.text import (
     stored_token_ids,
     train_word_tokenizer,
 )
-from reference_models.encoders import load_text_encoder, load_tokenizer, scratch_text_encoder
-from reference_models.training import SELECTION, TrainingConfig, device
+from reference_models.text_encoder import load_text_encoder, load_tokenizer, scratch_text_encoder
+from reference_models.training import SELECTIONS, TrainingConfig, device
 
-MODALITIES = ("text", "audio", "vision")
 PACKAGES = ("mmcontrast", "torch", "transformers", "accelerate", "numpy", "scikit-learn")
 BERT_VOCABULARY = 30_522  # as a rule, of the token ids in a file's column text_bert
 
@@ -84,6 +83,7 @@ def build(
     seed: int,
     text_encoder: str | None = None,
     modalities: Sequence[str] | None = None,
+    labels: str | None = None,
 ) -> Parts:
     """The network for a corpus, with fresh weights from the seed, and all that belongs to it.
 
@@ -94,13 +94,15 @@ def build(
         seed: of the initial weights.
         text_encoder: a name on the hub, a folder, "scratch", or "features" for the precomputed
             text column; None: "scratch" where there are sentences, else what there is.
-        modalities: which ones; None: all that the file has.
+        modalities: which ones; None: all that the file has and the model reads.
+        labels: the table that the corpus was read with, to find it again.
 
     Raises:
         ValueError: modalities, text or text encoder that are not there, or too few of them.
     """
     entry = registry.find(model)
     used, left_out = _modalities(entry, model, corpus, modalities)
+    model_config = _with_head(model_config, corpus)
     if training.precision == "fp16" and device().type == "cpu":
         raise ValueError("precision: expected float32 or bf16 on a cpu, got 'fp16'")
     if text_encoder is not None and "text" not in used:
@@ -126,8 +128,10 @@ def build(
         "seed": seed,
         "data": {
             "path": corpus.path,
+            "labels": labels,
             "sha256": corpus.sha256,
             "known_as": corpus.known_as,
+            "task": corpus.task,
             "samples": {split: len(part) for split, part in corpus.splits.items()},
         },
         "modalities": list(used),
@@ -177,7 +181,7 @@ def describe(parts: Parts, folder: Path) -> str:
         "modalities": ", ".join(used),
         "left out": "; ".join(config["left_out"]),
         "training": f"up to epoch {training.epochs}, batches of {training.batch_size},"
-        f" learning rate {rates}; keeps {SELECTION}",
+        f" learning rate {rates}; keeps {SELECTIONS[training.selection]}",
         "device": str(device()),
         "run folder": f"{folder}" + (f", which goes on after epoch {done}" if done else ""),
     }
@@ -194,20 +198,48 @@ def _modalities(
                 f"modalities: expected some of {', '.join(corpus.modalities)}, which"
                 f" {corpus.path} has, got {name!r}"
             )
-    used = tuple(m for m in MODALITIES if m in (wanted or corpus.modalities))
-    if len(used) < 2 or not set(entry.required) <= set(used):
+        if name not in entry.reads:
+            raise ValueError(
+                f"modalities: expected some of {', '.join(entry.reads)}, which {model} reads, got"
+                f" {name!r}"
+            )
+    used = tuple(m for m in entry.reads if m in (wanted or corpus.modalities))
+    if len(used) < entry.fewest or not set(entry.required) <= set(used):
         needed = f" with {', '.join(entry.required)} among them" if entry.required else ""
         source = "--modalities asks for" if wanted else f"{corpus.path} has"
+        count = {1: "one", 2: "two"}[entry.fewest]
         raise ValueError(
-            f"modalities: expected two or more{needed} for {model}, got {', '.join(used) or 'none'}"
-            f" ({source} no more)"
+            f"modalities: expected {count} or more{needed} for {model},"
+            f" got {', '.join(used) or 'none'} ({source} no more)"
         )
-    why = {m: "left out" if m in corpus.modalities else "not in the file" for m in MODALITIES}
+    why = {m: "left out" if m in corpus.modalities else "not in the file" for m in entry.reads}
     return used, [
         f"{m} is {why[m]}: it and every pair with it fall away from the loss terms"
-        for m in MODALITIES
+        for m in entry.reads
         if m not in used
-    ]
+    ] + [f"{m} is not read by {model}" for m in corpus.modalities if m not in entry.reads]
+
+
+# The first is what "regression", every config's default, becomes.
+HEADS_OF_TASK = {
+    "sentiment": ("regression", "classes7"),
+    "sims": ("regression",),
+    "iemocap": ("iemocap",),
+    "humor": ("humor",),
+}
+
+
+def _with_head(model_config: Any, corpus: Corpus) -> Any:
+    """The config with the head that the corpus's labels ask for."""
+    heads = HEADS_OF_TASK[corpus.task]
+    if model_config.head in heads:
+        return model_config
+    if model_config.head == "regression":
+        return replace(model_config, head=heads[0])
+    raise ValueError(
+        f"head: expected {' or '.join(heads)} for the labels of {corpus.path} (task {corpus.task}),"
+        f" got {model_config.head!r}"
+    )
 
 
 def _text_parts(

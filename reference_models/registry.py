@@ -3,13 +3,14 @@
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel
 
-from reference_models.hycon import HyCon, HyConConfig
+from reference_models import cormult, hycon, mcl_mcf, mfon, mfon_config, tecafn, text_only
+from reference_models.inputs import MODALITIES
 from reference_models.training import TrainingConfig
 
 
@@ -23,7 +24,11 @@ class Entry:
         training: its training config.
         build: ``build(config, sizes, text_encoder)`` makes the network; ``sizes`` are the features
             of each modality, text first.
-        required: modalities that it cannot do without.
+        presets: by data set, the config and training fields that the paper sets there.
+        tables: the paper's tables: table -> row -> config and training fields, or "modalities".
+        fewest: modalities, at least.
+        reads: modalities that it knows.
+        required: those that it cannot do without.
     """
 
     summary: str
@@ -31,6 +36,10 @@ class Entry:
     config: Any
     training: TrainingConfig
     build: Callable[[Any, dict[str, int], PreTrainedModel | None], nn.Module]
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    tables: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    fewest: int = 2
+    reads: tuple[str, ...] = MODALITIES
     required: tuple[str, ...] = ()
 
 
@@ -53,16 +62,70 @@ MODELS = {
     "hycon": Entry(
         summary="hybrid contrastive learning: intra-modal, inter-modal, semi-contrastive",
         paper=HYCON,
-        config=HyConConfig(),
+        config=hycon.HyConConfig(),
         training=FINE_TUNING,
-        build=HyCon,
+        build=hycon.HyCon,
+        presets=hycon.PRESETS,
+        tables=hycon.TABLES,
     ),
     "hycon-v2": Entry(
         summary="HyCon with selected and weighted pairs",
         paper=HYCON,
-        config=HyConConfig(supervised_loss="hycon_v2"),
+        config=hycon.HyConConfig(supervised_loss="hycon_v2"),
         training=FINE_TUNING,
-        build=HyCon,
+        build=hycon.HyCon,
+        presets=hycon.PRESETS,
+        tables=hycon.TABLES,
+    ),
+    "tecafn": Entry(
+        summary="text-centred contrast, and cross-sample fusion through a replacement gate",
+        paper="TeCaFN, Multimedia Systems 30(4), 2024",
+        config=tecafn.TeCaFNConfig(),
+        training=FINE_TUNING,
+        build=tecafn.TeCaFN,
+        presets=tecafn.PRESETS,
+        tables=tecafn.TABLES,
+        fewest=1,
+    ),
+    "mcl-mcf": Entry(
+        summary="contrast on three levels, and multi-layer convolution fusion",
+        paper="MCL-MCF, Multi-level Contrastive Learning: Hierarchical Alleviation of"
+        " Heterogeneity in Multimodal Sentiment Analysis",
+        config=mcl_mcf.MclMcfConfig(),
+        training=FINE_TUNING,
+        build=mcl_mcf.MclMcf,
+        presets=mcl_mcf.PRESETS,
+        tables=mcl_mcf.TABLES,
+    ),
+    "mfon": Entry(
+        summary="prompted cross attention, unimodal teachers, and contrast between modalities",
+        paper="MFON, COLING 2025, pages 4611-4621",
+        config=mfon_config.MFONConfig(),
+        training=FINE_TUNING,
+        build=mfon.MFON,
+        presets=mfon_config.PRESETS,
+        tables=mfon_config.TABLES,
+        fewest=1,
+    ),
+    "cormult": Entry(
+        summary="a transformer across modalities, weighted by a pre-trained correlation",
+        paper="CorMulT, arXiv:2407.07046, 2024",
+        config=cormult.CorMulTConfig(),
+        training=FINE_TUNING,
+        build=cormult.CorMulT,
+        presets=cormult.PRESETS,
+        tables=cormult.TABLES,
+    ),
+    "text-only": Entry(
+        summary="the text encoder and one linear layer: what the others have to beat",
+        paper="none",
+        config=text_only.TextOnlyConfig(),
+        training=FINE_TUNING,
+        build=text_only.TextOnly,
+        presets=text_only.PRESETS,
+        tables=text_only.TABLES,
+        fewest=1,
+        reads=("text",),
     ),
 }
 
@@ -78,26 +141,48 @@ def find(name: str) -> Entry:
     return MODELS[name]
 
 
-def configure(entry: Entry, settings: Sequence[str]) -> tuple[Any, TrainingConfig]:
-    """The entry's two configs with ``key=value`` settings put in.
+def configure(
+    entry: Entry, settings: Sequence[str] = (), *, preset: str | None = None
+) -> tuple[Any, TrainingConfig]:
+    """The entry's two configs with a preset, and then ``key=value`` settings, put in.
 
     Raises:
-        ValueError: not ``key=value``, a key that neither config has, or an impossible value.
+        ValueError: an unknown preset, not ``key=value``, a key that neither config has, or an
+            impossible value.
     """
-    changes: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
-    kinds = tuple(typing.get_type_hints(type(config)) for config in (entry.config, entry.training))
+    kinds = typing.get_type_hints(type(entry.config)) | typing.get_type_hints(TrainingConfig)
+    changes: dict[str, Any] = {}
+    if preset is not None:
+        if preset not in entry.presets:
+            known = ", ".join(entry.presets) or "none"
+            raise ValueError(f"preset: expected one of {known}, got {preset!r}")
+        changes |= entry.presets[preset]
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals:
             raise ValueError(f"--set: expected key=value, got {setting!r}")
-        for kind, change in zip(kinds, changes, strict=True):
-            if key in kind:
-                change[key] = parse(key, text, kind[key])
-                break
-        else:
-            known = ", ".join(name for kind in kinds for name in kind)
-            raise ValueError(f"--set: expected one of the keys {known}, got {key!r}")
-    return replace(entry.config, **changes[0]), replace(entry.training, **changes[1])
+        if key not in kinds:
+            raise ValueError(f"--set: expected one of the keys {', '.join(kinds)}, got {key!r}")
+        changes[key] = parse(key, text, kinds[key])
+    return override(entry.config, entry.training, changes)
+
+
+def override(
+    config: Any, training: TrainingConfig, changes: Mapping[str, Any]
+) -> tuple[Any, TrainingConfig]:
+    """Both configs with fields changed, each of them where it is known.
+
+    Raises:
+        ValueError: a field that neither has, or an impossible value.
+    """
+    own = {f.name for f in fields(config)}
+    shared = {f.name for f in fields(training)}
+    if strange := set(changes) - own - shared:
+        raise ValueError(f"expected fields of the two configs, got {', '.join(sorted(strange))}")
+    return (
+        replace(config, **{k: v for k, v in changes.items() if k in own}),
+        replace(training, **{k: v for k, v in changes.items() if k in shared}),
+    )
 
 
 def parse(key: str, text: str, kind: Any) -> Any:
@@ -116,7 +201,8 @@ def parse(key: str, text: str, kind: Any) -> Any:
             raise ValueError(f"{key}: expected one of {', '.join(inner)}, got {text!r}")
         return text
     if origin is tuple:
-        parts = [part.strip() for part in text.split(",")]
+        # "none", or nothing at all, is no part.
+        parts = [p.strip() for p in text.split(",")] if text.lower() not in ("", "none") else []
         kinds = [inner[0]] * len(parts) if inner[-1] is Ellipsis else inner
         if len(parts) != len(kinds):
             raise ValueError(f"{key}: expected {len(kinds)} values with commas, got {text!r}")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
@@ -24,13 +25,17 @@ from reference_models.engine import (
     Trainee,
     flat_metrics,
     history_rows,
-    last_checkpoint,
 )
-from reference_models.metrics import regression_metrics
+from reference_models.folders import last_checkpoint
+from reference_models.metrics import task_metrics
 
 SCHEDULES = ("constant", "linear")
 PRECISIONS = ("float32", "bf16", "fp16")
-SELECTION = "the epoch with the lowest validation MAE"
+SELECTIONS = {
+    "valid_loss": "the epoch with the lowest validation loss",
+    "test_loss": "the epoch with the lowest test loss, as the papers' code has it: it has seen the"
+    " test set, and flatters",
+}
 
 
 @dataclass(frozen=True)
@@ -44,10 +49,13 @@ class TrainingConfig:
         learning_rate: of the pretrained text encoder.
         head_learning_rate: of every layer that starts from random weights; None: the same.
         weight_decay: decoupled (AdamW; 0 is Adam); never on biases and normalisation layers.
-        batch_size: samples in a batch; the contrastive terms compare within it.
+        batch_size: samples in a batch, over all ranks; the contrastive terms compare within it.
         gradient_accumulation: batches in an optimizer step. It adds no contrastive pairs.
         epochs: at most so many.
-        patience: stop after so many epochs without a lower validation MAE; 0: never.
+        patience: stop after so many epochs without a lower loss on what ``selection`` watches; 0:
+            never.
+        selection: the epoch that is kept: "valid_loss", the lowest validation loss; "test_loss",
+            the lowest test loss, which is what the papers' code does, and no fair number.
         schedule: "constant" or "linear" (down to 0) after the warm-up.
         warmup_ratio: the share of all steps in which the learning rate rises from 0.
         max_grad_norm: clip the gradient's norm to it; 0: no clipping.
@@ -66,6 +74,7 @@ class TrainingConfig:
     gradient_accumulation: int = 1
     epochs: int = 50
     patience: int = 10
+    selection: str = "valid_loss"
     schedule: str = "constant"
     warmup_ratio: float = 0.0
     max_grad_norm: float = 0.0
@@ -97,50 +106,65 @@ class TrainingConfig:
             lambda value: 0 <= value < 1,
         )
         expect(self, "standardize", "true or false", lambda value: isinstance(value, bool))
-        for name, choices in (("schedule", SCHEDULES), ("precision", PRECISIONS)):
+        choices_of = {
+            "schedule": SCHEDULES,
+            "precision": PRECISIONS,
+            "selection": tuple(SELECTIONS),
+        }
+        for name, choices in choices_of.items():
             expect(self, name, f"one of {', '.join(choices)}", choices.__contains__)
 
 
 def fit(
     model: nn.Module,
     train_set: Dataset,
-    valid_set: Dataset,
+    watched_set: Dataset,
     config: TrainingConfig,
     *,
     checkpoints: Path,
     seed: int,
     pretrained: bool,
     on_epoch: Callable[[list[dict[str, float]]], None],
+    task: str = "sentiment",
+    name: str = "",
 ) -> tuple[int, list[dict[str, float]]]:
     """Train a network in place, from its last checkpoint where one is left from a killed run.
 
     Args:
         model: ``forward(Batch) -> Output``; it ends with the weights of its best epoch.
-        train_set, valid_set: samples that ``collate`` takes.
+        train_set, watched_set: samples that ``collate`` takes; the second is the split that
+            ``config.selection`` names.
         config: the training.
         checkpoints: folder of the checkpoints: the last and the best epoch.
         seed: of the batches' order and of dropout.
         pretrained: whether the text encoder in the network is a pretrained one.
-        on_epoch: called after each epoch's validation with the history so far.
+        on_epoch: called after each epoch's validation with the history so far, on the first rank.
+        task: of the metrics in the history.
+        name: of what is trained, in front of each line.
 
     Returns:
-        The best epoch (lowest validation MAE), and the history: one row an epoch.
+        The best epoch (lowest loss on the watched split), and the history: one row an epoch.
 
     Raises:
-        ValueError: a loss, or all validation errors, that are not finite.
+        ValueError: a loss, or all losses on the watched split, that are not finite; a batch size
+            that the ranks cannot share.
     """
-    last = last_checkpoint(checkpoints)
+    watched = config.selection.removesuffix("_loss")
+    arguments = _arguments(config, checkpoints, seed)
+    with arguments.main_process_first():  # which removes what a kill has left incomplete
+        last = last_checkpoint(checkpoints)
     trainee = Trainee(model)
     trainer = TermTrainer(
         model=trainee,
-        args=_arguments(config, checkpoints, seed),
+        args=arguments,
         data_collator=collate,
         train_dataset=train_set,
-        eval_dataset=valid_set,
-        compute_metrics=lambda result: flat_metrics(
-            regression_metrics(result.predictions, result.label_ids)
-        ),
-        callbacks=[EarlyStoppingCallback(config.patience or config.epochs), Progress(on_epoch)],
+        eval_dataset=watched_set,
+        compute_metrics=lambda result: _epoch_metrics(task, result.predictions, result.label_ids),
+        callbacks=[
+            EarlyStoppingCallback(config.patience or config.epochs),
+            Progress(on_epoch, watched=watched, name=name),
+        ],
         head_learning_rate=config.head_learning_rate or config.learning_rate,
         pretrained=pretrained,
     )
@@ -155,22 +179,35 @@ def fit(
         state = trainer.state
     if state.best_global_step is None:
         raise ValueError(
-            f"validation MAE: expected a finite number after one of {round(state.epoch)} epochs,"
+            f"{watched} loss: expected a finite number after one of {round(state.epoch)} epochs,"
             " got none; lower learning_rate or head_learning_rate, or set max_grad_norm"
         )
     best = checkpoints / f"checkpoint-{state.best_global_step}"
     trainee.load_state_dict(load_file(best / "model.safetensors"))
-    history = history_rows(state.log_history)
-    steps = {round(e["epoch"]): e["step"] for e in state.log_history if "eval_mae" in e}
+    history = history_rows(state.log_history, watched)
+    steps = {round(e["epoch"]): e["step"] for e in state.log_history if "eval_loss" in e}
     return next(e for e, step in steps.items() if step == state.best_global_step), history
 
 
+def _epoch_metrics(task: str, predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """What the history shows of a split: one protocol is enough there."""
+    metrics = task_metrics(task, predictions, labels)
+    metrics.pop("mag_bert", None)
+    return flat_metrics(metrics)
+
+
 def _arguments(config: TrainingConfig, checkpoints: Path, seed: int) -> TrainingArguments:
+    ranks = PartialState(cpu=device().type == "cpu").num_processes
+    if config.batch_size % ranks:
+        raise ValueError(
+            f"batch_size: expected a multiple of {ranks}, the number of ranks that share it, got"
+            f" {config.batch_size}"
+        )
     warm = config.schedule == "constant" and config.warmup_ratio > 0
     arguments = TrainingArguments(
         output_dir=str(checkpoints),
-        per_device_train_batch_size=config.batch_size,
-        per_device_eval_batch_size=config.batch_size,
+        per_device_train_batch_size=config.batch_size // ranks,
+        per_device_eval_batch_size=config.batch_size // ranks,
         gradient_accumulation_steps=config.gradient_accumulation,
         num_train_epochs=config.epochs,
         learning_rate=config.learning_rate,
@@ -187,7 +224,7 @@ def _arguments(config: TrainingConfig, checkpoints: Path, seed: int) -> Training
         save_strategy="epoch",
         save_total_limit=2,  # the best and the last: with 1 the last would go at the end
         load_best_model_at_end=True,
-        metric_for_best_model="mae",
+        metric_for_best_model="loss",
         greater_is_better=False,
         restore_callback_states_from_checkpoint=True,
         seed=seed,

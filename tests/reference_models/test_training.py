@@ -10,15 +10,15 @@ from torch import nn
 
 from mmcontrast import LossTerms
 from reference_models.data.batch import Batch, collate
-from reference_models.encoders import scratch_text_encoder
 from reference_models.engine import (
     Trainee,
     flat_metrics,
     history_rows,
-    last_checkpoint,
     parameter_groups,
 )
+from reference_models.folders import last_checkpoint
 from reference_models.output import Output
+from reference_models.text_encoder import scratch_text_encoder
 from reference_models.training import TrainingConfig, fit, predict
 
 FEATURES = 4
@@ -112,6 +112,7 @@ def run(folder, model, on_epoch=lambda rows: None, *, seed=5, data=TRAIN, **sett
         ("max_text_length", 2),
         ("standardize", 1),
         ("precision", "fp8"),
+        ("selection", "best"),
     ],
 )
 def test_an_impossible_value_names_the_field(name, value):
@@ -187,13 +188,33 @@ def test_the_epoch_with_the_lowest_validation_error_is_kept(tmp_path):
     model = toy()
     # So large a step that the last epoch is not the best.
     best, history = run(tmp_path, model, learning_rate=0.4, epochs=6)
-    errors = [row["valid_mae"] for row in history]
+    errors = [row["valid_loss"] for row in history]
     assert [row["epoch"] for row in history] == [1, 2, 3, 4, 5, 6]
     assert best == 1 + int(np.argmin(errors))
     assert best != 6
     predictions, _ = predict(model, VALID, batch_size=3)
     labels = np.array([float(sample["label"]) for sample in VALID])
-    assert np.abs(predictions - labels).mean() == pytest.approx(min(errors), rel=1e-5)
+    error = np.abs(predictions - labels).mean() + 0.5 * np.square(predictions - labels).mean()
+    assert error == pytest.approx(min(errors), rel=1e-5)
+    assert np.abs(predictions - labels).mean() == pytest.approx(history[best - 1]["valid_mae"])
+
+
+@pytest.mark.parametrize("batch_size", [3, 4, 8, 10])
+def test_the_validation_loss_is_a_mean_over_samples_whatever_the_batches(tmp_path, batch_size):
+    model = toy()
+    _, history = run(tmp_path, model, batch_size=batch_size, epochs=1)  # of 10 samples
+    predictions, _ = predict(model, VALID, batch_size=10)
+    errors = predictions - np.array([float(sample["label"]) for sample in VALID])
+    expected = np.abs(errors).mean() + 0.5 * np.square(errors).mean()
+    assert history[0]["valid_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_another_split_is_watched_where_that_is_asked_for(tmp_path):
+    model = toy()
+    best, history = run(tmp_path, model, learning_rate=0.4, epochs=6, selection="test_loss")
+    losses = [row["test_loss"] for row in history]
+    assert best == 1 + int(np.argmin(losses))
+    assert not any(name.startswith("valid") for name in history[0])
 
 
 def test_training_stops_when_nothing_improves_any_more(tmp_path):
@@ -312,7 +333,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_says_what_to_do(tmp_path):
 def test_weights_that_are_not_finite_after_the_only_epoch(tmp_path):
     with (
         pytest.warns(RuntimeWarning, match="NaN or infinite"),
-        pytest.raises(ValueError, match=r"^validation MAE: expected a finite number .* got none;"),
+        pytest.raises(ValueError, match=r"^valid loss: expected a finite number .* got none;"),
     ):
         run(tmp_path, toy(), learning_rate=3e38, batch_size=24, epochs=1)
 
@@ -336,7 +357,9 @@ def test_predictions_come_in_order_whatever_the_batches(tmp_path):
 def test_the_trainee_is_the_network_on_the_batch():
     model = toy()
     collated = collate(VALID)
-    assert torch.equal(Trainee(model)(**collated).prediction, model(Batch(**collated)).prediction)
+    assert torch.equal(
+        Trainee(model)(**collated)[0].prediction, model(Batch(**collated)).prediction
+    )
 
 
 def test_metrics_are_flattened():
@@ -356,6 +379,7 @@ def test_the_history_is_one_row_an_epoch_of_what_does_not_change_from_run_to_run
             "step": 3,
         },
         {
+            "eval_loss": 1.25,
             "eval_mae": 1.5,
             "eval_runtime": 0.1,
             "eval_samples_per_second": 9.0,
@@ -364,6 +388,7 @@ def test_the_history_is_one_row_an_epoch_of_what_does_not_change_from_run_to_run
         },
         {"train_runtime": 5.0, "train_loss": 2.0, "epoch": 1.0, "step": 3},
     ]
-    row = {"epoch": 1, "loss": 2.0, "loss_task": 2.0, "learning_rate": 0.1, "valid_mae": 1.5}
-    assert history_rows(log) == [row]
+    row = {"epoch": 1, "loss": 2.0, "loss_task": 2.0, "learning_rate": 0.1}
+    assert history_rows(log) == [{**row, "valid_loss": 1.25, "valid_mae": 1.5}]
+    assert history_rows(log, "test") == [{**row, "test_loss": 1.25, "test_mae": 1.5}]
     assert history_rows([]) == []

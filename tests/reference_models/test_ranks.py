@@ -1,0 +1,111 @@
+"""The command line on two ranks, under torchrun and accelerate launch, against one process."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from reference_models import training
+from reference_models.data.synthetic import synthesize
+
+ROOT = Path(__file__).parents[2]
+LAUNCHERS = {
+    "one process": [],
+    "torchrun": ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"],
+    "accelerate launch": [
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes=2",
+        "--num_machines=1",
+        "--mixed_precision=no",
+        "--dynamo_backend=no",
+        "--main_process_port=0",
+    ],
+}
+STILL = ["attention_dropout=0", "relu_dropout=0", "residual_dropout=0", "embed_dropout=0"]
+SMALL = {
+    "hycon-v2": ["hidden_size=10", "heads=2", "layers=1", *STILL],
+    # The gate draws and mines within each rank's rows: without it the two runs are the same.
+    "tecafn": ["hidden_size=10", "heads=2", "layers=1", "head_dropout=0", "gate=none", *STILL],
+}
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    """Splits that no batch size divides, but for the training's: its batches are then the same."""
+    path = tmp_path_factory.mktemp("data") / "corpus.pkl"
+    synthesize(path, sizes=(48, 11, 13), seed=1)
+    return path
+
+
+def train(launcher, model, file, out):
+    settings = ["learning_rate=1e-3", "batch_size=16", "epochs=2", *SMALL[model]]
+    # Features, not sentences: the scratch text encoder has a dropout of its own.
+    call = [
+        "-m",
+        "reference_models",
+        "train",
+        model,
+        "--data",
+        file,
+        "--modalities",
+        "audio,vision",
+    ]
+    if model == "tecafn":
+        settings.append("center=audio")
+    return subprocess.run(
+        [sys.executable, *LAUNCHERS[launcher], *call, "--out", out, "--set", *settings],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def rows(path):
+    with path.open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("launcher", "model"),
+    [("torchrun", "hycon-v2"), ("torchrun", "tecafn"), ("accelerate launch", "hycon-v2")],
+)
+def test_two_ranks_end_as_one_process(launcher, model, file, tmp_path):
+    results = {}
+    for name in ("one process", launcher):
+        done = train(name, model, file, tmp_path / name)
+        assert done.returncode == 0, done.stderr[-3000:]
+        results[name] = done.stdout
+    one, two = tmp_path / "one process", tmp_path / launcher
+    assert {p.name for p in one.iterdir()} == {p.name for p in two.iterdir()}
+    # One voice, that of the first rank.
+    assert results[launcher].count("run folder") == 1
+    assert results[launcher].count("the epoch with the lowest validation loss") == 2
+    losses = [json.loads((folder / "history.json").read_text()) for folder in (one, two)]
+    for alone, shared in zip(*losses, strict=True):
+        # Every term is the whole batch's, and so the loss.
+        assert shared == pytest.approx(alone, rel=1e-3, abs=1e-4)
+    weights = [load_file(folder / "model.safetensors") for folder in (one, two)]
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, rtol=1e-2, atol=1e-3)
+    for alone, shared in zip(*(rows(f / "predictions.csv") for f in (one, two)), strict=True):
+        assert (alone["split"], alone["id"]) == (shared["split"], shared["id"])
+        assert float(shared["prediction"]) == pytest.approx(float(alone["prediction"]), abs=1e-3)
+
+
+def test_a_batch_that_the_ranks_cannot_share_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "PartialState", lambda cpu: SimpleNamespace(num_processes=3))
+    with pytest.raises(ValueError, match="batch_size: expected a multiple of 3, the number of ra"):
+        training._arguments(training.TrainingConfig(batch_size=16), tmp_path, 1)
