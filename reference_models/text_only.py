@@ -1,0 +1,107 @@
+"""Text alone: a fine-tuned text encoder and one linear layer, which any other model should beat."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from mmcontrast import LossTerms
+from reference_models.configs import expect, is_number
+from reference_models.data.batch import Batch
+from reference_models.encoders import POOLS, pool
+from reference_models.heads import HEADS, shaped, task_loss
+from reference_models.inputs import sequences, widths
+from reference_models.output import Output
+
+CHOICES = {"head": tuple(HEADS), "pool": POOLS}
+
+
+@dataclass(frozen=True)
+class TextOnlyConfig:
+    """The network and its loss.
+
+    Args:
+        head: what is predicted, one of ``HEADS``.
+        pool: what stands for a text: the "mean" of its states, the "first" ([CLS]) or the "last".
+        dropout: before the linear layer.
+        squared: learn scores by their squared error instead of the absolute one.
+
+    Raises:
+        ValueError: names the field, what was expected and what came.
+    """
+
+    head: str = "regression"
+    pool: str = "mean"
+    dropout: float = 0.1
+    squared: bool = False
+
+    def __post_init__(self) -> None:
+        expect(self, "dropout", "a number from 0, below 1", is_number, lambda x: 0 <= x < 1)
+        expect(self, "squared", "true or false", lambda x: isinstance(x, bool))
+        for name, choices in CHOICES.items():
+            expect(self, name, f"one of {', '.join(choices)}", choices.__contains__)
+
+
+PRESETS: dict[str, dict[str, object]] = {
+    "mosi": {},
+    "mosei": {},
+    "sims": {},
+    "iemocap": {"head": "iemocap"},
+    "ur_funny": {"head": "humor"},
+}
+"""By data set: what differs from the defaults."""
+TABLES: dict[str, dict[str, dict[str, object]]] = {"headline": {"text-only": {}}}
+"""No paper's: the one row there is. It has no contrast that could be left out."""
+
+
+class TextOnly(nn.Module):
+    """The states of a text, pooled, and one linear layer.
+
+    A sample without text is predicted by the linear layer's bias.
+
+    Args:
+        config: of the network and its loss.
+        sizes: feature dimension of "text", the only modality. With a text encoder it is the
+            encoder's own, and what stands here is not read.
+        text_encoder: reads token ids; without it, text is precomputed features.
+        generator: as of every model; nothing but dropout is drawn here, and that by torch's own.
+
+    Raises:
+        ValueError: no text, or anything beside it.
+    """
+
+    def __init__(
+        self,
+        config: TextOnlyConfig,
+        sizes: Mapping[str, int],
+        text_encoder: PreTrainedModel | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ):
+        super().__init__()
+        if set(sizes) != {"text"}:
+            got = tuple(sizes)
+            raise ValueError(f"sizes: expected text alone (--modalities text), got {got}")
+        self.config = config
+        self.text_encoder = text_encoder
+        self.dropout = nn.Dropout(config.dropout)
+        self.head = nn.Linear(widths(sizes, text_encoder)["text"], HEADS[config.head])
+
+    def forward(self, batch: Batch) -> Output:
+        """Predict, and with labels compute the task's loss.
+
+        Raises:
+            ValueError: a batch without text, text of the other kind, or labels of another shape
+                than the head's.
+        """
+        text = sequences(batch, ["text"], self.text_encoder)["text"]
+        fused = pool(text.steps, text.mask, self.config.pool)
+        prediction = shaped(self.head(self.dropout(fused)), self.config.head)
+        terms = None
+        if batch.labels is not None:
+            squared = self.config.squared
+            task = task_loss(prediction, batch.labels, self.config.head, squared=squared)
+            terms = LossTerms({"task": task})
+        return Output(prediction, terms, fused)

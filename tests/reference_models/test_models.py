@@ -1,0 +1,331 @@
+"""Laws that every reference model keeps, whatever is switched on or off in its config."""
+
+import sys
+from dataclasses import fields, replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import mmcontrast as mm
+from reference_models.data.batch import Batch
+from reference_models.registry import MODELS
+from reference_models.text_encoder import scratch_text_encoder
+from tests.reference_models import (
+    test_cormult,
+    test_hycon,
+    test_mcl_mcf,
+    test_mfon,
+    test_tecafn,
+    test_text_only,
+)
+
+THREE = ("text", "audio", "vision")
+SIZES = {"text": 6, "audio": 5, "vision": 4}
+STEPS = {"text": 5, "audio": 7, "vision": 3}
+TESTS = {
+    "hycon": test_hycon,
+    "hycon-v2": test_hycon,
+    "tecafn": test_tecafn,
+    "mcl-mcf": test_mcl_mcf,
+    "mfon": test_mfon,
+    "cormult": test_cormult,
+    "text-only": test_text_only,
+}
+# All but the losses: what may run in evaluation.
+HARMLESS = {"LossTerms", "IGNORE", "sentiment_classes", "l2_normalize", "modality_correlation"}
+
+
+def config_of(name, **changes):
+    tests = TESTS[name]
+    small = {**tests.SMALL, **getattr(tests, "STILL", {})}
+    return replace(MODELS[name].config, **{**small, **changes})
+
+
+def network(name, config=None, modalities=THREE, *, encoded=False):
+    torch.manual_seed(5)
+    encoder = None
+    if encoded:
+        encoder = scratch_text_encoder(20, hidden_size=8, layers=1, heads=2, max_length=12)
+        for module in encoder.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+    sizes = {m: SIZES[m] for m in modalities if m in MODELS[name].reads}
+    generator = torch.Generator().manual_seed(0)
+    model = MODELS[name].build(
+        config_of(name) if config is None else config, sizes, encoder, generator=generator
+    )
+    model.draws = generator
+    return model
+
+
+def batch_of(size=6, modalities=THREE, *, encoded=False, head="regression", seed=1):
+    source = torch.Generator().manual_seed(seed)
+    features, masks = {}, {}
+    for m in modalities:
+        lengths = torch.randint(1, STEPS[m] + 1, (size,), generator=source)
+        masks[m] = torch.arange(STEPS[m]) < lengths[:, None]
+        if m == "text" and encoded:
+            ids = torch.randint(4, 20, (size, STEPS[m]), generator=source)
+            features[m] = ids.masked_fill(~masks[m], 0)
+        else:
+            x = torch.randn(size, STEPS[m], SIZES[m], generator=source)
+            features[m] = x.masked_fill(~masks[m].unsqueeze(-1), 0)
+    scores = torch.randint(-9, 10, (size,), generator=source) / 3
+    labels = {"iemocap": torch.randint(0, 2, (size, 4), generator=source)}
+    labels["humor"] = (scores > 0).long()
+    present = {m: torch.ones(size, dtype=torch.bool) for m in modalities}
+    unimodal = dict.fromkeys(modalities, scores / 2)
+    return Batch(features, masks, present, labels.get(head, scores), torch.arange(size), unimodal)
+
+
+def rows(batch, index):
+    def pick(tensors):
+        return {m: x[index] for m, x in tensors.items()}
+
+    return Batch(
+        pick(batch.features),
+        pick(batch.masks),
+        pick(batch.present),
+        batch.labels[index],
+        batch.index[index],
+        pick(batch.unimodal_labels),
+    )
+
+
+def longer(batch, steps, fill):
+    """The same samples behind more padding; what stands there is ``fill``, or for ids a word."""
+    features, masks = {}, {}
+    for m, x in batch.features.items():
+        size = len(x)
+        value = fill if x.is_floating_point() else 7
+        features[m] = torch.cat([x, x.new_full((size, steps, *x.shape[2:]), value)], 1)
+        masks[m] = torch.cat([batch.masks[m], torch.zeros(size, steps, dtype=torch.bool)], 1)
+    return replace(batch, features=features, masks=masks)
+
+
+def trained_loss(model, batch):
+    """The loss in training, with the same draws on every call."""
+    model.draws.manual_seed(1)
+    torch.manual_seed(2)
+    return model.train()(batch).terms.total
+
+
+def lowers_its_loss(model, batch):
+    """A small step against the gradient, in float64, lowers the loss."""
+    model, batch = (
+        model.double(),
+        replace(
+            batch,
+            features={
+                m: x.double() if x.is_floating_point() else x for m, x in batch.features.items()
+            },
+        ),
+    )
+    before = trained_loss(model, batch)
+    assert before.isfinite()
+    learning = [p for p in model.parameters() if p.requires_grad]
+    grads = torch.autograd.grad(before, learning, allow_unused=True)
+    norm = sum(g.square().sum() for g in grads if g is not None).sqrt()
+    assert norm.isfinite()
+    assert norm > 0
+    for scale in (1e-3, 1e-4, 1e-5, 1e-6):  # a smaller one where a kink is near
+        with torch.no_grad():
+            for p, g in zip(learning, grads, strict=True):
+                if g is not None:
+                    p.sub_(g, alpha=float(scale / norm))
+            after = trained_loss(model, batch)
+            for p, g in zip(learning, grads, strict=True):
+                if g is not None:
+                    p.add_(g, alpha=float(scale / norm))
+        if after < before:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+@pytest.mark.parametrize("name", MODELS)
+def test_padding_never_changes_a_prediction(name, encoded):
+    model = network(name, encoded=encoded).eval()
+    batch = batch_of(encoded=encoded)
+    expected = model(batch).prediction
+    for fill in (0.0, float("nan")):
+        got = model(longer(batch, 4, fill)).prediction
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+@pytest.mark.parametrize("name", MODELS)
+def test_padding_never_changes_the_loss(name, encoded):
+    model, batch = network(name, encoded=encoded), batch_of(encoded=encoded)
+    expected = trained_loss(model, batch)
+    got = trained_loss(model, longer(batch, 4, float("nan")))
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+@pytest.mark.parametrize("name", MODELS)
+def test_a_sample_alone_is_predicted_as_among_others(name, encoded):
+    model, batch = network(name, encoded=encoded).eval(), batch_of(encoded=encoded)
+    together = model(batch)
+    for row in range(len(batch)):
+        alone = model(rows(batch, slice(row, row + 1)))
+        assert alone.prediction.shape == (1,)
+        torch.testing.assert_close(
+            alone.prediction[0], together.prediction[row], rtol=1e-4, atol=1e-5
+        )
+        torch.testing.assert_close(alone.fused[0], together.fused[row], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+@pytest.mark.parametrize("name", MODELS)
+def test_a_batch_of_one_trains(name, encoded):
+    model = network(name, encoded=encoded)
+    loss = trained_loss(model, batch_of(1, encoded=encoded))
+    assert loss.isfinite()
+    loss.backward()
+    for parameter in model.parameters():
+        assert parameter.grad is None or parameter.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("gone", THREE)
+@pytest.mark.parametrize("name", MODELS)
+def test_nothing_of_an_absent_modality_enters(name, gone):
+    if gone not in MODELS[name].reads:
+        return
+    model, batch = network(name), batch_of()
+    present = {**batch.present, gone: torch.tensor([True, False, True, True, False, True])}
+    results = []
+    for fill in (0.0, 3.0, float("nan")):
+        x = batch.features[gone].clone()
+        x[~present[gone]] = fill
+        given_batch = replace(batch, present=present, features={**batch.features, gone: x})
+        loss = trained_loss(model, given_batch)
+        grads = torch.autograd.grad(
+            loss, [p for p in model.parameters() if p.requires_grad], allow_unused=True
+        )
+        assert all(g is None or g.isfinite().all() for g in grads)
+        results.append((loss, model.eval()(given_batch).prediction))
+    for loss, prediction in results[1:]:
+        assert torch.equal(loss, results[0][0])
+        assert torch.equal(prediction, results[0][1])
+    assert results[0][1].isfinite().all()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_nobody_has_a_modality(name):
+    model, batch = network(name), batch_of()
+    for gone in set(MODELS[name].reads):
+        nobody = torch.zeros(6, dtype=torch.bool)
+        lacking = replace(batch, present={**batch.present, gone: nobody})
+        loss = trained_loss(model, lacking)
+        assert loss.isfinite()
+        loss.backward()
+        assert model.eval()(lacking).prediction.isfinite().all()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_evaluation_repeats_itself_and_runs_nothing_of_the_contrast(name, monkeypatch):
+    model, batch = network(name).eval(), batch_of()
+    expected = model(batch)
+
+    def refuse(*arguments, **options):
+        pytest.fail("a contrastive part ran in evaluation")
+
+    losses = [n for n in mm.__all__ if n not in HARMLESS and callable(getattr(mm, n))]
+    patched = 0
+    for module_name, module in list(sys.modules.items()):
+        if module_name.startswith("reference_models."):
+            for loss in losses:
+                if getattr(module, loss, None) is getattr(mm, loss):
+                    monkeypatch.setattr(module, loss, refuse)
+                    patched += 1
+    assert patched > 5
+    with torch.random.fork_rng():
+        torch.manual_seed(99)
+        output = model(batch)
+    assert torch.equal(output.prediction, expected.prediction)
+    assert list(output.terms) == ["task"]
+    assert model(replace(batch, labels=None)).terms is None
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_parameter_learns(name):
+    """With the defaults; what gets no gradient would be carried along for nothing."""
+    model = network(name)
+    stages = model.stages() if hasattr(model, "stages") else []
+    for stage in stages:
+        stage.network.requires_grad_(False)
+    trained_loss(model, batch_of(8)).backward()
+    idle = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert idle == []
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_weights_are_all_that_a_prediction_needs(name):
+    model, batch = network(name).eval(), batch_of()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.01 * torch.randn_like(parameter))
+    twin = network(name).eval()
+    twin.load_state_dict(model.state_dict())
+    assert torch.equal(twin(batch).prediction, model(batch).prediction)
+
+
+@pytest.mark.parametrize("name", [name for name, entry in MODELS.items() if entry.reads == THREE])
+@pytest.mark.parametrize("modalities", [("text", "audio"), ("text", "vision")])
+def test_two_modalities_are_enough(name, modalities):
+    model, batch = network(name, modalities=modalities), batch_of(modalities=modalities)
+    assert list(model.train()(batch).terms) == list(network(name).train()(batch_of()).terms)
+    assert lowers_its_loss(model, batch)
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "value"),
+    [
+        (name, field, value)
+        for name, tests in TESTS.items()
+        for field, values in tests.SWITCHES.items()
+        for value in values
+    ],
+)
+def test_every_switch_alone(name, field, value):
+    _check(name, {field: value}, THREE, False, 6)
+
+
+@st.composite
+def combinations(draw):
+    name = draw(st.sampled_from([n for n in MODELS if n != "hycon-v2"]))
+    switches = TESTS[name].SWITCHES
+    chosen = draw(
+        st.fixed_dictionaries({field: st.sampled_from(v) for field, v in switches.items()})
+    )
+    modalities = draw(st.sampled_from([THREE, THREE, ("text", "audio"), ("text", "vision")]))
+    return name, chosen, modalities, draw(st.booleans()), draw(st.integers(2, 7))
+
+
+@given(combinations())
+@settings(max_examples=60)
+def test_any_combination_of_switches(case):
+    _check(*case)
+
+
+def _check(name, changes, modalities, encoded, size):
+    try:
+        config = config_of(name, **changes)
+        model = network(name, config, modalities, encoded=encoded)
+    except ValueError as refusal:
+        # Refused at once and by name: what cannot run is never built.
+        words = [*(f.name for f in fields(MODELS[name].config)), "sizes"]
+        if not any(word in str(refusal) for word in words):
+            raise
+        return
+    batch = batch_of(size, modalities, encoded=encoded, head=config.head)
+    keys = list(model.train()(batch).terms)
+    assert keys == list(network(name).train()(batch_of()).terms)
+    first, second = (model.eval()(batch).prediction for _ in range(2))
+    assert torch.equal(first, second)
+    assert first.isfinite().all()
+    assert lowers_its_loss(model, batch)
