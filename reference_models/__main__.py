@@ -3,10 +3,10 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 
-CALL = "python -m reference_models"
+from reference_models import commands
+from reference_models.commands import CALL
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,20 +31,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=CALL, description="Reference models of mmcontrast.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    parsers = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    command = commands.add_parser("list", help="the models, their papers and their keys")
-    command.set_defaults(run=_list)
+    command = parsers.add_parser("list", help="the models, their papers and their keys")
+    command.set_defaults(run=commands.list_models)
 
-    command = commands.add_parser("demo", help="two small runs on synthetic data, and a page")
+    command = parsers.add_parser("demo", help="two small runs on synthetic data, and a page")
     command.add_argument("--out", type=Path, default=Path("demo"), metavar="FOLDER")
     command.add_argument("--seed", type=_seed, default=1, metavar="N")
     command.add_argument("--fast", action="store_true", help="tiny: only to see that it runs")
-    command.set_defaults(run=_demo)
+    command.set_defaults(run=commands.demo)
 
-    command = commands.add_parser("train", help="train a model on a data file")
+    command = parsers.add_parser("train", help="train a model on a data file")
     command.add_argument("model", metavar="MODEL", help=f"a name that '{CALL} list' shows")
-    command.add_argument("--data", required=True, metavar="FILE", help="a pickle, MMSA layout")
+    command.add_argument("--data", required=True, metavar="FILE", help="see 'data inspect'")
+    command.add_argument("--labels", metavar="CSV", help="the sentences of a file of MulT or MMIM")
+    command.add_argument(
+        "--preset", metavar="NAME", help="the paper's settings for a data set, such as mosi"
+    )
     command.add_argument(
         "--text-encoder",
         metavar="NAME|FOLDER|scratch|features",
@@ -57,24 +61,59 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", dest="settings"
     )
-    command.set_defaults(run=_train)
+    command.set_defaults(run=commands.train)
 
-    command = commands.add_parser("evaluate", help="the metrics of a finished run")
+    command = parsers.add_parser("evaluate", help="the metrics of a finished run")
     command.add_argument("folder", type=Path, metavar="RUN")
     command.add_argument("--data", metavar="FILE", help="default: what it was trained on")
+    command.add_argument("--labels", metavar="CSV", help="the sentences of a file of MulT or MMIM")
     command.add_argument("--split", default="test", choices=("train", "valid", "test"))
-    command.set_defaults(run=_evaluate)
+    command.set_defaults(run=commands.evaluate)
 
-    data = commands.add_parser("data", help="look at data files, or make one")
-    commands = data.add_subparsers(required=True, metavar="COMMAND")
-    command = commands.add_parser("inspect", help="what is in a file")
+    command = parsers.add_parser("reproduce", help="a table of a model's paper, run again")
+    command.add_argument("model", metavar="MODEL", help=f"a name that '{CALL} list' shows")
+    command.add_argument("--table", required=True, metavar="NAME", help="a wrong one lists them")
+    command.add_argument("--data", required=True, metavar="FILE", help="as for train")
+    command.add_argument("--labels", metavar="CSV", help="a table of sentences beside the data")
+    command.add_argument("--seeds", type=_count, required=True, metavar="N", help="runs a row")
+    command.add_argument("--seed", type=_seed, default=1111, metavar="N", help="the first one")
+    command.add_argument("--rows", metavar="ROW,ROW", help="default: all of the table")
+    command.add_argument("--preset", metavar="NAME", help="default: the data set's")
+    command.add_argument("--text-encoder", metavar="NAME|FOLDER|scratch|features")
+    command.add_argument("--modalities", metavar="NAME,NAME", help="default: all in the file")
+    command.add_argument(
+        "--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", dest="settings"
+    )
+    command.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="default: reproduced/MODEL-TABLE"
+    )
+    command.set_defaults(run=commands.reproduce)
+
+    command = parsers.add_parser("report", help="a page about finished runs, with figures")
+    command.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="or a folder of runs")
+    command.add_argument("--out", type=Path, required=True, metavar="PAGE.html")
+    command.add_argument("--figures", type=Path, metavar="FOLDER", help="each as a file, too")
+    command.add_argument("--format", default="svg", choices=("svg", "png"), help="of those files")
+    command.set_defaults(run=commands.report_runs)
+
+    data = parsers.add_parser("data", help="look at data files, or make one")
+    parsers = data.add_subparsers(required=True, metavar="COMMAND")
+    command = parsers.add_parser("inspect", help="what is in a file")
     command.add_argument("file", metavar="FILE")
-    command.set_defaults(run=_inspect)
-    command = commands.add_parser("synthesize", help="write the synthetic corpus")
+    command.set_defaults(run=commands.inspect)
+    command = parsers.add_parser("convert", help="write any known file as safetensors")
+    command.add_argument("file", metavar="FILE", help="or the folder of UR-FUNNY")
+    command.add_argument("out", type=Path, metavar="OUT.safetensors")
+    command.add_argument("--labels", metavar="CSV", help="the sentences of a file of MulT or MMIM")
+    command.add_argument("--context", action="store_true", help="UR-FUNNY: not the punchline alone")
+    command.add_argument("--normalize", action="store_true", help="UR-FUNNY: each sample's scale")
+    command.add_argument("--present-index", type=int, default=1, choices=(0, 1), help="IEMOCAP")
+    command.set_defaults(run=commands.convert)
+    command = parsers.add_parser("synthesize", help="write the synthetic corpus")
     command.add_argument("file", type=Path, metavar="FILE")
     command.add_argument("--sizes", type=_sizes, default=(400, 100, 200), metavar="N,N,N")
     command.add_argument("--seed", type=_seed, default=0, metavar="N")
-    command.set_defaults(run=_synthesize)
+    command.set_defaults(run=commands.synthesize)
     return parser
 
 
@@ -86,6 +125,12 @@ def _seed(text: str) -> int:
     return int(text)
 
 
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
+    return int(text)
+
+
 def _sizes(text: str) -> tuple[int, ...]:
     parts = text.split(",")
     if len(parts) != 3 or not all(part.isdigit() for part in parts):
@@ -93,89 +138,6 @@ def _sizes(text: str) -> tuple[int, ...]:
             f"expected train,valid,test like 400,100,200, got {text!r}"
         )
     return tuple(int(part) for part in parts)
-
-
-# Every command imports what it needs: the help and the small ones answer at once.
-
-
-def _list(options: argparse.Namespace) -> None:
-    from reference_models.registry import MODELS
-
-    for name, entry in MODELS.items():
-        print(f"{name}: {entry.summary}\n  paper: {entry.paper}")
-        for title, config in (("model", entry.config), ("training", entry.training)):
-            print(f"  {title} keys for --set:")
-            for field in fields(config):
-                print(f"    {field.name}={_word(getattr(config, field.name))}")
-        print()
-
-
-def _word(value: object) -> str:
-    if isinstance(value, tuple):
-        return ",".join(map(_word, value))
-    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
-
-
-def _demo(options: argparse.Namespace) -> None:
-    from reference_models.demo import demo
-
-    page = demo(options.out, seed=options.seed, fast=options.fast, say=print)
-    print(f"\npage: {page}")
-
-
-def _train(options: argparse.Namespace) -> None:
-    from transformers.utils.logging import disable_progress_bar
-
-    from reference_models import folders, registry, runs
-    from reference_models.data.mmsa import load_mmsa
-    from reference_models.parts import build, describe
-    from reference_models.report import text_table
-
-    disable_progress_bar()  # of loading a text encoder; the training has its own
-    entry = registry.find(options.model)
-    epochs = [] if options.epochs is None else [f"epochs={options.epochs}"]
-    model_config, training = registry.configure(entry, [*options.settings, *epochs])
-    if options.out is not None:
-        folders.check_free(options.out)
-    corpus = load_mmsa(options.data)
-    parts = build(
-        options.model,
-        model_config,
-        training,
-        corpus,
-        seed=options.seed,
-        text_encoder=options.text_encoder,
-        modalities=None if options.modalities is None else options.modalities.split(","),
-    )
-    out = options.out or folders.new_folder(Path("runs"), options.model, options.seed)
-    print(describe(parts, out), flush=True)
-    results = runs.train(parts, corpus, out)
-    print(f"\nepoch {results['best_epoch']} of {results['epochs']}: {results['selection']}")
-    print(text_table({split: results[split] for split in ("valid", "test")}))
-
-
-def _evaluate(options: argparse.Namespace) -> None:
-    from reference_models import runs
-    from reference_models.report import text_table
-
-    metrics = runs.evaluate(options.folder, data=options.data, split=options.split)
-    rows = {options.split: metrics, f"{options.split}, MAG-BERT protocol": metrics["mag_bert"]}
-    print(text_table(rows))
-
-
-def _inspect(options: argparse.Namespace) -> None:
-    from reference_models.data.inspection import format_report, inspect_file
-
-    print(format_report(inspect_file(options.file)))
-
-
-def _synthesize(options: argparse.Namespace) -> None:
-    from reference_models.data.synthetic import synthesize
-
-    if options.file.exists():
-        raise ValueError(f"{options.file}: expected a new file, got one that exists; name another")
-    synthesize(options.file, sizes=options.sizes, seed=options.seed)
-    print(f"wrote {options.file}; look at it with: {CALL} data inspect {options.file}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 import mmcontrast as mm
 from mmcontrast.distances import Distance
 from reference_models.data.batch import Batch
-from reference_models.encoders import Transformer
+from reference_models.encoders import DROPOUTS, Transformer
 from reference_models.inputs import sequences
 from reference_models.output import Output
 
@@ -26,7 +26,6 @@ DISTANCES: dict[str, Distance | None] = {
     "cosine": mm.cosine_distance,
     "mahalanobis": None,  # every batch has its own
 }
-DROPOUTS = ("attention_dropout", "relu_dropout", "residual_dropout", "embed_dropout")
 SEED = 0  # of the negatives in evaluation
 
 

@@ -9,7 +9,8 @@ from reference_models import folders, registry, runs
 from reference_models.data.mmsa import load_mmsa
 from reference_models.data.synthetic import synthesize
 from reference_models.parts import build
-from reference_models.report import text_table, write_report
+from reference_models.report import write_report
+from reference_models.tables import text_table
 
 NOTE = (
     "The corpus is synthetic: its sentences and signals were generated. The numbers show that the"

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+DROPOUTS = ("attention_dropout", "relu_dropout", "residual_dropout", "embed_dropout")
 LAST_STEPS = ("real", "index")
 ORDERS = ("pre", "normed", "post")
 POOLS = ("first", "mean", "last")

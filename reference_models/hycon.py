@@ -10,36 +10,18 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from mmcontrast import (
-    LossTerms,
-    PairSelection,
-    gather,
-    hybrid_contrast,
-    inter_modal_pairs,
-    intra_modal_pairs,
-    l2_normalize,
-    sentiment_classes,
-    shifted_cosine_normalize,
-    softmax_normalize,
-    softplus_normalize,
-)
+import mmcontrast as mm
+from mmcontrast import LossTerms
 from reference_models.configs import expect, is_int, is_number
 from reference_models.data.batch import Batch
-from reference_models.encoders import LAST_STEPS, SequenceEncoder, last_step
+from reference_models.encoders import DROPOUTS, LAST_STEPS, SequenceEncoder, last_step
 from reference_models.fusion import FUSIONS, make_fusion
 from reference_models.heads import HEADS, shaped, task_loss
 from reference_models.inputs import check_sizes, sequences, widths
 from reference_models.output import Output
-from reference_models.substitutes import SUBSTITUTES, substitute_contrast
+from reference_models.substitutes import SIMILARITIES, SUBSTITUTES, substitute_contrast
 from reference_models.text_encoder import read_text
 
-SIMILARITIES = {
-    "softmax": softmax_normalize,
-    "cosine": l2_normalize,
-    "cosine01": shifted_cosine_normalize,
-    "softplus_l2": softplus_normalize,
-    "dot": None,
-}
 CHOICES = {
     "fusion": tuple(FUSIONS),
     "last": LAST_STEPS,
@@ -59,18 +41,17 @@ class HyConConfig:
 
     Args:
         hidden_size: d of every representation.
-        layers, heads, kernel_size: of the sequence encoders.
-        attention_dropout, relu_dropout, residual_dropout, embed_dropout: of the sequence encoders.
+        layers, heads, kernel_size, four dropouts: of the sequence encoders.
         fusion: "addition", "concatenation", "tensor" or "graph".
-        last: the step that stands for a sequence: the last "real" one, or the last "index" of the
-            batch, padding or not, as the sibling code has it.
+        last: the step that stands for a sequence: the last "real" one, or the last "index",
+            padding or not, as the sibling code has it.
         head: "regression" (one score), "iemocap" (four emotions, yes or no) or "humor" (yes or no).
         margin: the similarity that two modalities of a sample, or of a class, are drawn to.
         intra_weight, inter_weight, semi_weight: of the three contrastive terms.
         refine: with the refinement terms.
         log: minus the logarithm of each ratio, instead of minus the ratio.
         similarity: "softmax" (the paper's), "cosine", "cosine01" (moved to [0, 1]), "softplus_l2"
-            (the cosine after a softplus) or "dot" (of the rows as they are).
+            (the cosine after a softplus) or "dot".
         supervised_loss: "hycon", "hycon_v2" (selected pairs), or what stands in the place of the
             intra- and inter-modal terms: "triplet", "hard_triplet", "n_pair", "classical".
         selection_fraction: HyCon-v2's share of a batch that stays, positives and negatives each.
@@ -78,8 +59,7 @@ class HyConConfig:
         select_positives, select_negatives: the sides that HyCon-v2 selects on.
         unselected: how a side that is not selected enters the ratio, by "mean" or "sum".
         inter_factor: times as many selected pairs across modalities as within one.
-        refine_on: HyCon-v2's refinement is over "selected" pairs, "all", or selected and
-            "weighted".
+        refine_on: HyCon-v2's refinement is over "selected", "all", or "weighted" selected pairs.
         classes: "binary", by the score's sign, as in the paper; "seven", by the rounded score.
         neutral: the binary class of a score of 0: "positive", "negative", its "own", or "ignore".
 
@@ -121,20 +101,15 @@ class HyConConfig:
             expect(self, name, "a whole number from 1", is_int, lambda n: n >= 1)
         expect(self, "layers", "a whole number from 0", is_int, lambda n: n >= 0)
         expect(self, "kernel_size", "an odd number from 1", is_int, lambda n: n >= 1 and n % 2)
-        expect(
-            self,
-            "heads",
-            f"a divisor of hidden_size={self.hidden_size}",
-            lambda n: self.hidden_size % n == 0,
-        )
-        for name in ("attention_dropout", "relu_dropout", "residual_dropout", "embed_dropout"):
+        divisor = f"a divisor of hidden_size={self.hidden_size}"
+        expect(self, "heads", divisor, lambda n: self.hidden_size % n == 0)
+        for name in DROPOUTS:
             expect(self, name, "a number from 0, below 1", is_number, lambda x: 0 <= x < 1)
         for name in ("intra_weight", "inter_weight", "semi_weight"):
             expect(self, name, "a number from 0", is_number, lambda x: x >= 0)
         expect(self, "margin", "a number from -1 to 1", is_number, lambda x: -1 <= x <= 1)
-        expect(
-            self, "selection_fraction", "a number above 0, up to 1", is_number, lambda x: 0 < x <= 1
-        )
+        share = "a number above 0, up to 1"
+        expect(self, "selection_fraction", share, is_number, lambda x: 0 < x <= 1)
         expect(self, "selection_gamma", "a number above 0", is_number, lambda x: x > 0)
         for name in ("refine", "log", "select_positives", "select_negatives"):
             expect(self, name, "true or false", lambda x: isinstance(x, bool))
@@ -144,7 +119,20 @@ class HyConConfig:
 
 _V2: dict[str, object] = {"supervised_loss": "hycon_v2"}
 _NO_CONTRAST: dict[str, object] = {"intra_weight": 0.0, "inter_weight": 0.0, "semi_weight": 0.0}
-PRESETS: dict[str, dict[str, object]] = {"mosi": {}, "mosei": {}, "iemocap": {"head": "iemocap"}}
+# The paper's rate, for every layer; batch size and epochs are its author's sibling code's.
+_TRAINING: dict[str, object] = {
+    "learning_rate": 2e-5,
+    "head_learning_rate": None,
+    "batch_size": 48,
+    "epochs": 50,
+    "schedule": "constant",
+    "warmup_ratio": 0.0,
+}
+PRESETS: dict[str, dict[str, object]] = {
+    "mosi": _TRAINING,
+    "mosei": _TRAINING,
+    "iemocap": {**_TRAINING, "head": "iemocap"},
+}
 """By data set: what differs from the defaults."""
 TABLES: dict[str, dict[str, dict[str, object]]] = {
     "headline": {"HyCon": {}, "HyCon-v2": _V2},
@@ -161,7 +149,7 @@ TABLES: dict[str, dict[str, dict[str, object]]] = {
         "v2_wo_negative_selection": {**_V2, "select_negatives": False},
         "HyCon-v2": _V2,
     },
-    "fusion": {name: {"fusion": name} for name in ("concatenation", "addition", "tensor", "graph")},
+    "fusion": {name: {"fusion": name} for name in FUSIONS},
     "alpha": {str(margin): {"margin": margin} for margin in (0.5, 0.7, 0.8, 0.9)},
     "loss_substitution": {
         **{name: {"supervised_loss": name} for name in ("triplet", "hard_triplet", "n_pair")},
@@ -215,10 +203,7 @@ class HyCon(nn.Module):
                 kernel_size=config.kernel_size,
                 layers=0 if encoded else config.layers,
                 heads=config.heads,
-                attention_dropout=config.attention_dropout,
-                relu_dropout=config.relu_dropout,
-                residual_dropout=config.residual_dropout,
-                embed_dropout=config.embed_dropout,
+                **{dropout: getattr(config, dropout) for dropout in DROPOUTS},
             )
         self.fusion = make_fusion(config.fusion, sizes, config.hidden_size)
         self.head = nn.Linear(config.hidden_size, HEADS[config.head])
@@ -235,7 +220,10 @@ class HyCon(nn.Module):
         prediction = shaped(self.head(fused), self.config.head)
         terms = None
         if batch.labels is not None:
-            terms = self._losses(prediction, features, present, batch.labels)
+            task = task_loss(prediction, batch.labels, self.config.head)
+            terms = LossTerms({"task": task})
+            if self.training:
+                terms = self._losses(task, features, present, batch.labels)
         return Output(prediction, terms, fused)
 
     def _represent(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -252,53 +240,40 @@ class HyCon(nn.Module):
         return features, present
 
     def _losses(
-        self,
-        prediction: Tensor,
-        features: dict[str, Tensor],
-        present: dict[str, Tensor],
-        labels: Tensor,
+        self, task: Tensor, features: dict[str, Tensor], present: dict[str, Tensor], labels: Tensor
     ) -> LossTerms:
         config = self.config
-        task = task_loss(prediction, labels, config.head)
-        if not self.training:
-            return LossTerms({"task": task})
-        features, present = (
-            {m: gather(x) for m, x in rows.items()} for rows in (features, present)
+        features = {name: mm.gather(x) for name, x in features.items()}
+        present = {name: mm.gather(here) for name, here in present.items()}
+        classes = mm.gather(labels if config.head != "regression" else _classes(labels, config))
+        normalize, substituted = (
+            SIMILARITIES[config.similarity],
+            config.supervised_loss in SUBSTITUTES,
         )
-        classes = gather(labels if config.head != "regression" else _classes(labels, config))
-        substituted = config.supervised_loss in SUBSTITUTES
         intra, inter = (0, 0) if substituted else (config.intra_weight, config.inter_weight)
-        terms = {
-            "task": task,
-            **hybrid_contrast(
-                features,
-                classes,
-                margin=config.margin,
-                weights=(intra, inter, config.semi_weight),
-                refine=config.refine,
-                log=config.log,
-                selection=_selection(config),
-                refine_on=config.refine_on,
-                normalize=SIMILARITIES[config.similarity],
-                present=present,
-            ),
-        }
-        weights = {
-            "task": 1.0,
-            "intra": config.intra_weight,
-            "inter": config.inter_weight,
-            "semi": config.semi_weight,
-        }
-        if substituted:
-            for name, pairs in (("intra", intra_modal_pairs), ("inter", inter_modal_pairs)):
-                if weights[name] != 0:
-                    terms[name] = substitute_contrast(
-                        pairs(features, classes, present=present),
-                        loss=config.supervised_loss,
-                        normalize=SIMILARITIES[config.similarity],
-                        log=config.log,
-                        generator=self.generator,
-                    )
+        terms = mm.hybrid_contrast(
+            features,
+            classes,
+            margin=config.margin,
+            weights=(intra, inter, config.semi_weight),
+            refine=config.refine,
+            log=config.log,
+            selection=_selection(config),
+            refine_on=config.refine_on,
+            normalize=normalize,
+            present=present,
+        )
+        terms = {"task": task, **terms}
+        weights = {term: getattr(config, f"{term}_weight") for term in ("intra", "inter", "semi")}
+        for name, pairs in (("intra", mm.intra_modal_pairs), ("inter", mm.inter_modal_pairs)):
+            if substituted and weights[name] != 0:
+                terms[name] = substitute_contrast(
+                    pairs(features, classes, present=present),
+                    loss=config.supervised_loss,
+                    normalize=normalize,
+                    log=config.log,
+                    generator=self.generator,
+                )
         return LossTerms(terms, weights)
 
 
@@ -306,13 +281,13 @@ def _classes(scores: Tensor, config: HyConConfig) -> Tensor:
     """(B,) the classes that the contrast is about; a score that is NaN is in none."""
     if config.classes == "seven":
         return scores.clamp(-3, 3).round()
-    return sentiment_classes(scores, neutral=config.neutral)
+    return mm.sentiment_classes(scores, neutral=config.neutral)
 
 
-def _selection(config: HyConConfig) -> PairSelection | None:
+def _selection(config: HyConConfig) -> mm.PairSelection | None:
     if config.supervised_loss != "hycon_v2":
         return None
-    return PairSelection(
+    return mm.PairSelection(
         fraction=config.selection_fraction,
         gamma=config.selection_gamma,
         positives=config.select_positives,

@@ -128,21 +128,20 @@ class MclMcfConfig:
 
 _WEIGHTS = ("first_weight", "second_weight", "third_weight")
 _LOW = dict.fromkeys(_WEIGHTS, 0.02)
+_TRAINING: dict[str, object] = {
+    "learning_rate": 5e-5,
+    "head_learning_rate": 1e-4,
+    "weight_decay": 1e-4,
+    "max_grad_norm": 1.0,
+    "batch_size": 128,
+    "epochs": 200,
+    "patience": 10,
+}
 PRESETS: dict[str, dict[str, object]] = {
-    "mosi": {},
-    "mosei": {"channels": (2, 4, 1), **_LOW},
-    "sims": {"channels": (4, 7, 1), **_LOW},
-    # The size of the paper's images, and its training; for CMU-MOSI, on a GPU.
-    "paper": {
-        "tcf_size": 512,
-        "learning_rate": 5e-5,
-        "head_learning_rate": 1e-4,
-        "weight_decay": 1e-4,
-        "max_grad_norm": 1.0,
-        "batch_size": 128,
-        "epochs": 200,
-        "patience": 10,
-    },
+    "mosi": _TRAINING,
+    "mosei": {**_TRAINING, "channels": (2, 4, 1), **_LOW},
+    "sims": {**_TRAINING, "channels": (4, 7, 1), **_LOW},
+    "paper": {**_TRAINING, "tcf_size": 512},  # the size of its images, for CMU-MOSI on a GPU
 }
 """By data set: what differs from the defaults."""
 _OFF = dict.fromkeys(_WEIGHTS, 0.0)

@@ -43,11 +43,10 @@ class Entry:
     required: tuple[str, ...] = ()
 
 
-# What runs unless told otherwise. The paper says Adam at 2e-5 for every layer, and not for how many
-# epochs. At 2e-5 the layers that start from random weights have hardly moved after eight, so they
-# have a rate of their own here, and the schedule comes down within the epochs that there are. The
-# paper's own: learning_rate=2e-5 head_learning_rate=none schedule=constant warmup_ratio=0, with
-# epochs=50 batch_size=48 from its author's sibling code.
+# What runs unless told otherwise, for every model, so that they can be compared; the papers' own
+# settings are the presets. At HyCon's 2e-5 for every layer, those that start from random weights
+# have hardly moved after eight epochs: they have a rate of their own here, and the schedule comes
+# down within the epochs that there are.
 FINE_TUNING = TrainingConfig(
     learning_rate=5e-5,
     head_learning_rate=1e-3,
@@ -122,7 +121,6 @@ MODELS = {
         config=text_only.TextOnlyConfig(),
         training=FINE_TUNING,
         build=text_only.TextOnly,
-        presets=text_only.PRESETS,
         tables=text_only.TABLES,
         fewest=1,
         reads=("text",),
@@ -218,6 +216,13 @@ def parse(key: str, text: str, kind: Any) -> Any:
             words = {int: "a whole number", float: "a number"}[kind]
             raise ValueError(f"{key}: expected {words}, got {text!r}") from None
     return text
+
+
+def spell(value: Any) -> str:
+    """The text that :func:`parse` makes the value of."""
+    if isinstance(value, tuple):
+        return ",".join(map(spell, value)) or "none"
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
 def rebuild(config_class: type, values: Mapping[str, Any]) -> Any:

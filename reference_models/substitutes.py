@@ -1,4 +1,4 @@
-"""The losses that HyCon's Table 7 puts in place of its intra- and inter-modal contrast."""
+"""What may stand in for HyCon's similarity, and for its intra- and inter-modal contrast."""
 
 from collections.abc import Mapping
 
@@ -8,14 +8,25 @@ from torch import Tensor
 from mmcontrast import (
     Pairs,
     extreme,
+    l2_normalize,
     n_pair,
     ratio_contrast,
     sample_one,
+    shifted_cosine_normalize,
+    softmax_normalize,
+    softplus_normalize,
     squared_euclidean,
     triplet,
 )
 from mmcontrast.rows import RowMap, dot, map_rows
 
+SIMILARITIES = {
+    "softmax": softmax_normalize,
+    "cosine": l2_normalize,
+    "cosine01": shifted_cosine_normalize,
+    "softplus_l2": softplus_normalize,
+    "dot": None,
+}
 SUBSTITUTES = ("triplet", "hard_triplet", "n_pair", "classical")
 
 

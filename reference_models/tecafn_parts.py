@@ -7,11 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from reference_models.encoders import Transformer
+from reference_models.encoders import DROPOUTS, Transformer
 from reference_models.heads import HEADS
 from reference_models.inputs import Sequence
-
-DROPOUTS = ("attention_dropout", "relu_dropout", "residual_dropout", "embed_dropout")
 
 
 class Encoder(nn.Module):

@@ -44,14 +44,6 @@ class TextOnlyConfig:
             expect(self, name, f"one of {', '.join(choices)}", choices.__contains__)
 
 
-PRESETS: dict[str, dict[str, object]] = {
-    "mosi": {},
-    "mosei": {},
-    "sims": {},
-    "iemocap": {"head": "iemocap"},
-    "ur_funny": {"head": "humor"},
-}
-"""By data set: what differs from the defaults."""
 TABLES: dict[str, dict[str, dict[str, object]]] = {"headline": {"text-only": {}}}
 """No paper's: the one row there is. It has no contrast that could be left out."""
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import BertConfig, BertModel, XLNetConfig, XLNetModel
 
+import mmcontrast as mm
 from mmcontrast import (
     PairSelection,
     hybrid_contrast,
@@ -17,12 +18,13 @@ from mmcontrast import (
     intra_modal_pairs,
     softmax_normalize,
 )
-from reference_models import hycon
 from reference_models.data.batch import Batch
 from reference_models.encoders import last_step
-from reference_models.hycon import CHOICES, PRESETS, SIMILARITIES, TABLES, HyCon, HyConConfig
-from reference_models.substitutes import SUBSTITUTES, substitute_contrast
+from reference_models.hycon import CHOICES, PRESETS, TABLES, HyCon, HyConConfig
+from reference_models.registry import override
+from reference_models.substitutes import SIMILARITIES, SUBSTITUTES, substitute_contrast
 from reference_models.text_encoder import scratch_text_encoder
+from reference_models.training import TrainingConfig
 
 THREE = ("text", "audio", "vision")
 SIZES = {"text": 6, "audio": 5, "vision": 4}
@@ -454,7 +456,7 @@ def test_seven_classes_are_the_rounded_scores(loss):
 
 
 def test_iemocap_contrasts_samples_whose_emotions_agree_in_every_column():
-    config = HyConConfig(**SMALL, **STILL, **PRESETS["iemocap"])
+    config = override(HyConConfig(**SMALL, **STILL), TrainingConfig(), PRESETS["iemocap"])[0]
     model, batch = network(config).train(), batch_of(8, iemocap=True)
     batch.labels[2:5] = batch.labels[0]
     batch.labels[5] = batch.labels[0]
@@ -603,7 +605,7 @@ def test_what_is_substituted_is_not_computed(loss, monkeypatch):
         asked.append(weights)
         return hybrid_contrast(*args, weights=weights, **kwargs)
 
-    monkeypatch.setattr(hycon, "hybrid_contrast", listen)
+    monkeypatch.setattr(mm, "hybrid_contrast", listen)
     config = HyConConfig(**SMALL, supervised_loss=loss, semi_weight=0.3)
     network(config).train()(batch_of())
     assert asked == [(0, 0, 0.3)]

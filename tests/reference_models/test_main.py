@@ -65,7 +65,7 @@ def test_train_then_evaluate(file, tmp_path, capsys):
         "vision is left out",
         "up to epoch 2, batches of 16, learning rate 0.001",
         str(run),
-        "of 2: the epoch with the lowest validation MAE",
+        "of 2: the epoch with the lowest validation loss",
     ):
         assert line in out
     config = json.loads((run / "config.json").read_text())
@@ -237,7 +237,7 @@ def test_the_demo_writes_its_page_and_runs_again(tmp_path, capsys):
     text = page.decode()
     assert "they are not to be put beside published ones" in text
     assert "How to go on" in text
-    assert text.count("<svg") == 8
+    assert text.count("<svg") == 10
     configs = [
         json.loads((tmp_path / f"{name}-seed3-fast" / "config.json").read_text())
         for name in ("hycon-v2", "without-contrast")

@@ -5,7 +5,7 @@ from typing import Literal
 
 import pytest
 
-from reference_models.registry import MODELS, configure, find, parse, rebuild
+from reference_models.registry import MODELS, configure, find, override, parse, rebuild, spell
 
 
 def test_an_unknown_model_lists_those_that_exist():
@@ -26,7 +26,7 @@ def test_every_key_belongs_to_one_config_and_takes_its_own_default(name):
     own = [{field.name for field in fields(c)} for c in (entry.config, entry.training)]
     assert not own[0] & own[1]
     written = [
-        f"{key}={getattr(config, key)}"
+        f"{key}={spell(getattr(config, key))}"
         for config, keys in zip((entry.config, entry.training), own, strict=True)
         for key in keys
     ]
@@ -102,3 +102,39 @@ def test_a_config_comes_back_from_json():
 
     assert rebuild(Config, {"sizes": [3, 4], "name": "b"}) == Config((3, 4), "b")
     assert rebuild(Config, {"name": "b", "of a later version": 1}) == Config((1, 2), "b")
+
+
+def test_no_part_of_a_tuple_is_spelled_none():
+    assert spell(()) == "none"
+    for text in ("none", "", "None"):
+        assert parse("gate", text, tuple[str, ...]) == ()
+    with pytest.raises(ValueError, match="channels: expected 3 values with commas, got 'none'"):
+        parse("channels", "none", tuple[int, int, int])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_presets_and_rows_are_made_of_known_fields(name):
+    entry = MODELS[name]
+    for preset in entry.presets:
+        model, training = configure(entry, preset=preset)
+        assert {"head_learning_rate", "epochs"} <= vars(training).keys()
+        assert model != entry.config or training != entry.training
+    for rows in entry.tables.values():
+        for overrides in rows.values():
+            changes = {k: v for k, v in overrides.items() if k != "modalities"}
+            model, training = override(entry.config, entry.training, changes)
+            for key, value in changes.items():
+                assert getattr(model if hasattr(model, key) else training, key) == value
+
+
+def test_settings_come_after_the_preset():
+    model, training = configure(find("mfon"), ["epochs=3"], preset="sims")
+    assert (model.teacher_label, training.batch_size, training.epochs) == ("own", 128, 3)
+    with pytest.raises(ValueError, match=r"^preset: expected one of mosi, .*, got 'mosy'$"):
+        configure(find("mfon"), preset="mosy")
+
+
+def test_a_field_that_nobody_has():
+    entry = find("hycon")
+    with pytest.raises(ValueError, match="expected fields of the two configs, got colour"):
+        override(entry.config, entry.training, {"colour": 3, "epochs": 2})

@@ -8,7 +8,7 @@ import torch
 
 from reference_models.data.batch import Batch
 from reference_models.text_encoder import scratch_text_encoder
-from reference_models.text_only import CHOICES, PRESETS, TABLES, TextOnly, TextOnlyConfig
+from reference_models.text_only import CHOICES, TABLES, TextOnly, TextOnlyConfig
 
 SMALL = {"dropout": 0.0}
 SWITCHES = {"pool": ("mean", "first", "last"), "squared": (False, True)}
@@ -123,14 +123,7 @@ def test_neither_padding_nor_an_absent_text_is_read(encoded, pool):
     assert all(p.grad.isfinite().all() for p in model.parameters())
 
 
-def test_presets_and_tables():
-    for preset in PRESETS.values():
-        TextOnlyConfig(**preset)
-    assert {name: x.get("head", "regression") for name, x in PRESETS.items()} == {
-        **dict.fromkeys(("mosi", "mosei", "sims"), "regression"),
-        "iemocap": "iemocap",
-        "ur_funny": "humor",
-    }
+def test_the_only_table_has_one_row():
     assert TABLES == {"headline": {"text-only": {}}}
 
 

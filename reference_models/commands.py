@@ -1,0 +1,167 @@
+"""What each command of ``python -m reference_models`` does with its options, and what it prints.
+
+Every command imports what it needs: the help and the small ones answer at once.
+"""
+
+import argparse
+from dataclasses import fields
+from pathlib import Path
+
+CALL = "python -m reference_models"
+
+
+def list_models(options: argparse.Namespace) -> None:
+    """The models, with their papers, presets, tables and keys."""
+    from reference_models.registry import MODELS, spell
+
+    for name, entry in MODELS.items():
+        print(f"{name}: {entry.summary}\n  paper: {entry.paper}")
+        for title, known in (("presets", entry.presets), ("tables", entry.tables)):
+            print(f"  {title}: {', '.join(known) or 'none'}")
+        for title, config in (("model", entry.config), ("training", entry.training)):
+            print(f"  {title} keys for --set:")
+            for field in fields(config):
+                print(f"    {field.name}={spell(getattr(config, field.name))}")
+        print()
+
+
+def demo(options: argparse.Namespace) -> None:
+    """Two small runs on synthetic data, and their page."""
+    from reference_models import demo as runner
+
+    page = runner.demo(options.out, seed=options.seed, fast=options.fast, say=print)
+    print(f"\npage: {page}")
+
+
+def train(options: argparse.Namespace) -> None:
+    """Train into a run folder, and print the metrics; on several ranks the first one prints."""
+    from accelerate import PartialState
+    from accelerate.utils import broadcast_object_list
+    from transformers.utils.logging import disable_progress_bar
+
+    from reference_models import folders, registry, runs
+    from reference_models.data.loading import load_corpus
+    from reference_models.parts import build, describe
+    from reference_models.tables import text_table
+    from reference_models.training import device
+
+    disable_progress_bar()  # of loading a text encoder; the training has its own
+    entry = registry.find(options.model)
+    epochs = [] if options.epochs is None else [f"epochs={options.epochs}"]
+    settings = [*options.settings, *epochs]
+    model_config, training = registry.configure(entry, settings, preset=options.preset)
+    # Under torchrun and accelerate launch every rank is here; the first one writes and speaks.
+    ranks = PartialState(cpu=device().type == "cpu")
+    first = ranks.is_main_process
+    if first and options.out is not None:
+        folders.check_free(options.out)
+    corpus = load_corpus(options.data, labels=options.labels)
+    parts = build(
+        options.model,
+        model_config,
+        training,
+        corpus,
+        seed=options.seed,
+        text_encoder=options.text_encoder,
+        modalities=None if options.modalities is None else options.modalities.split(","),
+        labels=options.labels,
+    )
+    out = options.out
+    if out is None:
+        named = [folders.new_folder(Path("runs"), options.model, options.seed) if first else None]
+        out = broadcast_object_list(named)[0]
+    if first:
+        print(describe(parts, out), flush=True)
+    results = runs.train(parts, corpus, out)
+    if not first:
+        return
+    print(f"\nepoch {results['best_epoch']} of {results['epochs']}: {results['selection']}")
+    print(text_table({split: results[split] for split in ("valid", "test")}))
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """The metrics of a finished run."""
+    from reference_models import runs
+    from reference_models.tables import text_table
+
+    metrics = runs.evaluate(
+        options.folder, data=options.data, labels=options.labels, split=options.split
+    )
+    rows = {options.split: metrics}
+    if "mag_bert" in metrics:
+        rows[f"{options.split}, MAG-BERT protocol"] = metrics["mag_bert"]
+    print(text_table(rows))
+
+
+def reproduce(options: argparse.Namespace) -> None:
+    """A table of a paper, run again; it prints what it writes."""
+    from transformers.utils.logging import disable_progress_bar
+
+    from reference_models import experiments
+
+    disable_progress_bar()  # of loading a text encoder; the training has its own
+    experiments.reproduce(
+        options.model,
+        options.table,
+        data=options.data,
+        labels=options.labels,
+        seeds=range(options.seed, options.seed + options.seeds),
+        rows=None if options.rows is None else options.rows.split(","),
+        text_encoder=options.text_encoder,
+        modalities=None if options.modalities is None else options.modalities.split(","),
+        settings=options.settings,
+        preset=options.preset,
+        out=options.out or Path("reproduced") / f"{options.model}-{options.table}",
+        say=lambda line: print(line, flush=True),
+    )
+
+
+def report_runs(options: argparse.Namespace) -> None:
+    """A page about finished runs."""
+    from reference_models.report import report, save_figures
+
+    groups = report(options.runs, options.out)
+    for group in groups:
+        print(f"{group.name}: {len(group.folders)} finished")
+    if options.figures is not None:
+        written = save_figures(groups, options.figures, options.format)
+        print(f"figures: {len(written)} in {options.figures}")
+    print(f"page: {options.out}")
+
+
+def inspect(options: argparse.Namespace) -> None:
+    """What is in a data file."""
+    from reference_models.data.inspection import format_report, inspect_file
+
+    print(format_report(inspect_file(options.file)))
+
+
+def convert(options: argparse.Namespace) -> None:
+    """Any known data file as one that needs no pickle."""
+    from reference_models.data.converted import save_corpus
+    from reference_models.data.loading import load_corpus
+
+    if options.out.exists():
+        raise ValueError(f"{options.out}: expected a new file, got one that exists; name another")
+    corpus = load_corpus(
+        options.file,
+        labels=options.labels,
+        context=options.context,
+        normalize=options.normalize,
+        present_index=options.present_index,
+    )
+    save_corpus(corpus, options.out)
+    for note in corpus.notes:
+        print(f"note: {note}")
+    samples = ", ".join(f"{len(part)} {name}" for name, part in corpus.splits.items())
+    print(f"wrote {options.out} ({samples}); look at it with: {CALL} data inspect {options.out}")
+
+
+def synthesize(options: argparse.Namespace) -> None:
+    """A file of the synthetic corpus."""
+    from reference_models.data.synthetic import synthesize
+
+    if options.file.exists():
+        raise ValueError(f"{options.file}: expected a new file, got one that exists; name another")
+    synthesize(options.file, sizes=options.sizes, seed=options.seed)
+    print(f"wrote {options.file}; look at it with: {CALL} data inspect {options.file}")
