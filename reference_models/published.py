@@ -25,6 +25,14 @@ NAMES = {
     "iemocap": "IEMOCAP",
     "ur_funny": "UR-FUNNY",
 }
+# Our table "contrast" is of two rows that papers print elsewhere.
+CONTRAST = {
+    "hycon": {"full": ("ablation", "HyCon"), "wo_contrast": ("ablation", "wo_contrastive")},
+    "tecafn": {"full": ("headline", "TeCaFN")},
+    "mcl-mcf": {"full": ("headline", "MCL-MCF"), "wo_contrast": ("ablation", "wo_MCL")},
+    "mfon": {"full": ("headline", "MFON"), "wo_contrast": ("ablation", "wo_L_ICL")},
+    "cormult": {"full": ("headline", "CorMulT")},
+}
 # By the papers' numbers of samples: train, valid, test. HyCon's MOSEI is another cut of it.
 SIZES = {
     (1284, 229, 686): "mosi",
@@ -62,6 +70,8 @@ def published_row(
         text_encoder: tells XLNet's rows from BERT's, where a paper has both.
     """
     paper = PAPERS[model]
+    if table == "contrast":
+        table, row = CONTRAST[model].get(row, (table, row))
     found = paper["tables"].get(table, {}).get(data_set)
     if found is None:
         return {}

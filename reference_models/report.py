@@ -171,10 +171,6 @@ def group(runs: Sequence[Path]) -> list[Group]:
         flat = _settings(config)
         members.setdefault(str(flat), []).append(run)
         settings[str(flat)] = flat
-    names = dict.fromkeys(name for flat in settings.values() for name in flat)
-    varying = [
-        name for name in names if len({str(flat.get(name)) for flat in settings.values()}) > 1
-    ]
     above = Path(os.path.commonpath([run.parent for run in runs]))
     groups: list[Group] = []
     for key, folder_list in members.items():
@@ -184,25 +180,36 @@ def group(runs: Sequence[Path]) -> list[Group]:
         if ordered[0].name.startswith("seed-"):
             short = row.name if row == above else str(row.relative_to(above))
             name = name if short in {g.name for g in groups} else short
-        apart = {field: settings[key].get(field) for field in varying}
+        apart = _apart(settings[key], list(settings.values()))
         groups.append(Group(name, apart, ordered, summaries(results)))
     return groups
 
 
 def swept(groups: Sequence[Group]) -> str | None:
     """The one setting that the groups differ in, if it is one and a number."""
-    fields = list(groups[0].settings)
+    fields = {field for g in groups for field in g.settings}
     values = [value for g in groups for value in g.settings.values()]
     numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-    return fields[0] if len(fields) == 1 and numeric else None
+    return fields.pop() if len(fields) == 1 and numeric else None
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run was told, flat; a model's own fields begin with a dot."""
     flat = {"model": config["model"], "modalities": " + ".join(config["modalities"])}
     flat["data"] = config["data"]["sha256"][:12]
-    for section in ("text", "model_config", "training"):
-        flat |= {(f"text {k}" if section == "text" else k): v for k, v in config[section].items()}
-    return flat
+    flat |= {f"text {name}": value for name, value in config["text"].items()}
+    flat |= {f".{name}": value for name, value in config["model_config"].items()}
+    return flat | config["training"]
+
+
+def _apart(own: Mapping[str, Any], every: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The settings that tell a run from the others; its model's from those of the same model."""
+    apart = {}
+    for name, value in own.items():
+        peers = [o for o in every if not name.startswith(".") or o["model"] == own["model"]]
+        if any(other.get(name) != value for other in peers):
+            apart[name.removeprefix(".")] = value
+    return apart
 
 
 def _rows(groups: Sequence[Group], names: Sequence[str]) -> list[list[str]]:

@@ -65,7 +65,7 @@ def run_folder(folder, task="sentiment", *, samples=40, contrast=True, config=No
         "training": {"epochs": 3},
     }
     for section, values in (config or {}).items():
-        settings[section] = values if section == "seed" else settings[section] | values
+        settings[section] = values if section in ("seed", "model") else settings[section] | values
     (folder / "config.json").write_text(json.dumps(settings))
     results = {"test": task_metrics(task, outputs, labels), "best_epoch": 2, "epochs": 3}
     (folder / "metrics.json").write_text(json.dumps(results))

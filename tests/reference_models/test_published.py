@@ -11,7 +11,14 @@ from reference_models import published, registry
 from reference_models.data.corpus import Corpus, Split
 from reference_models.data.synthetic import generate
 from reference_models.metrics import task_metrics
-from reference_models.published import NAMES, PAPERS, data_set_of, is_synthetic, published_row
+from reference_models.published import (
+    CONTRAST,
+    NAMES,
+    PAPERS,
+    data_set_of,
+    is_synthetic,
+    published_row,
+)
 from reference_models.tables import in_percent, summaries
 
 TABLES = [
@@ -199,7 +206,7 @@ def test_hycon_is_compared_by_the_protocol_of_its_data():
 
 def test_what_is_not_printed_is_empty():
     for table, data_set, row in (
-        ("contrast", "mosi", "full"),
+        ("contrast", "sims", "full"),
         ("ablation", "sims", "HyCon"),
         ("ablation", "mosi", "wo_everything"),
         ("ablation", None, "HyCon"),
@@ -256,3 +263,14 @@ def test_a_generated_corpus_is_known_by_its_names_or_by_its_words(monkeypatch):
     monkeypatch.setitem(published.SIZES, (60, 2, 2), "mosi")
     assert data_set_of(real) == "mosi"
     assert data_set_of(renamed) is None
+
+
+def test_the_table_of_contrast_takes_its_rows_where_the_papers_print_them():
+    for model, rows in CONTRAST.items():
+        assert set(rows) <= set(registry.find(model).tables["contrast"])
+        for row, (table, printed) in rows.items():
+            data_set = next(iter(PAPERS[model]["tables"][table]))
+            found = published_row(model, "contrast", data_set, row)
+            assert found
+            assert found == published_row(model, table, data_set, printed)
+    assert published_row("tecafn", "contrast", "mosi", "wo_contrast") == {}

@@ -200,6 +200,20 @@ def test_runs_on_other_data_or_of_another_training_are_other_groups(tmp_path):
     assert [len(g.folders) for g in groups] == [1, 1, 1, 1]
 
 
+def test_a_models_own_settings_are_compared_with_its_own_kind(tmp_path):
+    changes = [
+        {"model": "one", "model_config": {"margin": 0.5}},
+        {"model": "one", "model_config": {"margin": 0.9}},
+        {"model": "two", "model_config": {"margin": 0.5, "layers": 3}},
+    ]
+    places = [run_folder(tmp_path / str(n), config=change) for n, change in enumerate(changes)]
+    assert [g.settings for g in group(places)] == [
+        {"model": "one", "margin": 0.5},
+        {"model": "one", "margin": 0.9},
+        {"model": "two"},
+    ]
+
+
 def test_groups_beside_each_other_have_names_of_their_own(tmp_path):
     for seed, margin in ((1, 0.5), (2, 0.9), (3, 0.9)):
         config = {"seed": seed, "model_config": {"margin": margin}}
