@@ -3,11 +3,14 @@
 import contextlib
 import io
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
 import mmcontrast
+from reference_models.__main__ import _parser
+from reference_models.registry import MODELS
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
@@ -29,6 +32,24 @@ def test_the_table_of_functions_names_public_ones():
     names = set(re.findall(r"`(\w+)`", " ".join(cells)))
     assert names
     assert names <= set(mmcontrast.__all__)
+
+
+def test_commands_have_the_options_that_there_are():
+    console = "".join(re.findall(r"^```console\n(.*?)^```", README, re.MULTILINE | re.DOTALL))
+    lines = re.sub(r"\\\n", "", console).splitlines()
+    calls = [line.partition("-m reference_models ")[2] for line in lines if "-m ref" in line]
+    assert len(calls) >= 7
+    for call in calls:
+        parsed = _parser().parse_args(shlex.split(call, comments=True))
+        assert callable(parsed.run)
+
+
+def test_the_table_of_models_names_all_of_them():
+    table = README.split("| model | paper | composed from |")[1].split("\n\n")[0]
+    rows = [row.split("|") for row in table.splitlines()[2:]]
+    assert {name for row in rows for name in re.findall(r"`([\w-]+)`", row[1])} == set(MODELS)
+    used = {name for row in rows for name in re.findall(r"`(\w+)`", row[3])}
+    assert used <= set(mmcontrast.__all__)
 
 
 def test_make_targets_exist():
