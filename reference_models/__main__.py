@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seeds", type=_count, required=True, metavar="N", help="runs a row")
     command.add_argument("--seed", type=_seed, default=1111, metavar="N", help="the first one")
     command.add_argument("--rows", metavar="ROW,ROW", help="default: all of the table")
-    command.add_argument("--preset", metavar="NAME", help="default: the data set's")
+    command.add_argument("--preset", metavar="NAME", help="or none; default: the data set's")
     command.add_argument("--text-encoder", metavar="NAME|FOLDER|scratch|features")
     command.add_argument("--modalities", metavar="NAME,NAME", help="default: all in the file")
     command.add_argument(

@@ -11,9 +11,18 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from reference_models.cormult import CHOICES, PRESETS, TABLES, CorMulT, CorMulTConfig
-from reference_models.data.batch import Batch
-from reference_models.text_encoder import scratch_text_encoder
 from reference_models.training import TrainingConfig
+from tests.reference_models.batches import (
+    SIZES,
+    THREE,
+    batch_of,
+    fill_absent,
+    lacking,
+    longer,
+    real,
+    samples,
+    small_text_encoder,
+)
 
 SMALL = {
     "hidden_size": 6,
@@ -28,7 +37,7 @@ SMALL = {
     "evaluator_heads": 2,
     "evaluator_feedforward": 12,
     "evaluator_dropout": 0.0,
-    "max_steps": 6,
+    "max_steps": 6,  # fewer than audio may have
     "correlation_steps": 3,
     "correlation_size": 5,
 }
@@ -49,61 +58,13 @@ SWITCHES = {
     "skip_unaltered": (True, False),
 }
 
-THREE = ("text", "audio", "vision")
-SIZES = {"text": 6, "audio": 5, "vision": 4}
-STEPS = {"text": 5, "audio": 7, "vision": 3}  # audio is longer than max_steps
-
 
 def network(modalities=THREE, *, encoded=False, generator=None, **overrides):
     torch.manual_seed(5)
-    text_encoder = None
-    if encoded:
-        text_encoder = scratch_text_encoder(20, hidden_size=8, layers=1, heads=2, max_length=12)
-        text_encoder.eval()
+    text_encoder = small_text_encoder().eval() if encoded else None
     config = CorMulTConfig(**{**SMALL, **overrides})
     sizes = {m: SIZES[m] for m in modalities}
     return CorMulT(config, sizes, text_encoder, generator=generator)
-
-
-def batch_of(size=6, modalities=THREE, *, encoded=False, head="regression", seed=1):
-    """Random lengths from 1 up, everything present, zeros behind."""
-    source = torch.Generator().manual_seed(seed)
-    features, masks = {}, {}
-    for m in modalities:
-        steps = STEPS[m]
-        lengths = torch.randint(1, steps + 1, (size,), generator=source)
-        masks[m] = torch.arange(steps) < lengths[:, None]
-        if m == "text" and encoded:
-            ids = torch.randint(4, 20, (size, steps), generator=source)
-            features[m] = ids.masked_fill(~masks[m], 0)
-        else:
-            x = torch.randn(size, steps, SIZES[m], generator=source)
-            features[m] = x.masked_fill(~masks[m].unsqueeze(-1), 0)
-    labels = {
-        "regression": torch.randint(-9, 10, (size,), generator=source) / 3,
-        "iemocap": torch.randint(0, 2, (size, 4), generator=source),
-        "humor": torch.randint(0, 2, (size,), generator=source),
-    }
-    labels["classes7"] = labels["regression"]
-    present = {m: torch.ones(size, dtype=torch.bool) for m in modalities}
-    return Batch(features, masks, present, labels[head], torch.arange(size))
-
-
-def longer(batch, more=4):
-    """The same batch with more padding, of NaN or of ids that no vocabulary has."""
-    features, masks = {}, {}
-    for m, x in batch.features.items():
-        fill = math.nan if x.is_floating_point() else 10_000
-        rest = torch.full((len(batch), more, *x.shape[2:]), fill, dtype=x.dtype)
-        features[m] = torch.cat([x, rest], 1)
-        masks[m] = torch.cat([batch.masks[m], torch.zeros(len(batch), more, dtype=torch.bool)], 1)
-    return replace(batch, features=features, masks=masks)
-
-
-def real(batch, name, row):
-    """One sample's real steps, alone: (1, T, ...) and its mask."""
-    x = batch.features[name][row, batch.masks[name][row]].unsqueeze(0)
-    return x, torch.ones(x.shape[:2], dtype=torch.bool)
 
 
 # ---------------------------------------------------------------------------------- the network
@@ -259,23 +220,13 @@ def test_more_padding_changes_no_prediction(encoded, temporal_map):
 @pytest.mark.parametrize("encoded", [False, True])
 @pytest.mark.parametrize("weighting", CHOICES["weighting"])
 def test_what_stands_in_an_absent_modality_does_not_matter(encoded, weighting):
-    batch = batch_of(8, encoded=encoded)
-    present = {m: x.clone() for m, x in batch.present.items()}
-    present["text"][0] = present["audio"][[0, 1]] = present["vision"][2] = False
-    present["audio"][3] = present["text"][3] = present["vision"][3] = False
+    batch = lacking(batch_of(8, encoded=encoded), text=[0, 3], audio=[0, 1, 3], vision=[2, 3])
     results = []
     for fill in (0, 1e6, math.nan):
         model = network(encoded=encoded, weighting=weighting).train()
         if encoded:
             model.text_encoder.eval()
-        features = {
-            m: x.masked_fill(
-                ~present[m].reshape(-1, *[1] * (x.ndim - 1)),
-                fill if x.is_floating_point() else 10_000 if fill else 0,
-            )
-            for m, x in batch.features.items()
-        }
-        output = model(replace(batch, features=features, present=present))
+        output = model(fill_absent(batch, fill))
         output.terms.total.backward()
         gradients = [p.grad for p in model.parameters() if p.requires_grad]
         results.append([output.prediction, output.fused, *gradients])
@@ -292,12 +243,7 @@ def test_a_batch_of_one(training):
     assert output.prediction.shape == (1,)
     assert output.terms.total.isfinite()
     many = batch_of(3)
-    first = Batch(
-        *({m: x[:1] for m, x in part.items()} for part in (many.features, many.masks)),
-        {m: x[:1] for m, x in many.present.items()},
-        many.labels[:1],
-        many.index[:1],
-    )
+    first = samples(many, slice(1))
     model.eval()
     torch.testing.assert_close(model(first).prediction, model(many).prediction[:1])
 

@@ -15,7 +15,17 @@ import mmcontrast as mm
 from reference_models.cormult import CHOICES
 from reference_models.correlation_evaluator import DISTANCES, altered, read
 from tests import oracles
-from tests.reference_models.test_cormult import STEPS, THREE, batch_of, longer, network, real
+from tests.reference_models.batches import (
+    STEPS,
+    THREE,
+    batch_of,
+    fill_absent,
+    lacking,
+    longer,
+    real,
+    second_rank,
+)
+from tests.reference_models.test_cormult import network
 
 
 def stage_of(modalities=THREE, *, encoded=False, generator=None, **overrides):
@@ -380,22 +390,13 @@ def test_small_batches_are_finite(strategy, distance, size):
 @pytest.mark.parametrize("encoded", [False, True])
 @pytest.mark.parametrize("distance", CHOICES["distance"])
 def test_what_stands_in_an_absent_modality_does_not_matter(encoded, distance):
-    batch = longer(batch_of(8, encoded=encoded))
-    present = {m: x.clone() for m, x in batch.present.items()}
-    present["text"][0] = present["audio"][[0, 1]] = present["vision"][2] = False
+    batch = lacking(longer(batch_of(8, encoded=encoded)), text=0, audio=[0, 1], vision=2)
     results = []
     for fill in (0, 1e6, math.nan):
         part = stage_of(
             encoded=encoded, distance=distance, generator=torch.Generator().manual_seed(2)
         ).train()
-        features = {
-            m: x.masked_fill(
-                ~present[m].reshape(-1, *[1] * (x.ndim - 1)),
-                fill if x.is_floating_point() else 10_000 if fill else 0,
-            )
-            for m, x in batch.features.items()
-        }
-        terms = part(replace(batch, features=features, present=present)).terms
+        terms = part(fill_absent(batch, fill)).terms
         terms.total.backward()
         results.append([*terms.values(), *(p.grad for p in part.parameters())])
     for other in results[1:]:
@@ -463,11 +464,6 @@ def test_the_rows_of_all_ranks_enter_the_loss_in_training(monkeypatch):
     """A second rank with the same rows: means and covariances stay, whatever the loss."""
     batch = batch_of(8)
     for distance in CHOICES["distance"]:
-        gathered = []
-
-        def twice(x, gathered=gathered):
-            gathered.append(x.shape)
-            return torch.cat([x, x])
 
         def loss(mode, distance=distance):
             generator = torch.Generator().manual_seed(1)
@@ -476,9 +472,9 @@ def test_the_rows_of_all_ranks_enter_the_loss_in_training(monkeypatch):
 
         alone = loss(True)
         with monkeypatch.context() as patch:
-            patch.setattr(mm, "gather", twice)
+            gathered = second_rank(patch, mm)
             torch.testing.assert_close(loss(True), alone)
-            assert gathered == [(8, 3, 5), (8, 3, 5), (8,), (8,)] * 3
+            assert [x.shape for x in gathered] == [(8, 3, 5), (8, 3, 5), (8,), (8,)] * 3
             loss(False)
             assert len(gathered) == 12
 

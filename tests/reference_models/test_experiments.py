@@ -391,6 +391,8 @@ def test_settings_come_after_the_preset_and_a_row_after_both(tmp_path, monkeypat
     assert "flatters" in text
     run(file, tmp_path / "b", table="t", rows=["full"], seeds=[1], settings=[], preset="other")
     assert configs["full"][0] == 0.1
+    run(file, tmp_path / "c", table="t", rows=["full"], seeds=[1], settings=[], preset="none")
+    assert configs["full"][0] == 0.8
 
 
 @pytest.mark.parametrize(
@@ -402,7 +404,7 @@ def test_settings_come_after_the_preset_and_a_row_after_both(tmp_path, monkeypat
         ("hycon", "alpha", {"settings": ["depth=3"]}, "--set: expected one of the keys"),
         ("hycon", "alpha", {"text_encoder": "no/such"}, "text_encoder: expected"),
         ("hycon", "alpha", {"modalities": ["audio"]}, "modalities: expected two"),
-        ("hycon", "alpha", {"preset": "none"}, "preset: expected one of mosi"),
+        ("hycon", "alpha", {"preset": "nobody"}, "preset: expected one of mosi"),
         ("hycon", "alpha", {"data": "absent.pkl"}, "absent.pkl: expected"),
     ],
 )

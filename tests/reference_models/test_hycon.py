@@ -18,17 +18,22 @@ from mmcontrast import (
     intra_modal_pairs,
     softmax_normalize,
 )
-from reference_models.data.batch import Batch
 from reference_models.encoders import last_step
 from reference_models.hycon import CHOICES, PRESETS, TABLES, HyCon, HyConConfig
 from reference_models.registry import override
 from reference_models.substitutes import SIMILARITIES, SUBSTITUTES, substitute_contrast
-from reference_models.text_encoder import scratch_text_encoder
 from reference_models.training import TrainingConfig
+from tests.reference_models.batches import (
+    SIZES,
+    THREE,
+    batch_of,
+    fill_absent,
+    lacking,
+    longer,
+    samples,
+    small_text_encoder,
+)
 
-THREE = ("text", "audio", "vision")
-SIZES = {"text": 6, "audio": 5, "vision": 4}
-STEPS = {"text": 5, "audio": 7, "vision": 3}
 SMALL = {"hidden_size": 10, "layers": 1}
 STILL = {
     "attention_dropout": 0.0,
@@ -47,36 +52,9 @@ SWITCHES = {
 
 def network(config=None, modalities=THREE, *, encoded=False, **kwargs):
     torch.manual_seed(5)
-    text_encoder = None
-    if encoded:
-        text_encoder = scratch_text_encoder(20, hidden_size=8, layers=1, heads=2, max_length=12)
+    text_encoder = small_text_encoder() if encoded else None
     sizes = {m: SIZES[m] for m in modalities}
     return HyCon(config or HyConConfig(**SMALL), sizes, text_encoder, **kwargs)
-
-
-def batch_of(size=6, modalities=THREE, *, encoded=False, iemocap=False, labels=True, seed=1):
-    """Random lengths from 1 up, everything present, zeros behind."""
-    source = torch.Generator().manual_seed(seed)
-    features, masks = {}, {}
-    for m in modalities:
-        steps = STEPS[m]
-        lengths = torch.randint(1, steps + 1, (size,), generator=source)
-        masks[m] = torch.arange(steps) < lengths[:, None]
-        if m == "text" and encoded:
-            ids = torch.randint(4, 20, (size, steps), generator=source)
-            features[m] = ids.masked_fill(~masks[m], 0)
-        else:
-            x = torch.randn(size, steps, SIZES[m], generator=source)
-            features[m] = x.masked_fill(~masks[m].unsqueeze(-1), 0)
-    scores = torch.randint(-9, 10, (size,), generator=source) / 3
-    emotions = torch.randint(0, 2, (size, 4), generator=source)
-    return Batch(
-        features,
-        masks,
-        {m: torch.ones(size, dtype=torch.bool) for m in modalities},
-        (emotions if iemocap else scores) if labels else None,
-        torch.arange(size),
-    )
 
 
 def representations(model, batch):
@@ -170,13 +148,7 @@ def test_the_last_index_is_read_where_it_is_asked_for():
 @pytest.mark.parametrize("encoded", [False, True])
 def test_more_padding_changes_no_prediction(encoded):
     model, batch = network(encoded=encoded).eval(), batch_of(encoded=encoded)
-    features, masks = {}, {}
-    for m, x in batch.features.items():
-        more = torch.full((6, 3, *x.shape[2:]), 10_000 if x.ndim == 2 else math.nan, dtype=x.dtype)
-        features[m] = torch.cat([x, more], 1)
-        masks[m] = torch.cat([batch.masks[m], torch.zeros(6, 3, dtype=torch.bool)], 1)
-    longer = replace(batch, features=features, masks=masks)
-    short, long = model(batch), model(longer)
+    short, long = model(batch), model(longer(batch, 3))
     torch.testing.assert_close(long.prediction, short.prediction, rtol=0, atol=1e-6)
     torch.testing.assert_close(long.fused, short.fused, rtol=0, atol=1e-6)
 
@@ -193,13 +165,7 @@ def test_a_batch_of_one(encoded, training):
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
     if not training:
         many = batch_of(3, encoded=encoded)
-        first = Batch(
-            {m: x[:1] for m, x in many.features.items()},
-            {m: x[:1] for m, x in many.masks.items()},
-            {m: x[:1] for m, x in many.present.items()},
-            many.labels[:1],
-            many.index[:1],
-        )
+        first = samples(many, slice(1))
         torch.testing.assert_close(model(first).prediction, model(many).prediction[:1])
 
 
@@ -207,23 +173,13 @@ def test_a_batch_of_one(encoded, training):
 @pytest.mark.parametrize("encoded", [False, True])
 def test_what_stands_in_an_absent_modality_does_not_matter(encoded, loss):
     config = HyConConfig(**SMALL, **STILL, supervised_loss=loss)
-    batch = batch_of(8, encoded=encoded)
-    present = {m: x.clone() for m, x in batch.present.items()}
-    present["text"][0] = present["audio"][[0, 1]] = present["vision"][2] = False
-    present["audio"][3] = present["text"][3] = present["vision"][3] = False
+    batch = lacking(batch_of(8, encoded=encoded), text=[0, 3], audio=[0, 1, 3], vision=[2, 3])
     results = []
     for fill in (0, 1e6, math.nan):
         model = network(config, encoded=encoded, generator=torch.Generator().manual_seed(2)).train()
         if encoded:
             model.text_encoder.eval()
-        features = {
-            m: x.masked_fill(
-                ~present[m].reshape(-1, *[1] * (x.ndim - 1)),
-                fill if x.is_floating_point() else 10_000 if fill else 0,
-            )
-            for m, x in batch.features.items()
-        }
-        output = model(replace(batch, features=features, present=present))
+        output = model(fill_absent(batch, fill))
         output.terms.total.backward()
         gradients = [p.grad for p in model.parameters()]
         results.append([output.prediction, output.fused, *output.terms.values(), *gradients])
@@ -236,8 +192,7 @@ def test_what_stands_in_an_absent_modality_does_not_matter(encoded, loss):
 
 def test_the_text_encoder_always_has_a_token_to_attend_to():
     """Over nothing, a softmax is 0 with some kernels and NaN with others."""
-    model, batch = network(encoded=True), batch_of(encoded=True)
-    batch.present["text"][2] = False
+    model, batch = network(encoded=True), lacking(batch_of(encoded=True), text=2)
     seen = []
     model.text_encoder.register_forward_pre_hook(
         lambda _, args, kwargs: seen.append(kwargs["attention_mask"]), with_kwargs=True
@@ -296,10 +251,10 @@ def test_an_xlnet_reads_text_too():
         torch.cat([x, torch.zeros(6, 2, dtype=x.dtype)], 1)
         for x in (batch.features["text"], batch.masks["text"])
     )
-    longer = replace(
+    padded = replace(
         batch, features={**batch.features, "text": ids}, masks={**batch.masks, "text": mask}
     )
-    torch.testing.assert_close(model(longer).prediction, model(batch).prediction, rtol=0, atol=1e-6)
+    torch.testing.assert_close(model(padded).prediction, model(batch).prediction, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("encoded", [False, True])
@@ -457,7 +412,7 @@ def test_seven_classes_are_the_rounded_scores(loss):
 
 def test_iemocap_contrasts_samples_whose_emotions_agree_in_every_column():
     config = override(HyConConfig(**SMALL, **STILL), TrainingConfig(), PRESETS["iemocap"])[0]
-    model, batch = network(config).train(), batch_of(8, iemocap=True)
+    model, batch = network(config).train(), batch_of(8, head="iemocap")
     batch.labels[2:5] = batch.labels[0]
     batch.labels[5] = batch.labels[0]
     batch.labels[5, 3] = 1 - batch.labels[0, 3]
@@ -478,7 +433,7 @@ def test_iemocap_contrasts_samples_whose_emotions_agree_in_every_column():
 @pytest.mark.parametrize("config", [{}, {"supervised_loss": "triplet"}, {"head": "iemocap"}])
 def test_evaluation_has_the_task_alone(config):
     config = HyConConfig(**SMALL, **config)
-    batch = batch_of(iemocap=config.head == "iemocap")
+    batch = batch_of(head=config.head)
     model = network(config).eval()
     terms = model(batch).terms
     assert list(terms) == ["task"]
@@ -488,7 +443,7 @@ def test_evaluation_has_the_task_alone(config):
 
 @pytest.mark.parametrize("training", [False, True])
 def test_without_labels_there_are_no_terms(training):
-    output = network().train(training)(batch_of(labels=False))
+    output = network().train(training)(replace(batch_of(), labels=None))
     assert output.terms is None
     assert output.prediction.shape == (6,)
 
@@ -775,9 +730,7 @@ def test_every_row_of_the_tables_runs(row, modalities):
 def test_any_combination_runs(choices, switches, encoded, size):
     config = HyConConfig(**{**SMALL, "hidden_size": 5, **choices, **switches})
     model = network(config, encoded=encoded).train()
-    batch = batch_of(size, encoded=encoded, iemocap=config.head == "iemocap")
-    if config.head == "humor":
-        batch = replace(batch, labels=(batch.labels > 0).long())
+    batch = batch_of(size, encoded=encoded, head=config.head)
     output = model(batch)
     output.terms.total.backward()
     assert output.terms.total.isfinite()
@@ -861,7 +814,7 @@ def test_text_of_the_other_kind_is_refused():
 @pytest.mark.parametrize("head", CHOICES["head"])
 def test_labels_of_another_shape_are_refused(head):
     model = network(HyConConfig(**SMALL, head=head))
-    batch = batch_of(iemocap=head != "iemocap")
+    batch = batch_of(head="regression" if head == "iemocap" else "iemocap")
     expected = r"\(6, 4\), got \(6,\)" if head == "iemocap" else r"\(6,\), got \(6, 4\)"
     with pytest.raises(ValueError, match="labels: expected shape " + expected):
         model(batch)

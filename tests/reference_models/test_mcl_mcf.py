@@ -15,12 +15,21 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from transformers import BertConfig, BertModel
 
 from reference_models import mcl_parts
-from reference_models.data.batch import Batch
 from reference_models.image_fusion import BACKBONES
 from reference_models.mcl_mcf import CHOICES, PRESETS, TABLES, MclMcf, MclMcfConfig
 from reference_models.mcl_parts import LEVELS, ConvolutionFusion, Levels
-from reference_models.text_encoder import scratch_text_encoder
 from reference_models.training import TrainingConfig
+from tests.reference_models import batches
+from tests.reference_models.batches import (
+    SIZES,
+    THREE,
+    cast,
+    fill_absent,
+    lacking,
+    samples,
+    second_rank,
+    small_text_encoder,
+)
 from tests.reference_models.test_image_fusion import convolved
 
 SMALL: dict = {
@@ -46,17 +55,12 @@ SWITCHES: dict[str, tuple] = {
     "image_backbone": (None, *BACKBONES),
 }
 TINY = {**SMALL, "tcf_size": 8}
-THREE = ("text", "audio", "vision")
 PAIRS = (("text", "audio"), ("text", "vision"), ("audio", "vision"))
-SIZES = {"text": 6, "audio": 5, "vision": 4}
-STEPS = {"text": 5, "audio": 7, "vision": 3}
 
 
 def network(modalities=THREE, *, encoded=False, generator=None, **settings):
     torch.manual_seed(5)
-    text_encoder = None
-    if encoded:
-        text_encoder = scratch_text_encoder(20, hidden_size=8, layers=1, heads=2, max_length=12)
+    text_encoder = small_text_encoder() if encoded else None
     config = MclMcfConfig(**{**TINY, **settings})
     model = MclMcf(config, {m: SIZES[m] for m in modalities}, text_encoder, generator=generator)
     for name, parameter in model.named_parameters():  # no bias shall be zero by its start
@@ -65,36 +69,16 @@ def network(modalities=THREE, *, encoded=False, generator=None, **settings):
     return model
 
 
-def batch_of(size=9, modalities=THREE, *, encoded=False, head="regression", seed=1):
-    """Random lengths from 1 up, some modalities absent, double precision."""
-    source = torch.Generator().manual_seed(seed)
-    features, masks, present = {}, {}, {}
-    for at, m in enumerate(modalities):
-        steps = STEPS[m]
-        lengths = torch.randint(1, steps + 1, (size,), generator=source)
-        masks[m] = torch.arange(steps) < lengths[:, None]
-        present[m] = torch.arange(size) % 8 != at + 1
-        if m == "text" and encoded:
-            ids = torch.randint(4, 20, (size, steps), generator=source)
-            features[m] = ids.masked_fill(~masks[m], 0)
-        else:
-            x = torch.randn(size, steps, SIZES[m], generator=source, dtype=torch.float64)
-            features[m] = x.masked_fill(~masks[m].unsqueeze(-1), 0)
-    labels = {
-        "regression": torch.randint(-2, 3, (size,), generator=source) / 2,
-        "iemocap": torch.randint(0, 2, (size, 4), generator=source),
-        "humor": torch.randint(0, 2, (size,), generator=source),
-    }
-    return Batch(features, masks, present, labels[head], torch.arange(size))
+def batch_of(size=9, modalities=THREE, **options):
+    """Some modalities absent, double precision, scores that are often neutral."""
+    options = {"dtype": torch.float64, "scale": (2, 2), **options}
+    batch = batches.batch_of(size, modalities, **options)
+    present = {m: torch.arange(size) % 8 != at + 1 for at, m in enumerate(modalities)}
+    return replace(batch, present=present)
 
 
 def single(batch):
-    """The same batch in single precision."""
-    return replace(batch, features={m: float32(x) for m, x in batch.features.items()})
-
-
-def float32(x):
-    return x.float() if x.is_floating_point() else x
+    return cast(batch, torch.float32)
 
 
 # ------------------------------------------------------------------------- everything, by loops
@@ -426,17 +410,9 @@ def test_neutral_samples_are_a_class_of_their_own(design):
 def test_the_contrast_is_over_the_rows_of_all_ranks(design, monkeypatch):
     """With a second rank of the same samples, it is the contrast of the batch twice."""
     model, batch = network(pair_design=design).double().train(), batch_of(6)
-    twice = Batch(
-        *(
-            {m: torch.cat([x, x]) for m, x in part.items()}
-            for part in (batch.features, batch.masks)
-        ),
-        {m: torch.cat([x, x]) for m, x in batch.present.items()},
-        torch.cat([batch.labels, batch.labels]),
-        torch.arange(12),
-    )
+    twice = replace(samples(batch, [*range(6)] * 2), index=torch.arange(12))
     expected, alone = model(twice).terms, model(batch).terms
-    monkeypatch.setattr(mcl_parts, "gather", lambda x: torch.cat([x, x]))
+    second_rank(monkeypatch, mcl_parts)
     terms = model(batch).terms
     for level in LEVELS:
         torch.testing.assert_close(terms[level], expected[level])
@@ -495,23 +471,13 @@ def test_each_term_reaches_its_own_part():
 
 @pytest.mark.parametrize("encoded", [False, True])
 def test_what_stands_in_an_absent_modality_does_not_matter(encoded):
-    batch = single(batch_of(encoded=encoded))
-    present = {m: x.clone() for m, x in batch.present.items()}
-    for m in THREE:
-        present[m][4] = False
+    batch = lacking(single(batch_of(encoded=encoded)), text=4, audio=4, vision=4)
     results = []
     for fill in (0, 1e6, math.nan):
         model = network(encoded=encoded).train()
         if encoded:
             model.text_encoder.eval()
-        features = {
-            m: x.masked_fill(
-                ~present[m].reshape(-1, *[1] * (x.ndim - 1)),
-                fill if x.is_floating_point() else 10_000 if fill else 0,
-            )
-            for m, x in batch.features.items()
-        }
-        output = model(replace(batch, features=features, present=present))
+        output = model(fill_absent(batch, fill))
         output.terms.total.backward()
         gradients = [p.grad for p in model.parameters()]
         results.append([output.prediction, output.fused, *output.terms.values(), *gradients])

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import fields, replace
+from functools import partial
 
 import pytest
 import torch
@@ -10,10 +11,21 @@ from hypothesis import strategies as st
 from transformers import BertConfig, BertModel
 
 from reference_models import mfon
-from reference_models.data.batch import Batch
 from reference_models.mfon import CHOICES, MFON, PRESETS, TABLES, MFONConfig, Unimodal
-from reference_models.text_encoder import scratch_text_encoder
 from reference_models.training import TrainingConfig
+from tests.reference_models import batches
+from tests.reference_models.batches import (
+    SIZES,
+    THREE,
+    cast,
+    fill_absent,
+    lacking,
+    longer,
+    real,
+    samples,
+    small_text_encoder,
+    without_dropout,
+)
 
 SMALL = {
     "hidden_size": 16,
@@ -45,51 +57,22 @@ SWITCHES = {
     "teacher_label": ("joint", "own"),
 }
 
-THREE = ("text", "audio", "vision")
-SIZES = {"text": 6, "audio": 5, "vision": 4}
-STEPS = {"text": 5, "audio": 7, "vision": 3}
 DROPOUTS = ("dropout", "text_dropout", "teacher_audio_dropout", "teacher_vision_dropout")
 
 
 def network(modalities=THREE, *, encoded=False, **overrides):
     torch.manual_seed(5)
-    text_encoder = None
-    if encoded:
-        text_encoder = scratch_text_encoder(20, hidden_size=8, layers=1, heads=2, max_length=12)
+    text_encoder = small_text_encoder() if encoded else None
     config = MFONConfig(**{**SMALL, **overrides})
     return MFON(config, {m: SIZES[m] for m in modalities}, text_encoder)
 
 
-def batch_of(size=6, modalities=THREE, *, encoded=False, steps=STEPS, head="regression", seed=1):
-    """Random lengths from 1 up, everything present, zeros behind."""
-    source = torch.Generator().manual_seed(seed)
-    features, masks, own = {}, {}, {}
-    for m in modalities:
-        lengths = torch.randint(1, steps[m] + 1, (size,), generator=source)
-        masks[m] = torch.arange(steps[m]) < lengths[:, None]
-        if m == "text" and encoded:
-            x = torch.randint(4, 20, (size, steps[m]), generator=source)
-            features[m] = x.masked_fill(~masks[m], 0)
-        else:
-            x = torch.randn(size, steps[m], SIZES[m], generator=source)
-            features[m] = x.masked_fill(~masks[m].unsqueeze(-1), 0)
-        own[m] = torch.randn(size, generator=source)
-    labels = {
-        "regression": torch.randint(-9, 10, (size,), generator=source) / 3,
-        "iemocap": torch.randint(0, 2, (size, 4), generator=source),
-        "humor": torch.randint(0, 2, (size,), generator=source),
-    }[head]
-    present = {m: torch.ones(size, dtype=torch.bool) for m in modalities}
-    return Batch(features, masks, present, labels, torch.arange(size), own)
+batch_of = partial(batches.batch_of, own=True)
 
 
 def with_gaps(batch):
     """A batch of six: who lacks what. The fourth has nothing at all."""
-    gaps = {"text": [1, 3], "audio": [0, 3], "vision": [2, 3]}
-    present = {m: x.clone() for m, x in batch.present.items()}
-    for m in present:
-        present[m][gaps[m]] = False
-    return replace(batch, present=present)
+    return lacking(batch, text=[1, 3], audio=[0, 3], vision=[2, 3])
 
 
 def linears(module):
@@ -99,6 +82,7 @@ def linears(module):
 def apply_mlp(module, x):
     """A chain of linear layers with the exact GELU between them, in float64."""
     *inner, last = [(part.weight.double(), part.bias.double()) for part in linears(module)]
+    x = x.double()
     for weight, bias in inner:
         x = x @ weight.T + bias
         x = x * (1 + torch.erf(x / math.sqrt(2))) / 2
@@ -107,12 +91,6 @@ def apply_mlp(module, x):
 
 def pooled(x, how):
     return {"first": x[:, 0], "last": x[:, -1], "mean": x.mean(1)}[how]
-
-
-def real(batch, m, row):
-    """The real steps of one sample, (1, T, D) float64, and their mask."""
-    x = batch.features[m][row, batch.masks[m][row]].unsqueeze(0).double()
-    return x, torch.ones(x.shape[:2], dtype=torch.bool)
 
 
 def represented(model, batch, row):
@@ -155,8 +133,7 @@ def represented(model, batch, row):
 def test_the_prediction_is_the_papers(modalities, overrides):
     model = network(modalities, **overrides).double().eval()
     batch = batch_of(modalities=modalities)
-    doubled = replace(batch, features={m: x.double() for m, x in batch.features.items()})
-    output = model(doubled)
+    output = model(cast(batch, torch.float64))
     for row in range(6):
         features = represented(model, batch, row)
         fused = torch.cat([features[m] for m in ("text", "vision", "audio")], 1)
@@ -215,12 +192,7 @@ def test_more_padding_changes_nothing(query, encoded):
     if encoded:
         model.text_encoder.eval()
     batch = batch_of(encoded=encoded)
-    features, masks = {}, {}
-    for m, x in batch.features.items():
-        more = torch.full((6, 3, *x.shape[2:]), 10_000 if x.ndim == 2 else math.nan, dtype=x.dtype)
-        features[m] = torch.cat([x, more], 1)
-        masks[m] = torch.cat([batch.masks[m], torch.zeros(6, 3, dtype=torch.bool)], 1)
-    short, long = model(batch), model(replace(batch, features=features, masks=masks))
+    short, long = model(batch), model(longer(batch, 3))
     torch.testing.assert_close(long.fused, short.fused, rtol=0, atol=1e-5)
     for name, value in long.terms.items():
         torch.testing.assert_close(value, short.terms[name], rtol=0, atol=1e-5)
@@ -237,14 +209,7 @@ def test_what_stands_in_an_absent_modality_does_not_matter(query, encoded):
         model = network(query=query, encoded=encoded)
         if encoded:
             model.text_encoder.eval()
-        features = {
-            m: x.masked_fill(
-                ~batch.present[m].reshape(-1, *[1] * (x.ndim - 1)),
-                fill if x.is_floating_point() else 10_000 if fill else 0,
-            )
-            for m, x in batch.features.items()
-        }
-        output = model(replace(batch, features=features))
+        output = model(fill_absent(batch, fill))
         output.terms.total.backward()
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
         results.append([output.prediction, output.fused, *output.terms.values(), *gradients])
@@ -257,8 +222,7 @@ def test_what_stands_in_an_absent_modality_does_not_matter(query, encoded):
 def test_an_absent_modality_is_a_zero_vector():
     model = network().double().eval()
     batch = batch_of()
-    batch = with_gaps(replace(batch, features={m: x.double() for m, x in batch.features.items()}))
-    fused = model(batch).fused.unflatten(1, (3, 16))
+    fused = model(with_gaps(cast(batch, torch.float64))).fused.unflatten(1, (3, 16))
     there = fused.any(2).tolist()
     # Text, vision, audio; without text nobody asks the others anything.
     assert there == [
@@ -289,17 +253,7 @@ def test_a_batch_of_one_and_of_one_step(modalities, training, encoded):
 
 def test_a_sample_is_predicted_alone_as_in_a_batch():
     model, batch = network().eval(), batch_of()
-
-    def first(tensors):
-        return {m: x[:1] for m, x in tensors.items()}
-
-    one = Batch(
-        first(batch.features),
-        first(batch.masks),
-        first(batch.present),
-        batch.labels[:1],
-        batch.index[:1],
-    )
+    one = samples(batch, slice(1))
     torch.testing.assert_close(model(one).prediction, model(batch).prediction[:1])
 
 
@@ -477,8 +431,7 @@ def taught_by_hand(model, batch, m):
 @pytest.mark.parametrize("term", ["distill", "contrast"])
 def test_a_pair_that_nobody_has_is_worth_nothing(term):
     model, batch = network(), batch_of()
-    present = {**batch.present, "audio": torch.zeros(6, dtype=torch.bool)}
-    absent = model(replace(batch, present=present)).terms[term]
+    absent = model(lacking(batch, audio=list(range(6)))).terms[term]
     two = network(("text", "vision"))
     weights = {k: v for k, v in model.state_dict().items() if k in two.state_dict()}
     del weights["predictor.0.weight"]
@@ -782,9 +735,7 @@ def test_every_row_of_the_tables_trains(table, row, encoded):
     modalities = changes.pop("modalities", THREE)
     encoded = encoded and "text" in modalities
     model = network(modalities, encoded=encoded, **changes)
-    for part in model.modules():
-        if isinstance(part, torch.nn.Dropout):
-            part.p = 0.0
+    without_dropout(model)
     batch = batch_of(modalities=modalities, encoded=encoded)
     for stage in model.stages():
         stage.network.requires_grad_(False)

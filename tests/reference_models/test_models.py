@@ -9,9 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mmcontrast as mm
-from reference_models.data.batch import Batch
 from reference_models.registry import MODELS
-from reference_models.text_encoder import scratch_text_encoder
 from tests.reference_models import (
     test_cormult,
     test_hycon,
@@ -20,10 +18,19 @@ from tests.reference_models import (
     test_tecafn,
     test_text_only,
 )
+from tests.reference_models.batches import (
+    SIZES,
+    THREE,
+    batch_of,
+    cast,
+    fill_absent,
+    lacking,
+    longer,
+    samples,
+    small_text_encoder,
+    without_dropout,
+)
 
-THREE = ("text", "audio", "vision")
-SIZES = {"text": 6, "audio": 5, "vision": 4}
-STEPS = {"text": 5, "audio": 7, "vision": 3}
 TESTS = {
     "hycon": test_hycon,
     "hycon-v2": test_hycon,
@@ -47,10 +54,8 @@ def network(name, config=None, modalities=THREE, *, encoded=False):
     torch.manual_seed(5)
     encoder = None
     if encoded:
-        encoder = scratch_text_encoder(20, hidden_size=8, layers=1, heads=2, max_length=12)
-        for module in encoder.modules():
-            if isinstance(module, torch.nn.Dropout):
-                module.p = 0.0
+        encoder = small_text_encoder()
+        without_dropout(encoder)
     sizes = {m: SIZES[m] for m in modalities if m in MODELS[name].reads}
     generator = torch.Generator().manual_seed(0)
     model = MODELS[name].build(
@@ -58,51 +63,6 @@ def network(name, config=None, modalities=THREE, *, encoded=False):
     )
     model.draws = generator
     return model
-
-
-def batch_of(size=6, modalities=THREE, *, encoded=False, head="regression", seed=1):
-    source = torch.Generator().manual_seed(seed)
-    features, masks = {}, {}
-    for m in modalities:
-        lengths = torch.randint(1, STEPS[m] + 1, (size,), generator=source)
-        masks[m] = torch.arange(STEPS[m]) < lengths[:, None]
-        if m == "text" and encoded:
-            ids = torch.randint(4, 20, (size, STEPS[m]), generator=source)
-            features[m] = ids.masked_fill(~masks[m], 0)
-        else:
-            x = torch.randn(size, STEPS[m], SIZES[m], generator=source)
-            features[m] = x.masked_fill(~masks[m].unsqueeze(-1), 0)
-    scores = torch.randint(-9, 10, (size,), generator=source) / 3
-    labels = {"iemocap": torch.randint(0, 2, (size, 4), generator=source)}
-    labels["humor"] = (scores > 0).long()
-    present = {m: torch.ones(size, dtype=torch.bool) for m in modalities}
-    unimodal = dict.fromkeys(modalities, scores / 2)
-    return Batch(features, masks, present, labels.get(head, scores), torch.arange(size), unimodal)
-
-
-def rows(batch, index):
-    def pick(tensors):
-        return {m: x[index] for m, x in tensors.items()}
-
-    return Batch(
-        pick(batch.features),
-        pick(batch.masks),
-        pick(batch.present),
-        batch.labels[index],
-        batch.index[index],
-        pick(batch.unimodal_labels),
-    )
-
-
-def longer(batch, steps, fill):
-    """The same samples behind more padding; what stands there is ``fill``, or for ids a word."""
-    features, masks = {}, {}
-    for m, x in batch.features.items():
-        size = len(x)
-        value = fill if x.is_floating_point() else 7
-        features[m] = torch.cat([x, x.new_full((size, steps, *x.shape[2:]), value)], 1)
-        masks[m] = torch.cat([batch.masks[m], torch.zeros(size, steps, dtype=torch.bool)], 1)
-    return replace(batch, features=features, masks=masks)
 
 
 def trained_loss(model, batch):
@@ -114,15 +74,7 @@ def trained_loss(model, batch):
 
 def lowers_its_loss(model, batch):
     """A small step against the gradient, in float64, lowers the loss."""
-    model, batch = (
-        model.double(),
-        replace(
-            batch,
-            features={
-                m: x.double() if x.is_floating_point() else x for m, x in batch.features.items()
-            },
-        ),
-    )
+    model, batch = model.double(), cast(batch, torch.float64)
     before = trained_loss(model, batch)
     assert before.isfinite()
     learning = [p for p in model.parameters() if p.requires_grad]
@@ -151,7 +103,7 @@ def test_padding_never_changes_a_prediction(name, encoded):
     batch = batch_of(encoded=encoded)
     expected = model(batch).prediction
     for fill in (0.0, float("nan")):
-        got = model(longer(batch, 4, fill)).prediction
+        got = model(longer(batch, 4, fill, word=7)).prediction
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -160,7 +112,7 @@ def test_padding_never_changes_a_prediction(name, encoded):
 def test_padding_never_changes_the_loss(name, encoded):
     model, batch = network(name, encoded=encoded), batch_of(encoded=encoded)
     expected = trained_loss(model, batch)
-    got = trained_loss(model, longer(batch, 4, float("nan")))
+    got = trained_loss(model, longer(batch, 4, word=7))
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -170,7 +122,7 @@ def test_a_sample_alone_is_predicted_as_among_others(name, encoded):
     model, batch = network(name, encoded=encoded).eval(), batch_of(encoded=encoded)
     together = model(batch)
     for row in range(len(batch)):
-        alone = model(rows(batch, slice(row, row + 1)))
+        alone = model(samples(batch, slice(row, row + 1)))
         assert alone.prediction.shape == (1,)
         torch.testing.assert_close(
             alone.prediction[0], together.prediction[row], rtol=1e-4, atol=1e-5
@@ -194,13 +146,10 @@ def test_a_batch_of_one_trains(name, encoded):
 def test_nothing_of_an_absent_modality_enters(name, gone):
     if gone not in MODELS[name].reads:
         return
-    model, batch = network(name), batch_of()
-    present = {**batch.present, gone: torch.tensor([True, False, True, True, False, True])}
+    model, batch = network(name), lacking(batch_of(), **{gone: [1, 4]})
     results = []
     for fill in (0.0, 3.0, float("nan")):
-        x = batch.features[gone].clone()
-        x[~present[gone]] = fill
-        given_batch = replace(batch, present=present, features={**batch.features, gone: x})
+        given_batch = fill_absent(batch, fill)
         loss = trained_loss(model, given_batch)
         grads = torch.autograd.grad(
             loss, [p for p in model.parameters() if p.requires_grad], allow_unused=True
@@ -217,12 +166,11 @@ def test_nothing_of_an_absent_modality_enters(name, gone):
 def test_nobody_has_a_modality(name):
     model, batch = network(name), batch_of()
     for gone in set(MODELS[name].reads):
-        nobody = torch.zeros(6, dtype=torch.bool)
-        lacking = replace(batch, present={**batch.present, gone: nobody})
-        loss = trained_loss(model, lacking)
+        without = lacking(batch, **{gone: list(range(6))})
+        loss = trained_loss(model, without)
         assert loss.isfinite()
         loss.backward()
-        assert model.eval()(lacking).prediction.isfinite().all()
+        assert model.eval()(without).prediction.isfinite().all()
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 

@@ -87,6 +87,7 @@ def test_own_labels_teach_the_teachers_of_ch_sims(layouts, tmp_path):
         parts = build("mfon", config, SHORT, corpus, seed=1)
         runs.train(parts, corpus, tmp_path / label)
         results.append((tmp_path / label / "history-teacher_audio.csv").read_text())
+        assert not any(p.requires_grad for p in parts.model.teachers.parameters())
     assert results[0] != results[1]
 
 

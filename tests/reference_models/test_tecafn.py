@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 import mmcontrast
-from reference_models.data.batch import Batch
 from reference_models.tecafn import (
     CHOICES,
     DROPOUTS,
@@ -22,9 +21,19 @@ from reference_models.tecafn import (
     TeCaFN,
     TeCaFNConfig,
 )
-from reference_models.text_encoder import scratch_text_encoder
 from reference_models.training import TrainingConfig
 from tests import oracles
+from tests.reference_models.batches import (
+    SIZES,
+    STEPS,
+    batch_of,
+    cast,
+    fill_absent,
+    lacking,
+    samples,
+    second_rank,
+    small_text_encoder,
+)
 
 SMALL = {
     "hidden_size": 6,
@@ -48,51 +57,21 @@ SWITCHES = {
     "hard_mining": PARTS,
     "bimodal_contrast": (False, True),
 }
-SIZES = {"text": 6, "audio": 5, "vision": 4}
-STEPS = {"text": 5, "audio": 7, "vision": 3}
 NO_PARTS = {"unimodal_contrast": (), "gate": (), "bimodal_contrast": False}
 
 
 def network(modalities=MODALITIES, *, encoded=False, seed=None, **settings):
     torch.manual_seed(5)
-    text_encoder = None
-    if encoded:
-        text_encoder = scratch_text_encoder(20, hidden_size=8, layers=1, heads=2, max_length=12)
+    text_encoder = small_text_encoder() if encoded else None
     generator = None if seed is None else torch.Generator().manual_seed(seed)
     config = TeCaFNConfig(**{**SMALL, **settings})
     sizes = {m: SIZES[m] for m in modalities}
     return TeCaFN(config, sizes, text_encoder, generator=generator)
 
 
-def batch_of(size=6, modalities=MODALITIES, *, encoded=False, head="regression", seed=1):
-    """Random lengths from 1 up, everything present, zeros behind."""
-    source = torch.Generator().manual_seed(seed)
-    features, masks = {}, {}
-    for m in modalities:
-        lengths = torch.randint(1, STEPS[m] + 1, (size,), generator=source)
-        masks[m] = torch.arange(STEPS[m]) < lengths[:, None]
-        if m == "text" and encoded:
-            ids = torch.randint(4, 20, (size, STEPS[m]), generator=source)
-            features[m] = ids.masked_fill(~masks[m], 0)
-        else:
-            x = torch.randn(size, STEPS[m], SIZES[m], generator=source)
-            features[m] = x.masked_fill(~masks[m].unsqueeze(-1), 0)
-    labels = {
-        "regression": torch.randint(-9, 10, (size,), generator=source) / 3,
-        "humor": torch.randint(0, 2, (size,), generator=source),
-        "iemocap": torch.randint(0, 2, (size, 4), generator=source),
-    }
-    present = {m: torch.ones(size, dtype=torch.bool) for m in modalities}
-    return Batch(features, masks, present, labels[head], torch.arange(size))
-
-
 def with_gaps(batch):
     """Samples 0 to 4 lack audio, vision, both, text, everything."""
-    present = {m: x.clone() for m, x in batch.present.items()}
-    gaps = {"audio": [0, 2, 4], "vision": [1, 2, 4], "text": [3, 4]}
-    for name, x in present.items():
-        x[gaps[name]] = False
-    return replace(batch, present=present)
+    return lacking(batch, audio=[0, 2, 4], vision=[1, 2, 4], text=[3, 4])
 
 
 @pytest.fixture
@@ -239,8 +218,7 @@ def test_prediction_and_terms_are_the_equations(variant, gaps, gates):
     variant = dict(variant)
     modalities = variant.pop("modalities", MODALITIES)
     model = network(modalities, seed=3, **variant).double()
-    batch = batch_of(9, modalities, seed=4)
-    batch = replace(batch, features={m: x.double() for m, x in batch.features.items()})
+    batch = cast(batch_of(9, modalities, seed=4), torch.float64)
     if gaps:
         batch = with_gaps(batch)
     config = model.config
@@ -520,11 +498,7 @@ def test_what_stands_in_an_absent_modality_does_not_matter(center):
     batch, results = with_gaps(batch_of(9)), []
     for fill in (0.0, 1e6, math.nan):
         model = network(center=center, lstm=True, probability=1.0, seed=2).train()
-        features = {
-            m: x.masked_fill(~batch.present[m][:, None, None], fill)
-            for m, x in batch.features.items()
-        }
-        output = model(replace(batch, features=features))
+        output = model(fill_absent(batch, fill))
         output.terms.total.backward()
         gradients = [p.grad for p in model.parameters()]
         results.append([output.prediction, output.fused, *output.terms.values(), *gradients])
@@ -537,16 +511,9 @@ def test_samples_that_lack_one_of_the_two_do_not_count():
     """Their labels and their presence in the batch change no contrastive term."""
     model, batch = network(probability=0.0).train(), with_gaps(batch_of(9))
     terms = model(batch).terms
-    whole = Batch(
-        {m: x[5:] for m, x in batch.features.items()},
-        {m: x[5:] for m, x in batch.masks.items()},
-        {m: x[5:] for m, x in batch.present.items()},
-        batch.labels[5:],
-        batch.index[5:],
-    )
+    whole = samples(batch, slice(5, None))
     torch.testing.assert_close(terms["bimodal"], model(whole).terms["bimodal"])
-    nobody = replace(batch, present={**batch.present, "text": torch.zeros(9, dtype=torch.bool)})
-    terms = model(nobody).terms
+    terms = model(lacking(batch, text=list(range(9)))).terms
     assert [terms[name].item() for name in ("unimodal", "bimodal", "pair")] == [0, 0, 0]
     terms.total.backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
@@ -590,8 +557,7 @@ def test_the_second_contrast_is_over_samples():
 
 def test_contrasts_are_over_all_ranks(monkeypatch):
     """Queries, keys and who is here pass gather, contrast by contrast; nothing else does."""
-    seen = []
-    monkeypatch.setattr(mmcontrast, "gather", lambda x: seen.append(x) or torch.cat([x, x]))
+    seen = second_rank(monkeypatch, mmcontrast)
     model, batch = network(probability=0.0).train(), batch_of(4)
     terms = model(batch).terms
     assert [tuple(x.shape) for x in seen] == [(4, 4), (4, 4), (4,)] * 4

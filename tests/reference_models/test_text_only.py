@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from reference_models.data.batch import Batch
-from reference_models.text_encoder import scratch_text_encoder
 from reference_models.text_only import CHOICES, TABLES, TextOnly, TextOnlyConfig
+from tests.reference_models.batches import small_text_encoder
 
 SMALL = {"dropout": 0.0}
 SWITCHES = {"pool": ("mean", "first", "last"), "squared": (False, True)}
@@ -18,9 +18,7 @@ LENGTHS = (3, 1, 5, 2)
 
 def network(*, encoded=False, **overrides):
     torch.manual_seed(5)
-    text_encoder = None
-    if encoded:
-        text_encoder = scratch_text_encoder(20, hidden_size=8, layers=1, heads=2, max_length=12)
+    text_encoder = small_text_encoder() if encoded else None
     return TextOnly(TextOnlyConfig(**{**SMALL, **overrides}), {"text": 6}, text_encoder)
 
 
