@@ -80,10 +80,15 @@ def train(options: argparse.Namespace) -> None:
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    """The metrics of a finished run."""
+    """The metrics of a finished run; of several ranks the first one is enough."""
+    from accelerate import PartialState
+
     from reference_models import runs
     from reference_models.tables import text_table
+    from reference_models.training import device
 
+    if not PartialState(cpu=device().type == "cpu").is_main_process:
+        return
     metrics = runs.evaluate(
         options.folder, data=options.data, labels=options.labels, split=options.split
     )
