@@ -220,7 +220,7 @@ def parse(key: str, text: str, kind: Any) -> Any:
 
 def spell(value: Any) -> str:
     """The text that :func:`parse` makes the value of."""
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         return ",".join(map(spell, value)) or "none"
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from reference_models import folders
 from reference_models.figures import Run, figures_of, inline, render, sweep
+from reference_models.registry import spell
 from reference_models.tables import (
     MAG_BERT,
     UNITS,
@@ -108,13 +109,21 @@ def report(places: Sequence[Path], page: Path) -> list[Group]:
         *_note(SYNTHETIC if synthetic else None),
         "<h2>Test results</h2>",
         f"<p class=soft>{UNITS} Mean ± deviation (population) over the seeds.</p>",
-        html_table(["Run", "Settings", "Seeds", *map(title, shown)], _rows(groups, shown)),
+        html_table(["Run", "Seeds", *map(title, shown)], _rows(groups, shown)),
     ]
     if own:
         parts += [
             "<p class=soft>The same by the MAG-BERT protocol: Acc-7 and Acc-5 on all samples, the"
             " others without the samples of label 0.</p>",
-            html_table(["Run", "Settings", "Seeds", *map(title, own)], _rows(groups, own)),
+            html_table(["Run", "Seeds", *map(title, own)], _rows(groups, own)),
+        ]
+    if any(g.settings for g in groups):
+        apart = [
+            (g.name, ", ".join(f"{k}={spell(v)}" for k, v in g.settings.items())) for g in groups
+        ]
+        parts += [
+            "<p class=soft>What tells the runs apart:</p>",
+            html_table(["Run", "Settings"], apart, words=True),
         ]
     field = swept(groups)
     if field is not None:
@@ -216,7 +225,6 @@ def _rows(groups: Sequence[Group], names: Sequence[str]) -> list[list[str]]:
     return [
         [
             g.name,
-            ", ".join(f"{name}={value}" for name, value in g.settings.items()),
             str(len(g.folders)),
             *(
                 mean_and_deviation(name, g.metrics[name]) if name in g.metrics else ""

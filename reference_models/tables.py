@@ -44,7 +44,7 @@ th, td { padding: .4rem .8rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 thead th { border-bottom: 2px solid var(--ink); }
-table.words td { text-align: left; white-space: normal; vertical-align: top; }
+table.words :is(th, td) { text-align: left; white-space: normal; vertical-align: top; }
 .grid { display: grid; gap: 1.25rem;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 380px), 1fr)); }
 figure { margin: 0; border: 1px solid var(--line); border-radius: 8px; padding: .8rem;
