@@ -19,6 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
+        _leave_ranks()
     except (ValueError, OSError) as error:
         line = " ".join(str(error).split())
         print(f"{CALL}: {line}", file=sys.stderr)
@@ -27,6 +28,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\ninterrupted; the same command with the same --out goes on", file=sys.stderr)
         return 130
     return 0
+
+
+def _leave_ranks() -> None:
+    """End the process group of a launcher, if there is one, when every rank has come this far."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.barrier()
+        distributed.destroy_process_group()
 
 
 def _parser() -> argparse.ArgumentParser:

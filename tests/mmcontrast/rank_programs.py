@@ -1,5 +1,6 @@
 """What test_distributed.py runs on several ranks, by name."""
 
+import os
 import sys
 from datetime import timedelta
 
@@ -94,4 +95,7 @@ def groups(rank, world):
 if __name__ == "__main__":
     dist.init_process_group("gloo", timeout=timedelta(seconds=30))
     globals()[sys.argv[1]](dist.get_rank(), dist.get_world_size())
+    dist.barrier()
     dist.destroy_process_group()
+    # What threads of torch are left may abort while the interpreter goes down.
+    os._exit(0)
