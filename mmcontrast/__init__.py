@@ -79,6 +79,7 @@ from mmcontrast.rows import (
     softmax_normalize,
     softplus_normalize,
 )
+from mmcontrast.sigmoid import SigmoidContrast, sigmoid_contrast
 from mmcontrast.supervised import SupCon, n_pair, ratio_contrast, sup_con
 from mmcontrast.temperature import LearnableTemperature
 from mmcontrast.terms import LossTerms
@@ -102,6 +103,7 @@ __all__ = [
     "PairSelection",
     "Pairs",
     "ReplacementGate",
+    "SigmoidContrast",
     "SupCon",
     "SymmetricInfoNCE",
     "Triplet",
@@ -147,6 +149,7 @@ __all__ = [
     "sentiment_classes",
     "shift",
     "shifted_cosine_normalize",
+    "sigmoid_contrast",
     "softmax_normalize",
     "softplus_normalize",
     "squared_euclidean",

@@ -1,25 +1,26 @@
 """HyCon's hybrid contrast: semi-, intra- and inter-modal losses, and their weighted sum."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from mmcontrast import _checks
+from mmcontrast import _checks, moments
 from mmcontrast.masks import off_diagonal, only_present, presence
 from mmcontrast.mining import PairSelection, hardness_weights, thin
-from mmcontrast.pairs import (
-    Pairs,
-    inter_modal_pairs,
-    intra_modal_pairs,
-    participants,
-    relations,
-)
+from mmcontrast.moments import Values
+from mmcontrast.pairs import EVERYBODY, Pairs, Related, modal_pairs, participants, relations
 from mmcontrast.rows import RowMap, dot, map_rows, softmax_normalize, upcast
 from mmcontrast.supervised import share
+from mmcontrast.supervised_tiles import numbers
 from mmcontrast.terms import LossTerms
 
 REFINE_ON = ("selected", "all", "weighted")
+
+BLOCK = 2**22
+"""Similarities at a time, where they are needed themselves: 16 MB of float32."""
 
 
 def semi_contrast(
@@ -64,13 +65,9 @@ def semi_contrast(
     _checks.features(features)
     _checks.reduction(reduction)
     present = presence(features, present)
-    rows = [map_rows(x, normalize) for x in only_present(features, present).values()]
-    x = torch.stack(rows, dim=1)
+    own = _own(only_present(features, present), normalize)
     here = torch.stack(list(present.values()), dim=1)
-    partners = here[:, :, None] & here[:, None, :] & off_diagonal(len(rows), here.device)
-    number = partners.sum(-1)
-    losses = torch.where(partners, (dot(x, x) - margin).square(), 0).sum(-1) / number.clamp_min(1)
-    return _checks.reduce(losses, number > 0, weight=weight, reduction=reduction)
+    return _checks.reduce(*_semi(own, here, margin), weight=weight, reduction=reduction)
 
 
 def intra_modal_contrast(
@@ -130,22 +127,27 @@ def intra_modal_contrast(
         >>> intra_modal_contrast(x, torch.tensor([0, 0, 1]))  # -1/2 + (1/2 - 1)^2
         tensor(-0.2500)
 
+    Note:
+        How large batches are evaluated is said at :func:`hybrid_contrast`.
+
     References: HyCon, IEEE TAFFC 14(3), eq. 7-9 and 13-15.
     """
-    return _contrast(
-        intra_modal_pairs(
-            features, labels, positives=positives, negatives=negatives, present=present
-        ),
-        target=1.0,
+    terms = _evaluate(
+        features,
+        labels,
+        {"intra": 1.0},
         refine=refine,
         log=log,
         selection=selection,
-        factor=1,
         refine_on=refine_on,
+        positives=positives,
+        negatives=negatives,
         normalize=normalize,
+        present=present,
         weight=weight,
         reduction=reduction,
     )
+    return terms["intra"]
 
 
 def inter_modal_contrast(
@@ -194,22 +196,27 @@ def inter_modal_contrast(
         >>> inter_modal_contrast(x, torch.tensor([0, 0, 1]))  # -1/2 + (1/2 - 0.8)^2
         tensor(-0.4100)
 
+    Note:
+        How large batches are evaluated is said at :func:`hybrid_contrast`.
+
     References: HyCon, IEEE TAFFC 14(3), eq. 10-12 and 13-15.
     """
-    return _contrast(
-        inter_modal_pairs(
-            features, labels, positives=positives, negatives=negatives, present=present
-        ),
-        target=margin,
+    terms = _evaluate(
+        features,
+        labels,
+        {"inter": margin},
         refine=refine,
         log=log,
         selection=selection,
-        factor=_inter_factor(selection),
         refine_on=refine_on,
+        positives=positives,
+        negatives=negatives,
         normalize=normalize,
+        present=present,
         weight=weight,
         reduction=reduction,
     )
+    return terms["inter"]
 
 
 def hybrid_contrast(
@@ -259,51 +266,40 @@ def hybrid_contrast(
         >>> list(terms), terms.total
         (['intra', 'inter', 'semi'], tensor(-0.5700))
 
+    Note:
+        From 200 samples on, with labels and without selection, the terms come from class sums: the
+        same values in O(B D^2) time and O(B D) memory, for any number of classes. The labels are
+        read for that, which waits for a device. Smaller batches, masks in place of labels,
+        selection, ``torch.compile``, ``torch.func`` and forward mode take the similarities
+        themselves: all at once, or, where 2^22 are too few for them and nothing traces, of some
+        anchors at a time, made again in the backward pass. Both may be differentiated twice.
+
     References: HyCon, IEEE TAFFC 14(3), eq. 16, which sums over samples and modalities where this
         takes the mean by default.
     """
-    positives, negatives, known = relations(features, labels, positives, negatives)
-    rows, taking_part = participants(features, known, present)
-    names = ("intra", "inter", "semi")
-    if not isinstance(weights, tuple | list) or len(weights) != len(names):
+    if not isinstance(weights, tuple | list) or len(weights) != 3:
         _checks.fail("weights", "three numbers, for intra, inter and semi", weights)
-
-    def supervised(pairs_of: Callable[..., dict[str, Pairs]], target: float, factor: int) -> Tensor:
-        return _contrast(
-            pairs_of(rows, None, positives=positives, negatives=negatives, present=taking_part),
-            target=target,
-            refine=refine,
-            log=log,
-            selection=selection,
-            factor=factor,
-            refine_on=refine_on,
-            normalize=normalize,
-            weight=weight,
-            reduction=reduction,
-        )
-
-    def intra() -> Tensor:
-        return supervised(intra_modal_pairs, 1.0, 1)
-
-    def inter() -> Tensor:
-        return supervised(inter_modal_pairs, margin, _inter_factor(selection))
-
-    def semi() -> Tensor:
-        return semi_contrast(
-            rows,
-            margin=margin,
-            normalize=normalize,
-            present=taking_part,
-            weight=weight,
-            reduction=reduction,
-        )
-
-    some = next(iter(rows.values()))
-    size = (len(some), len(rows)) if reduction == "none" else ()
+    targets = {"intra": 1.0, "inter": margin, "semi": margin}
+    factors = dict(zip(targets, weights, strict=True))
+    terms = _evaluate(
+        features,
+        labels,
+        {name: target for name, target in targets.items() if factors[name] != 0},
+        refine=refine,
+        log=log,
+        selection=selection,
+        refine_on=refine_on,
+        positives=positives,
+        negatives=negatives,
+        normalize=normalize,
+        present=present,
+        weight=weight,
+        reduction=reduction,
+    )
+    some = next(iter(features.values()))
+    size = (len(some), len(features)) if reduction == "none" else ()
     nothing = torch.zeros(size, dtype=upcast(some).dtype, device=some.device)
-    chosen = zip(names, (intra, inter, semi), weights, strict=True)
-    terms = {name: term() if factor != 0 else nothing for name, term, factor in chosen}
-    return LossTerms(terms, dict(zip(names, weights, strict=True)))
+    return LossTerms({name: terms.get(name, nothing) for name in targets}, factors)
 
 
 class HybridContrast(nn.Module):
@@ -367,48 +363,152 @@ class HybridContrast(nn.Module):
         )
 
 
-def _inter_factor(selection: PairSelection | None) -> int:
-    """How many times h pairs stay across modalities; 1 for what ``_contrast`` will refuse."""
-    return selection.inter_factor if isinstance(selection, PairSelection) else 1
-
-
-def _contrast(
-    pairs: Mapping[str, Pairs],
+def _evaluate(
+    features: Mapping[str, Tensor],
+    labels: Tensor | None,
+    targets: Mapping[str, float],
     *,
-    target: float,
     refine: bool,
     log: bool,
     selection: PairSelection | None,
-    factor: int,
     refine_on: str,
+    positives: Tensor | None,
+    negatives: Tensor | None,
     normalize: RowMap | None,
+    present: Mapping[str, Tensor] | None,
     weight: Tensor | None,
     reduction: str,
-) -> Tensor:
-    """The ratio and the refinement of all modalities' pairs, each reduced over who has them."""
+) -> dict[str, Tensor]:
+    """The terms named "intra", "inter" and "semi", those that are given a target."""
+    related, known = relations(features, labels, positives, negatives)
+    taking_part = participants(features, known, present)
     _checks.one_of("refine_on", refine_on, REFINE_ON)
     _checks.reduction(reduction)
     if selection is not None and not isinstance(selection, PairSelection):
         _checks.fail("selection", "a PairSelection or None", repr(selection))
+    supervised = {name: target for name, target in targets.items() if name != "semi"}
+    own: Tensor | None
+    possible = labels is not None and selection is None and moments.possible(features, labels)
+    if possible and supervised and labels is not None:
+        values, own = moments.values(
+            features, labels, taking_part, supervised, refine=refine, log=log, normalize=normalize
+        )
+    else:
+        rows = only_present(features, taking_part)
+        own = _own(rows, normalize) if "semi" in targets else None
+        values = _by_pairs(
+            rows,
+            taking_part,
+            related,
+            supervised,
+            log=log,
+            selection=selection,
+            refine_on=refine_on,
+            normalize=normalize,
+        )
+    reduce = partial(_checks.reduce, weight=weight, reduction=reduction)
+    terms = {}
+    for name, (ratio, contrasted, refinement, refined) in values.items():
+        terms[name] = reduce(ratio, contrasted)
+        if refine:
+            terms[name] = terms[name] + reduce(refinement, refined)
+    if own is not None and "semi" in targets:
+        here = torch.stack(list(taking_part.values()), dim=1)
+        terms["semi"] = reduce(*_semi(own, here, targets["semi"]))
+    return terms
+
+
+def _own(rows: Mapping[str, Tensor], normalize: RowMap | None) -> Tensor:
+    """(B, M, M) similarities of each sample's modalities."""
+    x = torch.stack([map_rows(x, normalize) for x in rows.values()], dim=1)
+    return dot(x, x)
+
+
+def _semi(similarity: Tensor, here: Tensor, margin: float) -> tuple[Tensor, Tensor]:
+    """(B, M) losses of the (B, M, M) similarities of each sample's modalities, and who has one."""
+    partners = here[:, :, None] & here[:, None, :] & off_diagonal(here.shape[1], here.device)
+    number = partners.sum(-1)
+    losses = torch.where(partners, (similarity - margin).square(), 0).sum(-1)
+    return losses / number.clamp_min(1), number > 0
+
+
+def _by_pairs(
+    rows: Mapping[str, Tensor],
+    taking_part: Mapping[str, Tensor],
+    related: Related,
+    targets: Mapping[str, float],
+    *,
+    log: bool,
+    selection: PairSelection | None,
+    refine_on: str,
+    normalize: RowMap | None,
+) -> dict[str, Values]:
+    """From the similarities themselves, of a block of anchors at a time where there are many.
+
+    A block keeps none of its similarities for the backward pass, which makes them again.
+    """
+    size = len(next(iter(rows.values())))
     count: int | Tensor = 0
     if selection is not None:
-        here = torch.stack([modality.here for modality in pairs.values()]).any(0)
-        count = factor * selection.count(here.sum())
-    ratios, refinements = [], []
-    for anchors, candidates, positives, negatives, _ in pairs.values():
-        similarity = dot(map_rows(anchors, normalize), map_rows(candidates, normalize))
-        chosen, pull, push = positives, positives, negatives
-        if selection is not None:
-            chosen, rejected = thin(similarity, positives, negatives, selection, count)
-            pull, push = _selection_weights(similarity, chosen, rejected, selection)
-        ratios.append(share(similarity, pull, push, log=log))
-        refined = positives if refine_on == "all" else chosen
-        value = similarity * pull if refine_on == "weighted" else similarity
-        number = refined.sum(-1)
-        errors = ((value - target).square() * refined).sum(-1)
-        refinements.append((errors / torch.where(number > 0, number, 1), number > 0))
-    total = _reduce(ratios, weight, reduction)
-    return total + _reduce(refinements, weight, reduction) if refine else total
+        count = selection.count(torch.stack(list(taking_part.values())).any(0).sum())
+
+    def block(anchors: slice) -> dict[str, Values]:
+        masks = related(anchors)
+        found = {}
+        for name, target in targets.items():
+            inter = name == "inter"
+            factor = selection.inter_factor if inter and selection is not None else 1
+            columns = [
+                _of_modality(
+                    pairs,
+                    target=target,
+                    count=factor * count,
+                    log=log,
+                    selection=selection,
+                    refine_on=refine_on,
+                    normalize=normalize,
+                )
+                for pairs in modal_pairs(
+                    rows, taking_part, masks, inter=inter, anchors=anchors
+                ).values()
+            ]
+            found[name] = Values(*(torch.stack(x, dim=1) for x in zip(*columns, strict=True)))
+        return found
+
+    step = max(BLOCK // max(size * len(rows), 1), 1)
+    if not targets or step >= size or not numbers(*rows.values()):
+        return block(EVERYBODY)
+    starts = range(0, size, step)
+    blocks = [checkpoint(block, slice(k, k + step), use_reentrant=False) for k in starts]
+    return {
+        name: Values(*map(torch.cat, zip(*(found[name] for found in blocks), strict=True)))
+        for name in targets
+    }
+
+
+def _of_modality(
+    pairs: Pairs,
+    *,
+    target: float,
+    count: int | Tensor,
+    log: bool,
+    selection: PairSelection | None,
+    refine_on: str,
+    normalize: RowMap | None,
+) -> Values:
+    """One modality's anchors, (B,) each."""
+    anchors, candidates, positives, negatives, _ = pairs
+    similarity = dot(map_rows(anchors, normalize), map_rows(candidates, normalize))
+    chosen, pull, push = positives, positives, negatives
+    if selection is not None:
+        chosen, rejected = thin(similarity, positives, negatives, selection, count)
+        pull, push = _selection_weights(similarity, chosen, rejected, selection)
+    ratio, contrasted = share(similarity, pull, push, log=log)
+    refined = positives if refine_on == "all" else chosen
+    value = similarity * pull if refine_on == "weighted" else similarity
+    number = refined.sum(-1)
+    errors = ((value - target).square() * refined).sum(-1)
+    return Values(ratio, contrasted, errors / torch.where(number > 0, number, 1), number > 0)
 
 
 def _selection_weights(
@@ -426,9 +526,3 @@ def _selection_weights(
         weights[0] if selection.positives else plain(positives),
         weights[1] if selection.negatives else plain(negatives),
     )
-
-
-def _reduce(parts: list[tuple[Tensor, Tensor]], weight: Tensor | None, reduction: str) -> Tensor:
-    """Reduce the (B,) values of each modality as one (B, M)."""
-    values, counted = (torch.stack(columns, dim=1) for columns in zip(*parts, strict=True))
-    return _checks.reduce(values, counted, weight=weight, reduction=reduction)

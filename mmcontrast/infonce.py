@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from mmcontrast import _checks
-from mmcontrast.masks import partner_indices, zero_outside
+from mmcontrast import _checks, infonce_tiles, streaming
+from mmcontrast.masks import IGNORE, partner_indices, zero_outside
 from mmcontrast.rows import RowMap, dot, l2_normalize, map_rows
 from mmcontrast.softmax import contrast, log_share, masked_logsumexp
 from mmcontrast.temperature import LearnableTemperature, current
@@ -45,8 +45,11 @@ def info_nce(
         weight: (B,) sample weights; the mean is then the weighted one.
         normalize: row map before the dot product; None for raw dot products.
         reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,).
-        chunk_size: anchors at a time. The value and the gradient are the same and memory is
-            O(chunk_size C), at the price of computing each block twice. None: all at once.
+        chunk_size: anchors at a time, in O(chunk_size C + (B + C) D) memory and with the same
+            value and gradient, which is made in the forward pass; with ``keep``, ``positives`` or
+            ``"none"`` blocks are computed twice instead. None chooses: blocks that fit the cache
+            from 2^14 pairs on. B or more: all at once, the plain path, which ``torch.compile``,
+            ``torch.func`` and forward mode take by themselves, and a second derivative too.
 
     Returns:
         Scalar or (B,), float32, or float64 for float64 input.
@@ -86,6 +89,17 @@ def info_nce(
         if targets is not None:
             _checks.fail("targets", "None where positives are given", _checks.shape(targets))
         chosen = positives
+    step = streaming.step(*size, chunk_size)
+    if not streaming.possible():
+        step = chunk_size if torch.compiler.is_compiling() else None
+    elif step is not None and chosen.ndim == 1 and keep is None:
+        counted = chosen != IGNORE
+        rows, choices = (streaming.mapped(x, normalize, step) for x in (anchors, candidates))
+        shares = streaming.shares(counted, weight, reduction, rows.dtype)
+        value = infonce_tiles.one_way(rows, choices, chosen, temperature, shares, step)
+        if reduction != "none":
+            return value
+        return _checks.reduce(value, counted, weight=weight, reduction=reduction)
     columns = torch.arange(len(candidates), device=candidates.device)
     losses, counted = contrast(
         anchors,
@@ -94,7 +108,7 @@ def info_nce(
         lambda rows: None if keep is None else keep[rows],
         temperature=temperature,
         normalize=normalize,
-        chunk_size=chunk_size,
+        chunk_size=step,
     )
     return _checks.reduce(losses, counted, weight=weight, reduction=reduction)
 
@@ -125,7 +139,9 @@ def symmetric_info_nce(
         weight: (B,) sample weights.
         normalize: row map before the dot product; None for raw dot products.
         reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,).
-        chunk_size: rows at a time, as in :func:`info_nce`.
+        chunk_size: side of the square tiles in which both directions are computed together, in
+            O(chunk_size^2 + B D) memory; with ``keep`` or ``positives`` rows at a time. None
+            chooses tiles of 512 from 2^14 pairs on. The plain path is as in :func:`info_nce`.
 
     Returns:
         Scalar or (B,), float32, or float64 for float64 input.
@@ -146,7 +162,17 @@ def symmetric_info_nce(
     """
     _checks.matrix("x", x)
     _checks.matrix("y", y, rows=len(x), like=x)
+    _checks.temperature(temperature)
+    _checks.reduction(reduction)
     size = (len(x), len(x))
+    step = streaming.step(*size, chunk_size, side=streaming.TILE)
+    if not streaming.possible():
+        step = chunk_size if torch.compiler.is_compiling() else None
+    elif step is not None and positives is None and keep is None:
+        x, y = streaming.mapped(x, normalize, step), streaming.mapped(y, normalize, step)
+        losses = infonce_tiles.symmetric(x, y, temperature, step)
+        everyone = torch.ones_like(losses, dtype=torch.bool)
+        return _checks.reduce(losses, everyone, weight=weight, reduction=reduction)
     if keep is not None:
         _checks.mask("keep", keep, size)
         x, y = zero_outside(x, keep.any(1)), zero_outside(y, keep.any(0))
@@ -154,7 +180,7 @@ def symmetric_info_nce(
         positives = torch.eye(len(x), dtype=torch.bool, device=x.device)
     _checks.mask("positives", positives, size, weights=True)
     pairs = [(x, y, positives, keep), (y, x, positives.mT, None if keep is None else keep.mT)]
-    if chunk_size is not None:
+    if step is not None:
         ways = [
             info_nce(
                 a,
@@ -170,8 +196,6 @@ def symmetric_info_nce(
             for a, b, partners, kept in pairs
         ]
     else:
-        _checks.temperature(temperature)
-        _checks.reduction(reduction)
         logits = dot(map_rows(x, normalize), map_rows(y, normalize)) / temperature
         ways = [
             _checks.reduce(*log_share(s, partners, kept), weight=weight, reduction=reduction)

@@ -1,6 +1,7 @@
 """Who is contrasted with whom in HyCon: pairs within a modality and across modalities."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -10,11 +11,15 @@ from mmcontrast import _checks
 from mmcontrast.masks import (
     different_label,
     labelled,
-    off_diagonal,
     only_present,
     presence,
     same_label,
 )
+
+EVERYBODY = slice(None)
+
+Related = Callable[[slice], tuple[Tensor, Tensor]]
+"""Makes the rows of the (B, B) masks that it is asked for, so that a block holds only its own."""
 
 
 class Pairs(NamedTuple):
@@ -65,13 +70,10 @@ def intra_modal_pairs(
 
     References: HyCon, IEEE TAFFC 14(3), section 3.3.2.
     """
-    positives, negatives, known = relations(features, labels, positives, negatives)
-    rows, taking_part = participants(features, known, present)
-    pairs = {}
-    for name, x in rows.items():
-        both = taking_part[name][:, None] & taking_part[name]
-        pairs[name] = Pairs(x, x, positives * both, negatives * both, taking_part[name])
-    return pairs
+    related, known = relations(features, labels, positives, negatives)
+    taking_part = participants(features, known, present)
+    rows = only_present(features, taking_part)
+    return modal_pairs(rows, taking_part, related(EVERYBODY), inter=False)
 
 
 def inter_modal_pairs(
@@ -109,18 +111,41 @@ def inter_modal_pairs(
 
     References: HyCon, IEEE TAFFC 14(3), section 3.3.3.
     """
-    positives, negatives, known = relations(features, labels, positives, negatives)
-    rows, taking_part = participants(features, known, present)
+    related, known = relations(features, labels, positives, negatives)
+    taking_part = participants(features, known, present)
+    rows = only_present(features, taking_part)
+    return modal_pairs(rows, taking_part, related(EVERYBODY), inter=True)
+
+
+def modal_pairs(
+    rows: Mapping[str, Tensor],
+    taking_part: Mapping[str, Tensor],
+    masks: tuple[Tensor, Tensor],
+    *,
+    inter: bool,
+    anchors: slice = EVERYBODY,
+) -> dict[str, Pairs]:
+    """By modality, a block of its anchors and their candidates in the other modalities, or in it.
+
+    Args:
+        rows: (B, D) by modality, zero where they take no part.
+        taking_part: (B,) bool by modality.
+        masks: (b, B) positives and negatives of these anchors, whatever the modality.
+        inter: across modalities; else within one.
+        anchors: which samples' rows are the anchors.
+    """
+    positives, negatives = masks
     pairs = {}
     for name, x in rows.items():
-        others = [other for other in rows if other != name]
-        both = taking_part[name][:, None] & torch.cat([taking_part[other] for other in others])
+        partners = [other for other in rows if (other != name) == inter]
+        here = taking_part[name][anchors]
+        both = here[:, None] & torch.cat([taking_part[other] for other in partners])
         pairs[name] = Pairs(
-            x,
-            torch.cat([rows[other] for other in others]),
-            positives.repeat(1, len(others)) * both,
-            negatives.repeat(1, len(others)) * both,
-            taking_part[name],
+            x[anchors],
+            torch.cat([rows[other] for other in partners]) if inter else x,
+            positives.repeat(1, len(partners)) * both,
+            negatives.repeat(1, len(partners)) * both,
+            here,
         )
     return pairs
 
@@ -130,29 +155,41 @@ def relations(
     labels: Tensor | None,
     positives: Tensor | None,
     negatives: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """(B, B) who is whose positive and negative, oneself neither, and (B,) who is known at all."""
+) -> tuple[Related, Tensor]:
+    """Who is whose positive and negative, oneself neither, and (B,) bool who is known at all."""
     _checks.features(features)
     size = len(next(iter(features.values())))
     if labels is not None:
         _checks.labels("labels", labels, size)
         if positives is not None or negatives is not None:
             _checks.fail("positives", "None where labels are given", "a mask")
-        positives, negatives, known = same_label(labels), different_label(labels), labelled(labels)
-    elif positives is None or negatives is None:
+        return partial(_by_label, labels), labelled(labels)
+    if positives is None or negatives is None:
         _checks.fail("labels", "labels, or positives and negatives in their place", None)
-    else:
-        _checks.mask("positives", positives, (size, size), weights=True)
-        _checks.mask("negatives", negatives, (size, size), weights=True)
-        related = (positives != 0) | (negatives != 0)
-        known = related.any(-1) | related.any(-2)
-    others = off_diagonal(size, known.device)
-    return positives * others, negatives * others, known
+    _checks.mask("positives", positives, (size, size), weights=True)
+    _checks.mask("negatives", negatives, (size, size), weights=True)
+    related = (positives != 0) | (negatives != 0)
+    return partial(_by_mask, positives, negatives), related.any(-1) | related.any(-2)
+
+
+def _by_label(labels: Tensor, anchors: slice) -> tuple[Tensor, Tensor]:
+    own = labels[anchors]
+    return same_label(own, labels) & _others(labels, anchors), different_label(own, labels)
+
+
+def _by_mask(positives: Tensor, negatives: Tensor, anchors: slice) -> tuple[Tensor, Tensor]:
+    others = _others(positives, anchors)
+    return positives[anchors] * others, negatives[anchors] * others
+
+
+def _others(x: Tensor, anchors: slice) -> Tensor:
+    """(b, B) bool: everybody but oneself."""
+    everybody = torch.arange(len(x), device=x.device)
+    return everybody[anchors, None] != everybody
 
 
 def participants(
     features: Mapping[str, Tensor], known: Tensor, present: Mapping[str, Tensor] | None
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The features, zero where they take no part, and by modality who takes part, (B,) bool."""
-    taking_part = {name: here & known for name, here in presence(features, present).items()}
-    return only_present(features, taking_part), taking_part
+) -> dict[str, Tensor]:
+    """By modality who takes part, (B,) bool: who has it, and is known."""
+    return {name: here & known for name, here in presence(features, present).items()}

@@ -1,83 +1,18 @@
-"""Losses over positives and negatives that labels name: SupCon, ratio contrast, N-pair."""
+"""Losses over positives and negatives that labels name: SupCon and N-pair."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmcontrast import _checks
 from mmcontrast.infonce import info_nce
 from mmcontrast.masks import labelled, same_label, zero_outside
-from mmcontrast.rows import RowMap, l2_normalize, upcast
+from mmcontrast.ratio import ratio_contrast, share
+from mmcontrast.rows import RowMap, l2_normalize
 from mmcontrast.softmax import contrast
+from mmcontrast.supervised_tiles import tile_side, tiled_sup_con
 from mmcontrast.temperature import LearnableTemperature, current
 
-
-def ratio_contrast(
-    similarity: Tensor,
-    positives: Tensor,
-    negatives: Tensor,
-    *,
-    log: bool = False,
-    weight: Tensor | None = None,
-    reduction: str = "mean",
-) -> Tensor:
-    r"""The positives' share of all similarity, negated: a contrast without exponentials.
-
-    .. math:: \ell_i = -\frac{\sum_P s_{ij}}{\sum_P s_{ij} + \sum_Q s_{ij}} \in [-1, 0]
-
-    With one positive this is HyCon's classical contrastive loss, and with ``log=True`` COBRA's;
-    with several it is the ratio inside HyCon's intra- and inter-modal losses.
-
-    Args:
-        similarity: (B, C) similarities of at least 0.
-        positives: (B, C) bool, or floating weights of the positives' similarities.
-        negatives: (B, C) bool, or floating weights of the negatives' similarities.
-        log: the negated logarithm of the share instead of the negated share.
-        weight: (B,) sample weights.
-        reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,).
-
-    Returns:
-        Scalar or (B,), float32, or float64 for float64 input. An anchor without a positive or
-        without a negative is worth 0 and not counted: without negatives the share is 1 whatever the
-        similarities are. A share of nothing, where both sums are 0, is 0, and its logarithm's loss
-        log 2.
-
-    Raises:
-        ValueError: on shapes or dtypes that disagree.
-
-    Example:
-        >>> similarity = torch.tensor([[0.6, 0.2]])
-        >>> positives = torch.tensor([[True, False]])
-        >>> ratio_contrast(similarity, positives, ~positives)
-        tensor(-0.7500)
-
-    References: HyCon, IEEE TAFFC 14(3), eq. 5 (COBRA), 7, 10 and 18.
-    """
-    _checks.table("similarity", similarity)
-    size = tuple(similarity.shape)
-    _checks.mask("positives", positives, size, weights=True)
-    _checks.mask("negatives", negatives, size, weights=True)
-    _checks.reduction(reduction)
-    losses, counted = share(upcast(similarity), positives, negatives, log=log)
-    return _checks.reduce(losses, counted, weight=weight, reduction=reduction)
-
-
-def share(
-    similarity: Tensor, positives: Tensor, negatives: Tensor, *, log: bool
-) -> tuple[Tensor, Tensor]:
-    """(..., B) negated shares of the positives, or their negated logs, and (..., B) who counts."""
-    drawn, pushed = positives != 0, negatives != 0
-    counted = drawn.any(-1) & pushed.any(-1)
-    sum_positives = (torch.where(drawn, similarity, 0) * positives).sum(-1)
-    sum_negatives = (torch.where(pushed, similarity, 0) * negatives).sum(-1)
-    if log:
-        # -log(P / (P + Q)) = softplus(log Q - log P), exact where Q is far below P. The floor keeps
-        # a sum that underflowed to 0 finite.
-        floor = torch.finfo(similarity.dtype).tiny
-        gap = sum_negatives.clamp_min(floor).log() - sum_positives.clamp_min(floor).log()
-        return F.softplus(gap, threshold=50), counted
-    total = sum_positives + sum_negatives
-    return -sum_positives / torch.where(total == 0, 1, total), counted
+__all__ = ["SupCon", "n_pair", "ratio_contrast", "share", "sup_con"]
 
 
 def sup_con(
@@ -123,7 +58,10 @@ def sup_con(
         weight: (B,) sample weights.
         normalize: row map before the dot product; None for raw dot products.
         reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,).
-        chunk_size: anchors at a time, as in :func:`info_nce`.
+        chunk_size: None chooses, an int is used. The "out" form of labels alone, without
+            candidates, positives or keep, is evaluated in square tiles of this side, from 256
+            anchors on by default; every other in blocks of that many anchors, by default all at
+            once. Both make nothing of the size of all similarities and compute each block twice.
 
     Returns:
         Scalar or (B,), float32, or float64 for float64 input. An anchor without a positive is worth
@@ -142,6 +80,10 @@ def sup_con(
         "out" equals pytorch-metric-learning's ``SupConLoss(temperature)`` where every anchor has a
         positive, and SupContrast's ``SupConLoss`` at ``base_temperature = temperature``. With two
         views and unique labels it is SimCLR's NT-Xent, lightly's ``NTXentLoss``.
+
+        Tiles give way to the other path by themselves under ``torch.compile``, ``torch.func`` and
+        forward-mode differentiation. They read the labels' classes and one number on the host. A
+        second derivative (``create_graph=True``) is exact, and makes all similarities.
 
     References: SupCon, arXiv:2004.11362, eq. 2 and 3; HyCon, IEEE TAFFC 14(3), eq. 4.
     """
@@ -178,7 +120,15 @@ def sup_con(
             mask = mask & (columns != columns[rows, None])
         return mask if keep is None else mask & keep[rows]
 
-    losses, counted = contrast(
+    tiled = None
+    if form == "out" and candidates is None and positives is None and keep is None:
+        side = tile_side(anchors, own, chunk_size)
+        if side is not None:
+            tiled = tiled_sup_con(
+                anchors, own, temperature=temperature, normalize=normalize, side=side
+            )
+            chunk_size = chunk_size or max(1, side * side // len(anchors))
+    losses, counted = tiled or contrast(
         anchors,
         others,
         partners,

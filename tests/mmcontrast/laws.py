@@ -128,10 +128,25 @@ CASES = {
     "info_nce:sum": loss(
         anchors_candidates, lambda a, c: mm.info_nce(a, c, reduction="sum", temperature=0.5)
     ),
+    "info_nce:chunks": loss(anchors_candidates, lambda a, c: mm.info_nce(a, c, chunk_size=2)),
     "symmetric_info_nce": loss(two, mm.symmetric_info_nce),
+    "symmetric_info_nce:chunks": loss(
+        lambda m: (*two(m), m.weight()),
+        lambda x, y, w: mm.symmetric_info_nce(x, y, weight=w, chunk_size=2, reduction="none"),
+    ),
     "symmetric_info_nce:keep": loss(
         lambda m: (*two(m), m.mask(7, m.n, m.n)),
         lambda x, y, k: mm.symmetric_info_nce(x, y, keep=k, positives=k, reduction="none"),
+    ),
+    "sigmoid_contrast": loss(anchors_candidates, mm.sigmoid_contrast),
+    "sigmoid_contrast:options": loss(
+        lambda m: (*anchors_candidates(m), *m.masks(), m.weight()),
+        lambda x, y, p, q, w: mm.sigmoid_contrast(
+            x, y, positives=p, keep=p | q.roll(1, 0), weight=w, bias=-1.0
+        ),
+    ),
+    "sigmoid_contrast:chunks": loss(
+        anchors_candidates, lambda x, y: mm.sigmoid_contrast(x, y, bias=-2.0, chunk_size=2)
     ),
     "matched_pair_nce": loss(two, mm.matched_pair_nce),
     "matched_pair_nce:keep": loss(
@@ -263,6 +278,7 @@ NOT_CASES = {
     "Mahalanobis": "a distance with a state: test_distances.py",
     "Negatives": "a result: test_negatives.py",
     "Pairs": "a result",
+    "SigmoidContrast": "learns two numbers: test_sigmoid.py",
     "add_noise": "draws at random: test_negatives.py",
     "gather": "needs ranks: test_distributed.py",
     "mixed_negatives": "draws at random: test_negatives.py",

@@ -4,8 +4,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import mmcontrast as mm
+from mmcontrast import ranking
 from tests import oracles
 from tests.mmcontrast.strategies import (
     close,
@@ -474,3 +477,186 @@ def test_chunks_take_each_anchors_own_partner_out(chunk_size, exclude_positive, 
 def test_another_exclude_positive_is_refused(value):
     with pytest.raises(ValueError, match="exclude_positive: expected True, 'after' or False, got"):
         mm.hard_negatives(X, X, 1, exclude_positive=value)
+
+
+# --- many candidates: blocks of rows, groups of columns ------------------------------------------
+
+
+@given(
+    seed=seeds,
+    n=st.integers(1, 5),
+    width=st.integers(0, 60),
+    k=st.integers(1, 9),
+    group=st.integers(1, 7),
+    kind=st.sampled_from(["few values", "free", "mostly nobody"]),
+)
+def test_top_is_the_stable_sort_for_every_group_size(seed, n, width, k, group, kind):
+    """Ties within a group, across groups and at the edge of the k; columns in any order."""
+    scores = normal(seed, n, width)
+    if kind == "few values":
+        scores = with_ties(seed, n, width)
+    if kind == "mostly nobody":
+        scores = torch.where(mask(seed, n, width, share=0.1), scores, -torch.inf)
+    names = torch.randperm(width, generator=rng(seed))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranking, "GROUP", group)
+        values, found = ranking.top(scores, k, names)
+    by_name = torch.full((n, width + k), -torch.inf, dtype=torch.float64)
+    by_name[:, names] = scores
+    expected, order = by_name.sort(dim=1, descending=True, stable=True)
+    assert torch.equal(values, expected[:, :k])
+    assert torch.equal(found[values > -torch.inf], order[:, :k][expected[:, :k] > -torch.inf])
+
+
+@given(
+    seed=seeds,
+    n=st.integers(1, 8),
+    extra=st.integers(0, 4),
+    k=st.integers(1, 9),
+    columns=st.booleans(),
+    alone=st.booleans(),
+    limited=st.booleans(),
+    exclude_positive=st.sampled_from([True, "after", False]),
+    chunk_size=st.none() | st.integers(1, 9),
+    group=st.sampled_from([1, 2, 64]),
+)
+def test_labels_are_the_mask_of_different_labels(
+    seed, n, extra, k, columns, alone, limited, exclude_positive, chunk_size, group
+):
+    m = n if alone else n + extra
+    ids, theirs = labels(seed, n, 3, 0.2), labels(seed + 1, m, 3, 0.2)
+    if columns:
+        ids, theirs = (torch.stack([v, v % 2], dim=1).double() for v in (ids, theirs))
+        ids[0] = torch.nan
+    if alone:
+        theirs = ids
+    x, y = with_ties(seed, n, 3), with_ties(seed + 1, m, 3)
+    allowed = mask(seed + 2, n, m) if limited else None
+    different = mm.different_label(ids, theirs)
+    options = {"normalize": None, "exclude_positive": exclude_positive}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranking, "GROUP", group)
+        found = mm.hard_negatives(
+            x,
+            y,
+            k,
+            labels=ids,
+            candidate_labels=None if alone else theirs,
+            allowed=allowed,
+            chunk_size=chunk_size,
+            **options,
+        )
+    both = different if allowed is None else different & allowed
+    for value, expected in zip(
+        found, mm.hard_negatives(x, y, k, allowed=both, **options), strict=True
+    ):
+        assert torch.equal(value, expected)
+
+
+@given(
+    seed=seeds,
+    data=st.data(),
+    n=st.integers(1, 9),
+    classes=st.integers(1, 4),
+    ties=st.booleans(),
+    group=st.sampled_from([1, 2, 64]),
+)
+def test_hard_triplets_agree_with_the_oracle_for_every_chunk_size(
+    seed, data, n, classes, ties, group
+):
+    chunk_size = data.draw(st.integers(1, n + 1))
+    x = with_ties(seed, n, 3) if ties else normal(seed, n, 3)
+    ids = labels(seed, n, classes, ignored=0.2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranking, "GROUP", group)
+        found = mm.hard_triplets(x, ids, normalize=None, chunk_size=chunk_size)
+    expected = oracles.hard_triplets(numpy(x), numpy(ids), normalize=None)
+    assert list(zip(*[v.tolist() for v in found], strict=True)) == expected
+
+
+LARGE = ranking.LEAST + 37
+
+
+def on_the_grid(seed, n, d=4):
+    """Rows whose dot products are exact in float32: the same in whatever order they are summed."""
+    return torch.randint(-8, 9, (n, d), generator=rng(seed)).float()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_many_candidates_are_ranked_in_blocks_by_default(dtype, monkeypatch):
+    x, y, ids = on_the_grid(1, 300).to(dtype), on_the_grid(2, LARGE).to(dtype), labels(1, LARGE, 9)
+    settings = {"normalize": None, "allowed": mask(3, 300, LARGE, share=0.9)}
+    settings |= {"labels": ids[:300], "candidate_labels": ids}
+    found = [mm.hard_negatives(x, y, k, **settings) for k in (1, 5, 40)]
+    found += [mm.hard_triplets(y, ids, normalize=None)]
+    monkeypatch.setattr(ranking, "numbers", lambda *tensors: False)
+    plain = [mm.hard_negatives(x, y, k, **settings) for k in (1, 5, 40)]
+    plain += [mm.hard_triplets(y, ids, normalize=None)]
+    for ours, theirs in zip(found, plain, strict=True):
+        assert all(torch.equal(u, v) for u, v in zip(ours, theirs, strict=True))
+
+
+def test_compiled_and_transformed_miners_sort_whole_rows():
+    x, ids = on_the_grid(1, LARGE), labels(1, LARGE, 9)
+
+    def mined(x):
+        return *mm.hard_negatives(x, x, 3, labels=ids), *mm.hard_triplets(x, ids)
+
+    torch._dynamo.reset()
+    compiled = torch.compile(mined, fullgraph=True, backend="eager")(x)
+    together = torch.vmap(mined)(x[None])
+    for value, whole, batched in zip(mined(x), compiled, together, strict=True):
+        if value.dtype == torch.int64:
+            assert (value == whole).float().mean() > 0.99  # near ties round either way
+            assert (value == batched[0]).float().mean() > 0.99
+
+
+class Largest(TorchDispatchMode):
+    """The most elements that any one operation's result has."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        sizes = [x.numel() for x in tree_leaves(out) if isinstance(x, torch.Tensor)]
+        self.seen = max([self.seen, *sizes])
+        return out
+
+
+@pytest.mark.parametrize("n", [400, 3000])
+def test_no_operation_makes_more_than_a_block(n):
+    x, ids = normal(1, n, 2), labels(1, n, 3)
+    for call in (
+        lambda: mm.hard_negatives(x, x, 3, chunk_size=16),
+        lambda: mm.hard_negatives(x, x, 3, labels=ids, chunk_size=16),
+        lambda: mm.hard_triplets(x, ids, chunk_size=16),
+    ):
+        with Largest() as largest:
+            call()
+        assert largest.seen <= 16 * n
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: mm.hard_negatives(X, Y, 1, candidate_labels=torch.zeros(4)),
+            "labels: expected labels, as candidate_labels are given, got None",
+        ),
+        (lambda: mm.hard_negatives(X, Y, 1, labels=torch.zeros(2)), r"labels: .*3.*got .*\(2,\)"),
+        (
+            lambda: mm.hard_negatives(X, Y, 1, labels=torch.zeros(3)),
+            r"candidate_labels: expected .*4.*got .*\(3,\)",
+        ),
+        (
+            lambda: mm.hard_negatives(X, X, 1, labels=torch.zeros(3), candidate_labels=X),
+            "others: expected 1 labels",
+        ),
+        (lambda: mm.hard_triplets(X, torch.zeros(3), chunk_size=0), "chunk_size: .*got 0"),
+    ],
+)
+def test_wrong_calls_of_the_blocks(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

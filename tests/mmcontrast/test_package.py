@@ -121,6 +121,7 @@ MODULES = {
     "ModalityCorrelationTriplet": lambda: mm.ModalityCorrelationTriplet(margin=0.5),
     "KLDistill": lambda: mm.KLDistill(temperature=2.0),
     "ReplacementGate": lambda: mm.ReplacementGate(0.4),
+    "SigmoidContrast": lambda: mm.SigmoidContrast(temperature=0.2),
     "LearnableTemperature": lambda: mm.LearnableTemperature(0.2),
     "EmbeddingQueue": lambda: mm.EmbeddingQueue(3, 2),
     "Mahalanobis": lambda: mm.Mahalanobis.learned(3),

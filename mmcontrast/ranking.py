@@ -1,0 +1,168 @@
+"""Who ranks highest, exactly, in blocks of rows: no matrix of all similarities is ever made.
+
+The k highest of a row lie in the k groups of columns with the highest maxima. Maxima are cheap and
+few, so the expensive ranking is done on k groups, not on the row. Labels cost nothing either: with
+rows and columns sorted by label, a block's own classes are one slice of the columns.
+"""
+
+import math
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmcontrast.streaming import full_precision
+from mmcontrast.supervised_tiles import by_class, numbers
+
+LEAST = 1024  # columns below which ranking the whole row is as fast
+GROUP = 64  # columns of a group
+BLOCK = 2**20  # similarities at a time: 4 MB of float32, which the third-level cache holds
+
+
+def step(rows: Tensor, columns: Tensor, chunk_size: int | None) -> int | None:
+    """How many rows at a time; None for all at once by operations that a compiler can trace."""
+    if not numbers(rows, columns):
+        return None
+    if chunk_size is not None:
+        return chunk_size
+    if len(columns) < LEAST:
+        return None
+    return max(64, (BLOCK if rows.device.type == "cpu" else 64 * BLOCK) // len(columns))
+
+
+def highest(
+    x: Tensor,
+    y: Tensor,
+    k: int,
+    step: int,
+    banned: Tensor | None,
+    allowed: Tensor | None,
+    labels: tuple[Tensor, Tensor] | None,
+) -> tuple[Tensor, Tensor]:
+    """(B, k) highest dot products of each row of x, and whose; minus infinity beyond the last.
+
+    Args:
+        x: (B, D) anchors.
+        y: (C, D) candidates.
+        k: how many.
+        step: anchors at a time.
+        banned: (B,) one candidate of each anchor that does not count, negative for none.
+        allowed: (B, C) bool, who counts.
+        labels: of anchors and candidates; equal ones do not count, nor does a label of -100.
+    """
+    dtype = torch.promote_types(x.dtype, y.dtype)
+    scores = x.new_full((len(x), k), -math.inf, dtype=dtype)
+    found = torch.zeros(len(x), k, dtype=torch.int64, device=x.device)
+    rows, names = torch.arange(len(x), device=x.device), torch.arange(len(y), device=y.device)
+    ids = theirs = names[:0]
+    if labels is not None:
+        rows, ids, names, theirs = _sorted_together(*labels)
+    if not len(names):
+        return scores, found
+    places = names.new_full((len(y),), -1).scatter(0, names, torch.arange(len(names)).to(names))
+    for i, block in _blocks(x[rows], y[names], step):
+        if banned is not None:
+            whom = banned[rows[i], None]
+            at = places[whom.clamp_min(0)]
+            out = (whom >= 0) & (at >= 0)
+            at = at.clamp_min(0)
+            block.scatter_(1, at, torch.where(out, -math.inf, block.gather(1, at)))
+        if allowed is not None:
+            kept = allowed[i] if labels is None else allowed[rows[i]][:, names]
+            block.masked_fill_(~kept, -math.inf)
+        if labels is not None:
+            near = _window(ids[i], theirs)
+            block[:, near].masked_fill_(ids[i, None] == theirs[near], -math.inf)
+        scores[rows[i]], found[rows[i]] = top(block, k, names)
+    return scores, found
+
+
+def batch_hard(x: Tensor, labels: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Each row's least similar of its class, its most similar of another, and who has both."""
+    order, ids, counts = by_class(labels)
+    positives, negatives = (torch.zeros(len(x), device=x.device).long() for _ in range(2))
+    found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    y = x[order]
+    for i, block in _blocks(y, y, step):
+        near = _window(ids[i], ids)
+        same = ids[i, None] == ids[near]
+        others = same.clone()
+        others.diagonal(i.start - near.start).fill_(False)
+        own = block[:, near].masked_fill(~others, math.inf)
+        least = own == own.amin(1, keepdim=True)
+        # Within a class the order is by index, so the first of equal ones has the lowest index.
+        places = torch.arange(near.start, near.stop, device=x.device)
+        first = torch.where(least, places, near.stop - 1).amin(1)
+        block[:, near].masked_fill_(same, -math.inf)
+        scores, others_found = top(block, 1, order)
+        positives[order[i]], negatives[order[i]] = order[first], others_found[:, 0]
+        found[order[i]] = (counts[ids[i]] > 1) & (scores[:, 0] > -math.inf)
+    return positives, negatives, found
+
+
+def top(scores: Tensor, k: int, names: Tensor) -> tuple[Tensor, Tensor]:
+    """The k highest of each row and the names of their columns; ties go to the lower name.
+
+    Args:
+        scores: (R, C); minus infinity where nothing is.
+        k: how many; rows that are too short are filled up with minus infinity.
+        names: (C,) int64.
+    """
+    groups = scores.shape[1] // GROUP
+    if groups < 2 * (k + 1):
+        return _sorted(scores, k, names)
+    # One more than asked for: whether the last one has its equal among those that stay outside.
+    whole = groups * GROUP
+    maxima = scores[:, :whole].reshape(-1, GROUP, groups).amax(1)
+    best = maxima.topk(k + 1).indices
+    members = torch.arange(0, whole, groups, device=scores.device)
+    places = (best[:, :, None] + members).flatten(1)
+    rest = torch.arange(whole, scores.shape[1], device=scores.device)
+    places = torch.cat([places, rest.expand(len(scores), -1)], dim=1)
+    values, picked = scores.gather(1, places).topk(k + 1)
+    found = names[places.gather(1, picked)]
+    values_out, found = values[:, :k], found[:, :k]
+    equal = (values[:, 1:] == values[:, :-1]) & (values[:, 1:] > -math.inf)
+    tied = equal.any(1).nonzero()[:, 0]
+    if len(tied):  # topk leaves open which of several equal ones it names
+        values_out = values_out.clone()
+        values_out[tied], found[tied] = _sorted(scores[tied], k, names)
+    return values_out, found
+
+
+def _sorted(scores: Tensor, k: int, names: Tensor) -> tuple[Tensor, Tensor]:
+    """:func:`top` by a stable sort of the whole row, its columns in the order of their names."""
+    names, order = names.sort()
+    values, places = scores[:, order].sort(dim=1, descending=True, stable=True)
+    missing = max(k - scores.shape[1], 0)
+    values = F.pad(values[:, :k], (0, missing), value=-math.inf)
+    return values, F.pad(names[places[:, :k]], (0, missing))
+
+
+def _blocks(x: Tensor, y: Tensor, step: int) -> Iterator[tuple[slice, Tensor]]:
+    """Dot products of some rows with all columns; each block overwrites the last."""
+    dtype = torch.promote_types(x.dtype, y.dtype)
+    x, y = x.to(dtype), y.to(dtype)
+    room = x.new_empty(min(step, len(x)), len(y))
+    for start in range(0, len(x), step):
+        i = slice(start, min(start + step, len(x)))
+        block = room[: i.stop - i.start]
+        with full_precision(x):
+            torch.mm(x[i], y.mT, out=block)
+        yield i, block
+
+
+def _window(ids: Tensor, columns: Tensor) -> slice:
+    """Which of the columns, sorted by class, may be of the classes that stand in some rows."""
+    first, last = ids[:1], ids[-1:]
+    return slice(
+        int(torch.searchsorted(columns, first)), int(torch.searchsorted(columns, last, right=True))
+    )
+
+
+def _sorted_together(ours: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Anchors and their classes, candidates and their classes, both sorted by class."""
+    order, ids, _ = by_class(torch.cat([ours, theirs]))
+    left = order < len(ours)
+    return order[left], ids[left], order[~left] - len(ours), ids[~left]

@@ -1,0 +1,252 @@
+"""The sigmoid loss of SigLIP: every pair a question of its own, no softmax over the batch."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmcontrast import _checks, streaming
+from mmcontrast.masks import zero_outside
+from mmcontrast.rows import RowMap, dot, l2_normalize, map_rows
+from mmcontrast.streaming import LOG2_E
+
+
+def sigmoid_contrast(
+    x: Tensor,
+    y: Tensor,
+    *,
+    temperature: float | Tensor = 0.1,
+    bias: float | Tensor = -10.0,
+    positives: Tensor | None = None,
+    keep: Tensor | None = None,
+    weight: Tensor | None = None,
+    normalize: RowMap | None = l2_normalize,
+    reduction: str = "mean",
+    chunk_size: int | None = None,
+) -> Tensor:
+    r"""SigLIP: whether each anchor and each candidate belong together, asked pair by pair.
+
+    .. math::
+        \ell_i = \sum_j \log\big(1 + \exp(-z_{ij} (\cos(x_i, y_j) / \tau + b))\big), \qquad
+        z_{ij} = \pm 1
+
+    z is 1 for a pair that belongs together and -1 for all others. An anchor without a positive
+    still has its negatives, so it is counted by the mean; one that keeps no candidate is not.
+
+    Args:
+        x: (B, D) anchors, normalised here.
+        y: (C, D) candidates: partners first, extra negatives after.
+        temperature: :math:`\tau > 0`; a float, or a 0-d tensor when it is learned.
+        bias: b, a float or a 0-d tensor. At -10, where SigLIP starts, hardly a pair belongs
+            together: true of the many negatives.
+        positives: (B, C) bool: which pairs belong together. Default: row ``i`` and row ``i``.
+        keep: (B, C) bool: which pairs take part at all.
+        weight: (B,) sample weights; the mean is then the weighted one.
+        normalize: row map before the dot product; None for raw dot products.
+        reduction: ``"mean"`` and ``"sum"`` over the anchors give a scalar, ``"none"`` gives (B,).
+        chunk_size: side of the square tiles in which the logits are made, with their gradients in
+            the same pass and in O(chunk_size^2 + (B + C) D) memory; ``"none"`` takes two passes.
+            None chooses tiles of 512 from 2^14 pairs on. The plain path is as in
+            :func:`info_nce`.
+
+    Returns:
+        Scalar or (B,), float32, or float64 for float64 input.
+
+    Raises:
+        ValueError: on shapes or dtypes that disagree, fewer candidates than anchors where there
+            are no positives, or a float temperature that is not positive.
+
+    Example:
+        >>> eye = torch.eye(2)
+        >>> sigmoid_contrast(eye, eye, temperature=1.0, bias=0.0)  # log(1 + 1 / e) + log 2
+        tensor(1.0064)
+
+    Note:
+        Equals open_clip's ``SigLipLoss`` on one rank, at ``logit_scale = 1 / temperature`` and
+        ``logit_bias = bias``, on unit rows.
+
+    References: SigLIP, arXiv:2303.15343, section 3.2 and algorithm 1.
+    """
+    _checks.matrix("x", x)
+    _checks.matrix("y", y, like=x)
+    _checks.temperature(temperature)
+    if isinstance(bias, Tensor) and (bias.ndim != 0 or not bias.is_floating_point()):
+        _checks.fail(
+            "bias", "a number or a 0-d floating tensor", f"{_checks.shape(bias)} {bias.dtype}"
+        )
+    _checks.reduction(reduction)
+    size = (len(x), len(y))
+    if positives is not None:
+        _checks.mask("positives", positives, size)
+    elif size[1] < size[0]:
+        _checks.fail("y", f"at least {size[0]} rows, a partner each", size[1])
+    counted = torch.ones(size[0], dtype=torch.bool, device=x.device)
+    if keep is not None:
+        _checks.mask("keep", keep, size)
+        counted = keep.any(1)
+        x, y = zero_outside(x, counted), zero_outside(y, keep.any(0))
+    pairs = _Pairs(positives, keep)
+
+    tile = streaming.step(*size, chunk_size, side=streaming.TILE)
+    if tile is None or not streaming.possible():
+        losses = pairs.losses(map_rows(x, normalize), map_rows(y, normalize), temperature, bias)
+        return _checks.reduce(losses, counted, weight=weight, reduction=reduction)
+    x, y = streaming.mapped(x, normalize, tile), streaming.mapped(y, normalize, tile)
+    dtype = torch.promote_types(x.dtype, y.dtype)
+    shares = streaming.shares(counted, weight, reduction, dtype)
+    inputs = (x.to(dtype), y.to(dtype), *(streaming.number(v, x) for v in (temperature, bias)))
+    value = streaming.one_pass(pairs.in_tiles(tile), pairs.losses, shares, *inputs)
+    if reduction != "none":
+        return value
+    return _checks.reduce(value, counted, weight=weight, reduction=reduction)
+
+
+class _Pairs:
+    """Who belongs together and who takes part, and the loss of that."""
+
+    def __init__(self, positives: Tensor | None, keep: Tensor | None):
+        self.positives = positives
+        self.keep = keep
+
+    def negate(self, tile: Tensor, i: slice, j: slice) -> Tensor:
+        """-z times a tile: other signs for the pairs that belong together. May write to it."""
+        if self.positives is not None:
+            return torch.where(self.positives[i, j], -tile, tile)
+        if i.start == j.start:
+            tile.diagonal().neg_()
+        return tile
+
+    def losses(
+        self, x: Tensor, y: Tensor, temperature: float | Tensor, bias: float | Tensor
+    ) -> Tensor:
+        """(B,) the losses of all pairs at once."""
+        logits = dot(x, y) / temperature + bias
+        together = self.positives
+        if together is None:
+            together = torch.eye(*logits.shape, dtype=torch.bool, device=x.device)
+        logits = torch.where(together, -logits, logits)
+        if self.keep is not None:
+            logits = torch.where(self.keep, logits, -math.inf)
+        return F.softplus(logits, threshold=50).sum(1)
+
+    def in_tiles(self, tile: int) -> streaming.Evaluation:
+        """Losses and gradients in one pass over square tiles: 3 matrix products."""
+
+        def evaluate(
+            x: Tensor,
+            y: Tensor,
+            temperature: Tensor,
+            bias: Tensor,
+            weight: Tensor | None,
+            needed: Sequence[bool],
+        ) -> tuple[Tensor, list[Tensor | None]]:
+            scale, shift = LOG2_E / temperature, LOG2_E * bias
+            losses, slopes = x.new_zeros(len(x)), x.new_zeros(len(x))
+            gx = torch.zeros_like(x) if needed[0] or needed[2] else None
+            gy = torch.zeros_like(y) if needed[1] else None
+            each = x.new_ones(len(x)) if weight is None else weight
+            for i in streaming.slices(len(x), tile):
+                scaled, weighted = x[i] * scale, x[i] * (each[i] / temperature)[:, None]
+                for j in streaming.slices(len(y), tile):
+                    logits = self.negate(torch.addmm(shift, scaled, y[j].T), i, j)
+                    if self.keep is not None:
+                        logits.masked_fill_(~self.keep[i, j], -math.inf)
+                    total, slope = _softplus_sums(logits)
+                    slope = self.negate(slope, i, j)
+                    losses[i] += total
+                    if gx is not None:
+                        gx[i].addmm_(slope, y[j])
+                    if gy is not None:
+                        gy[j].addmm_(slope.T, weighted)
+                    if needed[3]:
+                        slopes[i] += slope.sum(1)
+                if gx is not None:
+                    gx[i] *= (each[i] / temperature)[:, None]
+            gt = None
+            if gx is not None and needed[2]:
+                gt = streaming.by_temperature(x, gx, temperature, tile)
+            gb = (slopes * each).sum().to(bias.device) if needed[3] else None
+            return losses, [gx, gy, gt, gb]
+
+        return evaluate
+
+
+def _softplus_sums(octaves: Tensor) -> tuple[Tensor, Tensor]:
+    """For s = log(2) octaves: the sums over the rows of log(1 + e^s), and its slope.
+
+    Where no odds o = e^s are huge, logarithms are saved: with (1 + o)(1 + p) = 1 + (o + p + op),
+    pairs of columns are joined before they are taken. Nothing is lost, for nothing is subtracted.
+    """
+    if not streaming.known(octaves.amax() <= 15):  # eight factors of 2^15 are a float32 still
+        logits = octaves / LOG2_E
+        return F.softplus(logits, threshold=50).sum(1), logits.sigmoid()
+    odds = octaves.exp2()
+    slope = odds / (1 + odds)
+    for _ in range(3):
+        if odds.shape[1] % 2 == 0:
+            left, right = odds.chunk(2, dim=1)
+            odds = torch.addcmul(left + right, left, right)
+    return odds.log1p_().sum(1), slope
+
+
+class SigmoidContrast(nn.Module):
+    r""":func:`sigmoid_contrast` with a learned temperature and bias.
+
+    What is learned is SigLIP's :math:`t' = -\log \tau`, as ``log_scale``, and ``bias``. Both start
+    where the paper starts them; ``requires_grad_(False)`` holds them there.
+
+    Args:
+        temperature: where it starts, above 0; 0.1 is the paper's t' of log 10.
+        bias: where it starts.
+        normalize, reduction, chunk_size: as in :func:`sigmoid_contrast`.
+
+    Raises:
+        ValueError: on a temperature that is not positive.
+
+    Example:
+        >>> loss = SigmoidContrast()
+        >>> loss(torch.eye(2), torch.eye(2))  # log 2 for the partner, about 5e-5 for the other
+        tensor(0.6932, grad_fn=<DivBackward0>)
+    """
+
+    def __init__(
+        self,
+        *,
+        temperature: float = 0.1,
+        bias: float = -10.0,
+        normalize: RowMap | None = l2_normalize,
+        reduction: str = "mean",
+        chunk_size: int | None = None,
+    ):
+        super().__init__()
+        _checks.positive("temperature", temperature)
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
+        self.bias = nn.Parameter(torch.tensor(float(bias)))
+        self.normalize = normalize
+        self.reduction = reduction
+        self.chunk_size = chunk_size
+
+    def forward(
+        self,
+        x: Tensor,
+        y: Tensor,
+        *,
+        positives: Tensor | None = None,
+        keep: Tensor | None = None,
+        weight: Tensor | None = None,
+    ) -> Tensor:
+        """See :func:`sigmoid_contrast`."""
+        return sigmoid_contrast(
+            x,
+            y,
+            temperature=(-self.log_scale).exp(),
+            bias=self.bias,
+            positives=positives,
+            keep=keep,
+            weight=weight,
+            normalize=self.normalize,
+            reduction=self.reduction,
+            chunk_size=self.chunk_size,
+        )

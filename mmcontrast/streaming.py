@@ -1,0 +1,190 @@
+"""Exact contrast of large batches: matrices of logits in tiles, none of them ever stored whole.
+
+A tile of logits is made, used and dropped, and made again where the gradient needs it, so that
+memory is O(B D) and not O(B C). These functions exclude what needs the whole graph: compilation,
+functional transforms and forward mode, for which :func:`possible` says no and the callers take the
+plain path. A second derivative is not excluded: a backward pass that is itself to be
+differentiated (``create_graph=True``) differentiates the plain form, in memory of O(B C).
+
+References: the tiles, Inf-CL, arXiv:2410.17243; gradients in the forward pass, Cut Your Losses,
+arXiv:2411.09009.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmcontrast import _checks
+from mmcontrast.rows import RowMap, map_rows
+
+TILE = 512  # rows and columns of a tile: a megabyte of float32, which the second-level cache holds
+BLOCK = 2**20  # entries of a block of whole rows: 4 MB of float32, which the third level holds
+LEAST = 2**14  # entries of a whole matrix below which the plain path is as fast
+LOG2_E = 1 / math.log(2)  # exp2 takes a quarter of exp's time here: logits are kept in octaves
+
+Evaluation = Callable[..., tuple[Tensor, list[Tensor | None]]]
+
+
+# --- which path ----------------------------------------------------------------------------------
+
+
+def possible() -> bool:
+    """Whether nothing traces, transforms or forward-differentiates the code at work."""
+    return (
+        not torch.compiler.is_compiling()
+        and torch._C._functorch.peek_interpreter_stack() is None
+        and torch.autograd.forward_ad._current_level < 0
+    )
+
+
+def step(rows: int, columns: int, chunk_size: int | None, *, side: int | None = None) -> int | None:
+    """How many rows at a time, None for all at once: the plain path.
+
+    A ``chunk_size`` below the number of rows is taken as it is. Without one, small matrices are
+    evaluated at once, and large ones in tiles of ``side`` or in blocks that fit the cache.
+    """
+    if chunk_size is not None:
+        _checks.whole("chunk_size", chunk_size)
+        return chunk_size if chunk_size < rows and columns > 0 else None
+    if rows * columns < LEAST:
+        return None
+    return side if side is not None else min(max(BLOCK // columns, 32), TILE)
+
+
+def slices(size: int, step: int) -> Iterator[slice]:
+    """The axis in pieces."""
+    return (slice(i, min(i + step, size)) for i in range(0, size, step))
+
+
+def mapped(x: Tensor, normalize: RowMap | None, size: int) -> Tensor:
+    """:func:`map_rows`, some rows at a time."""
+    if normalize is None or len(x) <= size:
+        return map_rows(x, normalize)
+    return torch.cat([map_rows(rows, normalize) for rows in torch.split(x, size)])
+
+
+def number(value: float | Tensor, like: Tensor) -> Tensor:
+    """A 0-d tensor of the dtype of ``like``, with the graph that it has."""
+    if isinstance(value, Tensor):
+        return value.to(like.dtype)
+    return torch.full((), value, dtype=like.dtype, device=like.device)
+
+
+def shares(
+    counted: Tensor, weight: Tensor | None, reduction: str, dtype: torch.dtype
+) -> Tensor | None:
+    """(B,) what each loss counts for in the mean or the sum, as in ``_checks.reduce``."""
+    if weight is not None:
+        _checks.vector("weight", weight, len(counted))
+    if reduction == "none":
+        return None
+    weights = counted.to(dtype) if weight is None else torch.where(counted, weight.to(dtype), 0)
+    total = weights.sum()
+    return weights if reduction == "sum" else weights / torch.where(total == 0, 1, total)
+
+
+def full_precision(x: Tensor) -> AbstractContextManager[Any]:
+    """Autocast off: matrix products of what is in float32 stay there."""
+    kind = x.device.type
+    available = torch.amp.is_autocast_available(kind)
+    return torch.autocast(kind, enabled=False) if available else nullcontext()
+
+
+def known(condition: Tensor) -> bool:
+    """Whether a 0-d condition is known to hold: it is read on the CPU only.
+
+    Elsewhere, reading it would wait for the device.
+    """
+    if condition.device.type != "cpu":
+        return False
+    try:
+        return bool(condition)
+    except RuntimeError:  # a fake tensor has no value to read
+        return False
+
+
+def lengths(x: Tensor) -> Tensor:
+    """(B,) Euclidean lengths of the rows."""
+    found: Tensor = torch.linalg.vector_norm(x, dim=1)
+    return found
+
+
+def by_temperature(x: Tensor, gx: Tensor, temperature: Tensor, step: int) -> Tensor:
+    """The temperature's gradient: logits are x y / t, so it scales as x does, the other way."""
+    parts = [(x[i] * gx[i]).sum() for i in slices(len(x), step)]
+    return (torch.stack(parts).sum() / -temperature).to(temperature.device)
+
+
+def differentiate(
+    value: Tensor, inputs: Sequence[Tensor], needed: Sequence[bool], upstream: Tensor
+) -> list[Tensor | None]:
+    """The gradients of the plain form, which can be differentiated again."""
+    free = [x for x, wanted in zip(inputs, needed, strict=False) if wanted]
+    found = iter(torch.autograd.grad(value, free, upstream, create_graph=True))
+    return [next(found) if wanted else None for _, wanted in zip(inputs, needed, strict=False)]
+
+
+# --- one pass ------------------------------------------------------------------------------------
+
+
+def one_pass(
+    evaluate: Evaluation,
+    plain: Callable[..., Tensor],
+    weight: Tensor | None,
+    *inputs: Tensor,
+) -> Tensor:
+    """The losses of the anchors, summed up with weights, and their gradients in the same pass.
+
+    Args:
+        evaluate: takes the inputs, the weights or None, and for which inputs a gradient is wanted;
+            gives the (B,) losses and the gradients of their weighted sum.
+        plain: the differentiable form, inputs to (B,) losses.
+        weight: (B,) what each loss counts for; None for the losses themselves, whose gradients
+            take a second pass, when it is known what they count for.
+        inputs: tensors with gradients.
+    """
+    value: Tensor = _OnePass.apply(  # type: ignore[no-untyped-call]
+        evaluate, plain, torch.is_grad_enabled(), weight, *inputs
+    )
+    return value
+
+
+class _OnePass(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        evaluate: Evaluation,
+        plain: Callable[..., Tensor],
+        recorded: bool,
+        weight: Tensor | None,
+        *inputs: Tensor,
+    ) -> Tensor:
+        ctx.evaluate, ctx.plain = evaluate, plain
+        at_once = recorded and weight is not None
+        needed = ctx.needs_input_grad[4:] if at_once else (False,) * len(inputs)
+        with full_precision(inputs[0]):
+            losses, found = evaluate(*inputs, weight, needed)
+        ctx.save_for_backward(weight, losses, *inputs, *found)
+        return losses if weight is None else (losses * weight).sum()
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> Any:
+        weight, losses, *rest = ctx.saved_tensors
+        inputs, found = rest[: len(rest) // 2], rest[len(rest) // 2 :]
+        needed = ctx.needs_input_grad[4:]
+        if torch.is_grad_enabled():
+            value = ctx.plain(*inputs)
+            if weight is None:
+                return *(None,) * 4, *differentiate(value, inputs, needed, upstream)
+            value, needed = (value * weight).sum(), ctx.needs_input_grad[3:]
+            return *(None,) * 3, *differentiate(value, [weight, *inputs], needed, upstream)
+        if weight is None:
+            with full_precision(inputs[0]):
+                _, found = ctx.evaluate(*inputs, upstream, needed)
+            return None, None, None, None, *found
+        scaled = [None if gradient is None else gradient * upstream for gradient in found]
+        return None, None, None, losses * upstream, *scaled

@@ -1,0 +1,455 @@
+"""HyCon's losses by class moments against the pairs themselves and against loops over them."""
+
+from contextlib import contextmanager
+
+import pytest
+import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import mmcontrast as mm
+from mmcontrast import hybrid, moments
+from tests import oracles
+from tests.mmcontrast.strategies import (
+    KINDS,
+    close,
+    embeddings,
+    gradients,
+    labels,
+    mask,
+    modalities,
+    normal,
+    numpy,
+    presence,
+    seeds,
+)
+
+NAMES = [("text", "audio"), ("text", "audio", "vision"), ("smell", "text", "audio", "vision")]
+NORMALIZE = {
+    "softmax": mm.softmax_normalize,
+    "shifted_cosine": mm.shifted_cosine_normalize,
+    "softplus": mm.softplus_normalize,
+}
+
+
+@contextmanager
+def sizes(batch=1, least=1, part=4096, block=2**22):
+    """Where moments begin, for batches and classes, and what is done at a time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(moments, "LARGE_BATCH", batch)
+        patch.setattr(moments, "LARGE_CLASS", least)
+        patch.setattr(moments, "PART", part)
+        patch.setattr(hybrid, "BLOCK", block)
+        yield
+
+
+def by_pairs(block=2**22):
+    """The plain form, of the whole batch or of some anchors at a time."""
+    return sizes(batch=10**9, block=block)
+
+
+batches = st.builds(
+    lambda seed, n, d, names, classes, ignored, some_absent, weighted: {
+        "features": modalities(seed, n, d, names),
+        "labels": labels(seed, n, classes, 0.25 if ignored else 0.0),
+        "present": presence(seed, n, names) if some_absent else None,
+        "weight": normal(seed, n).abs() if weighted else None,
+    },
+    seed=seeds,
+    n=st.integers(1, 12),
+    d=st.integers(1, 4),
+    names=st.sampled_from(NAMES),
+    classes=st.integers(1, 6),
+    ignored=st.booleans(),
+    some_absent=st.booleans(),
+    weighted=st.booleans(),
+)
+options = st.fixed_dictionaries(
+    {
+        "margin": st.sampled_from([0.0, 0.5, 0.8, 1.0]),
+        "refine": st.booleans(),
+        "log": st.booleans(),
+        "reduction": st.sampled_from(["mean", "sum", "none"]),
+    }
+)
+cuts = st.fixed_dictionaries({"least": st.integers(1, 13), "part": st.integers(1, 13)})
+
+
+def loss(features, classes, *, upstream=1.0, **chosen):
+    """A function of the features and of the weight, if any, with its inputs."""
+    weight = chosen.pop("weight", None)
+    inputs = [*features.values()] + ([] if weight is None else [weight])
+
+    def function(*x):
+        moved = dict(zip(features, x, strict=False))
+        weighing = None if weight is None else x[-1]
+        terms = mm.hybrid_contrast(moved, classes, weight=weighing, **chosen)
+        steps = torch.arange(1, terms.total.numel() + 1).view_as(terms.total)
+        return upstream * (terms.total * steps).sum()
+
+    return function, inputs
+
+
+# --- agreement -----------------------------------------------------------------------------------
+
+
+@given(batch=batches, chosen=options, cut=cuts, normalize=st.sampled_from(list(NORMALIZE)))
+def test_moments_are_the_loops(batch, chosen, cut, normalize):
+    """However the classes are cut: alone, in parts, or several small ones together."""
+    if normalize == "shifted_cosine" and batch["features"]["text"].shape[1] == 1:
+        return  # there similarities are 0 or 1, and a share may be one of nothing
+    arguments = batch["features"], batch["labels"]
+    rest = {"present": batch["present"], "weight": batch["weight"]}
+    with sizes(**cut):
+        terms = mm.hybrid_contrast(*arguments, normalize=NORMALIZE[normalize], **chosen, **rest)
+    expected = oracles.hybrid_contrast(
+        *map(numpy, arguments), normalize=normalize, **chosen, **numpy(rest)
+    )
+    for name in terms:
+        close(terms[name], expected[name], atol=1e-12, rtol=1e-12)
+
+
+@given(batch=batches, chosen=options, cut=cuts)
+def test_moments_are_the_pairs_gradients_too(batch, chosen, cut):
+    """Also of the sample weights, and of a loss that something is done with."""
+    function, inputs = loss(
+        batch["features"],
+        batch["labels"],
+        present=batch["present"],
+        weight=batch["weight"],
+        upstream=3.0,
+        **chosen,
+    )
+    with by_pairs():
+        value, expected = gradients(function, *inputs)
+    with sizes(**cut):
+        found_value, found = gradients(function, *inputs)
+    close(found_value, value, atol=1e-12, rtol=1e-12)
+    for gradient, reference in zip(found, expected, strict=True):
+        close(gradient, reference, atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize("loss", [mm.intra_modal_contrast, mm.inter_modal_contrast])
+@given(batch=batches, cut=cuts)
+def test_one_loss_alone(loss, batch, cut):
+    options = {"present": batch["present"], "weight": batch["weight"]}
+    with by_pairs():
+        expected = loss(batch["features"], batch["labels"], reduction="none", **options)
+    with sizes(**cut):
+        found = loss(batch["features"], batch["labels"], reduction="none", **options)
+    close(found, expected, atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize("least", [1, 4, 100])
+@pytest.mark.parametrize("log", [False, True])
+def test_all_derivatives(least, log):
+    features, classes = modalities(1, 7, 3), torch.tensor([0, 1, 0, -100, 1, 0, 2])
+    chosen = {"present": presence(2, 7), "weight": normal(3, 7).abs(), "log": log}
+    function, inputs = loss(features, classes, **chosen)
+    inputs = [x.clone().requires_grad_() for x in inputs]
+    with sizes(least=least, part=2):
+        assert torch.autograd.gradcheck(function, inputs)
+        assert torch.autograd.gradgradcheck(function, inputs)
+
+
+LABELS = {
+    "float": lambda y: y.float(),
+    "NaN": lambda y: torch.where(y == -100, torch.nan, y.double()),
+    "int32": lambda y: y.int(),
+    "large": lambda y: torch.where(y == -100, y, torch.tensor([2**40, -5, 7])[y.clamp_min(0)]),
+    "columns": lambda y: torch.stack([y, torch.where(y == -100, y, y // 2)], dim=1),
+}
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_labels_of_every_kind(kind):
+    features, classes = modalities(1, 20, 3), labels(2, 20, 3, 0.2)
+    with by_pairs():
+        expected = mm.hybrid_contrast(features, classes, reduction="none").total
+    for least in (1, 7, 100):
+        with sizes(least=least):
+            found = mm.hybrid_contrast(features, LABELS[kind](classes), reduction="none").total
+        close(found, expected, atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8])
+def test_labels_that_cannot_be_ignored(dtype):
+    features, classes = modalities(1, 20, 3), labels(2, 20, 2)
+    with by_pairs():
+        expected = mm.hybrid_contrast(features, classes).total
+    with sizes():
+        close(mm.hybrid_contrast(features, classes.to(dtype)).total, expected)
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [torch.full((9,), -100), torch.arange(9), torch.zeros(9).long(), torch.tensor([3])],
+    ids=["nobody", "everybody alone", "one class", "one sample"],
+)
+@pytest.mark.parametrize("least", [1, 100])
+def test_empty_sets(classes, least):
+    function, inputs = loss(modalities(4, len(classes), 3), classes)
+    with by_pairs():
+        value, expected = gradients(function, *inputs)
+    with sizes(least=least):
+        found_value, found = gradients(function, *inputs)
+    close(found_value, value, atol=1e-12)
+    for gradient, reference in zip(found, expected, strict=True):
+        close(gradient, reference, atol=1e-12)
+
+
+def test_absent_and_unlabelled_rows_reach_nothing():
+    features, present, classes = modalities(1, 20, 3), presence(4, 20), labels(5, 20, 3, 0.2)
+    out = {name: ~present[name] | (classes == -100) for name in features}
+    with sizes(least=4):
+        function, inputs = loss(features, classes, present=present)
+        value, expected = gradients(function, *inputs)
+        for filler in (torch.nan, torch.inf, 1e30):
+            filled = {k: torch.where(out[k][:, None], filler, x) for k, x in features.items()}
+            found_value, found = gradients(function, *filled.values())
+            assert found_value == value
+            for name, gradient, reference in zip(features, found, expected, strict=True):
+                assert torch.equal(gradient, reference)
+                assert (gradient[out[name]] == 0).all()
+
+
+# --- numbers -------------------------------------------------------------------------------------
+
+
+@given(
+    seed=seeds,
+    kind=st.sampled_from(KINDS),
+    log=st.booleans(),
+    least=st.sampled_from([1, 100]),
+    normalize=st.sampled_from([*NORMALIZE.values()]),
+)
+@example(seed=0, kind="huge", log=True, least=1, normalize=mm.softmax_normalize)
+def test_float32_is_as_close_as_the_pairs_are(seed, kind, log, least, normalize):
+    """Gradients within 1e-5 of float64, or of what the pairs reach where float32 allows less."""
+    n, d = 60, 8
+    features = {str(k): embeddings(seed + 5 * k, n, d, kind).float() for k in range(3)}
+    function, inputs = loss(features, labels(seed, n, 2), log=log, normalize=normalize)
+    with by_pairs():
+        value, exact = gradients(function, *[x.double() for x in inputs])
+        plain_value, plain = gradients(function, *inputs)
+    with sizes(least=least):
+        found_value, found = gradients(function, *inputs)
+    allowed = max(1e-6 * (1 + value.abs()), 3 * (plain_value - value).abs())
+    assert (found_value - value).abs() <= allowed
+    size = torch.cat(exact).norm()
+    error, plain_error = ((torch.cat(x).double() - torch.cat(exact)).norm() for x in (found, plain))
+    assert torch.cat(found).isfinite().all()
+    assert error <= max(5e-6 * size, 10 * plain_error, 1e-9)
+
+
+@pytest.mark.parametrize("rare", [2, 2500])
+@pytest.mark.parametrize("log", [False, True])
+def test_float32_gradients_of_a_large_batch(rare, log):
+    """What a row says to its own class and to the other all but cancels: 1e-5 in float32 sums."""
+    classes = (torch.arange(5000) < rare).long()
+    function, inputs = loss(modalities(1, 5000, 20), classes, log=log)
+    _, exact = gradients(function, *inputs)
+    _, found = gradients(function, *[x.float() for x in inputs])
+    error = (torch.cat(found) - torch.cat(exact)).norm() / torch.cat(exact).norm()
+    assert error < 5e-6
+
+
+@pytest.mark.parametrize("n", [1, 3, 40])
+def test_oneself_is_taken_off_without_losing_the_others(n):
+    """Rows that are nearly one-hot, where few others are: these are 1e-9 of one's own square."""
+    apart = 20.0 * torch.eye(8).repeat_interleave(n, dim=0)
+    rows = [mm.softmax_normalize(apart + 0.1 * normal(k, 8 * n, 8).float()) for k in range(3)]
+    features = {"text": rows[0], "audio": rows[1].flip(0), "vision": rows[2].roll(1, 0)}
+    classes = torch.arange(8 * n) // n % 2
+    function, inputs = loss(features, classes, log=True, normalize=None)
+    with by_pairs():
+        value, exact = gradients(function, *[x.double() for x in inputs])
+    with sizes():
+        found_value, found = gradients(function, *inputs)
+    close(found_value, value, rtol=1e-5)
+    error = (torch.cat(found) - torch.cat(exact)).norm() / torch.cat(exact).norm()
+    assert error < 5e-6
+
+
+def test_a_small_sum_beside_a_large_one_is_there_to_the_last_digit():
+    """A total less one's own would leave nothing of 3 beside 1e20."""
+    sums = torch.tensor([[1.0], [1e20], [2.0]], dtype=torch.float64)
+    assert moments._all_but_each(sums)[1].item() == 3.0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_refinement_is_never_negative(kind):
+    x = embeddings(3, 40, 5, kind).float()
+    features = {"text": x, "audio": x.clone()}
+    options = {"normalize": mm.l2_normalize, "reduction": "none"}
+    with sizes():
+        values = mm.intra_modal_contrast(features, torch.zeros(40), **options)
+    assert values.isfinite().all()
+    assert (values >= 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_low_precision_is_computed_in_float32(dtype):
+    features = {name: x.to(dtype) for name, x in modalities(6, 300, 5).items()}
+    function, inputs = loss(features, labels(6, 300))
+    value, exact = gradients(function, *[x.double() for x in inputs])
+    found_value, found = gradients(function, *inputs)
+    assert found_value.dtype == torch.float32
+    close(found_value, value, rtol=1e-6)
+    for gradient, reference in zip(found, exact, strict=True):
+        assert gradient.dtype == dtype
+        error = (gradient.double() - reference).norm() / reference.norm()
+        assert error < 4 * torch.finfo(dtype).eps
+    with torch.autocast("cpu", dtype=dtype):
+        wide = {name: x.float() for name, x in features.items()}
+        inside = mm.hybrid_contrast(wide, labels(6, 300)).total
+    assert inside == mm.hybrid_contrast(wide, labels(6, 300)).total
+
+
+# --- which path ----------------------------------------------------------------------------------
+
+
+@contextmanager
+def refused():
+    """Moments may not be asked."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(moments, "values", lambda *_, **__: pytest.fail("moments were asked"))
+        yield
+
+
+def test_a_large_batch_takes_moments_and_a_small_one_does_not():
+    features, classes = modalities(1, 200, 3), labels(1, 200)
+    with by_pairs():
+        expected = mm.hybrid_contrast(features, classes).total
+    close(mm.hybrid_contrast(features, classes).total, expected, atol=1e-12, rtol=1e-12)
+    with refused():
+        mm.hybrid_contrast(modalities(1, 199, 3), labels(1, 199))
+        with pytest.raises(pytest.fail.Exception, match="moments were asked"):
+            mm.hybrid_contrast(features, classes)
+
+
+def test_what_moments_cannot_say_is_said_by_the_pairs():
+    features, classes = modalities(1, 30, 3), labels(1, 30)
+    masks = {"positives": mask(1, 30, 30), "negatives": mask(2, 30, 30)}
+    with sizes(), refused():
+        mm.hybrid_contrast(features, classes, selection=mm.PairSelection())
+        mm.hybrid_contrast(features, None, **masks)
+        mm.hybrid_contrast(features, classes, weights=(0, 0, 1))
+
+
+def test_transforms_and_compilers_take_the_pairs():
+    features, classes = modalities(1, 30, 3), labels(1, 30)
+    function, inputs = loss(features, classes)
+    value, expected = gradients(function, *inputs)
+    with sizes(), refused():
+        found = torch.func.grad(function, argnums=(0, 1, 2))(*inputs)
+        for gradient, reference in zip(found, expected, strict=True):
+            close(gradient, reference)
+        together = torch.vmap(function)(*[torch.stack([x, x]) for x in inputs])
+        close(together, value.expand(2))
+        torch._dynamo.reset()
+        close(torch.compile(function, fullgraph=True, backend="eager")(*inputs), value)
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            there = [torch.empty(30, 3, device="meta", requires_grad=True) for _ in inputs]
+            fake = mm.hybrid_contrast(
+                dict(zip(features, there, strict=True)), torch.empty(30, device="meta")
+            )
+            assert fake.total.device.type == "meta"
+            torch.autograd.grad(fake.total, there)
+
+
+def test_without_gradients_and_with_one_of_three():
+    features, classes = modalities(1, 300, 3), labels(1, 300, 5)
+    function, inputs = loss(features, classes)
+    value, expected = gradients(function, *inputs)
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            assert function(*inputs) == value
+    moved = inputs[1].clone().requires_grad_()
+    close(torch.autograd.grad(function(inputs[0], moved, inputs[2]), moved)[0], expected[1])
+
+
+# --- blocks of anchors ---------------------------------------------------------------------------
+
+SELECTIONS = [
+    mm.PairSelection(0.4),
+    mm.PairSelection(0.3, positives=False, inter_factor=2),
+    mm.PairSelection(0.3, negatives=False, unselected="sum"),
+]
+
+
+@given(
+    batch=batches, chosen=options, step=st.integers(1, 12), selection=st.sampled_from(SELECTIONS)
+)
+def test_blocks_are_the_whole(batch, chosen, step, selection):
+    """Selection needs the similarities, but those of a few anchors at a time will do."""
+    function, inputs = loss(
+        batch["features"],
+        batch["labels"],
+        present=batch["present"],
+        weight=batch["weight"],
+        selection=selection,
+        **chosen,
+    )
+    n = len(batch["labels"])
+    with by_pairs():
+        value, expected = gradients(function, *inputs)
+    with by_pairs(block=step * n * len(batch["features"])):
+        found_value, found = gradients(function, *inputs)
+    close(found_value, value, atol=1e-12, rtol=1e-12)
+    for gradient, reference in zip(found, expected, strict=True):
+        close(gradient, reference, atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize("floating", [False, True])
+def test_blocks_of_masks_and_weights(floating):
+    features = modalities(1, 9, 3)
+    masks = {"positives": mask(1, 9, 9), "negatives": mask(2, 9, 9)}
+    if floating:
+        masks = {name: x * normal(3, 9, 9).abs() for name, x in masks.items()}
+    with by_pairs():
+        expected = mm.hybrid_contrast(features, None, reduction="none", **masks).total
+    with by_pairs(block=27 * 2):
+        found = mm.hybrid_contrast(features, None, reduction="none", **masks).total
+    close(found, expected, atol=1e-12)
+
+
+# --- memory --------------------------------------------------------------------------------------
+
+
+class Largest(TorchDispatchMode):
+    """The most entries that any tensor made inside has, and how many all of them have."""
+
+    def __init__(self):
+        super().__init__()
+        self.most = self.all = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        found = function(*args, **(kwargs or {}))
+        seen = {x.untyped_storage().data_ptr() for x in args if isinstance(x, torch.Tensor)}
+        for x in found if isinstance(found, tuple | list) else [found]:
+            if isinstance(x, torch.Tensor) and x.untyped_storage().data_ptr() not in seen:
+                self.most = max(self.most, x.untyped_storage().nbytes() // x.element_size())
+                self.all += x.numel()
+        return found
+
+
+def entries(n, classes, selection=None):
+    function, inputs = loss(modalities(1, n, 8), labels(1, n, classes), selection=selection)
+    with Largest() as seen:
+        gradients(function, *inputs)
+    return seen
+
+
+@pytest.mark.parametrize("classes", [2, 37, 4000])
+def test_memory_and_work_grow_with_the_batch_not_with_its_square(classes):
+    small, large = entries(2000, classes), entries(8000, classes)
+    assert large.most <= 3 * 8 * 8000
+    assert large.all <= 5 * small.all
+
+
+def test_no_block_of_similarities_is_larger_than_it_may():
+    with by_pairs(block=3 * 300 * 10):
+        assert entries(300, 3, mm.PairSelection()).most <= 3 * 300 * 10

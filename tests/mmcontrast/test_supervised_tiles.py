@@ -1,0 +1,287 @@
+"""SupCon in tiles: the plain form's values and gradients, at any size, in memory linear in N."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+import mmcontrast as mm
+from mmcontrast.supervised_tiles import LEAST, tiled_sup_con
+from tests import oracles
+from tests.mmcontrast.strategies import close, embeddings, labels, leaf, normal, numpy, seeds
+
+KINDS = ["gauss", "aligned", "duplicate", "tiny", "huge", "one_direction"]
+LABELS = ["classes", "pairs", "alone", "floats", "columns", "one", "nobody"]
+
+
+def classes(kind, seed, n):
+    return {
+        "classes": labels(seed, n, 3, ignored=0.2),
+        "pairs": torch.arange(n).flip(0) // 2,
+        "alone": torch.arange(n),
+        "floats": torch.where(labels(seed, n, 2) == 0, torch.nan, 0.5 * labels(seed + 1, n, 3)),
+        "columns": torch.stack([labels(seed, n, 2, 0.1), labels(seed + 1, n, 2)], dim=1),
+        "one": torch.full((n,), 7),
+        "nobody": torch.full((n,), -100),
+    }[kind]
+
+
+def slopes(function, x, temperature):
+    """(losses, their weighted sum's gradients by x and by the temperature)."""
+    leaves = [leaf(x), torch.tensor(temperature, dtype=x.dtype, requires_grad=True)]
+    losses = function(*leaves)
+    weights = torch.linspace(0.5, 2, len(losses), dtype=losses.dtype)
+    found = torch.autograd.grad((3 * losses * weights).sum(), leaves)
+    return losses.detach(), *found
+
+
+def tiled(ids, side, **options):
+    return lambda x, t: mm.sup_con(
+        x, ids, temperature=t, reduction="none", chunk_size=side, **options
+    )
+
+
+def plain(ids, **options):
+    """The path of candidates that are given: whole rows, masks, nothing of this file's."""
+    return lambda x, t: mm.sup_con(
+        x,
+        ids,
+        temperature=t,
+        reduction="none",
+        keep=mm.off_diagonal(len(x)),
+        **options,
+    )
+
+
+@given(
+    seed=seeds,
+    data=st.data(),
+    n=st.integers(1, 13),
+    kind=st.sampled_from(KINDS),
+    labelling=st.sampled_from(LABELS),
+    temperature=st.sampled_from([0.01, 0.07, 0.5, 1.0]),
+)
+def test_tiles_are_the_plain_form_for_every_side(seed, data, n, kind, labelling, temperature):
+    side = data.draw(st.integers(1, n + 1))
+    x, ids = embeddings(seed, n, 4, kind), classes(labelling, seed, n)
+    found = slopes(tiled(ids, side), x, temperature)
+    expected = slopes(plain(ids), x, temperature)
+    close(found[0], expected[0], atol=1e-11, rtol=1e-12)
+    for gradient, reference in zip(found[1:], expected[1:], strict=True):
+        # What each pair adds to a gradient, of the size 1 / (t |x|), cancels where all are alike.
+        scale = 1 / temperature / (x.norm(dim=1).min() if gradient.ndim else temperature)
+        close(gradient / scale, reference / scale, atol=1e-12, rtol=1e-11)
+    assert (found[0] >= 0).all()
+
+
+@given(seed=seeds, n=st.integers(1, 7), side=st.integers(1, 8), labelling=st.sampled_from(LABELS))
+def test_tiles_agree_with_the_oracle(seed, n, side, labelling):
+    x, ids = normal(seed, n, 3), classes(labelling, seed, n)
+    for reduction in ("mean", "sum", "none"):
+        options = {"temperature": 0.3, "weight": normal(seed, n).abs(), "reduction": reduction}
+        if labelling == "floats":
+            ids = torch.where(ids.isnan(), -100, ids)
+        expected = oracles.sup_con(numpy(x), numpy(ids), **numpy(options))
+        close(mm.sup_con(x, ids, **options, chunk_size=side), expected)
+
+
+@pytest.mark.parametrize("temperature", [0.01, 0.02, 0.07, 0.3, 1.0])
+@pytest.mark.parametrize("labelling", ["pairs", "classes"])
+@pytest.mark.parametrize("noise", [0.05, 0.3, None])
+def test_float32_keeps_the_gradient_of_float64(temperature, labelling, noise):
+    """Aligned pairs at 0.01 have losses of 1e-20 and below, and gradients that are as small."""
+    n, x = 70, normal(1, 70, 16)
+    ids = classes(labelling, 1, n)
+    if noise is not None:
+        x = normal(2, 40, 16)[ids.clamp_min(0)] + noise * x
+    x = x.float()
+    found = slopes(tiled(ids, 32), x, temperature)
+    exact = slopes(plain(ids), x.double(), temperature)
+    float32 = slopes(plain(ids), x, temperature)
+    assert found[0].dtype == torch.float32
+    assert (found[0] >= 0).all()
+    for value, reference, other in zip(found, exact, float32, strict=True):
+        assert reference.abs().max() > 0
+        # Classes of many that have collapsed pull and push alike: what is left is lost to the plain
+        # form in float32 as well.
+        lost = 10 * (other - reference).norm() if labelling == "classes" and noise == 0.05 else 0
+        assert (value - reference).norm() <= 1e-5 * reference.norm() + lost
+
+
+@pytest.mark.parametrize("kind", ["collapsed", "duplicate", "huge", "opposite", "zero"])
+@pytest.mark.parametrize("labelling", LABELS)
+@pytest.mark.parametrize("temperature", [0.01, 1.0])
+def test_nothing_is_negative_or_not_finite(kind, labelling, temperature):
+    x = {
+        "collapsed": torch.ones(41, 3),
+        "duplicate": embeddings(1, 41, 3, "duplicate").float(),
+        "huge": 1e30 * normal(1, 41, 3).float(),
+        "opposite": torch.where(torch.arange(41)[:, None] < 40, 1.0, -1.0).expand(41, 3),
+        "zero": torch.zeros(41, 3),
+    }[kind]
+    losses, *found = slopes(tiled(classes(labelling, 1, 41), 16), x.clone(), temperature)
+    assert (losses >= 0).all()
+    assert losses.isfinite().all()
+    assert all(gradient.isfinite().all() for gradient in found)
+
+
+def test_sums_out_of_range_take_the_blocks_of_rows():
+    """Short rows among long ones, without a row map: their sums underflow beside the bound."""
+    x = torch.cat([30 + normal(1, 5, 2), -0.1 * torch.ones(2, 2)]).double()
+    ids = torch.tensor([0, 0, 1, 1, 1, 2, 2])
+    settings = {"temperature": 1.0, "normalize": None, "side": 4}
+    assert tiled_sup_con(x / 5, ids, **settings) is not None
+    assert tiled_sup_con(x, ids, **settings) is None
+    for z in (x, x / 5):
+        found = slopes(tiled(ids, 4, normalize=None), z, 1.0)
+        for value, expected in zip(found, slopes(plain(ids, normalize=None), z, 1.0), strict=True):
+            close(value, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_low_precision_is_summed_in_float32(dtype):
+    x, ids = normal(1, 20, 8).to(dtype), classes("classes", 1, 20)
+    value, exact = (mm.sup_con(v, ids, chunk_size=6) for v in (x, x.double()))
+    assert value.dtype == torch.float32
+    close(value, exact, atol=1e-5, rtol=1e-6)
+    with torch.autocast("cpu", dtype=dtype):
+        inside = leaf(x.float())
+        total = mm.sup_con(inside, ids, chunk_size=6)
+    outside = leaf(x.float())
+    assert torch.equal(total, mm.sup_con(outside, ids, chunk_size=6))
+    total.backward()
+    mm.sup_con(outside, ids, chunk_size=6).backward()
+    assert torch.equal(inside.grad, outside.grad)
+
+
+def test_ignored_rows_reach_nothing():
+    x, ids = normal(1, 9, 3), torch.tensor([0, 0, -100, 1, 1, -100, 1, 2, 2])
+    filled = torch.where((ids == -100)[:, None], torch.nan, x)
+    expected = slopes(plain(ids), torch.where((ids == -100)[:, None], 0, x), 0.2)
+    for value, reference in zip(slopes(tiled(ids, 4), filled, 0.2), expected, strict=True):
+        close(value, reference)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_few_samples_are_finite_with_a_graph(n):
+    for ids in (torch.zeros(n).long(), torch.arange(n), torch.full((n,), -100)):
+        x = leaf(normal(1, n, 3))
+        value = mm.sup_con(x, ids, chunk_size=2)
+        (gradient,) = torch.autograd.grad(value, x)
+        assert value == 0
+        assert (gradient == 0).all()
+
+
+def test_without_gradients():
+    x, ids = leaf(normal(1, 9, 3)), classes("classes", 1, 9)
+    value = mm.sup_con(x, ids, chunk_size=4)
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            inside = mm.sup_con(x, ids, chunk_size=4)
+        assert not inside.requires_grad
+        assert torch.equal(inside, value.detach())
+    learned = torch.tensor(0.3, requires_grad=True)
+    (slope,) = torch.autograd.grad(
+        mm.sup_con(x.detach(), ids, temperature=learned, chunk_size=4), learned
+    )
+    close(
+        slope,
+        slopes(lambda x, t: mm.sup_con(x, ids, temperature=t)[None], x, 0.3)[2] / 1.5,
+        atol=1e-6,
+        rtol=1e-6,
+    )
+
+
+# --- what tiles exclude, and what happens then ---------------------------------------------------
+
+
+def test_second_derivatives_differentiate_the_plain_form():
+    ids = torch.tensor([0, 1, 0, 1, 1, 2, 2])
+    made = leaf(normal(1, 7, 3)), torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
+    for reduction in ("mean", "none"):
+
+        def loss(x, t, reduction=reduction):
+            return mm.sup_con(x, ids, temperature=t, reduction=reduction, chunk_size=3)
+
+        assert torch.autograd.gradcheck(loss, made)
+        assert torch.autograd.gradgradcheck(loss, made)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # torch's own
+@pytest.mark.parametrize("n", [6, LEAST])
+def test_transforms_take_the_plain_path(n):
+    x, ids = normal(1, n, 3), labels(1, n, 3)
+
+    def loss(x):
+        return mm.sup_con(x, ids)
+
+    (expected,) = torch.autograd.grad(loss(made := leaf(x)), made)
+    close(torch.func.grad(loss)(x), expected)
+    _, slope = torch.func.jvp(loss, (x,), (torch.ones_like(x),))
+    close(slope, expected.sum(), atol=1e-9)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x, torch.ones_like(x))
+        close(torch.autograd.forward_ad.unpack_dual(loss(dual)).tangent, slope)
+    close(torch.vmap(loss)(torch.stack([x, 2 * x])), loss(x).expand(2))
+    torch._dynamo.reset()
+    close(torch.compile(loss, fullgraph=True, backend="eager")(x), loss(x), atol=1e-9)
+    with FakeTensorMode():
+        fake = torch.ones(n, 3, device="meta", requires_grad=True)
+        value = mm.sup_con(fake, torch.ones(n, device="meta"))
+        assert torch.autograd.grad(value, fake)[0].device.type == "meta"
+
+
+# --- memory --------------------------------------------------------------------------------------
+
+
+class Largest(TorchDispatchMode):
+    """The most elements that any one operation's result has."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        sizes = [x.numel() for x in tree_leaves(out) if isinstance(x, torch.Tensor)]
+        self.seen = max([self.seen, *sizes])
+        return out
+
+
+@pytest.mark.parametrize("n", [600, 1200])
+def test_no_operation_makes_more_than_a_tile(n):
+    x, ids = leaf(normal(1, n, 2)), labels(1, n, 2)
+    for chunk_size, most in ((64, max(64 * 64, 2 * n)), (None, 512 * 512)):
+        with Largest() as largest:
+            mm.sup_con(x, ids, chunk_size=chunk_size).backward()
+        assert largest.seen <= most
+
+
+def test_the_blocks_of_rows_behind_the_tiles_make_no_whole_matrix():
+    """The same without a chunk_size, where sums out of range send everybody there."""
+    x, ids = 100 * normal(1, 1024, 2).float(), labels(1, 1024, 2)
+    assert tiled_sup_con(x, ids, temperature=0.01, normalize=None, side=64) is None
+    with Largest() as largest:
+        mm.sup_con(leaf(x), ids, temperature=0.01, normalize=None).backward()
+    assert largest.seen < 1024**2
+
+
+def test_bytes_grow_with_n_not_with_its_square():
+    def peak(n):
+        x, ids = leaf(normal(1, n, 8).float()), torch.arange(n) // 4
+        with torch.profiler.profile(profile_memory=True) as run:
+            mm.sup_con(x, ids, chunk_size=64).backward()
+        now = most = 0
+        for event in run.profiler.kineto_results.events():
+            if event.name() == "[memory]":
+                now += event.nbytes()
+                most = max(most, now)
+        return most
+
+    few, many = peak(500), peak(2000)
+    assert few > 0
+    assert many < 5 * few
+    assert many < 40 * 2000 * 8 * 4
