@@ -9,7 +9,7 @@ BIN := .venv/bin
 PEERS := pytorch-metric-learning info-nce-pytorch sentence-transformers open_clip_torch \
 	lightly lightly_utils torchvision timm ftfy wcwidth
 
-.PHONY: demo test lint format clean
+.PHONY: demo test bench lint format clean
 
 demo: .venv/ready
 	$(BIN)/python -m reference_models demo
@@ -18,6 +18,10 @@ demo: .venv/ready
 test: .venv/peers/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 	OMP_NUM_THREADS=1 PYTHONPATH=.venv/peers $(BIN)/python -m pytest tests/mmcontrast/test_peers.py
+
+# One thread, so that processor time is what a call takes. ARGS="--fast", say, goes to the command.
+bench: .venv/peers/ready
+	PYTHONPATH=.venv/peers OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks $(ARGS)
 
 lint: .venv/ready
 	$(BIN)/ruff format --check .

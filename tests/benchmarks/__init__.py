@@ -1,0 +1,1 @@
+"""Time and memory of the losses and miners, beside other libraries: ``make bench``."""

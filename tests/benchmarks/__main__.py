@@ -1,0 +1,174 @@
+"""Measure the losses beside other libraries': a table, bench.json, bench.md and plots.
+
+Time is the process's, forward and backward in float32, the median of rounds in which all cases of
+one size take turns. Memory is the peak above what the process held before, in a process of its own
+for each case. The floor is the matrix products alone that such a loss needs, in the same rounds.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from tests.benchmarks import cases, measure, peers, report, targets
+
+LOSSES = {loss.name: loss for loss in cases.LOSSES}
+
+
+def say(text: str = "") -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def note(text: str) -> None:
+    """What goes on, beside the tables."""
+    sys.stderr.write(text + "\n")
+
+
+def numbers(text: str) -> list[int]:
+    return [int(x) for x in text.split(",") if x]
+
+
+def arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "python -m tests.benchmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--sizes", type=numbers, metavar="N,..", help="batch sizes (256,1024,4096)")
+    add("--dims", type=numbers, metavar="D,..", help="widths of the rows (64,512)")
+    add("--hycon", type=numbers, metavar="K,..", help="HyCon's batch sizes (128,1024,8192)")
+    add("--rounds", type=int, help="rounds, whose median is told (5)")
+    add("--cases", metavar="NAME,..", help="only those with one of these in 'loss: case'")
+    add(
+        "--memory",
+        type=float,
+        metavar="GB",
+        help="leave out what takes more (half of what is free)",
+    )
+    add("--threads", type=int, default=1, help="threads of the timed calls (1)")
+    add("--out", type=Path, default=Path("bench"), help="folder (bench)")
+    add("--fast", action="store_true", help="some seconds: small sizes, one round")
+    found = parser.parse_args(argv)
+    full = {"sizes": [256, 1024, 4096], "dims": [64, 512], "hycon": [128, 1024, 8192], "rounds": 5}
+    fast = {"sizes": [64, 512], "dims": [32], "hycon": [16, 256], "rounds": 1}
+    for name, value in (fast if found.fast else full).items():
+        if getattr(found, name) is None:
+            setattr(found, name, value)
+    if found.memory is None:
+        found.memory = measure.free_memory() / 2**30 / 2
+    return found
+
+
+def chosen(names: str | None) -> list[cases.Case]:
+    everything = cases.CASES + peers.CASES
+    everything.sort(key=lambda case: list(LOSSES).index(case.loss))
+    if names is None:
+        return everything
+    wanted = names.split(",")
+    return [x for x in everything if any(name in f"{x.loss}: {x.name}" for name in wanted)]
+
+
+def available(wanted: list[cases.Case]) -> list[cases.Case]:
+    """Those whose libraries are here; the others are named."""
+    found, missing = [], {}
+    for case in wanted:
+        try:
+            case.make()
+        except ImportError as error:
+            missing.setdefault(case.name, str(error))
+        else:
+            found.append(case)
+    for name, error in missing.items():
+        say(f"Left out: {name} ({error})")
+    return found
+
+
+def fits(case: cases.Case, n: int, memory: float) -> bool:
+    return n <= (case.largest or n) and case.bytes(n) <= memory * 2**30
+
+
+def timed(group: list[cases.Case], n: int, d: int, rounds: int) -> list[dict]:
+    """One size's cases, in turns with their floors."""
+    calls: list[Callable[[], object]] = []
+    for case in group:
+        loss, call = LOSSES[case.loss], case.make()
+        inputs = loss.inputs(n, d)
+        calls.append(partial(measure.run, loss, call, inputs))
+    kinds = {(LOSSES[c.loss].products, n * LOSSES[c.loss].per_sample) for c in group}
+    floors = {kind: measure.floors(kind[1], d, kind[0]) for kind in kinds if kind[0]}
+    everything = calls + [call for pair in floors.values() for call in pair]
+    clocks = measure.interleaved(everything, rounds)
+    fastest = {}
+    rest = iter(clocks[len(calls) :])
+    for kind, pair in floors.items():
+        fastest[kind] = min(next(rest).milliseconds() for _ in pair)
+    values = [float(clock.value) for clock in clocks[: len(calls)]]
+    first: dict[str, float] = {}
+    results = []
+    for case, clock, value in zip(group, clocks, values, strict=False):
+        loss = LOSSES[case.loss]
+        reference = first.setdefault(case.loss, value)
+        results.append(
+            {
+                "loss": case.loss,
+                "case": case.name,
+                "n": n,
+                "d": d,
+                "ms": clock.milliseconds(),
+                "floor_ms": fastest.get((loss.products, n * loss.per_sample)),
+                "rounds": len(clock.rounds),
+                "value": value,
+                "apart": abs(value - reference) / max(abs(reference), 1e-30),
+            }
+        )
+    return results
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = arguments(argv)
+    torch.set_num_threads(options.threads)
+    about = report.machine()
+    say(", ".join(f"{key} {value}" for key, value in about.items()))
+    wanted = available(chosen(options.cases))
+    hycon = [c for c in wanted if LOSSES[c.loss] is cases.HYCON]
+    others = [c for c in wanted if LOSSES[c.loss] is not cases.HYCON]
+    plan = [(others, n, d) for d in options.dims for n in options.sizes]
+    plan += [(hycon, k, 50) for k in options.hycon]
+    plan = [([c for c in some if fits(c, n, options.memory)], n, d) for some, n, d in plan]
+    memory = {}
+    for group, n, d in plan:  # first of all: a fork wants a process that has done nothing yet
+        for case in group:
+            note(f"memory: {case.loss}, N={n}, d={d}: {case.name}")
+            memory[case, n, d] = measure.peak_memory(case, LOSSES[case.loss], n, d)
+            if memory[case, n, d] is None:
+                say(f"Left out: {case.name} ({case.loss}, N={n}, d={d}: its process failed)")
+    results = []
+    for everybody, n, d in plan:
+        note(f"time: N={n}, d={d}")
+        group = [case for case in everybody if memory[case, n, d] is not None]
+        for case, result in zip(group, timed(group, n, d, options.rounds), strict=True):
+            results.append(result | {"MB": memory[case, n, d]})
+    text = report.tables(results)
+    judged = targets.verdicts(results)
+    lines = [verdict.line() for verdict in judged] or ["No target is meant for these sizes."]
+    say(f"\n{text}\n\nTargets:")
+    say("\n".join(lines))
+    found = {
+        "machine": about,
+        "rounds": options.rounds,
+        "results": results,
+        "targets": [{"line": v.line(), "met": v.met, "ratio": v.ratio} for v in judged],
+    }
+    header = "\n".join(f"- {key}: {value}" for key, value in about.items())
+    verdict = "\n".join(f"- {line}" for line in lines)
+    report.write(options.out, found, f"{header}\n\n{text}\n\n### Targets\n\n{verdict}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""What was set out to be reached, as ratios of two figures of one run."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import inf
+
+from tests.benchmarks import hycon
+from tests.benchmarks.cases import (
+    BATCH_HARD,
+    HYCON,
+    NT_XENT,
+    ONE_WAY,
+    OURS,
+    SIGMOID,
+    SUP_CON,
+    SYMMETRIC,
+    TOP_K,
+    TOP_K_LABELS,
+    TORCH,
+    Loss,
+)
+from tests.benchmarks.peers import CHUNKED, METRIC_LEARNING, OPEN_CLIP
+
+FLOOR = "floor"
+ROWS = "4 N d floats + 4 MB"
+ABSOLUTE = ""
+LARGE = 4096
+SMALL = [SYMMETRIC, ONE_WAY, SIGMOID, SUP_CON, BATCH_HARD, TOP_K, TOP_K_LABELS]
+
+
+@dataclass(frozen=True)
+class Target:
+    name: str
+    loss: Loss
+    against: str
+    """A case's name, the floor, or what else ours is measured by."""
+    most: float
+    """Ours is at most this many times that; ms or MB where it is absolute."""
+    d: int | None = None
+    least: int = LARGE
+    """The smallest N that it is meant for, and the largest."""
+    largest: float = inf
+    figure: str = "ms"
+
+    def fits(self, n: int, d: int) -> bool:
+        return self.d in (None, d) and self.least <= n <= self.largest
+
+
+TARGETS = [
+    Target("C1", SYMMETRIC, FLOOR, 1.5, 64),
+    Target("C1", SYMMETRIC, FLOOR, 1.4, 512),
+    Target("C2", SYMMETRIC, OPEN_CLIP, 0.27, 64),
+    Target("C2", SYMMETRIC, OPEN_CLIP, 0.57, 512),
+    Target("C2", SYMMETRIC, CHUNKED, 0.65),
+    Target("C3", SYMMETRIC, ROWS, 1.0, figure="MB"),
+    Target("C3", SYMMETRIC, OPEN_CLIP, 0.01, 64, 16384, 16384, "MB"),
+    Target("C3", SYMMETRIC, OPEN_CLIP, 0.05, 512, 16384, 16384, "MB"),
+    Target("C3", SYMMETRIC, CHUNKED, 0.7, None, 8192, figure="MB"),
+    Target("C4", SYMMETRIC, FLOOR, 1.5, 64, 65536, 65536),
+    Target("C4", SYMMETRIC, ABSOLUTE, 64, 64, 65536, 65536, "MB"),
+    Target("C5", ONE_WAY, FLOOR, 1.2, 64),
+    Target("C5", ONE_WAY, FLOOR, 1.1, 512),
+    Target("C5", ONE_WAY, CHUNKED, 1.0),
+    Target("C5", SIGMOID, FLOOR, 1.25, 64),
+    Target("C5", SIGMOID, FLOOR, 1.1, 512),
+    Target("C5", SIGMOID, OPEN_CLIP, 0.015, None, 8192, figure="MB"),
+    Target("C6", SUP_CON, FLOOR, 0.85),
+    Target("C6", NT_XENT, FLOOR, 0.85),
+    Target("C6", SUP_CON, METRIC_LEARNING, 1 / 12, 64),
+    Target("C6", SUP_CON, METRIC_LEARNING, 1 / 3.2, 512),
+    Target("C6", SUP_CON, METRIC_LEARNING, 0.015, 64, figure="MB"),
+    Target("C7", BATCH_HARD, FLOOR, 0.55),
+    Target("C7", BATCH_HARD, METRIC_LEARNING, 1 / 18, 64),
+    Target("C7", BATCH_HARD, METRIC_LEARNING, 1 / 6, 512),
+    Target("C7", BATCH_HARD, METRIC_LEARNING, 0.01, 64, figure="MB"),
+    Target("C8", TOP_K, FLOOR, 1.5),
+    Target("C8", TOP_K, TORCH, 1 / 2.1, 64),
+    Target("C8", TOP_K, TORCH, 0.02, 64, 16384, figure="MB"),
+    Target("C8", TOP_K_LABELS, FLOOR, 1.5),
+    Target("C8", TOP_K_LABELS, TORCH, 1 / 2.8, 64),
+    Target("C9", HYCON, hycon.ANCHOR_LOOP, 1 / 20, None, 128, 128),
+    Target("C9", HYCON, hycon.PAIR_LOOP, 1 / 1000, None, 128, 128),
+    Target("C9", HYCON, hycon.MASKS, 1 / 200, None, 8192, 8192),
+    Target("C9", HYCON, ABSOLUTE, 400, None, 65536, 65536),
+    Target("C9", HYCON, ABSOLUTE, 256, None, 65536, 65536, "MB"),
+    *(Target("C11", loss, TORCH, 1.0, None, 1, 256) for loss in SMALL),
+    Target("C11", SYMMETRIC, METRIC_LEARNING, 1 / 200, None, 1, 256),
+]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    target: Target
+    n: int
+    d: int
+    ours: float
+    other: float
+
+    @property
+    def ratio(self) -> float:
+        return self.ours / self.other
+
+    @property
+    def met(self) -> bool:
+        return self.ratio <= self.target.most
+
+    def line(self) -> str:
+        t = self.target
+        word = "met    " if self.met else "NOT MET"
+        where = f"{t.name} {word} {t.loss.name}, N={self.n}, d={self.d}:"
+        if t.against == ABSOLUTE:
+            return f"{where} {self.ours:.4g} {t.figure}, at most {t.most:g}"
+        figures = f"{self.ours:.4g} {t.figure} / {self.other:.4g} of {t.against}"
+        return f"{where} {figures} = {self.ratio:.4g}, at most {t.most:.4g}"
+
+
+def verdicts(results: Iterable[dict]) -> list[Verdict]:
+    """The targets that the results allow to judge."""
+    found = {(r["loss"], r["case"], r["n"], r["d"]): r for r in results}
+    judged = []
+    for target in TARGETS:
+        for (loss, case, n, d), ours in found.items():
+            if (loss, case) != (target.loss.name, OURS) or not target.fits(n, d):
+                continue
+            other = found.get((loss, target.against, n, d), {}).get(target.figure)
+            if target.against == FLOOR:
+                other = ours["floor_ms"]
+            elif target.against == ROWS:
+                other = 16 * n * d / 2**20 + 4
+            elif target.against == ABSOLUTE:
+                other = 1.0
+            if other is not None and ours[target.figure] is not None:
+                judged.append(Verdict(target, n, d, ours[target.figure], other))
+    return judged

@@ -1,0 +1,202 @@
+"""The benchmarks run and write what they say; how fast anything is, is not asked here."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.benchmarks import cases, measure, report, targets
+from tests.benchmarks.__main__ import arguments, available, chosen, fits
+from tests.benchmarks.cases import OURS, SYMMETRIC, TORCH, Case
+
+ROOT = Path(__file__).resolve().parents[1]
+RUN = [sys.executable, "-m", "tests.benchmarks"]
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    """The command's folder and what it printed, at sizes for the paths of small and large N."""
+    folder = tmp_path_factory.mktemp("bench") / "new"
+    sizes = ["--sizes", "24,600", "--dims", "8", "--hycon", "24,256", "--rounds", "1"]
+    done = subprocess.run(
+        [*RUN, *sizes, "--out", folder],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+@pytest.fixture
+def results(bench):
+    return json.loads((bench[0] / "bench.json").read_text())["results"]
+
+
+def test_every_loss_is_measured_at_every_size(results):
+    ours = {(r["loss"], r["n"]) for r in results if r["case"] == OURS}
+    sizes = {loss.name: (24, 256) if loss is cases.HYCON else (24, 600) for loss in cases.LOSSES}
+    assert ours == {(name, n) for name, some in sizes.items() for n in some}
+    for loss in cases.LOSSES:
+        assert len({r["case"] for r in results if r["loss"] == loss.name}) > 1 or (
+            loss is cases.NT_XENT  # which no case of plain torch stands beside
+        )
+
+
+def test_all_cases_of_a_loss_compute_the_same_number(results):
+    for r in results:
+        assert r["apart"] < 1e-4, r
+
+
+def test_results_have_time_floor_and_memory(results):
+    for r in results:
+        assert r["ms"] > 0
+        assert r["MB"] >= 0
+        assert (r["floor_ms"] is None) == (r["loss"] == cases.HYCON.name)
+
+
+def test_the_json_says_what_it_was_measured_on(bench):
+    machine = json.loads((bench[0] / "bench.json").read_text())["machine"]
+    assert set(machine) >= {"processor", "cores", "torch", "threads", "date"}
+    assert machine["torch"] == torch.__version__
+
+
+def test_tables_are_printed_and_written(bench, results):
+    folder, printed = bench
+    written = (folder / "bench.md").read_text()
+    for r in results:
+        for text in printed, written:
+            assert f"### {r['loss']}, d={r['d']}" in text
+            assert f"| {r['case']} " in text
+    assert "C11" in printed
+
+
+def test_plots_are_written(bench):
+    for loss in cases.LOSSES:
+        assert "</svg>" in (bench[0] / f"{loss.name.replace(' ', '-')}.svg").read_text()
+
+
+def test_help_says_what_is_measured():
+    done = subprocess.run([*RUN, "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "--fast" in done.stdout
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(3, 4), (100, 100), (7, 5)])
+def test_floor_computes_the_three_products(rows, columns, generator):
+    a, b = (torch.randn(7, 5, generator=generator) for _ in range(2))
+    call = measure.floor(a, b, 3, rows, columns)
+    for _ in range(2):  # the second call starts anew
+        to_a, to_b = call()
+        torch.testing.assert_close(to_a, a @ b.T @ b)
+        torch.testing.assert_close(to_b, b @ a.T @ a)
+
+
+def test_a_call_is_repeated_up_to_the_shortest_round_and_told_per_call(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(measure.time, "process_time", lambda: now[0])
+    clock = measure.Clock(lambda: now.append(now.pop() + 0.003))
+    clock.round()
+    assert clock.repeats == 7  # of 3 ms, to fill 20
+    assert clock.milliseconds() == pytest.approx(3)
+
+
+def test_a_long_call_is_taken_once(monkeypatch):
+    monkeypatch.setattr(measure, "LONGEST", 0)
+    calls = []
+    (clock,) = measure.interleaved([lambda: calls.append(sum(range(1000)))], rounds=3)
+    assert len(calls) == len(clock.rounds) == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+class TestPeakMemory:
+    def peak(self, call):
+        case = Case(SYMMETRIC.name, "some", lambda: call)
+        return measure.peak_memory(case, SYMMETRIC, 600, 8)
+
+    @pytest.mark.parametrize("megabytes", [20, 80])
+    def test_is_what_the_call_held_and_gave_back(self, megabytes):
+        def call(inputs):
+            torch.ones(megabytes * 2**18)
+            return inputs.rows[0].sum() + inputs.rows[1].sum()
+
+        assert self.peak(call) == pytest.approx(megabytes, abs=2)
+
+    def test_of_a_process_that_ended_is_none(self):
+        assert self.peak(lambda inputs: os._exit(1)) is None
+
+
+def test_cases_are_chosen_by_part_of_their_names():
+    names = {(x.loss, x.name) for x in chosen("SupCon: mm,lightly")}
+    assert ("SupCon", OURS) in names
+    assert ("NT-Xent", "lightly") in names
+    assert {loss for loss, _ in names} == {"SupCon", "NT-Xent"}
+
+
+def test_a_library_that_is_missing_is_named_and_left_out(capsys):
+    def missing():
+        raise ImportError("no such thing")
+
+    here = Case("SupCon", "here", lambda: None)
+    assert available([here, Case("SupCon", "gone", missing)]) == [here]
+    assert "gone (no such thing)" in capsys.readouterr().out
+
+
+def test_cases_that_would_not_fit_are_left_out():
+    case = Case("SupCon", "some", lambda: None, matrices=2, largest=40_000)
+    assert fits(case, 2**14, memory=2)
+    assert not fits(case, 2**14 + 1, memory=2)
+    assert not fits(case, 40_001, memory=1000)
+
+
+def test_fast_leaves_what_is_said():
+    options = arguments(["--fast", "--sizes", "8,9"])
+    assert options.sizes == [8, 9]
+    assert options.rounds == 1
+    assert arguments([]).rounds > 2
+
+
+def result(case, n, d, **figures):
+    return {"loss": SYMMETRIC.name, "case": case, "n": n, "d": d, "apart": 0.0} | figures
+
+
+def test_targets_are_judged_by_ratios_where_they_are_meant():
+    found = [
+        result(OURS, 4096, 64, ms=14.0, floor_ms=10.0, MB=9.0),
+        result("open_clip", 4096, 64, ms=50.0, floor_ms=10.0, MB=300.0),
+        result(OURS, 256, 64, ms=3.0, floor_ms=1.0, MB=1.0),
+        result(TORCH, 256, 64, ms=3.0, floor_ms=1.0, MB=None),
+    ]
+    verdicts = targets.verdicts(found)
+    judged = {(v.target.name, v.n, v.target.against): (v.ratio, v.met) for v in verdicts}
+    assert judged == {
+        ("C1", 4096, targets.FLOOR): (1.4, True),
+        ("C2", 4096, "open_clip"): (0.28, False),
+        ("C3", 4096, targets.ROWS): (9 / 8, False),
+        ("C11", 256, TORCH): (1.0, True),
+    }
+    assert "NOT MET" in verdicts[1].line()
+    assert "14 ms / 50 of open_clip = 0.28, at most 0.27" in verdicts[1].line()
+
+
+def test_absolute_targets():
+    (time, memory) = targets.verdicts([result(OURS, 65536, 64, ms=7.0, floor_ms=5.0, MB=70.0)])[-2:]
+    assert (time.ratio, time.met) == (1.4, True)
+    assert (memory.ratio, memory.met) == (70.0, False)
+    assert "70 MB, at most 64" in memory.line()
+
+
+def test_table_marks_what_is_missing_and_what_disagrees():
+    found = [
+        result(OURS, 8, 4, ms=3.0, floor_ms=2.0, MB=1.0),
+        result("peer", 8, 4, ms=1234.5, floor_ms=2.0, MB=None) | {"apart": 0.1},
+        result(OURS, 16, 4, ms=0.0124, floor_ms=4.0, MB=1.0),
+    ]
+    lines = [" ".join(line.split()) for line in report.tables(found).splitlines()]
+    assert "| floor | 2 | | 4 | |" in lines
+    assert "| mmcontrast | 3 (1.5) | 1 | 0.0124 (0.0031) | 1 |" in lines
+    assert "| peer (other value!) | 1234 (617) | - | - | - |" in lines
