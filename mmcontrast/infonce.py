@@ -48,7 +48,7 @@ def info_nce(
         chunk_size: anchors at a time, in O(chunk_size C + (B + C) D) memory and with the same
             value and gradient, which is made in the forward pass; with ``keep``, ``positives`` or
             ``"none"`` blocks are computed twice instead. None chooses: blocks that fit the cache
-            from 2^14 pairs on. B or more: all at once, the plain path, which ``torch.compile``,
+            from 2^11 pairs on. B or more: all at once, the plain path, which ``torch.compile``,
             ``torch.func`` and forward mode take by themselves, and a second derivative too.
 
     Returns:
@@ -141,7 +141,7 @@ def symmetric_info_nce(
         reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,).
         chunk_size: side of the square tiles in which both directions are computed together, in
             O(chunk_size^2 + B D) memory; with ``keep`` or ``positives`` rows at a time. None
-            chooses tiles of 512 from 2^14 pairs on. The plain path is as in :func:`info_nce`.
+            chooses tiles of 512 from 2^11 pairs on. The plain path is as in :func:`info_nce`.
 
     Returns:
         Scalar or (B,), float32, or float64 for float64 input.

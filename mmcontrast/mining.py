@@ -71,7 +71,7 @@ def hard_negatives(
             they are, so that its place among them is not valid and fewer remain; False: it stays.
         normalize: row map before the dot product; None for raw dot products.
         chunk_size: anchors at a time, for memory of O(chunk_size C). None: all at once for less
-            than 1024 candidates, under a compiler and under functional transforms, and as many as
+            than 128 candidates, under a compiler and under functional transforms, and as many as
             fit the cache otherwise.
 
     Returns:

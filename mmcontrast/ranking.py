@@ -15,7 +15,7 @@ from torch import Tensor
 from mmcontrast.streaming import full_precision
 from mmcontrast.supervised_tiles import by_class, numbers
 
-LEAST = 1024  # columns below which ranking the whole row is as fast
+LEAST = 128  # columns below which sorting the whole rows is as fast
 GROUP = 64  # columns of a group
 BLOCK = 2**20  # similarities at a time: 4 MB of float32, which the third-level cache holds
 
@@ -109,19 +109,23 @@ def top(scores: Tensor, k: int, names: Tensor) -> tuple[Tensor, Tensor]:
         k: how many; rows that are too short are filled up with minus infinity.
         names: (C,) int64.
     """
-    groups = scores.shape[1] // GROUP
-    if groups < 2 * (k + 1):
+    if scores.shape[1] <= k:
         return _sorted(scores, k, names)
     # One more than asked for: whether the last one has its equal among those that stay outside.
-    whole = groups * GROUP
-    maxima = scores[:, :whole].reshape(-1, GROUP, groups).amax(1)
-    best = maxima.topk(k + 1).indices
-    members = torch.arange(0, whole, groups, device=scores.device)
-    places = (best[:, :, None] + members).flatten(1)
-    rest = torch.arange(whole, scores.shape[1], device=scores.device)
-    places = torch.cat([places, rest.expand(len(scores), -1)], dim=1)
-    values, picked = scores.gather(1, places).topk(k + 1)
-    found = names[places.gather(1, picked)]
+    groups = scores.shape[1] // GROUP
+    if groups < 2 * (k + 1):
+        values, places = scores.topk(k + 1)
+        found = names[places]
+    else:
+        whole = groups * GROUP
+        maxima = scores[:, :whole].reshape(-1, GROUP, groups).amax(1)
+        best = maxima.topk(k + 1).indices
+        members = torch.arange(0, whole, groups, device=scores.device)
+        places = (best[:, :, None] + members).flatten(1)
+        rest = torch.arange(whole, scores.shape[1], device=scores.device)
+        places = torch.cat([places, rest.expand(len(scores), -1)], dim=1)
+        values, picked = scores.gather(1, places).topk(k + 1)
+        found = names[places.gather(1, picked)]
     values_out, found = values[:, :k], found[:, :k]
     equal = (values[:, 1:] == values[:, :-1]) & (values[:, 1:] > -math.inf)
     tied = equal.any(1).nonzero()[:, 0]

@@ -48,7 +48,7 @@ def sigmoid_contrast(
         reduction: ``"mean"`` and ``"sum"`` over the anchors give a scalar, ``"none"`` gives (B,).
         chunk_size: side of the square tiles in which the logits are made, with their gradients in
             the same pass and in O(chunk_size^2 + (B + C) D) memory; ``"none"`` takes two passes.
-            None chooses tiles of 512 from 2^14 pairs on. The plain path is as in
+            None chooses tiles of 512 from 2^11 pairs on. The plain path is as in
             :func:`info_nce`.
 
     Returns:

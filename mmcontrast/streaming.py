@@ -23,7 +23,7 @@ from mmcontrast.rows import RowMap, map_rows
 
 TILE = 512  # rows and columns of a tile: a megabyte of float32, which the second-level cache holds
 BLOCK = 2**20  # entries of a block of whole rows: 4 MB of float32, which the third level holds
-LEAST = 2**14  # entries of a whole matrix below which the plain path is as fast
+LEAST = 2**11  # entries of a whole matrix below which the plain path is kept
 LOG2_E = 1 / math.log(2)  # exp2 takes a quarter of exp's time here: logits are kept in octaves
 
 Evaluation = Callable[..., tuple[Tensor, list[Tensor | None]]]

@@ -148,15 +148,15 @@ def test_large_batches_stream_by_themselves(form, monkeypatch):
 @pytest.mark.parametrize(
     ("rows", "columns", "chunk_size", "expected"),
     [
-        (100, 100, None, None),
+        (45, 45, None, None),
         (100, 100, 99, 99),
         (100, 100, 100, None),
         (100, 100, 1000, None),
         (100, 0, 1, None),
         (0, 100, 1, None),
         (4096, 4096, None, 256),
-        (128, 127, None, None),
-        (128, 128, None, 512),
+        (64, 31, None, None),
+        (64, 32, None, 512),
         (65536, 65536, None, 32),
         (4096, 10**7, None, 32),
         (1, 2**18, None, 32),
