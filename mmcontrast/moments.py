@@ -22,10 +22,10 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from mmcontrast.masks import labelled, off_diagonal
+from mmcontrast.masks import off_diagonal
 from mmcontrast.rows import RowMap, dot, map_rows, upcast
 from mmcontrast.supervised import share
-from mmcontrast.supervised_tiles import numbers
+from mmcontrast.supervised_tiles import by_class, numbers
 
 LARGE_BATCH = 200
 """Samples from which moments are faster than pairs."""
@@ -117,7 +117,7 @@ def values(
     Returns:
         The values, and (B, M, M) similarities between each sample's own modalities.
     """
-    order, ids, counts = _by_class(labels)
+    order, ids, counts = by_class(labels)
     here = torch.stack(list(taking_part.values()), dim=1)[order]
     rows = _mapped(features, order, here, normalize)
     kinds = [(_partners(rows, name), target) for name, target in targets.items()]
@@ -135,17 +135,6 @@ def values(
     width = len(Sums._fields)
     sums = [Sums(*columns[k * width : (k + 1) * width]) for k in range(len(targets))]
     return {name: _values(x, log) for name, x in zip(targets, sums, strict=True)}, own
-
-
-def _by_class(labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Who has a label, class by class; their classes, 0, 1, 2, ...; and how many each class has."""
-    known = labelled(labels).nonzero()[:, 0]
-    ids = torch.zeros_like(known)
-    for column in (labels[:, None] if labels.ndim == 1 else labels)[known].unbind(1):
-        values, places = torch.unique(column, return_inverse=True)
-        ids = torch.unique(ids * len(values) + places, return_inverse=True)[1]
-    order = ids.argsort(stable=True)
-    return known[order], ids[order], ids.bincount()
 
 
 def _mapped(
