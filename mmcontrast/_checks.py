@@ -6,6 +6,9 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
+from mmcontrast import distributed
+from mmcontrast.distributed import Group
+
 REDUCTIONS = ("mean", "sum", "none")
 
 
@@ -139,12 +142,19 @@ def reduction(value: str) -> None:
     one_of("reduction", value, REDUCTIONS)
 
 
-def reduce(values: Tensor, counted: Tensor, *, weight: Tensor | None, reduction: str) -> Tensor:
+def reduce(
+    values: Tensor,
+    counted: Tensor,
+    *,
+    weight: Tensor | None,
+    reduction: str,
+    group: Group | None = None,
+) -> Tensor:
     """Reduce one value for each anchor; ``counted`` says by mask which anchors contribute.
 
     The mean divides by the number (or the weight) of counted anchors, never by what the values
     are, so that a loss that happens to be zero is not mistaken for an absent one. Nothing counted
-    gives zero, with a graph.
+    gives zero, with a graph. With a group, sum and mean are those of all its ranks' anchors.
     """
     values = torch.where(counted, values, 0)
     if weight is not None:
@@ -154,6 +164,9 @@ def reduce(values: Tensor, counted: Tensor, *, weight: Tensor | None, reduction:
     if reduction == "none":
         return values
     if reduction == "sum":
-        return values.sum()
+        return distributed.total(values.sum(), group)
     total = (counted if weight is None else counted * weight).sum().to(values.dtype)
-    return values.sum() / torch.where(total == 0, 1, total)
+    if distributed.active(group) is None:
+        return values.sum() / torch.where(total == 0, 1, total)
+    both = distributed.total(torch.stack([values.sum(), total]), group)
+    return both[0] / torch.where(both[1] == 0, 1, both[1])

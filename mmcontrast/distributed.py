@@ -1,20 +1,28 @@
-"""The rows of all ranks as one batch, with gradients."""
+"""One batch over all ranks: rows gathered and numbers summed, with gradients.
+
+Every function here is linear, and its backward pass is its transpose, taken over the ranks too: a
+gradient is that of the sum of the ranks' losses. Their mean, which DistributedDataParallel takes of
+the parameters' gradients, is then that of one process on the whole batch.
+"""
 
 from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+Group = Any
+"""A process group, or "world": the default one, looked up at the call."""
 
-def gather(x: Tensor, group: Any = None) -> Tensor:
+
+def gather(x: Tensor, group: Group | None = None) -> Tensor:
     """The rows of every rank, in the order of the ranks: in-batch losses then see the whole batch.
 
-    Every rank computes the loss of the whole batch from what it gets. The gradient that a rank's
-    own rows receive is the sum over the ranks' losses, so that after the mean over ranks, which
-    DistributedDataParallel takes, parameters have the gradient of one process on the whole batch.
+    Every rank may compute the loss of the whole batch from what it gets; the losses' own ``group=``
+    shares that work among the ranks. The gradient that a rank's own rows receive is the sum over
+    the ranks' losses, so that after the mean over ranks, which DistributedDataParallel takes,
+    parameters have the gradient of one process on the whole batch.
 
     Args:
         x: (B, ...) the rows of this rank; B may differ by rank, the other sizes may not. Bool and
@@ -33,14 +41,41 @@ def gather(x: Tensor, group: Any = None) -> Tensor:
                 [0., 1.]])
 
     Note:
-        It waits for every rank, and reads the ranks' sizes on the host. There is no second
-        derivative through it.
+        It waits for every rank, and reads the ranks' sizes on the host.
     """
+    return joined(x, "world" if group is None else group)[0]
+
+
+def active(group: Group | None) -> Any | None:
+    """The process group to talk to; None where there is nobody else, or nobody else is asked."""
+    if group is None:
+        return None
+    if not (group == "world" or (dist.is_available() and isinstance(group, dist.ProcessGroup))):
+        expected = '"world" or a process group that this rank is in'
+        raise ValueError(f"group: expected {expected}, got {group!r}")
+    if not dist.is_available() or not dist.is_initialized():
+        return None
+    found = dist.group.WORLD if group == "world" else group
+    return found if dist.get_world_size(found) > 1 else None
+
+
+def joined(x: Tensor, group: Group | None) -> tuple[Tensor, slice]:
+    """The rows of every rank, with gradients, and which of them are this rank's."""
     if x.ndim == 0:
         raise ValueError("x: expected rows, shape (B, ...), got a 0-d tensor")
-    if not dist.is_available() or not dist.is_initialized() or dist.get_world_size(group) == 1:
-        return x
-    return cast(Tensor, _Gather.apply(x, _sizes(x, group), group))  # type: ignore[no-untyped-call]
+    there = active(group)
+    if there is None:
+        return x, slice(0, len(x))
+    sizes = _sizes(x, there)
+    start = sum(sizes[: dist.get_rank(there)])
+    rows = _Gather.apply(x, sizes, there)  # type: ignore[no-untyped-call]
+    return cast(Tensor, rows), slice(start, start + len(x))
+
+
+def total(x: Tensor, group: Group | None) -> Tensor:
+    """The sum over ranks, with gradients; the same on every rank."""
+    there = active(group)
+    return x if there is None else cast(Tensor, _Total.apply(x, there))  # type: ignore[no-untyped-call]
 
 
 def _sizes(x: Tensor, group: Any) -> list[int]:
@@ -57,26 +92,57 @@ def _sizes(x: Tensor, group: Any) -> list[int]:
     return [row[0] for row in rows]
 
 
+def _padded(x: Tensor, size: int) -> Tensor:
+    return F.pad(x, (0, 0) * (x.ndim - 1) + (0, size - len(x)))
+
+
 class _Gather(torch.autograd.Function):
-    """All ranks' rows; backward, the sum over ranks of what these rows received."""
+    """All ranks' rows."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, sizes: list[int], group: Any) -> Tensor:
         ctx.sizes, ctx.group = sizes, group
-        most = max(sizes)
         # Not every backend sends bool.
         sent = x.detach().to(torch.uint8) if x.dtype == torch.bool else x.detach()
-        padded = F.pad(sent, (0, 0) * (x.ndim - 1) + (0, most - len(x))).contiguous()
-        every = [torch.empty_like(padded) for _ in sizes]
-        dist.all_gather(every, padded, group=group)
+        sent = _padded(sent, max(sizes)).contiguous()
+        every = [torch.empty_like(sent) for _ in sizes]
+        dist.all_gather(every, sent, group=group)
         rows = [part[:size] for part, size in zip(every, sizes, strict=True)]
         return torch.cat(rows).to(x.dtype)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        total = grad.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(total, group=ctx.group)
-        rank = dist.get_rank(ctx.group)
-        start = sum(ctx.sizes[:rank])
-        return total[start : start + ctx.sizes[rank]], None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return _SumOfOwn.apply(gradient, ctx.sizes, ctx.group), None, None  # type: ignore[no-untyped-call]
+
+
+class _SumOfOwn(torch.autograd.Function):
+    """The transpose of that: the sum over ranks of what they have for this rank's rows."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, sizes: list[int], group: Any) -> Tensor:
+        ctx.sizes, ctx.group = sizes, group
+        most, rank = max(sizes), dist.get_rank(group)
+        sent = torch.cat([_padded(part, most) for part in torch.split(x, sizes)])
+        own = sent.new_empty(most, *x.shape[1:])
+        dist.reduce_scatter_tensor(own, sent, group=group)
+        return own[: sizes[rank]]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return _Gather.apply(gradient, ctx.sizes, ctx.group), None, None  # type: ignore[no-untyped-call]
+
+
+class _Total(torch.autograd.Function):
+    """The sum over ranks, which is its own transpose."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, group: Any) -> Tensor:
+        ctx.group = group
+        # A copy of its own: the sum is made in place.
+        summed = x.detach().clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(summed, group=group)
+        return summed
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return _Total.apply(gradient, ctx.group), None  # type: ignore[no-untyped-call]

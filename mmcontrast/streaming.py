@@ -18,7 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmcontrast import _checks
+from mmcontrast import _checks, distributed
+from mmcontrast.distributed import Group
 from mmcontrast.rows import RowMap, map_rows
 
 TILE = 512  # rows and columns of a tile: a megabyte of float32, which the second-level cache holds
@@ -75,7 +76,11 @@ def number(value: float | Tensor, like: Tensor) -> Tensor:
 
 
 def shares(
-    counted: Tensor, weight: Tensor | None, reduction: str, dtype: torch.dtype
+    counted: Tensor,
+    weight: Tensor | None,
+    reduction: str,
+    dtype: torch.dtype,
+    group: Group | None = None,
 ) -> Tensor | None:
     """(B,) what each loss counts for in the mean or the sum, as in ``_checks.reduce``."""
     if weight is not None:
@@ -83,8 +88,10 @@ def shares(
     if reduction == "none":
         return None
     weights = counted.to(dtype) if weight is None else torch.where(counted, weight.to(dtype), 0)
-    total = weights.sum()
-    return weights if reduction == "sum" else weights / torch.where(total == 0, 1, total)
+    if reduction == "sum":
+        return weights
+    total = distributed.total(weights.sum(), group)
+    return weights / torch.where(total == 0, 1, total)
 
 
 def full_precision(x: Tensor) -> AbstractContextManager[Any]:

@@ -3,6 +3,7 @@
 import os
 import sys
 from datetime import timedelta
+from functools import partial
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 import mmcontrast as mm
+from mmcontrast import _checks, distributed
 
 SIZES = {1: [7], 2: [3, 5], 3: [4, 1, 6], 4: [2, 3, 0, 4]}
 
@@ -42,6 +44,72 @@ def gradients(rank, world):
     (every * y * (rank + 1)).sum().backward()
     expected = y[own] * sum(range(1, world + 1))
     torch.testing.assert_close(leaf.grad, expected)
+
+
+def second_derivatives(rank, world):
+    """Of gathered rows and of a sum over ranks, as of one process."""
+    x, y, own = batch(rank, world)
+
+    def loss(rows, every, add):
+        return add((rows.sin() * every.square().sum(0)).sum())
+
+    whole = x.clone().requires_grad_()
+    (first,) = torch.autograd.grad(loss(whole, whole, lambda v: v), whole, create_graph=True)
+    (second,) = torch.autograd.grad((first * y).sum(), whole)
+    leaf = x[own].clone().requires_grad_()
+    value = loss(leaf, mm.gather(leaf), lambda v: distributed.total(v, "world"))
+    # What every rank returns is the whole loss: their sum is the number of ranks times it.
+    (got,) = torch.autograd.grad(value / world, leaf, create_graph=True)
+    torch.testing.assert_close(got, first[own], rtol=1e-12, atol=1e-12)
+    (got,) = torch.autograd.grad((got * y[own]).sum(), leaf)
+    torch.testing.assert_close(got, second[own], rtol=1e-12, atol=1e-12)
+
+
+def reductions(rank, world):
+    """Means and sums of all ranks' anchors, some of which do not count, with gradients."""
+    x, y, own = batch(rank, world)
+    counted = x[:, 0] > 0
+    for weight in (None, y[:, 1].abs()):
+        for columns in (slice(0, 1), slice(0, 3)):
+            for reduction in ("mean", "sum", "none"):
+                whole, leaf = (rows.clone().requires_grad_() for rows in (x, x[own]))
+                every, here = whole[:, columns].sin(), leaf[:, columns].sin()
+                reduce = partial(_checks.reduce, reduction=reduction)
+                mask = counted[:, None].expand(every.shape)
+                expected = reduce(every, mask, weight=weight)
+                kept = None if weight is None else weight[own]
+                got = reduce(here, mask[own], weight=kept, group="world")
+                none = reduction == "none"
+                torch.testing.assert_close(got, expected[own] if none else expected)
+                if not none:
+                    expected.backward()
+                    (got / world).backward()
+                    torch.testing.assert_close(leaf.grad, whole.grad[own], rtol=1e-12, atol=1e-12)
+    nobody = _checks.reduce(
+        x[own, 0], counted[own] & False, weight=None, reduction="mean", group=dist.group.WORLD
+    )
+    assert nobody == 0
+
+
+def dies(rank, world):
+    """A rank that is gone is an error on the others, long before any timeout."""
+    x, _, own = batch(rank, world)
+    mm.gather(x[own])
+    if rank == 1:
+        os._exit(0)
+    with pytest.raises(RuntimeError):
+        distributed.total(mm.gather(x[own]), "world")
+    os._exit(0)
+
+
+def outsiders(rank, world):
+    """A group is only for those who are in it."""
+    inside = dist.new_group([0])
+    if rank == 0:
+        assert distributed.active(inside) is None
+    else:
+        with pytest.raises(ValueError, match="a process group that this rank is in, got"):
+            mm.gather(torch.zeros(2, 2), inside)
 
 
 def parameters(rank, world):
@@ -93,8 +161,11 @@ def groups(rank, world):
 
 
 if __name__ == "__main__":
-    dist.init_process_group("gloo", timeout=timedelta(seconds=30))
-    globals()[sys.argv[1]](dist.get_rank(), dist.get_world_size())
+    # No test waits for it: a rank that is gone is seen at once.
+    dist.init_process_group("gloo", timeout=timedelta(minutes=5))
+    for name in sys.argv[1:]:
+        sys.stderr.write(f"{name}\n")
+        globals()[name](dist.get_rank(), dist.get_world_size())
     dist.barrier()
     dist.destroy_process_group()
     # What threads of torch are left may abort while the interpreter goes down.

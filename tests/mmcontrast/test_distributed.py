@@ -9,41 +9,39 @@ import pytest
 import torch
 
 import mmcontrast as mm
+from mmcontrast import distributed
 from tests.mmcontrast import rank_programs
 
 ROOT = Path(__file__).parents[2]
 
 
-def launch(program, world):
+def launch(world, *programs, module="rank_programs"):
+    """Run programs of a module beside this one, one after the other, on several ranks."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     call = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={world}"]
     return subprocess.run(
-        [sys.executable, *call, "-m", "tests.mmcontrast.rank_programs", program],
+        [sys.executable, *call, "-m", f"tests.mmcontrast.{module}", *programs],
         cwd=ROOT,
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=100,
         check=False,
     )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("program", "world"),
+    ("world", "programs"),
     [
-        ("rows", 2),
-        ("rows", 4),
-        ("gradients", 3),
-        ("gradients", 4),
-        ("parameters", 2),
-        ("parameters", 3),
-        ("disagree", 2),
-        ("groups", 2),
+        (2, ["rows", "parameters", "disagree", "groups", "outsiders"]),
+        (3, ["gradients", "parameters", "second_derivatives"]),
+        (4, ["rows", "gradients", "reductions"]),
+        (3, ["dies"]),
     ],
 )
-def test_on_ranks(program, world):
-    done = launch(program, world)
+def test_on_ranks(world, programs):
+    done = launch(world, *programs)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
@@ -55,6 +53,21 @@ def test_without_a_process_group_it_is_the_identity():
 def test_a_single_number_is_no_rows():
     with pytest.raises(ValueError, match=r"x: expected rows, shape \(B, ...\), got a 0-d tensor"):
         mm.gather(torch.tensor(1.0))
+
+
+@pytest.mark.parametrize("group", ["", "all", 0, True, [0, 1]])
+def test_what_is_no_group_is_refused(group):
+    with pytest.raises(ValueError, match='group: expected "world" or a process group'):
+        mm.gather(torch.zeros(2, 2), group)
+
+
+def test_without_other_ranks_a_batch_is_its_own():
+    x = torch.randn(3, 2, requires_grad=True)
+    for group in (None, "world"):
+        rows, own = distributed.joined(x, group)
+        assert rows is x
+        assert own == slice(0, 3)
+        assert distributed.total(x, group) is x
 
 
 def test_the_programs_have_uneven_and_empty_ranks():
