@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mmcontrast import _checks
 from mmcontrast.distances import Distance, cosine_distance, within
+from mmcontrast.distributed import Group
 from mmcontrast.margin import triplet
 from mmcontrast.masks import presence
 from mmcontrast.rows import l2_normalize, upcast
@@ -74,6 +75,7 @@ def modality_correlation_triplet(
     present: Mapping[str, Tensor] | None = None,
     weight: Tensor | None = None,
     reduction: str = "mean",
+    group: Group | None = None,
 ) -> LossTerms:
     r"""A modality shall be closer to its sample's others than to altered ones, by a margin.
 
@@ -98,6 +100,8 @@ def modality_correlation_triplet(
         weight: (B,) sample weights.
         reduction: ``"mean"`` and ``"sum"`` over the samples give scalar terms, ``"none"`` gives
             (B,).
+        group: a process group, or ``"world"``: mean and sum are those of all its ranks' samples,
+            the same on every rank; see :func:`gather`. None: of this rank's alone.
 
     Returns:
         One term for each modality, in the mapping's order, each of weight 1 / M. A pair of
@@ -150,6 +154,7 @@ def modality_correlation_triplet(
             keep=keep & changed[other] if skip_unaltered else keep,
             weight=weight,
             reduction=reduction,
+            group=group,
         )
 
     terms = {m: torch.stack([pair(m, n) for n in anchors if n != m]).sum(0) for m in anchors}
@@ -160,7 +165,7 @@ class ModalityCorrelationTriplet(nn.Module):
     """:func:`modality_correlation_triplet` with its settings held.
 
     Args:
-        margin, distance, reduce, skip_unaltered, reduction: as in
+        margin, distance, reduce, skip_unaltered, reduction, group: as in
             :func:`modality_correlation_triplet`. A distance that is a Module is trained with it.
 
     Example:
@@ -177,6 +182,7 @@ class ModalityCorrelationTriplet(nn.Module):
         reduce: str = "flatten",
         skip_unaltered: bool = True,
         reduction: str = "mean",
+        group: Group | None = None,
     ):
         super().__init__()
         self.margin = margin
@@ -184,6 +190,7 @@ class ModalityCorrelationTriplet(nn.Module):
         self.reduce = reduce
         self.skip_unaltered = skip_unaltered
         self.reduction = reduction
+        self.group = group
 
     def forward(
         self,
@@ -206,6 +213,7 @@ class ModalityCorrelationTriplet(nn.Module):
             present=present,
             weight=weight,
             reduction=self.reduction,
+            group=self.group,
         )
 
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from mmcontrast import _checks
+from mmcontrast.distributed import Group
 from mmcontrast.rows import upcast
 
 DIRECTIONS = ("teacher_student", "student_teacher")
@@ -18,6 +19,7 @@ def kl_distill(
     mask: Tensor | None = None,
     weight: Tensor | None = None,
     reduction: str = "mean",
+    group: Group | None = None,
 ) -> Tensor:
     r"""Kullback-Leibler divergence between a teacher's features and a student's.
 
@@ -40,6 +42,8 @@ def kl_distill(
             value nor gradient.
         weight: (B,) sample weights.
         reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,).
+        group: a process group, or ``"world"``: mean and sum are those of all its ranks' samples,
+            the same on every rank; see :func:`gather`. None: of this rank's alone.
 
     Returns:
         Scalar or (B,), float32, or float64 for float64 input.
@@ -87,7 +91,7 @@ def kl_distill(
     if losses.ndim == 2:
         losses = losses.sum(1) / mask.sum(1).clamp_min(1)  # steps outside the mask are 0
         counted = mask.any(1)
-    return _checks.reduce(losses, counted, weight=weight, reduction=reduction)
+    return _checks.reduce(losses, counted, weight=weight, reduction=reduction, group=group)
 
 
 def _divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
@@ -108,7 +112,7 @@ class KLDistill(nn.Module):
     """:func:`kl_distill` with its settings held.
 
     Args:
-        temperature, direction, reduction: as in :func:`kl_distill`.
+        temperature, direction, reduction, group: as in :func:`kl_distill`.
 
     Example:
         >>> KLDistill(temperature=2.0)(torch.zeros(1, 2), torch.ones(1, 2))
@@ -121,11 +125,13 @@ class KLDistill(nn.Module):
         temperature: float = 1.0,
         direction: str = "teacher_student",
         reduction: str = "mean",
+        group: Group | None = None,
     ):
         super().__init__()
         self.temperature = temperature
         self.direction = direction
         self.reduction = reduction
+        self.group = group
 
     def forward(
         self,
@@ -144,4 +150,5 @@ class KLDistill(nn.Module):
             mask=mask,
             weight=weight,
             reduction=self.reduction,
+            group=self.group,
         )

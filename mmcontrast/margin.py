@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from mmcontrast import _checks
 from mmcontrast.distances import Distance, euclidean
+from mmcontrast.distributed import Group
 
 
 def triplet(
@@ -18,6 +19,7 @@ def triplet(
     keep: Tensor | None = None,
     weight: Tensor | None = None,
     reduction: str = "mean",
+    group: Group | None = None,
 ) -> Tensor:
     r"""Triplet loss: the positive shall be closer than the negative, by a margin.
 
@@ -35,6 +37,8 @@ def triplet(
             reaches neither the value nor the gradient.
         weight: (B,) sample weights.
         reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,).
+        group: a process group, or ``"world"``: mean and sum are those of all its ranks' samples,
+            the same on every rank; see :func:`gather`. None: of this rank's alone.
 
     Returns:
         Scalar or (B,), float32, or float64 for float64 input.
@@ -65,14 +69,14 @@ def triplet(
         _checks.fail("distance", f"shape ({len(keep)},) from it", _checks.shape(losses))
     if hinge:
         losses = losses.relu()
-    return _checks.reduce(losses, keep, weight=weight, reduction=reduction)
+    return _checks.reduce(losses, keep, weight=weight, reduction=reduction, group=group)
 
 
 class Triplet(nn.Module):
     """:func:`triplet` with its settings held.
 
     Args:
-        margin, distance, hinge, reduction: as in :func:`triplet`.
+        margin, distance, hinge, reduction, group: as in :func:`triplet`.
 
     Example:
         >>> x = torch.eye(2)
@@ -87,12 +91,14 @@ class Triplet(nn.Module):
         distance: Distance = euclidean,
         hinge: bool = True,
         reduction: str = "mean",
+        group: Group | None = None,
     ):
         super().__init__()
         self.margin = margin
         self.distance = distance
         self.hinge = hinge
         self.reduction = reduction
+        self.group = group
 
     def forward(
         self,
@@ -114,4 +120,5 @@ class Triplet(nn.Module):
             keep=keep,
             weight=weight,
             reduction=self.reduction,
+            group=self.group,
         )

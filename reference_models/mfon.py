@@ -203,6 +203,7 @@ class MFON(nn.Module):
                 temperature=config.distill_temperature,
                 direction=config.distill_direction,
                 mask=present[name],
+                group="world",
             )
         contrasted = len(features) > 1 and config.contrast_weight > 0
         if contrasted:

@@ -14,7 +14,7 @@ from accelerate import PartialState
 from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
-from transformers import EarlyStoppingCallback, TrainingArguments
+from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback, TrainerState
 
 from reference_models.configs import expect, is_int, is_number
@@ -136,7 +136,7 @@ def fit(
             ``config.selection`` names.
         config: the training.
         checkpoints: folder of the checkpoints: the last and the best epoch.
-        seed: of the batches' order and of dropout.
+        seed: of the batches' order and of dropout, which every rank draws for itself.
         pretrained: whether the text encoder in the network is a pretrained one.
         on_epoch: called after each epoch's validation with the history so far, on the first rank.
         task: of the metrics in the history.
@@ -169,6 +169,8 @@ def fit(
         pretrained=pretrained,
     )
     trainer.remove_callback(PrinterCallback)
+    # The weights are one rank's for all; dropout and negatives are drawn apart.
+    set_seed(seed + arguments.process_index)
     state = None if last is None else TrainerState.load_from_json(str(last / "trainer_state.json"))
     # The Trainer forgets on resuming that a run had stopped, and would go on.
     if (

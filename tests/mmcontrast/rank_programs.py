@@ -91,6 +91,38 @@ def reductions(rank, world):
     assert nobody == 0
 
 
+def samples(rank, world):
+    """Losses within a sample: the means are the whole batch's where the ranks are not alike."""
+    x, y, own = batch(rank, world)
+    maps = {"text": x, "audio": y, "vision": x * y}
+    others = {name: rows.flip(0) for name, rows in maps.items()}
+    here = {"audio": x[:, 1] > 0}
+    losses = {
+        "kl_distill": lambda rows, i, **group: mm.kl_distill(rows, y[i], mask=y[i, 0] > 0, **group),
+        "triplet": lambda rows, i, **group: mm.triplet(
+            rows, y[i], x[i].flip(1), keep=y[i, 0] > 0, weight=x[i, 0].abs(), **group
+        ),
+        "modality_correlation_triplet": lambda rows, i, **group: (
+            mm.modality_correlation_triplet(
+                {**{name: m[i] for name, m in maps.items()}, "text": rows},
+                {name: m[i] for name, m in others.items()},
+                present={name: m[i] for name, m in here.items()},
+                **group,
+            ).total
+        ),
+    }
+    everybody = slice(0, len(x))
+    for name, loss in losses.items():
+        for reduction in ("mean", "sum"):
+            whole, leaf = (rows.clone().requires_grad_() for rows in (x, x[own]))
+            expected = loss(whole, everybody, reduction=reduction)
+            got = loss(leaf, own, reduction=reduction, group="world")
+            torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12, msg=name)
+            expected.backward()
+            (got / world).backward()
+            torch.testing.assert_close(leaf.grad, whole.grad[own], rtol=1e-12, atol=1e-12, msg=name)
+
+
 def dies(rank, world):
     """A rank that is gone is an error on the others, long before any timeout."""
     x, _, own = batch(rank, world)

@@ -35,8 +35,8 @@ def launch(world, *programs, module="rank_programs"):
     ("world", "programs"),
     [
         (2, ["rows", "parameters", "disagree", "groups", "outsiders"]),
-        (3, ["gradients", "parameters", "second_derivatives"]),
-        (4, ["rows", "gradients", "reductions"]),
+        (3, ["gradients", "parameters", "second_derivatives", "samples"]),
+        (4, ["rows", "gradients", "reductions", "samples"]),
         (3, ["dies"]),
     ],
 )

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from reference_models import training
 from reference_models.data.synthetic import synthesize
+from tests.reference_models import rank_programs
 
 ROOT = Path(__file__).parents[2]
 LAUNCHERS = {
@@ -103,6 +104,43 @@ def test_two_ranks_end_as_one_process(launcher, model, file, tmp_path):
     for alone, shared in zip(*(rows(f / "predictions.csv") for f in (one, two)), strict=True):
         assert (alone["split"], alone["id"]) == (shared["split"], shared["id"])
         assert float(shared["prediction"]) == pytest.approx(float(alone["prediction"]), abs=1e-3)
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory):
+    """Where the programs of two ranks have left their results."""
+    folder = tmp_path_factory.mktemp("ranks")
+    module = ["-m", "tests.reference_models.rank_programs", folder, "parameters", "draws"]
+    done = subprocess.run(
+        [sys.executable, *LAUNCHERS["torchrun"], *module],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", rank_programs.ALIKE)
+def test_ddp_on_two_ranks_ends_with_the_parameters_of_one_process(name, programs):
+    got = load_file(programs / f"{name}.safetensors")
+    expected = rank_programs.trained(name)
+    assert got.keys() == expected.keys()
+    for key, value in expected.items():
+        torch.testing.assert_close(got[key], value, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.slow
+def test_ranks_draw_apart_from_the_same_weights_and_a_killed_run_draws_on(programs):
+    first, second = (load_file(programs / f"draws-{rank}.safetensors") for rank in range(2))
+    assert torch.equal(first["begun"], second["begun"])
+    assert not torch.isin(first["whole"], second["whole"]).any()
+    for drawn in (first, second):
+        assert torch.equal(drawn["whole"], drawn["killed"])
 
 
 def test_a_batch_that_the_ranks_cannot_share_is_refused(tmp_path, monkeypatch):
