@@ -15,6 +15,8 @@ from torch.nn import functional as F
 Group = Any
 """A process group, or "world": the default one, looked up at the call."""
 
+DTYPES = sorted({str(x) for x in vars(torch).values() if isinstance(x, torch.dtype)})
+
 
 def gather(x: Tensor, group: Group | None = None) -> Tensor:
     """The rows of every rank, in the order of the ranks: in-batch losses then see the whole batch.
@@ -80,14 +82,13 @@ def total(x: Tensor, group: Group | None) -> Tensor:
 
 def _sizes(x: Tensor, group: Any) -> list[int]:
     """How many rows each rank has; every rank finds out alike where they do not fit together."""
-    kinds = sorted(str(dtype) for dtype in torch.__dict__.values() if type(dtype) is torch.dtype)
-    described = [len(x), kinds.index(str(x.dtype)), x.ndim, *x.shape[1:]][:16]
+    described = [len(x), DTYPES.index(str(x.dtype)), x.ndim, *x.shape[1:]][:16]
     mine = torch.tensor(described + [0] * (16 - len(described)), device=x.device)
     every = [torch.empty_like(mine) for _ in range(dist.get_world_size(group))]
     dist.all_gather(every, mine, group=group)
     rows = [row.tolist() for row in every]
     if any(row[1:] != rows[0][1:] for row in rows):
-        found = [f"{kinds[row[1]]} of shape {(row[0], *row[3 : row[2] + 2])}" for row in rows]
+        found = [f"{DTYPES[row[1]]} of shape {(row[0], *row[3 : row[2] + 2])}" for row in rows]
         raise ValueError(f"x: expected rows of one shape and dtype on every rank, got {found}")
     return [row[0] for row in rows]
 
