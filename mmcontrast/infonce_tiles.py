@@ -131,12 +131,12 @@ def _sums(x: Tensor, y: Tensor, scale: Tensor, tile: int) -> Sums:
             logits = scaled @ y[j].T
             if i == j:
                 logits.fill_diagonal_(-math.inf)
-            _add(sums.rows[i], sums.row_shift[i], logits)
-            _add(sums.columns[j], sums.column_shift[j], logits.T)
+            add(sums.rows[i], sums.row_shift[i], logits)
+            add(sums.columns[j], sums.column_shift[j], logits.T)
     return sums
 
 
-def _add(sums: Tensor, shift: Tensor, logits: Tensor) -> None:
+def add(sums: Tensor, shift: Tensor, logits: Tensor) -> None:
     """Add the rows' 2^logits to their sums, in units of the new shift, in place."""
     highest = torch.maximum(shift, logits.amax(1))
     sums.mul_((shift - highest).exp2_()).add_((logits - highest[:, None]).exp2_().sum(1))

@@ -122,7 +122,7 @@ def lengths(x: Tensor) -> Tensor:
 
 def by_temperature(x: Tensor, gx: Tensor, temperature: Tensor, step: int) -> Tensor:
     """The temperature's gradient: logits are x y / t, so it scales as x does, the other way."""
-    parts = [(x[i] * gx[i]).sum() for i in slices(len(x), step)]
+    parts = [x.new_zeros(()), *((x[i] * gx[i]).sum() for i in slices(len(x), step))]
     return (torch.stack(parts).sum() / -temperature).to(temperature.device)
 
 
