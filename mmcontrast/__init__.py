@@ -27,6 +27,7 @@ from mmcontrast.gate import (
     replacement_gate,
     uniform_negatives,
 )
+from mmcontrast.gradcache import GradCache
 from mmcontrast.hybrid import (
     HybridContrast,
     hybrid_contrast,
@@ -90,6 +91,7 @@ __all__ = [
     "AnchoredInfoNCE",
     "EmbeddingQueue",
     "Gate",
+    "GradCache",
     "HardNegatives",
     "HybridContrast",
     "InfoNCE",

@@ -270,6 +270,7 @@ CASES = {
 NOT_CASES = {
     "EmbeddingQueue": "a store with a state: test_queue.py",
     "Gate": "a result: test_gate.py",
+    "GradCache": "takes encoders: test_gradcache.py",
     "IGNORE": "a number",
     "HardNegatives": "a result",
     "LearnableTemperature": "takes no input: test_temperature.py",

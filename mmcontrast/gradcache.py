@@ -1,0 +1,354 @@
+"""Exact gradients of a large batch through encoders that hold one micro-batch at a time."""
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmcontrast import _checks
+from mmcontrast.streaming import full_precision
+from mmcontrast.terms import LossTerms
+
+Encoder = Callable[[Any], Any]
+Loss = Callable[..., Tensor | LossTerms]
+
+
+class GradCache:
+    """Loss and gradients of a large batch, with one micro-batch's activations in memory.
+
+    An in-batch loss cannot be split: the mean over small batches is another loss, with fewer
+    negatives. The encoders can be. Every micro-batch is encoded without a graph; the loss is
+    computed once, of all representations, and gives each of them its gradient; then every
+    micro-batch is encoded again, with a graph, and passes its gradient on. What stands in ``.grad``
+    afterwards is what ``loss.backward()`` would have added, for one more forward pass.
+
+    Both encodings of a micro-batch draw the same random numbers (dropout) from torch's global
+    generators, of the CPU and of the accelerators, which are left as if each micro-batch had been
+    encoded once; and both run under the caller's autocast, as does the loss, which the losses here
+    leave by themselves. A module's buffers (running statistics) change in the first encoding only.
+
+    Args:
+        encoders: by modality, a callable of that modality's inputs, one argument. It returns
+            representations (B, ...), one row for each row of its inputs: a tensor, or mappings,
+            tuples and lists of tensors. A number among them (0-d: a learned temperature, say) is
+            taken from the last micro-batch. Several modalities may share an encoder.
+        loss: a callable of the mapping of modality to representations, in the order of
+            ``encoders``; further arguments are handed through. It returns a scalar or
+            :class:`LossTerms` of scalars.
+        chunk_size: rows of a micro-batch; an int, or one for each modality.
+        backward: how to differentiate the scalar, where ``loss.backward()`` is not it:
+            ``accelerator.backward``, or ``lambda loss: scaler.scale(loss).backward()``.
+
+    Raises:
+        ValueError: no encoders, or a chunk size that is no int of at least 1.
+
+    Example:
+        >>> from mmcontrast import symmetric_info_nce
+        >>> _ = torch.manual_seed(0)
+        >>> encoders = {"text": nn.Linear(5, 4), "audio": nn.Linear(3, 4)}
+        >>> def loss(features):
+        ...     return symmetric_info_nce(features["text"], features["audio"])
+        >>> cache = GradCache(encoders, loss, chunk_size=3)
+        >>> batch = {"text": torch.randn(8, 5), "audio": torch.randn(8, 3)}
+        >>> value = cache(batch)
+        >>> cached = encoders["text"].weight.grad.clone()
+
+        The large batch itself has this gradient. Gradients accumulated over two halves of it are
+        others, for neither half sees the pairs that it makes with the other one:
+
+        >>> def gradient(*batches):
+        ...     encoders["text"].zero_grad()
+        ...     for part in batches:
+        ...         value = loss({name: encoders[name](x) for name, x in part.items()})
+        ...         (value / len(batches)).backward()
+        ...     return encoders["text"].weight.grad.clone()
+        >>> torch.allclose(cached, gradient(batch), atol=1e-5)
+        True
+        >>> halves = [{k: x[rows] for k, x in batch.items()} for rows in (slice(4), slice(4, 8))]
+        >>> torch.allclose(cached, gradient(*halves), atol=0.1)
+        False
+
+    Note:
+        On several ranks the loss sees the other ranks' rows by :func:`gather`. An encoder in
+        DistributedDataParallel, or a module that holds one, is synchronised once a call, by its
+        last micro-batch, which has to reach its parameters; the ranks may have different numbers
+        of micro-batches. They need equally many where DistributedDataParallel is hidden in a plain
+        function, which is synchronised every time, and where an encoder waits for the other ranks
+        itself (FSDP, SyncBatchNorm). A model that encodes several modalities in one forward pass is
+        one encoder, with a mapping in and out.
+
+        Not as in one large forward pass: batch normalisation, whose statistics are those of the
+        micro-batches. Not repeated in the second encoding: random numbers of a generator of one's
+        own, numpy's and Python's, and what an encoder keeps from call to call and computes with
+        (spectral normalisation's vectors).
+
+        An encoder all of whose parameters are frozen, and one whose representations the loss does
+        not use, is encoded once. The inputs may be leaves that collect a gradient themselves.
+
+    References: GradCache, arXiv:2101.06983.
+    """
+
+    def __init__(
+        self,
+        encoders: Mapping[str, Encoder],
+        loss: Loss,
+        *,
+        chunk_size: int | Mapping[str, int],
+        backward: Callable[[Tensor], Any] = Tensor.backward,
+    ):
+        if not isinstance(encoders, Mapping) or not encoders:
+            _checks.fail("encoders", "a mapping of at least one modality to a callable", encoders)
+        for name, encoder in encoders.items():
+            if not callable(encoder):
+                _checks.fail(f"encoders[{name!r}]", "a callable", type(encoder).__name__)
+            if isinstance(chunk_size, Mapping):
+                _checks.whole(f"chunk_size[{name!r}]", chunk_size.get(name, 0))
+        if not isinstance(chunk_size, Mapping):
+            _checks.whole("chunk_size", chunk_size)
+        self.encoders = dict(encoders)
+        self.loss = loss
+        self.chunk_size = chunk_size
+        self.backward = backward
+
+    def __call__(self, inputs: Mapping[str, Any], *args: Any, **kwargs: Any) -> Tensor | LossTerms:
+        """The loss of the whole batch, whose gradients have been added to ``.grad``.
+
+        Args:
+            inputs: by modality, what its encoder takes: a tensor (B, ...), or mappings
+                (``BatchEncoding`` too), tuples and lists of tensors, which are all split along
+                their first axis. What else they contain goes to every micro-batch as it is. B may
+                differ by modality, and an encoder's modality may be left out.
+            args, kwargs: further arguments of the loss, labels say.
+
+        Returns:
+            What the loss returns, detached. Under ``torch.no_grad()``, that is all it does.
+
+        Raises:
+            ValueError: a modality without an encoder, no tensor to split, first axes that disagree
+                within a modality, representations that are not one for each row, or a loss that is
+                no scalar.
+        """
+        chunks = list(self._chunks(inputs))
+        features = self._encode(inputs, chunks)
+        if torch.is_grad_enabled():
+            for name, found in features.items():
+                if not _frozen(self.encoders[name], inputs[name]):
+                    for x in _tensors(found):
+                        x.requires_grad_(x.is_floating_point() or x.is_complex())
+        result = self.loss(dict(features), *args, **kwargs)
+        value = result.total if isinstance(result, LossTerms) else result
+        if _checks.tensor("loss", value).ndim != 0:
+            _checks.fail("loss", "a scalar", f"shape {_checks.shape(value)}")
+        if torch.is_grad_enabled():
+            # A backward pass has its forward pass's dtypes; autocast would lower them once more.
+            with full_precision(value):
+                self.backward(value)
+            self._encode_again(inputs, chunks, features)
+        if isinstance(result, LossTerms):
+            return LossTerms({k: x.detach() for k, x in result.items()}, result.weights)
+        return result.detach()
+
+    def _chunks(self, inputs: Mapping[str, Any]) -> Iterator["_Chunk"]:
+        """Every modality in pieces, an empty one in one piece: in the same order on all ranks."""
+        if not isinstance(inputs, Mapping) or not inputs:
+            _checks.fail("inputs", "a mapping of at least one modality to tensors", inputs)
+        for name in inputs:
+            _checks.one_of("inputs", name, list(self.encoders))
+        for name in self.encoders:
+            if name not in inputs:
+                continue
+            shapes = [x.shape for x in _tensors(inputs[name]) if x.ndim > 0]
+            if len({shape[0] for shape in shapes}) != 1:
+                expected = "tensors with one first axis in common"
+                _checks.fail(f"inputs[{name!r}]", expected, [tuple(shape) for shape in shapes])
+            size = shapes[0][0]
+            step = self.chunk_size
+            if isinstance(step, Mapping):
+                step = step[name]
+            for start in range(0, max(size, 1), step):
+                yield _Chunk(name, slice(start, min(start + step, size)), start + step >= size)
+
+    def _encode(self, inputs: Mapping[str, Any], chunks: list["_Chunk"]) -> dict[str, Any]:
+        """All representations, without a graph."""
+        found: dict[str, list[Any]] = {}
+        with torch.no_grad():
+            for chunk in chunks:
+                chunk.states = _random_state()
+                # A copy: the first token's state, say, is a view that would keep all others.
+                part = _map(_copied, self._encode_one(inputs, chunk))
+                found.setdefault(chunk.name, []).append(part)
+            joined = {name: _map(partial(_joined, name), *parts) for name, parts in found.items()}
+        # Autocast keeps the weights that it has cast: these ones have no graph.
+        torch.clear_autocast_cache()
+        return joined
+
+    def _encode_one(self, inputs: Mapping[str, Any], chunk: "_Chunk") -> Any:
+        """The representations of a micro-batch."""
+        rows = chunk.rows
+        found = self.encoders[chunk.name](
+            _map(lambda x: x[rows] if isinstance(x, Tensor) and x.ndim else x, inputs[chunk.name])
+        )
+        shapes = [tuple(x.shape) for x in _tensors(found)]
+        size = rows.stop - rows.start
+        if not shapes or any(shape and shape[0] != size for shape in shapes):
+            _checks.fail(f"encoders[{chunk.name!r}]", f"representations of {size} rows", shapes)
+        return found
+
+    def _encode_again(
+        self, inputs: Mapping[str, Any], chunks: list["_Chunk"], features: Mapping[str, Any]
+    ) -> None:
+        """Every micro-batch with a graph, which takes the gradient of its representations."""
+        chunks = [c for c in chunks if any(x.grad is not None for x in _tensors(features[c.name]))]
+        encoders = [self.encoders[chunk.name] for chunk in chunks]
+        last = {model: k for k, f in enumerate(encoders) for model in _synchronised(f)}
+        with _unchanged_buffers(encoders), _unchanged_random_state():
+            for k, (chunk, encoder) in enumerate(zip(chunks, encoders, strict=True)):
+                for put, state in chunk.states:
+                    put(state)
+                with ExitStack() as stack:
+                    for model in _synchronised(encoder):
+                        if last[model] != k:
+                            stack.enter_context(model.no_sync())
+                    # No name for the graph: it is gone before the next one is made.
+                    _backward(
+                        _tensors(self._encode_one(inputs, chunk)),
+                        [chunk.gradient(x) for x in _tensors(features[chunk.name])],
+                    )
+
+
+@dataclass
+class _Chunk:
+    """One micro-batch: which rows of which modality, and the random state before its encoding."""
+
+    name: str
+    rows: slice
+    is_last: bool
+    states: list[tuple[Callable[[Any], None], Any]] = field(default_factory=list)
+
+    def gradient(self, x: Tensor) -> Tensor | None:
+        """Its part of a representation's gradient; a number's belongs to the last micro-batch."""
+        if x.grad is None or (x.ndim == 0 and not self.is_last):
+            return None
+        return x.grad[self.rows] if x.ndim else x.grad
+
+
+def _copied(x: Any) -> Any:
+    return x.clone() if isinstance(x, Tensor) else x
+
+
+def _joined(name: str, *parts: Any) -> Any:
+    """A representation of all micro-batches from one of each."""
+    if not isinstance(parts[0], Tensor) or parts[0].ndim == 0:
+        return parts[-1]
+    if len({(x.shape[1:], x.dtype) for x in parts}) != 1:
+        found = [f"{x.dtype} of shape {_checks.shape(x)}" for x in parts]
+        _checks.fail(f"encoders[{name!r}]", "one shape and dtype in all micro-batches", found)
+    return torch.cat(parts)
+
+
+def _backward(found: list[Tensor], gradients: list[Tensor | None]) -> None:
+    """From representations with a graph on, outside autocast: see the loss's backward pass."""
+    pairs = [(x, g) for x, g in zip(found, gradients, strict=True) if x.requires_grad]
+    pairs = [(x, g) for x, g in pairs if g is not None]
+    if pairs:
+        with full_precision(pairs[0][0]):
+            torch.autograd.backward([x for x, _ in pairs], [g for _, g in pairs])
+
+
+# --- encoders ------------------------------------------------------------------------------------
+
+
+def _module(encoder: Encoder) -> nn.Module | None:
+    """The module that it is, or a method of; None for another callable."""
+    owner = getattr(encoder, "__self__", encoder)
+    return owner if isinstance(owner, nn.Module) else None
+
+
+def _frozen(encoder: Encoder, inputs: Any) -> bool:
+    """Whether nothing in it collects a gradient; of what is no module, nobody knows."""
+    module = _module(encoder)
+    if module is None or any(x.requires_grad for x in _tensors(inputs)):
+        return False
+    parameters = list(module.parameters())
+    return bool(parameters) and not any(x.requires_grad for x in parameters)
+
+
+def _synchronised(encoder: Any) -> list[Any]:
+    """What synchronises gradients over ranks: itself, or modules inside it."""
+    if hasattr(encoder, "no_sync"):
+        return [encoder]
+    module = _module(encoder)
+    inside = () if module is None else module.children()
+    return [found for child in inside for found in _synchronised(child)]
+
+
+@contextmanager
+def _unchanged_buffers(encoders: Iterable[Encoder]) -> Iterator[None]:
+    """Afterwards, the modules' buffers are what they were."""
+    modules = {module for module in map(_module, encoders) if module is not None}
+    before = {(m, name): x.clone() for m in modules for name, x in m.named_buffers()}
+    try:
+        yield
+    finally:
+        for module in modules:
+            for name, x in module.named_buffers():
+                # By .data: to autograd, a buffer that nobody changed has not been written to.
+                x.data.copy_(before[module, name])
+
+
+# --- random numbers ------------------------------------------------------------------------------
+
+
+def _random_state() -> list[tuple[Callable[[Any], None], Any]]:
+    """The states of the CPU's generator and of all devices' in use, each with what sets it."""
+    states: list[tuple[Callable[[Any], None], Any]]
+    states = [(torch.set_rng_state, torch.get_rng_state())]
+    device: Any = torch.get_device_module()
+    if getattr(device, "is_initialized", lambda: True)():
+        if hasattr(device, "get_rng_state_all"):
+            states.append((device.set_rng_state_all, device.get_rng_state_all()))
+        elif hasattr(device, "get_rng_state"):
+            states.append((device.set_rng_state, device.get_rng_state()))
+    return states
+
+
+@contextmanager
+def _unchanged_random_state() -> Iterator[None]:
+    states = _random_state()
+    try:
+        yield
+    finally:
+        for put, state in states:
+            put(state)
+
+
+# --- nested tensors ------------------------------------------------------------------------------
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    """All tensors of nested mappings, tuples and lists, in order."""
+    if isinstance(tree, Tensor):
+        return [tree]
+    if isinstance(tree, Mapping):
+        tree = [tree[key] for key in tree]
+    return [x for part in tree for x in _tensors(part)] if isinstance(tree, tuple | list) else []
+
+
+def _map(function: Callable[..., Any], *trees: Any) -> Any:
+    """The first tree with its leaves replaced by the function of the trees' leaves."""
+    first = trees[0]
+    if isinstance(first, Mapping):
+        # A copy keeps what a BatchEncoding or a ModelOutput is beside a mapping.
+        made = copy.copy(first) if isinstance(first, MutableMapping) else dict(first)
+        for key in first:
+            made[key] = _map(function, *(tree[key] for tree in trees))
+        return made
+    if isinstance(first, tuple | list):
+        parts = [_map(function, *part) for part in zip(*trees, strict=True)]
+        return type(first)(*parts) if hasattr(first, "_fields") else type(first)(parts)
+    return function(*trees)
