@@ -183,7 +183,7 @@ class GradCache:
                 part = _map(_copied, self._encode_one(inputs, chunk))
                 found.setdefault(chunk.name, []).append(part)
             joined = {name: _map(partial(_joined, name), *parts) for name, parts in found.items()}
-        # Autocast keeps the weights that it has cast: these ones have no graph.
+        # Autocast keeps the weights that it casts; older releases of torch, these without a graph.
         torch.clear_autocast_cache()
         return joined
 

@@ -209,6 +209,22 @@ def test_frozen_functions_and_methods():
     assert counter.calls == [(5, False)]
 
 
+def test_a_module_without_parameters_of_its_own_may_have_others():
+    model, x = tower(0), normal(1, 5, 3)
+
+    class Hidden(nn.Module):
+        models = (model,)
+
+        def forward(self, x):
+            return self.models[0](x)
+
+    pair_loss({"x": model(x), "y": model(-x)}).backward()
+    whole = gradients(model)
+    cache = mm.GradCache(dict.fromkeys(("x", "y"), Hidden()), pair_loss, chunk_size=2)
+    cache({"x": x, "y": -x})
+    same(gradients(model), whole)
+
+
 def test_what_the_loss_does_not_use_has_no_gradient():
     used, unused = tower(0), Counter(tower(1))
     inputs = {"x": normal(1, 5, 3), "y": normal(2, 5, 3)}
@@ -366,6 +382,26 @@ def test_autocast_is_kept_in_both_encodings_and_its_cache_does_not_swallow_the_g
     for x in (later, after_no_grad):
         x.float().sum().backward()
         assert gradients(encoders["x"])[0] is not None
+
+
+def test_casts_without_a_graph_are_dropped(monkeypatch):
+    """Between the two encodings; newer releases of torch would not need it."""
+    events, clear = [], torch.clear_autocast_cache
+    monkeypatch.setattr(torch, "clear_autocast_cache", lambda: (events.append("cleared"), clear()))
+
+    class Noted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = tower(0)
+
+        def forward(self, x):
+            events.append(torch.is_grad_enabled())
+            return self.model(x)
+
+    cache = mm.GradCache({"x": Noted()}, lambda f: f["x"].sum(), chunk_size=2)
+    with torch.autocast("cpu", torch.bfloat16):
+        cache({"x": normal(1, 4, 3)})
+        assert events == [False, False, "cleared", True, True]
 
 
 def test_backward_passes_lie_outside_autocast():
