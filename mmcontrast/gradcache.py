@@ -74,13 +74,14 @@ class GradCache:
         False
 
     Note:
-        On several ranks the loss sees the other ranks' rows by :func:`gather`. An encoder in
-        DistributedDataParallel, or a module that holds one, is synchronised once a call, by its
-        last micro-batch, which has to reach its parameters; the ranks may have different numbers
-        of micro-batches. They need equally many where DistributedDataParallel is hidden in a plain
-        function, which is synchronised every time, and where an encoder waits for the other ranks
-        itself (FSDP, SyncBatchNorm). A model that encodes several modalities in one forward pass is
-        one encoder, with a mapping in and out.
+        On several ranks the loss reaches the other ranks' rows itself: by :func:`gather`, or a
+        ``group=`` of its own. An encoder in DistributedDataParallel, or a module that holds one, is
+        synchronised once a call, by its last micro-batch, which has to reach its parameters; the
+        ranks may have different numbers of micro-batches. They need equally many where
+        DistributedDataParallel is hidden in a plain function, which is synchronised every time, and
+        where an encoder waits for the other ranks in its forward pass (FSDP, SyncBatchNorm). A
+        model that encodes several modalities in one forward pass is one encoder, with a mapping in
+        and out.
 
         Not as in one large forward pass: batch normalisation, whose statistics are those of the
         micro-batches. Not repeated in the second encoding: random numbers of a generator of one's

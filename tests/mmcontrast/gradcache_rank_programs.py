@@ -4,6 +4,7 @@ import os
 import sys
 from contextlib import ExitStack
 from datetime import timedelta
+from functools import partial
 
 import torch
 import torch.distributed as dist
@@ -53,29 +54,40 @@ def gathered(features):
     return plain({name: mm.gather(x) for name, x in features.items()})
 
 
+def within(features, group=None):
+    """A loss within the sample: the ranks have only the mean in common."""
+    x, y = features["x"], features["y"]
+    return mm.triplet(x, y, x.flip(1), margin=2.0, group=group)
+
+
 def same_gradients(model, alone):
     for one, other in zip(alone.parameters(), model.parameters(), strict=True):
         torch.testing.assert_close(other.grad, one.grad, rtol=1e-12, atol=1e-12)
 
 
-def one_process(encoders, inputs):
-    value = plain({name: encoders[name](x) for name, x in inputs.items()})
+def one_process(encoders, inputs, loss=plain):
+    value = loss({name: encoders[name](x) for name, x in inputs.items()})
     value.backward()
     return value
 
 
-def towers(rank, world):
+def towers(rank, world, loss=gathered, alone_loss=plain):
     """An encoder for each modality, in three steps: the buckets are rebuilt after the first."""
     many = {name: counted(tower(k)) for k, name in enumerate(("x", "y"))}
     alone = {name: tower(k) for k, name in enumerate(("x", "y"))}
-    cache = mm.GradCache({k: model for k, (model, _) in many.items()}, gathered, chunk_size=2)
+    cache = mm.GradCache({k: model for k, (model, _) in many.items()}, loss, chunk_size=2)
     for seed in range(3):
         whole, own = batch(rank, world, seed)
-        expected = one_process(alone, whole)
+        expected = one_process(alone, whole, alone_loss)
         torch.testing.assert_close(cache(own), expected.detach(), rtol=1e-12, atol=1e-12)
         for name, (model, calls) in many.items():
             assert len(calls) == seed + 1
             same_gradients(model, alone[name])
+
+
+def group(rank, world):
+    """The loss has the group itself."""
+    towers(rank, world, partial(within, group="world"), within)
 
 
 def shared(rank, world):

@@ -278,6 +278,64 @@ def test_dropout_draws_the_same_twice_and_the_generator_goes_on_as_after_once(se
     assert torch.equal(torch.get_rng_state(), after)
 
 
+class Device:
+    """Stands for torch.cuda, with two devices: the state of a generator is how often it drew."""
+
+    def __init__(self):
+        self.drawn = [3, 5]
+
+    def draw(self):
+        self.drawn = [n + 1 for n in self.drawn]
+        return torch.tensor([1 + n % 7 for n in 2 * self.drawn], dtype=torch.float64)
+
+    def is_initialized(self):
+        return True
+
+    def get_rng_state_all(self):
+        return [torch.tensor(n) for n in self.drawn]
+
+    def set_rng_state_all(self, states):
+        self.drawn = [n.item() for n in states]
+
+
+class One(Device):
+    """Stands for torch.mps."""
+
+    is_initialized = get_rng_state_all = set_rng_state_all = property()
+
+    def get_rng_state(self):
+        return torch.tensor(self.drawn)
+
+    def set_rng_state(self, state):
+        self.drawn = state.tolist()
+
+
+@pytest.mark.parametrize("kind", [Device, One])
+def test_random_numbers_of_an_accelerator(kind, monkeypatch):
+    model, device = tower(0), kind()
+    encoders = dict.fromkeys(("x", "y"), lambda x: model(x) * device.draw())
+    inputs = {"x": normal(1, 5, 3), "y": normal(2, 5, 3)}
+    pair_loss(in_pieces(encoders, inputs, 2)).backward()
+    whole, after = gradients(model), device.drawn
+    device.drawn = [3, 5]
+    monkeypatch.setattr(torch, "get_device_module", lambda: device)
+    mm.GradCache(encoders, pair_loss, chunk_size=2)(inputs)
+    same(gradients(model), whole)
+    assert device.drawn == after == [9, 11]
+
+
+def test_an_accelerator_that_nobody_uses_is_not_started(monkeypatch):
+    class Idle(Device):
+        def is_initialized(self):
+            return False
+
+        def get_rng_state_all(self):
+            raise AssertionError
+
+    monkeypatch.setattr(torch, "get_device_module", Idle)
+    mm.GradCache({"x": tower(0)}, lambda f: f["x"].sum(), chunk_size=2)({"x": normal(1, 5, 3)})
+
+
 def test_without_the_replay_dropout_would_be_seen():
     """The comparison above can fail: other masks are other gradients."""
     encoder, x = tower(0, dropout=0.5), normal(1, 5, 3)
@@ -628,9 +686,9 @@ class Several(nn.Module):
         return {"pair": (self.x(inputs), [self.y(-inputs)]), "lengths": lengths, "t": number}
 
 
-@pytest.mark.parametrize("raw", [True, False])
-def test_nested_representations_and_a_number(raw):
-    model, x = Several(raw), normal(1, 5, 3)
+@pytest.mark.parametrize(("raw", "n"), [(True, 5), (False, 6)])
+def test_nested_representations_and_a_number(raw, n):
+    model, x = Several(raw), normal(1, n, 3)
 
     def loss(features):
         found = features["both"]
@@ -749,8 +807,8 @@ def test_refused_losses(loss, message):
 @pytest.mark.parametrize(
     ("world", "programs"),
     [
-        (2, ["towers", "shared", "accumulated", "together", "frozen", "buffers"]),
-        (3, ["towers", "together", "frozen"]),
+        (2, ["towers", "group", "shared", "accumulated", "together", "frozen", "buffers"]),
+        (3, ["towers", "group", "together", "frozen"]),
     ],
 )
 def test_on_ranks(world, programs):
