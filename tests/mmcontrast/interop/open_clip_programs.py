@@ -1,0 +1,95 @@
+"""What test_open_clip.py runs on several ranks, by name."""
+
+import importlib.util
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+
+from mmcontrast.interop import open_clip as ours
+
+EVEN, UNEVEN = [3, 3, 3], [0, 4, 3]
+SCALE, BIAS = 14.0, -3.0
+
+
+def library():
+    """open_clip's losses without the rest of it, which takes each rank seconds to import."""
+    (folder,) = importlib.util.find_spec("open_clip").submodule_search_locations
+    spec = importlib.util.spec_from_file_location("open_clip_loss", Path(folder, "loss.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def batch(rank, sizes):
+    """Unit rows of every rank, drawn alike everywhere, and which are this rank's."""
+    source = torch.Generator().manual_seed(5)
+    images, texts = (
+        F.normalize(torch.randn(sum(sizes), 4, dtype=torch.float64, generator=source), dim=-1)
+        for _ in range(2)
+    )
+    start = sum(sizes[:rank])
+    return images, texts, slice(start, start + sizes[rank])
+
+
+def value_and_gradients(loss, images, texts):
+    scale = torch.tensor(SCALE, dtype=torch.float64)
+    bias = torch.tensor(BIAS, dtype=torch.float64)
+    leaves = [x.detach().clone().requires_grad_() for x in (images, texts, scale, bias)]
+    value = loss(*leaves)
+    return [value.detach(), *torch.autograd.grad(value, leaves)]
+
+
+def same(found, expected):
+    for x, y in zip(found, expected, strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-12, atol=1e-12)
+
+
+def clip(rank, world):
+    """On every rank the value and the gradients of open_clip's, local or not, with gradients."""
+    images, texts, own = batch(rank, EVEN)
+    losses = library()
+    for local in (True, False):
+        settings = {"local_loss": local, "rank": rank, "world_size": world}
+        theirs = losses.ClipLoss(gather_with_grad=True, **settings)
+        for cut in (True, False):
+            mine = ours.ClipLoss(gather_with_grad=cut, **settings)
+            same(*(value_and_gradients(loss, images[own], texts[own]) for loss in (mine, theirs)))
+
+
+def sig_lip(rank, world):
+    images, texts, own = batch(rank, EVEN)
+    losses = library()
+    for way in ("bidir", "shift", "reduce", "gather"):
+        settings = {"rank": rank, "world_size": world, "dist_impl": way}
+        both = ours.SigLipLoss(**settings), losses.SigLipLoss(**settings)
+        same(*(value_and_gradients(loss, images[own], texts[own]) for loss in both))
+
+
+def whole(rank, world):
+    """Batches of any size: the mean over ranks is the whole batch's, in value and gradient."""
+    for sizes in (EVEN, UNEVEN):
+        images, texts, own = batch(rank, sizes)
+        expected = value_and_gradients(ours.ClipLoss(), images, texts)
+        found = value_and_gradients(ours.ClipLoss(world_size=world), images[own], texts[own])
+        same([found[0]], [expected[0]])
+        same([x / world for x in found[1:3]], [x[own] for x in expected[1:3]])
+        for x, y in zip(found[3:], expected[3:], strict=True):
+            dist.all_reduce(x)
+            same([x / world], [y])
+
+
+def sizes(rank, world):
+    with pytest.raises(ValueError, match=f"world_size: expected the .* group's, {world}, got 9"):
+        ours.ClipLoss(world_size=9)(torch.eye(2), torch.eye(2), 1.0)
+
+
+if __name__ == "__main__":
+    dist.init_process_group("gloo", timeout=timedelta(minutes=1))
+    for name in sys.argv[1:]:
+        sys.stderr.write(f"{name}\n")
+        globals()[name](dist.get_rank(), dist.get_world_size())
