@@ -1,0 +1,188 @@
+"""mmcontrast.interop.sentence_transformers against sentence-transformers itself."""
+
+import pytest
+import torch
+
+import mmcontrast as mm
+from mmcontrast.interop.sentence_transformers import InfoNCELoss
+from tests.mmcontrast.test_peers import peer, same_value_and_gradient
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+WORDS = ["red", "blue", "cat", "dog", "runs", "sleeps", "here", "there"]
+COLUMNS = ["anchor", "positive", "negative"]
+
+
+def sentences():
+    """Triplets of an animal that does something, in two orders of words, and another animal."""
+    rows = []
+    for animal, other in (("cat", "dog"), ("dog", "cat")):
+        for colour in ("red", "blue"):
+            for verb in ("runs", "sleeps"):
+                rows.append((f"{colour} {animal} {verb}", f"{verb} {animal} {colour} here"))
+                rows[-1] += (f"{colour} {other} {verb}",)
+    return dict(zip(COLUMNS, zip(*rows, strict=True), strict=True))
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A tiny BERT made from its configuration, with a tokenizer of a dozen words."""
+    library = peer("sentence_transformers")
+    transformers = peer("transformers")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    tokenizer = transformers.BertTokenizer(str(tmp_path / "vocab.txt"))
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=len(words),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=16,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+    folder = str(tmp_path / "bert")
+    transformers.BertModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    modules = peer("sentence_transformers.models")
+    bert = modules.Transformer(folder, max_seq_length=8)
+    pooling = modules.Pooling(bert.get_word_embedding_dimension())
+    return library.SentenceTransformer(modules=[bert, pooling], device="cpu")
+
+
+def features(model, columns=COLUMNS):
+    return [model.tokenize(list(sentences()[name])) for name in columns]
+
+
+def peer_loss(model, temperature, symmetric):
+    losses = peer("sentence_transformers.losses")
+    both = {"directions": ("query_to_doc", "doc_to_query"), "partition_mode": "per_direction"}
+    settings = both if symmetric else {}
+    return losses.MultipleNegativesRankingLoss(model, scale=1 / temperature, **settings)
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("negatives", [0, 1, 2])
+@pytest.mark.parametrize("temperature", [0.05, 0.5])
+def test_it_is_multiple_negatives_ranking(symmetric, negatives, temperature, generator):
+    rows = [
+        torch.randn(6, 5, dtype=torch.float64, generator=generator) for _ in range(2 + negatives)
+    ]
+    ours = InfoNCELoss(torch.nn.Identity(), temperature=temperature, symmetric=symmetric)
+    theirs = peer_loss(torch.nn.Identity(), temperature, symmetric)
+    same_value_and_gradient(
+        lambda *x: sum(ours.compute_loss_from_embeddings(x).values()),
+        lambda *x: theirs.compute_loss_from_embeddings(list(x), None),
+        *rows,
+    )
+
+
+def test_one_softmax_over_both_directions_is_another_loss(generator):
+    losses = peer("sentence_transformers.losses")
+    rows = [torch.randn(6, 5, dtype=torch.float64, generator=generator) for _ in range(2)]
+    joint = losses.MultipleNegativesRankingLoss(
+        torch.nn.Identity(), directions=("query_to_doc", "doc_to_query")
+    )
+    ours = InfoNCELoss(torch.nn.Identity(), symmetric=True, components=False)
+    gap = joint.compute_loss_from_embeddings(rows, None) - ours.compute_loss_from_embeddings(rows)
+    assert gap > 0.1
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("columns", [COLUMNS[:2], COLUMNS])
+def test_on_its_model_it_is_its_loss(model, symmetric, columns):
+    """The same value, and the same gradients of the model's parameters."""
+    found = []
+    for loss in (
+        InfoNCELoss(model, symmetric=symmetric, components=False),
+        peer_loss(model, 0.05, symmetric),
+    ):
+        model.zero_grad()
+        value = loss(features(model, columns), None)
+        value.backward()
+        found.append([value, *(p.grad for p in model.parameters() if p.grad is not None)])
+    for x, y in zip(*found, strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-5)
+
+
+def test_the_parts_sum_to_the_loss(model):
+    parts = InfoNCELoss(model, symmetric=True)(features(model))
+    assert list(parts) == ["query_to_doc", "doc_to_query"]
+    whole = InfoNCELoss(model, symmetric=True, components=False)(features(model))
+    torch.testing.assert_close(sum(parts.values()), whole)
+    assert list(InfoNCELoss(model)(features(model))) == ["query_to_doc"]
+
+
+def test_its_wrappers_take_it(model):
+    losses = peer("sentence_transformers.losses")
+    values = [
+        losses.MatryoshkaLoss(model, loss, [16, 8])(features(model), None)
+        for loss in (InfoNCELoss(model, components=False), peer_loss(model, 0.05, False))
+    ]
+    torch.testing.assert_close(*values)
+
+
+def test_settings_and_citation():
+    settings = InfoNCELoss(torch.nn.Identity(), temperature=0.1).get_config_dict()
+    assert settings == {
+        "temperature": 0.1,
+        "symmetric": False,
+        "components": True,
+        "normalize": "l2_normalize",
+        "chunk_size": None,
+    }
+    learned = InfoNCELoss(torch.nn.Identity(), temperature=mm.LearnableTemperature(0.07))
+    assert learned.get_config_dict()["temperature"] == pytest.approx(0.07)
+    for symmetric, source in ((False, "1807.03748"), (True, "Natural Language Supervision")):
+        loss = InfoNCELoss(torch.nn.Identity(), symmetric=symmetric)
+        assert source in loss.citation
+        assert loss.citation.count("{") == loss.citation.count("}")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m: InfoNCELoss(m, temperature=0.0), "temperature: expected a number above 0"),
+        (
+            lambda m: InfoNCELoss(m).compute_loss_from_embeddings([torch.eye(2)]),
+            "embeddings: expected anchors and positives at least, got 1",
+        ),
+    ],
+)
+def test_errors(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(torch.nn.Identity())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("columns", [COLUMNS[:2], COLUMNS])
+def test_its_trainer_trains_with_it(model, columns, tmp_path):
+    library, datasets = peer("sentence_transformers"), peer("datasets")
+    data = datasets.Dataset.from_dict({name: sentences()[name] for name in columns})
+    temperature = mm.LearnableTemperature(0.1)
+    loss = InfoNCELoss(model, temperature=temperature, symmetric=True)
+    arguments = library.SentenceTransformerTrainingArguments(
+        output_dir=str(tmp_path / "out"),
+        per_device_train_batch_size=8,
+        num_train_epochs=20,
+        learning_rate=5e-3,
+        logging_steps=1,
+        save_strategy="no",
+        report_to=[],
+        use_cpu=True,
+        disable_tqdm=True,
+    )
+    trainer = library.SentenceTransformerTrainer(model, arguments, train_dataset=data, loss=loss)
+    trainer.train()
+    history = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert len(history) == 20
+    for entry in history:
+        parts = entry["query_to_doc"] + entry["doc_to_query"]
+        assert float(entry["loss"]) == pytest.approx(parts, abs=2e-3)
+    assert float(history[-1]["loss"]) < 0.5 * float(history[0]["loss"])
+    assert abs(temperature() - 0.1) > 1e-3
+    model.save_pretrained(str(tmp_path / "saved"))
+    card = (tmp_path / "saved" / "README.md").read_text()
+    assert "InfoNCELoss" in card
+    assert '"symmetric": true' in card
