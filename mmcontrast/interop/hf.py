@@ -1,0 +1,121 @@
+"""transformers: our losses in its Trainer, right under gradient accumulation, with terms logged.
+
+::
+
+    def loss(outputs, labels):
+        return symmetric_info_nce(outputs["image_embeds"], outputs["text_embeds"])
+
+    trainer = Trainer(model, arguments, train_dataset=data)
+    attach(trainer, loss)
+    trainer.train()
+
+A ``compute_loss_func`` alone cannot be right. The Trainer takes what it gives as divided already,
+by ``num_items_in_batch`` or by the number of accumulation steps. The first is a number of tokens,
+which a mean over anchors must not be divided by; the second the function is not told. A contrastive
+mean, passed on as it is, comes out as many times too large as there are accumulation steps.
+:func:`attach` tells the Trainer to divide, which it then does, also by the fewer steps at the end
+of an epoch. It needs nothing of the library but the Trainer it is given.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmcontrast import _checks
+from mmcontrast.terms import LossTerms
+
+__all__ = ["ComputeLoss", "attach"]
+
+Loss = Callable[[Any, Any], Tensor | LossTerms]
+
+
+def attach(trainer: Any, loss: Loss) -> "ComputeLoss":
+    """Give a Trainer a contrastive loss: its mean over each batch, averaged over the batches.
+
+    Sets ``compute_loss_func`` and ``loss_is_scaled_for_ga`` of the trainer, turns off
+    ``average_tokens_across_devices`` of its arguments, which would multiply the loss by the number
+    of processes, and adds the terms to whatever it logs, under their own names beside ``loss``, and
+    ``eval_<name>`` beside ``eval_loss``: means over the batches since the last log, over all
+    processes.
+
+    Args:
+        trainer: a transformers ``Trainer``, or a subclass that computes its loss as that does.
+        loss: called with what the model returns and with the labels (None where there are none);
+            a mean over the batch, or :class:`LossTerms` of means. For the candidates of all ranks
+            it passes ``group="world"`` on. What it learns itself, a temperature, must be part of
+            the model, whose parameters are all that the Trainer trains.
+
+    Returns:
+        The ``compute_loss_func`` that the trainer now has.
+
+    Raises:
+        ValueError: on what has no ``compute_loss_func``; later, on a loss that is no scalar.
+
+    Note:
+        Gradients of an accumulated batch are the mean over its micro-batches, whose candidates are
+        their own: accumulation adds no negatives.
+    """
+    if not hasattr(trainer, "compute_loss_func"):
+        _checks.fail("trainer", "a transformers Trainer", type(trainer).__name__)
+    computed = ComputeLoss(loss)
+    trainer.compute_loss_func = computed
+    trainer.loss_is_scaled_for_ga = False
+    trainer.args.average_tokens_across_devices = False
+    log = trainer.log
+
+    def with_terms(logs: dict[str, float], *arguments: Any, **named: Any) -> Any:
+        stage = "eval" if "eval_loss" in logs else "train" if "loss" in logs else None
+        if stage is not None:
+            prefix = "eval_" if stage == "eval" else ""
+            found = computed.take(stage, trainer.accelerator.reduce)
+            logs = {**logs, **{prefix + name: value for name, value in found.items()}}
+        return log(logs, *arguments, **named)
+
+    trainer.log = with_terms
+    return computed
+
+
+class ComputeLoss:
+    """A ``compute_loss_func`` that keeps the terms of each batch until they are logged.
+
+    Args:
+        loss: called with what the model returns and with the labels.
+    """
+
+    def __init__(self, loss: Loss):
+        self.loss = loss
+        self._sums: dict[str, dict[str, Tensor]] = {"train": {}, "eval": {}}
+
+    def __call__(
+        self, outputs: Any, labels: Any, num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """The loss of one batch; ``num_items_in_batch`` counts tokens and is not looked at."""
+        found = self.loss(outputs, labels)
+        terms = dict(found) if isinstance(found, LossTerms) else {}
+        total = found.total if isinstance(found, LossTerms) else found
+        if not isinstance(total, Tensor) or total.ndim != 0:
+            got = _checks.shape(total) if isinstance(total, Tensor) else type(total).__name__
+            _checks.fail("loss", "a scalar tensor, or LossTerms of scalars", got)
+        sums = self._sums["train" if torch.is_grad_enabled() else "eval"]
+        for name, value in {**terms, "": torch.ones_like(total)}.items():  # "": how many batches
+            value = value.detach()
+            sums[name] = sums[name] + value if name in sums else value
+        return total
+
+    def take(self, stage: str, reduce: Callable[..., Tensor] | None = None) -> dict[str, float]:
+        """The terms' means over the batches of a stage since the last call, which then go.
+
+        Args:
+            stage: ``"train"`` or ``"eval"``.
+            reduce: sums a tensor over processes; None for this process alone.
+        """
+        sums, self._sums[stage] = self._sums[stage], {}
+        if len(sums) < 2:  # no terms, or no batch: on every process, for the names never change
+            return {}
+        stacked = torch.stack([value.float() for value in sums.values()])
+        stacked = stacked if reduce is None else reduce(stacked, reduction="sum")
+        found = dict(zip(sums, stacked.tolist(), strict=True))
+        batches = found.pop("")
+        return {name: value / batches for name, value in found.items()}
