@@ -9,6 +9,7 @@ from mmcontrast.correlation import (
     modality_correlation,
     modality_correlation_triplet,
 )
+from mmcontrast.diagnostics import Diagnosis, diagnose
 from mmcontrast.distances import (
     Mahalanobis,
     chebyshev,
@@ -89,6 +90,7 @@ __version__ = "0.1.0"
 __all__ = [
     "IGNORE",
     "AnchoredInfoNCE",
+    "Diagnosis",
     "EmbeddingQueue",
     "Gate",
     "GradCache",
@@ -114,6 +116,7 @@ __all__ = [
     "chebyshev",
     "close_scores",
     "cosine_distance",
+    "diagnose",
     "different_label",
     "euclidean",
     "extreme",

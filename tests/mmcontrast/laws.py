@@ -251,6 +251,16 @@ CASES = {
     "hardness_weights": other(selected, mm.hardness_weights),
     "extreme": other(selected, lambda s, p, n: mm.extreme(s, p, largest=True)),
     "hard_triplets": other(lambda m: (m.rows(1), m.classes()), mm.hard_triplets),
+    "diagnose": other(
+        lambda m: (
+            *anchors_candidates(m),
+            m.classes(),
+            torch.arange(m.n + 2, device=m.device) % 2,
+        ),
+        lambda a, c, y, z: mm.diagnose(
+            a, c, labels=y, candidate_labels=z, temperature=0.5, k=2, chunk_size=4
+        ),
+    ),
     "same_label": other(lambda m: (m.classes(),), mm.same_label, half=False),
     "different_label": other(lambda m: (m.classes(),), mm.different_label, half=False),
     "close_scores": other(
@@ -268,6 +278,7 @@ CASES = {
 
 # Public names that take no example: what they are instead.
 NOT_CASES = {
+    "Diagnosis": "a result: test_diagnostics.py",
     "EmbeddingQueue": "a store with a state: test_queue.py",
     "Gate": "a result: test_gate.py",
     "GradCache": "takes encoders: test_gradcache.py",

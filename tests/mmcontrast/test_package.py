@@ -59,7 +59,8 @@ def test_all_lists_the_public_names_exactly_once_and_in_order():
 
 
 PUBLIC = [name for name in mm.__all__ if callable(getattr(mm, name))]
-RESULTS = ["HardNegatives", "Pairs"]  # named tuples: the functions that return them show them
+# Named tuples: the functions that return them show them.
+RESULTS = ["Diagnosis", "HardNegatives", "Pairs"]
 
 
 @pytest.mark.parametrize("name", PUBLIC)
