@@ -20,7 +20,8 @@ class Diagnosis(NamedTuple):
     alignment: Tensor
     """Mean squared distance of partners: 0 where they coincide; 2 on average if they are random."""
     anchor_uniformity: Tensor
-    """log of the mean of exp(-2 d^2) over the anchors' pairs: 0 collapsed, -4 at the least."""
+    """log of the mean of exp(-2 d^2) over the anchors' pairs: 0 if they are all alike, and about -4
+    where many of them are spread evenly."""
     candidate_uniformity: Tensor
     """The same of the candidates."""
     gap: Tensor
@@ -73,7 +74,7 @@ class Diagnosis(NamedTuple):
         """The histograms, with the numbers beside them, as a matplotlib ``Figure``."""
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(11, 4), layout="constrained")
+        figure = Figure(figsize=(12, 4), layout="constrained")
         left, right = figure.subplots(1, 2, width_ratios=(3, 2))
         edges = self.edges.tolist()
         for name in ("negatives", "hardest", "positives"):
@@ -83,7 +84,7 @@ class Diagnosis(NamedTuple):
         left.set_ylabel("share")
         left.legend()
         right.axis("off")
-        right.text(0, 0.95, self.summary(), family="monospace", size=7, va="top")
+        right.text(0, 0.95, self.summary(), family="monospace", size=8, va="top")
         return figure
 
 
