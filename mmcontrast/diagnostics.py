@@ -176,14 +176,13 @@ def diagnose(
                 torch.where(kept, log_share(logits, positive, None)[0], 0).sum(),
                 (kept & (score > best)).sum(),
                 torch.where(others, torch.special.entr(shares).sum(1).exp(), 0).sum(),
-                others.sum(),
                 *_false_negatives(ranked, negative, i, given, k),
                 _histogram(score, kept, edges),
                 _histogram(similarity, negative, edges),
                 _histogram(best, others, edges),
             )
         )
-    loss, found, perplexity, others, false, known, *bins = (
+    loss, found, perplexity, false, known, *bins = (
         torch.stack(parts).sum(0) for parts in zip(*blocks, strict=True)
     )
     partnered = counted.sum().clamp_min(1)
@@ -199,7 +198,7 @@ def diagnose(
         accuracy=found.to(dtype) / partnered,
         anchor_rank=_effective_rank(x),
         candidate_rank=_effective_rank(y),
-        effective_negatives=perplexity / others.clamp_min(1),
+        effective_negatives=perplexity / partnered,
         false_negatives=None if given is None else false.to(dtype) / known.clamp_min(1),
         edges=edges,
         positives=bins[0],

@@ -117,6 +117,10 @@ def test_hard_triplets_leave_out_who_lacks_a_positive(rows):
     peer("pytorch_metric_learning")
     a, _, _ = pml.HardTripletMiner()(rows, torch.tensor([0, 0, 1, 2, 2, 2, -100, 3]))
     assert a.tolist() == [0, 1, 3, 4, 5]
+    a, p, n = pml.HardTripletMiner()(rows, LABELS, rows[:2] + 1, torch.tensor([3, 3]))
+    assert len(a) == len(p) == len(n) == 0  # the two of class 3 have no negative there
+    a, _, _ = pml.HardTripletMiner()(rows, LABELS, rows[:2] + 1, torch.tensor([3, 5]))
+    assert a.tolist() == [0, 1, 2, 3, 4]  # those of class 9 have no positive there
 
 
 @pytest.mark.parametrize("k", [1, 3, 50])
