@@ -1,4 +1,4 @@
-"""A tiny CLIP, data and a Trainer for test_hf.py, and what it runs on two ranks."""
+"""A tiny CLIP, data and a Trainer for test_hf.py, and what test_ranks.py runs."""
 
 import tempfile
 

@@ -1,10 +1,5 @@
 """mmcontrast.interop.hf in transformers' own Trainer, with a tiny CLIP made from its config."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -14,7 +9,6 @@ from tests.mmcontrast.interop.hf_programs import clip, fields, loss, rows, train
 from tests.mmcontrast.strategies import close
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-ROOT = Path(__file__).parents[3]
 
 
 def terms(outputs, labels):
@@ -128,20 +122,3 @@ def test_terms_are_means_over_the_batches_and_then_gone():
 def test_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call()
-
-
-@pytest.mark.slow
-def test_on_ranks():
-    """Two processes with labels, whose count would otherwise multiply the loss by two."""
-    pytest.importorskip("accelerate")
-    call = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    done = subprocess.run(
-        [sys.executable, *call, "-m", "tests.mmcontrast.interop.hf_programs"],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]

@@ -1,11 +1,7 @@
-"""mmcontrast.interop.open_clip against open_clip itself, on one rank and on several."""
+"""mmcontrast.interop.open_clip against open_clip itself; on several ranks: test_ranks.py."""
 
 import inspect
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +11,6 @@ from mmcontrast.interop import open_clip as ours
 from tests.mmcontrast.test_peers import peer, same_value_and_gradient
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-ROOT = Path(__file__).parents[3]
 
 TINY = {
     "embed_dim": 16,
@@ -138,24 +133,3 @@ def test_its_model_trains_with_ours_as_with_its_own(tiny, kind, generator):
         curves.append(torch.tensor(curve))
     torch.testing.assert_close(curves[0], curves[1], rtol=2e-4, atol=2e-4)
     assert curves[0][-1] < 0.7 * curves[0][0]
-
-
-def launch(world, *programs):
-    call = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={world}"]
-    module = "tests.mmcontrast.interop.open_clip_programs"
-    return subprocess.run(
-        [sys.executable, *call, "-m", module, *programs],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-
-
-@pytest.mark.slow
-def test_on_ranks():
-    peer("open_clip")
-    done = launch(3, "clip", "sig_lip", "whole", "sizes")
-    assert done.returncode == 0, done.stderr[-3000:]

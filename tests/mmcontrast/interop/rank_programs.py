@@ -1,4 +1,4 @@
-"""What test_open_clip.py runs on several ranks, by name."""
+"""What test_ranks.py runs on three ranks, by name."""
 
 import importlib.util
 import sys
@@ -11,6 +11,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 
 from mmcontrast.interop import open_clip as ours
+from mmcontrast.interop.sentence_transformers import InfoNCELoss
 
 EVEN, UNEVEN = [3, 3, 3], [0, 4, 3]
 SCALE, BIAS = 14.0, -3.0
@@ -81,6 +82,30 @@ def whole(rank, world):
         for x, y in zip(found[3:], expected[3:], strict=True):
             dist.all_reduce(x)
             same([x / world], [y])
+
+
+def ranking(rank, world):
+    """Anchors, positives and 0 to 2 mined negatives each, of one process and of many."""
+    for symmetric in (False, True):
+        for negatives in (0, 1, 2):
+            for sizes in (EVEN, UNEVEN):
+                source = torch.Generator().manual_seed(7)
+                shape = (sum(sizes), 4)
+                columns = [
+                    torch.randn(shape, dtype=torch.float64, generator=source)
+                    for _ in range(2 + negatives)
+                ]
+                start = sum(sizes[:rank])
+                own = slice(start, start + sizes[rank])
+                results = []
+                for group, rows in ((None, slice(None)), ("world", own)):
+                    loss = InfoNCELoss(torch.nn.Identity(), symmetric=symmetric, group=group)
+                    leaves = [x[rows].clone().requires_grad_() for x in columns]
+                    value = sum(loss.compute_loss_from_embeddings(leaves).values())
+                    results.append((value.detach(), torch.autograd.grad(value, leaves)))
+                (expected, whole), (found, mine) = results
+                same([found], [expected])
+                same([x / world for x in mine], [x[own] for x in whole])
 
 
 def sizes(rank, world):
