@@ -65,14 +65,15 @@ class Case:
     call: Callable[..., Any]
     differentiable: bool = True  # False: miners and masks
     half: bool = True  # False: results keep the input's dtype, or have none to lower
+    waits: bool = False  # True: a report, which may wait for the device
 
 
 def loss(inputs, call):
     return Case(inputs, call)
 
 
-def other(inputs, call, half=True):
-    return Case(inputs, call, differentiable=False, half=half)
+def other(inputs, call, half=True, waits=False):
+    return Case(inputs, call, differentiable=False, half=half, waits=waits)
 
 
 def two(make):
@@ -260,6 +261,7 @@ CASES = {
         lambda a, c, y, z: mm.diagnose(
             a, c, labels=y, candidate_labels=z, temperature=0.5, k=2, chunk_size=4
         ),
+        waits=True,  # singular values
     ),
     "same_label": other(lambda m: (m.classes(),), mm.same_label, half=False),
     "different_label": other(lambda m: (m.classes(),), mm.different_label, half=False),

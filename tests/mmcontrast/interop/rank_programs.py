@@ -10,8 +10,11 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 
+from mmcontrast import info_nce
 from mmcontrast.interop import open_clip as ours
+from mmcontrast.interop import pml
 from mmcontrast.interop.sentence_transformers import InfoNCELoss
+from tests.mmcontrast.test_peers import peer
 
 EVEN, UNEVEN = [3, 3, 3], [0, 4, 3]
 SCALE, BIAS = 14.0, -3.0
@@ -82,6 +85,31 @@ def whole(rank, world):
         for x, y in zip(found[3:], expected[3:], strict=True):
             dist.all_reduce(x)
             same([x / world], [y])
+
+
+def metric_learning(rank, world):
+    """Its wrappers for several ranks, around our loss and our miner."""
+    wrappers = peer("pytorch_metric_learning.utils.distributed")
+    images, _, own = batch(rank, EVEN)
+    labels = torch.arange(len(images)) % 4
+    alone = pml.MaskLoss(info_nce)
+    miner = pml.HardTripletMiner()
+    for efficient in (False, True):
+        for mined in (False, True):
+            whole = images.clone().requires_grad_()
+            expected = alone(whole, labels, miner(whole, labels) if mined else None)
+            (gradient,) = torch.autograd.grad(expected, whole)
+            leaf = images[own].clone().requires_grad_()
+            loss = wrappers.DistributedLossWrapper(pml.MaskLoss(info_nce), efficient=efficient)
+            find = wrappers.DistributedMinerWrapper(pml.HardTripletMiner(), efficient=efficient)
+            found = find(leaf, labels[own]) if mined else None
+            value = loss(leaf, labels[own], found)
+            if not efficient:  # there a rank's loss is that of its own anchors
+                same([value.detach() / world], [expected.detach()])
+                same([torch.autograd.grad(value, leaf)[0] / world], [gradient[own]])
+            total = value.detach().clone()
+            dist.all_reduce(total)
+            same([total / world**2], [expected.detach()])
 
 
 def ranking(rank, world):

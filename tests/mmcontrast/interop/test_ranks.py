@@ -25,16 +25,18 @@ def launch(world, module, *programs):
     )
 
 
+PEERS = {"open_clip": ["clip", "sig_lip"], "pytorch_metric_learning": ["metric_learning"]}
+
+
 @pytest.mark.slow
 def test_losses():
-    """Ours as one process, and as open_clip's."""
-    there = importlib.util.find_spec("open_clip") is not None
-    done = launch(
-        3, "rank_programs", "whole", "sizes", "ranking", *["clip", "sig_lip"][: 2 * there]
-    )
+    """Ours as one process, as open_clip's, and in pytorch-metric-learning's wrappers."""
+    absent = [name for name in PEERS if importlib.util.find_spec(name) is None]
+    compared = [name for peer in PEERS if peer not in absent for name in PEERS[peer]]
+    done = launch(3, "rank_programs", "whole", "sizes", "ranking", *compared)
     assert done.returncode == 0, done.stderr[-3000:]
-    if not there:
-        pytest.skip("open_clip is not installed: all but the comparison with it passed")
+    if absent:
+        pytest.skip(f"{' and '.join(absent)} not installed: what does without them passed")
 
 
 @pytest.mark.slow
