@@ -4,12 +4,12 @@ import math
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mmcontrast import _checks, streaming
 from mmcontrast.masks import IGNORE, different_label, partner_indices, same_label
 from mmcontrast.rows import RowMap, dot, l2_normalize, map_rows
-from mmcontrast.softmax import log_share, masked_softmax
 
 BINS = 40
 
@@ -165,17 +165,23 @@ def diagnose(
         similarity = dot(x[i], y)
         positive = columns == own[i, None]
         negative = ~positive & counted[i, None]
-        logits = similarity / temperature
-        shares = masked_softmax(logits, negative)
+        kept, others = counted[i], negative.any(1)
         score = torch.where(positive, similarity, 0).sum(1)
         ranked = torch.where(negative, similarity, -math.inf)
         best = ranked.amax(1) if len(y) else ranked.sum(1)
-        kept, others = counted[i], negative.any(1)
+        # With the negatives' odds against the hardest one, e^(gap / t): the entropy of their
+        # softmax is log(sum) - mean(gap) / t, and the loss softplus(lse of them - the positive).
+        top = torch.where(others, best, 0)
+        odds = ((ranked - top[:, None]) / temperature).exp()
+        total = torch.where(others, odds.sum(1), 1)
+        mean = (odds * (similarity - top[:, None])).sum(1) / total
+        perplexity = (total.log() - mean / temperature).exp()
+        losses = F.softplus((top - score) / temperature + total.log(), threshold=50)
         blocks.append(
             (
-                torch.where(kept, log_share(logits, positive, None)[0], 0).sum(),
+                torch.where(others, losses, 0).sum(),
                 (kept & (score > best)).sum(),
-                torch.where(others, torch.special.entr(shares).sum(1).exp(), 0).sum(),
+                torch.where(others, perplexity, 0).sum(),
                 *_false_negatives(ranked, negative, i, given, k),
                 _histogram(score, kept, edges),
                 _histogram(similarity, negative, edges),
