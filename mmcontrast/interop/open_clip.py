@@ -153,14 +153,15 @@ class SigLipLoss(nn.Module):
             logit_bias: added to all logits; None for none.
             output_dict: give the loss by name, ``{"contrastive_loss": loss}``.
         """
-        texts, own = joined(text_features, _several(self.world_size))
+        several = _several(self.world_size)
+        texts, own = joined(text_features, several)
         places = torch.arange(len(texts), device=texts.device)
         loss = sigmoid_contrast(
             image_features,
             texts,
             temperature=1 / _number(logit_scale),
             bias=0.0 if logit_bias is None else _number(logit_bias),
-            positives=places[own, None] == places,
+            positives=None if several is None else places[own, None] == places,
             normalize=None,
         )
         return {"contrastive_loss": loss} if output_dict else loss

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from mmcontrast import _checks
-from mmcontrast.distributed import Group, joined
+from mmcontrast.distributed import Group, active, joined
 from mmcontrast.infonce import info_nce
 from mmcontrast.rows import RowMap, l2_normalize
 from mmcontrast.temperature import LearnableTemperature, current
@@ -119,16 +119,20 @@ class InfoNCELoss(nn.Module):
         return parts if self.components else torch.stack(list(parts.values())).sum()
 
     def _one_way(self, anchors: Tensor, candidates: Tensor) -> Tensor:
+        alone = active(self.group) is None
         every, own = joined(candidates, self.group)
+        places = torch.arange(own.start, own.start + len(anchors), device=anchors.device)
         losses = info_nce(
             anchors,
             every,
-            torch.arange(own.start, own.start + len(anchors), device=anchors.device),
+            places,
             temperature=current(self.temperature),
             normalize=self.normalize,
-            reduction="none",
+            reduction="mean" if alone else "none",
             chunk_size=self.chunk_size,
         )
+        if alone:
+            return losses
         everybody = torch.ones_like(losses, dtype=torch.bool)
         return _checks.reduce(losses, everybody, weight=None, reduction="mean", group=self.group)
 

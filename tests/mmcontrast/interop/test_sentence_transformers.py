@@ -155,6 +155,20 @@ def test_errors(call, message):
         call(torch.nn.Identity())
 
 
+def test_its_model_trains_with_it_in_a_loop(model):
+    """Without the trainer, which wants yet another library: ``datasets``."""
+    loss = InfoNCELoss(model, symmetric=True)
+    optimizer = torch.optim.AdamW(loss.parameters(), 5e-3)
+    curve = []
+    for _ in range(20):
+        optimizer.zero_grad()
+        total = sum(loss(features(model)).values())
+        total.backward()
+        optimizer.step()
+        curve.append(total.item())
+    assert curve[-1] < 0.5 * curve[0]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("columns", [COLUMNS[:2], COLUMNS])
 def test_its_trainer_trains_with_it(model, columns, tmp_path):
