@@ -46,7 +46,9 @@ class _Absent:
 def _base(module: str, name: str) -> Any:
     try:
         return getattr(importlib.import_module(f"pytorch_metric_learning.{module}"), name)
-    except ModuleNotFoundError:
+    except ModuleNotFoundError as error:
+        if error.name != "pytorch_metric_learning":  # it is there, but not what it needs itself
+            raise
         return _Absent
 
 

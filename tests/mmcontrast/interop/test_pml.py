@@ -327,9 +327,15 @@ def test_its_trainer_trains_with_our_miner_and_our_loss(make, generator):
 
 
 def test_without_the_library_the_miners_say_so(monkeypatch):
-    def absent(name):
-        raise ModuleNotFoundError(name)
+    def without(missing):
+        def absent(name):
+            raise ModuleNotFoundError(name, name=missing)
 
-    monkeypatch.setattr(pml.importlib, "import_module", absent)
+        monkeypatch.setattr(pml.importlib, "import_module", absent)
+
+    without("pytorch_metric_learning")
     with pytest.raises(ImportError, match="pytorch_metric_learning is not installed"):
         pml._base("miners", "BaseMiner")()
+    without("sklearn")
+    with pytest.raises(ModuleNotFoundError, match="miners"):
+        pml._base("miners", "BaseMiner")
