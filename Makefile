@@ -7,7 +7,11 @@ BIN := .venv/bin
 # import, has no CPU build beside this torch, and transformers must not find it. Without their own
 # requirements, which would bring another build of torch.
 PEERS := pytorch-metric-learning info-nce-pytorch sentence-transformers open_clip_torch \
-	lightly lightly_utils torchvision timm ftfy wcwidth
+	lightly lightly_utils torchvision timm ftfy wcwidth \
+	lightning lightning-utilities torchmetrics pytorch-lightning \
+	datasets dill multiprocess pyarrow pandas xxhash triton
+
+WITH_PEERS := tests/mmcontrast/test_peers.py tests/mmcontrast/interop
 
 .PHONY: demo test bench lint format clean
 
@@ -17,7 +21,7 @@ demo: .venv/ready
 # Two processes of one thread each: the tests' tensors are too small to share.
 test: .venv/peers/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
-	OMP_NUM_THREADS=1 PYTHONPATH=.venv/peers $(BIN)/python -m pytest tests/mmcontrast/test_peers.py
+	OMP_NUM_THREADS=1 PYTHONPATH=.venv/peers $(BIN)/python -m pytest -n 2 $(WITH_PEERS)
 
 # One thread, so that processor time is what a call takes. ARGS="--fast", say, goes to the command.
 bench: .venv/peers/ready
