@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mmcontrast import _checks, ranking
-from mmcontrast.masks import different_label, off_diagonal, partner_indices, same_label
+from mmcontrast.masks import different_label, partner_indices
 from mmcontrast.rows import RowMap, dot, l2_normalize, map_rows
 from mmcontrast.selection import PairSelection, hardness_weights, select_pairs, thin
 
@@ -174,15 +174,11 @@ def hard_triplets(
         _checks.whole("chunk_size", chunk_size)
     rows = map_rows(anchors, normalize)
     own = torch.arange(len(anchors), device=anchors.device)
-    step = ranking.step(rows, labels, chunk_size)
+    step = ranking.step(rows, labels, chunk_size, least=ranking.LEAST_TRIPLETS)
     if step is None:
-        similarity = dot(rows, rows)
-        others = same_label(labels) & off_diagonal(len(labels), labels.device)
-        positive, has_positive = extreme(similarity, others, largest=False)
-        negative, has_negative = extreme(similarity, different_label(labels), largest=True)
-        found = has_positive & has_negative
+        positive, negative, found = ranking.batch_hard_at_once(rows, labels, own)
     else:
-        positive, negative, found = ranking.batch_hard(rows, labels, step)
+        positive, negative, found = ranking.batch_hard(rows, labels, own, step)
     return own, torch.where(found, positive, own), torch.where(found, negative, own)
 
 
@@ -233,9 +229,11 @@ def extreme(similarity: Tensor, mask: Tensor, *, largest: bool) -> tuple[Tensor,
     """
     _checks.table("similarity", similarity)
     _checks.mask("mask", mask, tuple(similarity.shape))
-    scores = torch.where(mask, similarity if largest else -similarity, -math.inf)
-    # argmax leaves open which of several equal entries it names; a stable sort does not. The sum is
-    # over one entry, or over none where there are no candidates at all.
-    first = scores.sort(dim=-1, descending=True, stable=True).indices[:, :1].sum(-1)
+    if similarity.shape[1] == 0:
+        return mask.new_zeros(len(mask), dtype=torch.int64), mask.any(-1)
+    if largest:  # the first of several equal ones, as argmax promises
+        first = torch.where(mask, similarity, -math.inf).argmax(-1)
+    else:
+        first = torch.where(mask, similarity, math.inf).argmin(-1)
     valid = mask.any(-1)
     return torch.where(valid, first, 0), valid

@@ -7,26 +7,42 @@ rows and columns sorted by label, a block's own classes are one slice of the col
 
 import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmcontrast.masks import labelled
+from mmcontrast.rows import dot
 from mmcontrast.streaming import full_precision
 from mmcontrast.supervised_tiles import by_class, numbers
 
 LEAST = 128  # columns below which sorting the whole rows is as fast
 GROUP = 8  # columns of a group
+PIECE = 64  # rows whose classes are masked together
+LEAST_TRIPLETS = 448  # the same for triplets, which need no sort
 BLOCK = 2**20  # similarities at a time: 4 MB of float32, which the third-level cache holds
 
 
-def step(rows: Tensor, columns: Tensor, chunk_size: int | None) -> int | None:
+class Window(NamedTuple):
+    """A few rows of a block, and where their classes stand among the columns."""
+
+    rows: slice
+    columns: slice
+    one: bool
+    """Whether the rows are of one class."""
+
+
+def step(
+    rows: Tensor, columns: Tensor, chunk_size: int | None, *, least: int = LEAST
+) -> int | None:
     """How many rows at a time; None for all at once by operations that a compiler can trace."""
     if not numbers(rows, columns):
         return None
     if chunk_size is not None:
         return chunk_size
-    if len(columns) < LEAST:
+    if len(columns) < least:
         return None
     return max(64, (BLOCK if rows.device.type == "cpu" else 64 * BLOCK) // len(columns))
 
@@ -55,50 +71,90 @@ def highest(
     scores = x.new_full((len(x), k), -math.inf, dtype=dtype)
     found = torch.zeros(len(x), k, dtype=torch.int64, device=x.device)
     rows, names = torch.arange(len(x), device=x.device), torch.arange(len(y), device=y.device)
-    ids = theirs = names[:0]
+    windows: dict[int, list[Window]] = {}
+    size = len(y)
     if labels is not None:
         rows, ids, names, theirs = _sorted_together(*labels)
+        x, y = x[rows], y[names]
+        windows = _windows(ids, theirs, step)
     if not len(names):
         return scores, found
-    places = names.new_full((len(y),), -1).scatter(0, names, torch.arange(len(names)).to(names))
-    for i, block in _blocks(x[rows], y[names], step):
+    if banned is not None:
+        places = names.new_full((size,), -1).scatter(0, names, torch.arange(len(names)).to(names))
+        at = torch.where(banned < 0, -1, places[banned.clamp_min(0)])[rows, None]
+        at, out = at.clamp_min(0), at >= 0
+    for i, block in _blocks(x, y, step):
         if banned is not None:
-            whom = banned[rows[i], None]
-            at = places[whom.clamp_min(0)]
-            out = (whom >= 0) & (at >= 0)
-            at = at.clamp_min(0)
-            block.scatter_(1, at, torch.where(out, -math.inf, block.gather(1, at)))
+            block.scatter_(1, at[i], torch.where(out[i], -math.inf, block.gather(1, at[i])))
         if allowed is not None:
             kept = allowed[i] if labels is None else allowed[rows[i]][:, names]
             block.masked_fill_(~kept, -math.inf)
-        if labels is not None:
-            near = _window(ids[i], theirs)
-            block[:, near].masked_fill_(ids[i, None] == theirs[near], -math.inf)
+        for part, near, one in windows.get(i.start, []):
+            same = block[part.start - i.start : part.stop - i.start, near]
+            if one:
+                same.fill_(-math.inf)
+            else:
+                same.masked_fill_(ids[part, None] == theirs[near], -math.inf)
         scores[rows[i]], found[rows[i]] = top(block, k, names)
     return scores, found
 
 
-def batch_hard(x: Tensor, labels: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Each row's least similar of its class, its most similar of another, and who has both."""
+def batch_hard(
+    x: Tensor, labels: Tensor, anchors: Tensor, step: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Each anchor's least similar of its class, its most similar of another, and who has both.
+
+    Args:
+        x: (N, D) everybody.
+        labels: (N,) or (N, L).
+        anchors: (B,) consecutive rows of x.
+        step: anchors at a time.
+    """
+    positives, negatives = torch.zeros_like(anchors), torch.zeros_like(anchors)
+    found = torch.zeros_like(anchors, dtype=torch.bool)
+    if not len(anchors):
+        return positives, negatives, found
     order, ids, counts = by_class(labels)
-    positives, negatives = (torch.zeros(len(x), device=x.device).long() for _ in range(2))
-    found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-    y = x[order]
-    for i, block in _blocks(y, y, step):
-        near = _window(ids[i], ids)
-        same = ids[i, None] == ids[near]
-        others = same.clone()
-        others.diagonal(i.start - near.start).fill_(False)
-        own = block[:, near].masked_fill(~others, math.inf)
-        least = own == own.amin(1, keepdim=True)
-        # Within a class the order is by index, so the first of equal ones has the lowest index.
-        places = torch.arange(near.start, near.stop, device=x.device)
-        first = torch.where(least, places, near.stop - 1).amin(1)
-        block[:, near].masked_fill_(same, -math.inf)
+    y, start = x[order], anchors[0]
+    places = ((order >= start) & (order < start + len(anchors))).nonzero()[:, 0]
+    rows, own = order[places] - start, ids[places]
+    least = torch.zeros_like(rows)
+    windows = _windows(own, ids, step)
+    for i, block in _blocks(y[places], y, step):
+        block.scatter_(1, places[i, None], math.inf)
+        for part, near, one in windows[i.start]:
+            same = block[part.start - i.start : part.stop - i.start, near]
+            apart = None if one else own[part, None] != ids[near]
+            others = same if apart is None else same.masked_fill(apart, math.inf)
+            # Within a class the order is by index: the first of equal ones has the lowest index.
+            least[part] = others.argmin(1) + near.start
+            if apart is None:
+                same.fill_(-math.inf)
+            else:
+                same.masked_fill_(~apart, -math.inf)
         scores, others_found = top(block, 1, order)
-        positives[order[i]], negatives[order[i]] = order[first], others_found[:, 0]
-        found[order[i]] = (counts[ids[i]] > 1) & (scores[:, 0] > -math.inf)
+        positives[rows[i]], negatives[rows[i]] = order[least[i]], others_found[:, 0]
+        found[rows[i]] = (counts[own[i]] > 1) & (scores[:, 0] > -math.inf)
     return positives, negatives, found
+
+
+def batch_hard_at_once(x: Tensor, labels: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """:func:`batch_hard` by masks, in operations that a compiler can trace."""
+    if not len(anchors):
+        return anchors, anchors, anchors.bool()
+    known = labelled(labels)
+    apart = labels[anchors, None] != labels
+    if labels.ndim == 2:
+        apart = apart.any(-1)
+    similarity = dot(x[anchors], x)
+    # The first of several equal ones, as argmin and argmax promise.
+    farthest = similarity.masked_fill(apart.scatter(1, anchors[:, None], True), math.inf)
+    nearest = similarity.masked_fill_(~(apart & known), -math.inf)
+    positives, negatives = farthest.argmin(1), nearest.argmax(1)
+    has_both = (farthest.gather(1, positives[:, None]) < math.inf) & (
+        nearest.gather(1, negatives[:, None]) > -math.inf
+    )
+    return positives, negatives, has_both[:, 0] & known[anchors]
 
 
 def top(scores: Tensor, k: int, names: Tensor) -> tuple[Tensor, Tensor]:
@@ -113,7 +169,7 @@ def top(scores: Tensor, k: int, names: Tensor) -> tuple[Tensor, Tensor]:
         return _sorted(scores, k, names)
     # One more than asked for: whether the last one has its equal among those that stay outside.
     places = _highest(scores, k + 1)
-    values, order = scores.gather(1, places).sort(1, descending=True)
+    values, order = _descending(scores.gather(1, places))
     values_out, found = values[:, :k], names[places.gather(1, order[:, :k])]
     equal = (values[:, 1:] == values[:, :-1]) & (values[:, 1:] > -math.inf)
     tied = equal.any(1).nonzero()[:, 0]
@@ -129,13 +185,21 @@ def _highest(scores: Tensor, k: int) -> Tensor:
     if groups < 2 * k:
         return _partition(scores, k)
     whole = groups * GROUP
-    best = _highest(scores[:, :whole].unflatten(1, (GROUP, groups)).amax(1), k)
+    best = _highest(scores[:, :whole].reshape(-1, GROUP, groups).amax(1), k)
     members = torch.arange(0, whole, groups, device=scores.device)
     places = (best[:, :, None] + members).flatten(1)
     if whole < scores.shape[1]:
         rest = torch.arange(whole, scores.shape[1], device=scores.device)
         places = torch.cat([places, rest.expand(len(scores), -1)], dim=1)
     return places.gather(1, _partition(scores.gather(1, places), k))
+
+
+def _descending(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """A sort of short rows."""
+    if scores.device.type != "cpu":
+        return scores.sort(1, descending=True)
+    order = torch.from_numpy((-scores).numpy().argsort(axis=1))
+    return scores.gather(1, order), order
 
 
 def _partition(scores: Tensor, k: int) -> Tensor:
@@ -168,16 +232,30 @@ def _blocks(x: Tensor, y: Tensor, step: int) -> Iterator[tuple[slice, Tensor]]:
         yield i, block
 
 
-def _window(ids: Tensor, columns: Tensor) -> slice:
-    """Which of the columns, sorted by class, may be of the classes that stand in some rows."""
-    first, last = ids[:1], ids[-1:]
-    return slice(
-        int(torch.searchsorted(columns, first)), int(torch.searchsorted(columns, last, right=True))
-    )
+def _windows(ids: Tensor, columns: Tensor, step: int) -> dict[int, list[Window]]:
+    """Where the rows' classes stand among the columns, both sorted by class; for every block."""
+    pieces = [
+        (block, slice(start, min(start + PIECE, block + step, len(ids))))
+        for block in range(0, len(ids), step)
+        for start in range(block, min(block + step, len(ids)), PIECE)
+    ]
+    first = ids[[rows.start for _, rows in pieces]]
+    last = ids[[rows.stop - 1 for _, rows in pieces]]
+    starts = torch.searchsorted(columns, first).tolist()
+    stops = torch.searchsorted(columns, last, right=True).tolist()
+    found: dict[int, list[Window]] = {}
+    for (block, rows), start, stop, one in zip(
+        pieces, starts, stops, (first == last).tolist(), strict=True
+    ):
+        found.setdefault(block, []).append(Window(rows, slice(start, stop), one))
+    return found
 
 
 def _sorted_together(ours: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Anchors and their classes, candidates and their classes, both sorted by class."""
+    if ours is theirs:
+        order, ids, _ = by_class(ours)
+        return order, ids, order, ids
     order, ids, _ = by_class(torch.cat([ours, theirs]))
     left = order < len(ours)
     return order[left], ids[left], order[~left] - len(ours), ids[~left]

@@ -43,13 +43,14 @@ class Classes(NamedTuple):
 def by_class(labels: Tensor) -> Classes:
     """Sort a batch by its (B,) or (B, L) labels; -100 and NaN are left out. Reads values."""
     known = labelled(labels).nonzero()[:, 0]
-    ids = torch.zeros_like(known)
-    # One column after the other: unique over rows compares them one by one.
-    for column in (labels[:, None] if labels.ndim == 1 else labels)[known].unbind(1):
-        values, places = column.unique(return_inverse=True)  # type: ignore[no-untyped-call]
-        ids = (ids * len(values) + places).unique(return_inverse=True)[1]
-    order = ids.argsort(stable=True)
-    return Classes(known[order], ids[order], ids.bincount())
+    values = (labels[:, None] if labels.ndim == 1 else labels)[known]
+    order = torch.arange(len(known), device=labels.device)
+    for column in reversed(values.unbind(1)):
+        order = order[column[order].argsort(stable=True)]
+    values = values[order]
+    another = (values[1:] != values[:-1]).any(1)
+    ids = F.pad(another.long(), (1, 0)).cumsum(0)[: len(known)]
+    return Classes(known[order], ids, ids.bincount())
 
 
 def tile_side(anchors: Tensor, labels: Tensor, chunk_size: int | None) -> int | None:
