@@ -7,7 +7,6 @@ rows and columns sorted by label, a block's own classes are one slice of the col
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,22 +15,12 @@ from torch import Tensor
 from mmcontrast.masks import labelled
 from mmcontrast.rows import dot
 from mmcontrast.streaming import full_precision
-from mmcontrast.supervised_tiles import by_class, numbers
+from mmcontrast.supervised_tiles import Window, by_class, numbers, windows
 
 LEAST = 128  # columns below which sorting the whole rows is as fast
 GROUP = 8  # columns of a group
-PIECE = 64  # rows whose classes are masked together
 LEAST_TRIPLETS = 448  # the same for triplets, which need no sort
 BLOCK = 2**20  # similarities at a time: 4 MB of float32, which the third-level cache holds
-
-
-class Window(NamedTuple):
-    """A few rows of a block, and where their classes stand among the columns."""
-
-    rows: slice
-    columns: slice
-    one: bool
-    """Whether the rows are of one class."""
 
 
 def step(
@@ -71,12 +60,12 @@ def highest(
     scores = x.new_full((len(x), k), -math.inf, dtype=dtype)
     found = torch.zeros(len(x), k, dtype=torch.int64, device=x.device)
     rows, names = torch.arange(len(x), device=x.device), torch.arange(len(y), device=y.device)
-    windows: dict[int, list[Window]] = {}
+    near: dict[int, list[Window]] = {}
     size = len(y)
     if labels is not None:
         rows, ids, names, theirs = _sorted_together(*labels)
-        x, y = x[rows], y[names]
-        windows = _windows(ids, theirs, step)
+        x, y = x.index_select(0, rows), y.index_select(0, names)
+        near = windows(ids, theirs, step)
     if not len(names):
         return scores, found
     if banned is not None:
@@ -89,12 +78,12 @@ def highest(
         if allowed is not None:
             kept = allowed[i] if labels is None else allowed[rows[i]][:, names]
             block.masked_fill_(~kept, -math.inf)
-        for part, near, one in windows.get(i.start, []):
-            same = block[part.start - i.start : part.stop - i.start, near]
+        for part, columns, one in near.get(i.start, []):
+            same = block[part.start - i.start : part.stop - i.start, columns]
             if one:
                 same.fill_(-math.inf)
             else:
-                same.masked_fill_(ids[part, None] == theirs[near], -math.inf)
+                same.masked_fill_(ids[part, None] == theirs[columns], -math.inf)
         scores[rows[i]], found[rows[i]] = top(block, k, names)
     return scores, found
 
@@ -115,19 +104,19 @@ def batch_hard(
     if not len(anchors):
         return positives, negatives, found
     order, ids, counts = by_class(labels)
-    y, start = x[order], anchors[0]
+    y, start = x.index_select(0, order), anchors[0]
     places = ((order >= start) & (order < start + len(anchors))).nonzero()[:, 0]
     rows, own = order[places] - start, ids[places]
     least = torch.zeros_like(rows)
-    windows = _windows(own, ids, step)
-    for i, block in _blocks(y[places], y, step):
+    near = windows(own, ids, step)
+    for i, block in _blocks(y.index_select(0, places), y, step):
         block.scatter_(1, places[i, None], math.inf)
-        for part, near, one in windows[i.start]:
-            same = block[part.start - i.start : part.stop - i.start, near]
-            apart = None if one else own[part, None] != ids[near]
+        for part, columns, one in near[i.start]:
+            same = block[part.start - i.start : part.stop - i.start, columns]
+            apart = None if one else own[part, None] != ids[columns]
             others = same if apart is None else same.masked_fill(apart, math.inf)
             # Within a class the order is by index: the first of equal ones has the lowest index.
-            least[part] = others.argmin(1) + near.start
+            least[part] = others.argmin(1) + columns.start
             if apart is None:
                 same.fill_(-math.inf)
             else:
@@ -230,25 +219,6 @@ def _blocks(x: Tensor, y: Tensor, step: int) -> Iterator[tuple[slice, Tensor]]:
         with full_precision(x):
             torch.mm(x[i], y.mT, out=block)
         yield i, block
-
-
-def _windows(ids: Tensor, columns: Tensor, step: int) -> dict[int, list[Window]]:
-    """Where the rows' classes stand among the columns, both sorted by class; for every block."""
-    pieces = [
-        (block, slice(start, min(start + PIECE, block + step, len(ids))))
-        for block in range(0, len(ids), step)
-        for start in range(block, min(block + step, len(ids)), PIECE)
-    ]
-    first = ids[[rows.start for _, rows in pieces]]
-    last = ids[[rows.stop - 1 for _, rows in pieces]]
-    starts = torch.searchsorted(columns, first).tolist()
-    stops = torch.searchsorted(columns, last, right=True).tolist()
-    found: dict[int, list[Window]] = {}
-    for (block, rows), start, stop, one in zip(
-        pieces, starts, stops, (first == last).tolist(), strict=True
-    ):
-        found.setdefault(block, []).append(Window(rows, slice(start, stop), one))
-    return found
 
 
 def _sorted_together(ours: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -19,7 +19,8 @@ from mmcontrast.rows import RowMap, map_rows
 from mmcontrast.softmax import log_share
 from mmcontrast.streaming import full_precision, possible
 
-LEAST = 256  # samples from which tiles are faster than the whole matrix
+LEAST = 64  # samples from which tiles are faster than the whole matrix
+PIECE = 64  # rows whose classes are looked up together
 LOG2 = math.log(2)
 
 
@@ -51,6 +52,35 @@ def by_class(labels: Tensor) -> Classes:
     another = (values[1:] != values[:-1]).any(1)
     ids = F.pad(another.long(), (1, 0)).cumsum(0)[: len(known)]
     return Classes(known[order], ids, ids.bincount())
+
+
+class Window(NamedTuple):
+    """A few rows, and where their classes stand among the columns; both are sorted by class."""
+
+    rows: slice
+    columns: slice
+    one: bool
+    """Whether the rows are of one class."""
+
+
+def windows(ids: Tensor, columns: Tensor, step: int) -> dict[int, list[Window]]:
+    """The windows of the classes of every block of rows, by the block's first row. Reads values."""
+    piece = PIECE if ids.device.type == "cpu" else 16 * PIECE
+    pieces = [
+        (block, slice(start, min(start + piece, block + step, len(ids))))
+        for block in range(0, len(ids), step)
+        for start in range(block, min(block + step, len(ids)), piece)
+    ]
+    first = ids[[rows.start for _, rows in pieces]]
+    last = ids[[rows.stop - 1 for _, rows in pieces]]
+    starts = torch.searchsorted(columns, first).tolist()
+    stops = torch.searchsorted(columns, last, right=True).tolist()
+    found: dict[int, list[Window]] = {}
+    for (block, rows), start, stop, one in zip(
+        pieces, starts, stops, (first == last).tolist(), strict=True
+    ):
+        found.setdefault(block, []).append(Window(rows, slice(start, stop), one))
+    return found
 
 
 def tile_side(anchors: Tensor, labels: Tensor, chunk_size: int | None) -> int | None:
@@ -98,10 +128,12 @@ def tiled_sup_con(
     side = max(1, min(side, len(rows)))
     with torch.no_grad(), full_precision(rows):
         shift = _shift(rows)
-        sums = _sums(rows, classes, shift, side)
+        sums, tile = _sums(rows, classes, shift, side)
         if not bool(_in_range(sums).all()):
             return None
-    losses = _TiledSupCon.apply(rows, sums, classes, shift, side)  # type: ignore[no-untyped-call]
+    losses = _TiledSupCon.apply(  # type: ignore[no-untyped-call]
+        rows, sums, tile, classes, shift, side
+    )
     every = losses.new_zeros(len(anchors))
     counted = torch.zeros(len(anchors), dtype=torch.bool, device=every.device)
     several = classes.counts[classes.ids] > 1
@@ -113,7 +145,13 @@ class _TiledSupCon(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, rows: Tensor, sums: Tensor, classes: Classes, shift: float, side: int
+        ctx: Any,
+        rows: Tensor,
+        sums: Tensor,
+        tile: Tensor | None,
+        classes: Classes,
+        shift: float,
+        side: int,
     ) -> Tensor:
         sizes = classes.counts[classes.ids]
         totals = _class_sums(rows, classes, side)
@@ -122,81 +160,99 @@ class _TiledSupCon(torch.autograd.Function):
             near[i] = (rows[i] * (totals[classes.ids[i]] - rows[i].double())).sum(1)
         gap = sums.double().log2() + shift - near / (sizes - 1).clamp_min(1)
         gap = torch.where(sizes > 1, LOG2 * gap, -math.inf)
-        ctx.save_for_backward(rows, sums, gap)
+        ctx.save_for_backward(rows, sums, tile, gap)
         ctx.classes, ctx.shift, ctx.side = classes, shift, side
         return torch.where(sizes > 2, gap, F.softplus(gap, threshold=50)).to(rows.dtype)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
-        rows, sums, gap = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None, None]:
+        rows, sums, tile, gap = ctx.saved_tensors
         if torch.is_grad_enabled():  # somebody asks for the derivative of this derivative
             losses = _plain(rows, ctx.classes)
             (found,) = torch.autograd.grad(losses, rows, grad, create_graph=True)
-            return found, None, None, None, None
+            return found, None, None, None, None, None
         sizes = ctx.classes.counts[ctx.classes.ids]
         # d(loss) / d(log of the sum): 1 where the loss is that log, less where it is the softplus.
         slope = LOG2 * grad.double() * torch.where(sizes > 2, 1, gap.sigmoid())
         with full_precision(rows):
-            found = _push(rows, sums, slope, ctx.classes, ctx.shift, ctx.side)
-            _pull(found, rows, slope, ctx.classes, ctx.side)
-        return found, None, None, None, None
+            found = _gradient(rows, sums, slope, tile, ctx.classes, ctx.shift, ctx.side)
+        return found, None, None, None, None, None
 
 
-def _push(
-    rows: Tensor, sums: Tensor, slope: Tensor, classes: Classes, shift: float, side: int
+def _gradient(
+    rows: Tensor,
+    sums: Tensor,
+    slope: Tensor,
+    kept: Tensor | None,
+    classes: Classes,
+    shift: float,
+    side: int,
 ) -> Tensor:
-    """The gradient through the sums: each pair's share in its row's sum and in its column's."""
-    share = torch.where(slope == 0, 0, slope / sums).to(rows.dtype)
+    """Each pair pushes by its share in its row's sum and in its column's; positives pull as well.
+
+    The pull is taken off pair by pair. Where a class has collapsed the two are nearly the same, and
+    as sums of their own they would have lost the digits that make the difference.
+    """
+    push = torch.where(slope == 0, 0, slope / sums).to(rows.dtype)
+    others = classes.counts[classes.ids] - 1
+    pull = torch.where(others == 0, 0, slope / others.clamp_min(1)).to(rows.dtype)
+    near = windows(classes.ids, classes.ids, side)
     found = torch.zeros_like(rows)
-    room = rows.new_empty(side * side)
-    for i, j, tile in _tiles(rows, classes, shift, side):
-        both = room[: tile.numel()].view_as(tile)
-        torch.add(share[i, None], share[j], out=both)
-        tile.mul_(both)
-        found[i].addmm_(tile, rows[j])
+    room = rows.new_empty(min(side, len(rows)) ** 2)
+    for i, j, tile in _tiles(rows, classes, shift, side, kept):
+        pairs = room[: tile.numel()].view_as(tile)
+        torch.add(push[i, None], push[j], out=pairs).mul_(tile)
+        for part, columns, one in near[i.start]:
+            within = slice(max(columns.start, j.start), min(columns.stop, j.stop))
+            if within.start >= within.stop:
+                continue
+            pulled = pull[part, None] + pull[within]
+            if not one:
+                pulled.mul_(classes.ids[part, None] == classes.ids[within])
+            pairs[
+                part.start - i.start : part.stop - i.start,
+                within.start - j.start : within.stop - j.start,
+            ] -= pulled
+        if i == j:
+            pairs.diagonal().zero_()
+        found[i].addmm_(pairs, rows[j])
         if i != j:
-            found[j].addmm_(tile.mT, rows[i])
+            found[j].addmm_(pairs.mT, rows[i])
     return found
 
 
-def _pull(found: Tensor, rows: Tensor, slope: Tensor, classes: Classes, side: int) -> None:
-    """Take away the gradient through the positives' mean, from sums over each class."""
-    totals = _class_sums(rows, classes, side)
-    slopes = _class_sums(rows, classes, side, slope)
-    others = (classes.counts[classes.ids] - 1).clamp_min(1)
-    for i in _chunks(len(rows), side):
-        own, weight, ids = rows[i].double(), slope[i, None], classes.ids[i]
-        pull = weight * (totals[ids] - own) + (slopes[ids] - weight * own)
-        found[i] -= (pull / others[i, None]).to(found.dtype)
-
-
-def _class_sums(rows: Tensor, classes: Classes, side: int, weight: Tensor | None = None) -> Tensor:
+def _class_sums(rows: Tensor, classes: Classes, side: int) -> Tensor:
     """(classes, D) float64: taking one row out of a sum again shall not cost the others' digits."""
     sums = rows.new_zeros(len(classes.counts), rows.shape[1], dtype=torch.float64)
     for i in _chunks(len(rows), side):
-        part = rows[i].double()
-        sums.index_add_(0, classes.ids[i], part if weight is None else part * weight[i, None])
+        sums.index_add_(0, classes.ids[i], rows[i].double())
     return sums
 
 
-def _sums(rows: Tensor, classes: Classes, shift: float, side: int) -> Tensor:
-    """(n,) sums of 2^(s - shift) over all others, but for a positive that is the only one."""
-    sums = rows.new_zeros(len(rows))
+def _sums(rows: Tensor, classes: Classes, shift: float, side: int) -> tuple[Tensor, Tensor | None]:
+    """(n,) sums of 2^(s - shift) over all others, but for a positive that is the only one.
+
+    Where there is one tile only, it comes along, so that the gradient need not make it again.
+    """
+    sums, tile = rows.new_zeros(len(rows)), None
     for i, j, tile in _tiles(rows, classes, shift, side):
         sums[i] += tile.sum(1)
         if i != j:
             sums[j] += tile.sum(0)
-    return sums
+    return sums, tile if len(rows) <= side else None
 
 
 def _tiles(
-    rows: Tensor, classes: Classes, shift: float, side: int
+    rows: Tensor, classes: Classes, shift: float, side: int, kept: Tensor | None = None
 ) -> Iterator[tuple[slice, slice, Tensor]]:
     """2^(s - shift) on and above the diagonal; zero for oneself and for an only positive.
 
     All tiles live in one piece of memory: the next one overwrites the last.
     """
-    room = rows.new_empty(side * side)
+    if kept is not None:
+        yield slice(0, len(rows)), slice(0, len(rows)), kept
+        return
+    room = rows.new_empty(min(side, len(rows)) ** 2)
     away = rows.new_full((1,), -shift)
     ids, couples = classes.ids, classes.counts[classes.ids] == 2
     linked = couples[1:] & (ids[1:] == ids[:-1])  # the two of a class of two are neighbours
