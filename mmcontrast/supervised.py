@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from mmcontrast import _checks
+from mmcontrast.distributed import Group, active, joined
 from mmcontrast.infonce import info_nce
 from mmcontrast.masks import labelled, same_label, zero_outside
 from mmcontrast.ratio import ratio_contrast, share
@@ -29,6 +30,7 @@ def sup_con(
     normalize: RowMap | None = l2_normalize,
     reduction: str = "mean",
     chunk_size: int | None = None,
+    group: Group | None = None,
 ) -> Tensor:
     r"""Supervised contrast: everybody of the anchor's class is a positive.
 
@@ -59,9 +61,11 @@ def sup_con(
         normalize: row map before the dot product; None for raw dot products.
         reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,).
         chunk_size: None chooses, an int is used. The "out" form of labels alone, without
-            candidates, positives or keep, is evaluated in square tiles of this side, from 256
+            candidates, positives or keep, is evaluated in square tiles of this side, from 128
             anchors on by default; every other in blocks of that many anchors, by default all at
             once. Both make nothing of the size of all similarities and compute each block twice.
+        group: a process group, or ``"world"``: the candidates are those of all its ranks, C in all,
+            in the order of the ranks, and mean and sum are those of all ranks' anchors.
 
     Returns:
         Scalar or (B,), float32, or float64 for float64 input. An anchor without a positive is worth
@@ -93,52 +97,56 @@ def sup_con(
     _checks.one_of("form", form, ("out", "in"))
     others = anchors if candidates is None else candidates
     _checks.matrix("candidates", others, like=anchors)
-    size = (len(anchors), len(others))
-    if keep is not None:
-        _checks.mask("keep", keep, size)
-    columns = torch.arange(len(others), device=others.device)
     if positives is None:
+        size = (len(anchors), len(others))
         own, theirs = _label_pair(labels, candidates, candidate_labels, size)
-        known = labelled(theirs)
     else:
         if labels is not None:
             _checks.fail("labels", "None where positives are given", _checks.shape(labels))
-        _checks.mask("positives", positives, size, weights=True)
-        own = theirs = known = torch.ones_like(columns, dtype=torch.bool)
-    others = zero_outside(others, known if keep is None else known & keep.any(0))
-    if positives is None:
-        anchors = zero_outside(anchors, labelled(own))
+        own, theirs = anchors.new_ones(len(anchors)), others.new_ones(len(others))
+    others, here = joined(others, group)
+    theirs, _ = joined(theirs, group)
+    size = (len(anchors), len(others))
     if keep is not None:
-        anchors = zero_outside(anchors, keep.any(1))
+        _checks.mask("keep", keep, size)
+    if positives is not None:
+        _checks.mask("positives", positives, size, weights=True)
 
-    def partners(rows: slice) -> Tensor:
-        return same_label(own[rows], theirs) if positives is None else positives[rows]
-
-    def kept(rows: slice) -> Tensor:
-        mask = known.expand(len(anchors[rows]), len(others))
-        if candidates is None:
-            mask = mask & (columns != columns[rows, None])
-        return mask if keep is None else mask & keep[rows]
-
-    tiled = None
+    found = side = None
     if form == "out" and candidates is None and positives is None and keep is None:
-        side = tile_side(anchors, own, chunk_size)
-        if side is not None:
-            tiled = tiled_sup_con(
-                anchors, own, temperature=temperature, normalize=normalize, side=side
-            )
-            chunk_size = chunk_size or max(1, side * side // len(anchors))
-    losses, counted = tiled or contrast(
-        anchors,
-        others,
-        partners,
-        kept,
-        form=form,
-        temperature=temperature,
-        normalize=normalize,
-        chunk_size=chunk_size,
-    )
-    return _checks.reduce(losses, counted, weight=weight, reduction=reduction)
+        side = tile_side(others, own, chunk_size)
+    if side is not None and active(group) is None:
+        found = tiled_sup_con(anchors, own, temperature=temperature, normalize=normalize, side=side)
+    if side is not None and chunk_size is None and side * side < len(anchors) * len(others):
+        chunk_size = max(1, side * side // len(others))
+    if found is None:
+        columns = torch.arange(len(others), device=others.device)
+        known = labelled(theirs)
+        others = zero_outside(others, known if keep is None else known & keep.any(0))
+        anchors = zero_outside(anchors, labelled(own))
+        if keep is not None:
+            anchors = zero_outside(anchors, keep.any(1))
+
+        def partners(rows: slice) -> Tensor:
+            return same_label(own[rows], theirs) if positives is None else positives[rows]
+
+        def kept(rows: slice) -> Tensor:
+            mask = known.expand(len(anchors[rows]), len(others))
+            if candidates is None:
+                mask = mask & (columns != columns[here][rows, None])
+            return mask if keep is None else mask & keep[rows]
+
+        found = contrast(
+            anchors,
+            others,
+            partners,
+            kept,
+            form=form,
+            temperature=temperature,
+            normalize=normalize,
+            chunk_size=chunk_size,
+        )
+    return _checks.reduce(*found, weight=weight, reduction=reduction, group=group)
 
 
 def _label_pair(
@@ -216,7 +224,7 @@ class SupCon(nn.Module):
     """:func:`sup_con` with its settings held.
 
     Args:
-        form, normalize, reduction, chunk_size: as in :func:`sup_con`.
+        form, normalize, reduction, chunk_size, group: as in :func:`sup_con`.
         temperature: a float, or a :class:`LearnableTemperature`.
 
     Example:
@@ -233,6 +241,7 @@ class SupCon(nn.Module):
         normalize: RowMap | None = l2_normalize,
         reduction: str = "mean",
         chunk_size: int | None = None,
+        group: Group | None = None,
     ):
         super().__init__()
         self.form = form
@@ -240,6 +249,7 @@ class SupCon(nn.Module):
         self.normalize = normalize
         self.reduction = reduction
         self.chunk_size = chunk_size
+        self.group = group
 
     def forward(
         self,
@@ -266,4 +276,5 @@ class SupCon(nn.Module):
             normalize=self.normalize,
             reduction=self.reduction,
             chunk_size=self.chunk_size,
+            group=self.group,
         )

@@ -19,7 +19,7 @@ from mmcontrast.rows import RowMap, map_rows
 from mmcontrast.softmax import log_share
 from mmcontrast.streaming import full_precision, possible
 
-LEAST = 64  # samples from which tiles are faster than the whole matrix
+LEAST = 128  # samples from which tiles are faster than the whole matrix
 PIECE = 64  # rows whose classes are looked up together
 LOG2 = math.log(2)
 
@@ -39,6 +39,11 @@ class Classes(NamedTuple):
     """(n,) their classes, 0, 1, 2, ..., ascending."""
     counts: Tensor
     """(classes,) how many samples each class has."""
+
+    @property
+    def sizes(self) -> Tensor:
+        """(n,) how many samples each one's class has."""
+        return self.counts[self.ids]
 
 
 def by_class(labels: Tensor) -> Classes:
@@ -129,14 +134,14 @@ def tiled_sup_con(
     with torch.no_grad(), full_precision(rows):
         shift = _shift(rows)
         sums, tile = _sums(rows, classes, shift, side)
-        if not bool(_in_range(sums).all()):
+        if not _in_range(sums):
             return None
     losses = _TiledSupCon.apply(  # type: ignore[no-untyped-call]
         rows, sums, tile, classes, shift, side
     )
     every = losses.new_zeros(len(anchors))
     counted = torch.zeros(len(anchors), dtype=torch.bool, device=every.device)
-    several = classes.counts[classes.ids] > 1
+    several = classes.sizes > 1
     return every.index_copy(0, classes.order, losses), counted.index_copy(0, classes.order, several)
 
 
@@ -153,7 +158,7 @@ class _TiledSupCon(torch.autograd.Function):
         shift: float,
         side: int,
     ) -> Tensor:
-        sizes = classes.counts[classes.ids]
+        sizes = classes.sizes
         totals = _class_sums(rows, classes, side)
         near = totals.new_empty(len(rows))
         for i in _chunks(len(rows), side):
@@ -171,9 +176,8 @@ class _TiledSupCon(torch.autograd.Function):
             losses = _plain(rows, ctx.classes)
             (found,) = torch.autograd.grad(losses, rows, grad, create_graph=True)
             return found, None, None, None, None, None
-        sizes = ctx.classes.counts[ctx.classes.ids]
         # d(loss) / d(log of the sum): 1 where the loss is that log, less where it is the softplus.
-        slope = LOG2 * grad.double() * torch.where(sizes > 2, 1, gap.sigmoid())
+        slope = LOG2 * grad.double() * torch.where(ctx.classes.sizes > 2, 1, gap.sigmoid())
         with full_precision(rows):
             found = _gradient(rows, sums, slope, tile, ctx.classes, ctx.shift, ctx.side)
         return found, None, None, None, None, None
@@ -194,7 +198,7 @@ def _gradient(
     as sums of their own they would have lost the digits that make the difference.
     """
     push = torch.where(slope == 0, 0, slope / sums).to(rows.dtype)
-    others = classes.counts[classes.ids] - 1
+    others = classes.sizes - 1
     pull = torch.where(others == 0, 0, slope / others.clamp_min(1)).to(rows.dtype)
     near = windows(classes.ids, classes.ids, side)
     found = torch.zeros_like(rows)
@@ -254,7 +258,7 @@ def _tiles(
         return
     room = rows.new_empty(min(side, len(rows)) ** 2)
     away = rows.new_full((1,), -shift)
-    ids, couples = classes.ids, classes.counts[classes.ids] == 2
+    ids, couples = classes.ids, classes.sizes == 2
     linked = couples[1:] & (ids[1:] == ids[:-1])  # the two of a class of two are neighbours
     chunks = _chunks(len(rows), side)
     for place, i in enumerate(chunks):
@@ -288,11 +292,12 @@ def _shift(rows: Tensor) -> float:
     return max(0.0, bound - math.log2(torch.finfo(rows.dtype).max) / 2)
 
 
-def _in_range(sums: Tensor) -> Tensor:
-    """(n,) bool, the certificate: a sum that kept its digits, or had nothing to sum."""
-    least = torch.finfo(sums.dtype).tiny ** 0.75
-    kept: Tensor = (sums >= least) & sums.isfinite() | (len(sums) <= 2)
-    return kept
+def _in_range(sums: Tensor) -> bool:
+    """The certificate: every sum kept its digits, or had nothing to sum."""
+    if len(sums) <= 2:
+        return bool(sums.isfinite().all())
+    least, most = sums.aminmax()
+    return bool(least >= torch.finfo(sums.dtype).tiny ** 0.75) and bool(most < math.inf)
 
 
 def _plain(rows: Tensor, classes: Classes) -> Tensor:
