@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mmcontrast import _checks, ranking
+from mmcontrast.distributed import Group, joined
 from mmcontrast.masks import different_label, partner_indices
 from mmcontrast.rows import RowMap, dot, l2_normalize, map_rows
 from mmcontrast.selection import PairSelection, hardness_weights, select_pairs, thin
@@ -51,6 +52,7 @@ def hard_negatives(
     exclude_positive: bool | str = True,
     normalize: RowMap | None = l2_normalize,
     chunk_size: int | None = None,
+    group: Group | None = None,
 ) -> HardNegatives:
     """The k most similar candidates of each anchor that are not its own partner.
 
@@ -73,6 +75,8 @@ def hard_negatives(
         chunk_size: anchors at a time, for memory of O(chunk_size C). None: all at once for less
             than 128 candidates, under a compiler and under functional transforms, and as many as
             fit the cache otherwise.
+        group: a process group, or ``"world"``: the candidates are those of all its ranks, C in all,
+            and the indices name them in the order of the ranks.
 
     Returns:
         :class:`HardNegatives`, K = min(k, C - 1), without gradient; K = min(k, C) where the partner
@@ -97,19 +101,23 @@ def hard_negatives(
     _checks.whole("k", k)
     if not isinstance(exclude_positive, bool) and exclude_positive != "after":
         _checks.fail("exclude_positive", "True, 'after' or False", repr(exclude_positive))
-    size = (len(anchors), len(candidates))
-    own = partner_indices(anchors, candidates, targets)
-    if allowed is not None:
-        _checks.mask("allowed", allowed, size)
     if chunk_size is not None:
         _checks.whole("chunk_size", chunk_size)
+    own = partner_indices(anchors, candidates, targets)
     if labels is not None:
-        _checks.labels("labels", labels, size[0])
+        _checks.labels("labels", labels, len(anchors))
         candidate_labels = labels if candidate_labels is None else candidate_labels
-        _checks.labels("candidate_labels", candidate_labels, size[1])
+        _checks.labels("candidate_labels", candidate_labels, len(candidates))
         different_label(labels[:0], candidate_labels[:0])  # refuses another number of labels
     elif candidate_labels is not None:
         _checks.fail("labels", "labels, as candidate_labels are given", None)
+    candidates, here = joined(candidates, group)
+    if candidate_labels is not None:
+        candidate_labels, _ = joined(candidate_labels, group)
+    own = torch.where(own < 0, own, own + here.start) if here.start else own
+    size = (len(anchors), len(candidates))
+    if allowed is not None:
+        _checks.mask("allowed", allowed, size)
     count = min(k, max(size[1] - (exclude_positive is True), 0))
     x, y = map_rows(anchors, normalize), map_rows(candidates, normalize)
     step = ranking.step(x, y, chunk_size)
@@ -142,6 +150,7 @@ def hard_triplets(
     *,
     normalize: RowMap | None = l2_normalize,
     chunk_size: int | None = None,
+    group: Group | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Each anchor's least similar positive and most similar negative: batch-hard triplets.
 
@@ -152,6 +161,8 @@ def hard_triplets(
         labels: (B,) classes, or (B, L): equal in every column; -100 takes no part.
         normalize: row map before the dot product; None for raw dot products.
         chunk_size: anchors at a time, as in :func:`hard_negatives`.
+        group: a process group, or ``"world"``: the indices name the rows of all its ranks in the
+            order of the ranks, a the rows of this rank.
 
     Returns:
         Index tensors (a, p, n), (B,) int64 each, one triplet an anchor. An anchor that lacks a
@@ -172,8 +183,9 @@ def hard_triplets(
     _checks.labels("labels", labels, len(anchors))
     if chunk_size is not None:
         _checks.whole("chunk_size", chunk_size)
-    rows = map_rows(anchors, normalize)
-    own = torch.arange(len(anchors), device=anchors.device)
+    rows, here = joined(map_rows(anchors, normalize), group)
+    labels, _ = joined(labels, group)
+    own = torch.arange(here.start, here.stop, device=anchors.device)
     step = ranking.step(rows, labels, chunk_size, least=ranking.LEAST_TRIPLETS)
     if step is None:
         positive, negative, found = ranking.batch_hard_at_once(rows, labels, own)

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmcontrast import _checks
+from mmcontrast.distributed import Group
 from mmcontrast.rows import upcast
 
 
@@ -16,6 +17,7 @@ def ratio_contrast(
     log: bool = False,
     weight: Tensor | None = None,
     reduction: str = "mean",
+    group: Group | None = None,
 ) -> Tensor:
     r"""The positives' share of all similarity, negated: a contrast without exponentials.
 
@@ -31,6 +33,8 @@ def ratio_contrast(
         log: the negated logarithm of the share instead of the negated share.
         weight: (B,) sample weights.
         reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,).
+        group: a process group, or ``"world"``: mean and sum are those of all its ranks' anchors,
+            whose similarities to all ranks' candidates each rank brings for its own.
 
     Returns:
         Scalar or (B,), float32, or float64 for float64 input. An anchor without a positive or
@@ -55,7 +59,7 @@ def ratio_contrast(
     _checks.mask("negatives", negatives, size, weights=True)
     _checks.reduction(reduction)
     losses, counted = share(upcast(similarity), positives, negatives, log=log)
-    return _checks.reduce(losses, counted, weight=weight, reduction=reduction)
+    return _checks.reduce(losses, counted, weight=weight, reduction=reduction, group=group)
 
 
 def share(
