@@ -159,13 +159,30 @@ def top(scores: Tensor, k: int, names: Tensor) -> tuple[Tensor, Tensor]:
     # One more than asked for: whether the last one has its equal among those that stay outside.
     places = _highest(scores, k + 1)
     values, order = _descending(scores.gather(1, places))
-    values_out, found = values[:, :k], names[places.gather(1, order[:, :k])]
+    found = names[places.gather(1, order)]
     equal = (values[:, 1:] == values[:, :-1]) & (values[:, 1:] > -math.inf)
+    values, found = values[:, :k], found[:, :k]
     tied = equal.any(1).nonzero()[:, 0]
     if len(tied):  # it was left open which of several equal ones are named
-        values_out = values_out.clone()
-        values_out[tied], found[tied] = _sorted(scores[tied], k, names)
-    return values_out, found
+        values = values.clone()
+        values[tied], found[tied] = _by_name(scores[tied], values[tied], found[tied], names)
+    return values, found
+
+
+def _by_name(scores: Tensor, values: Tensor, found: Tensor, names: Tensor) -> tuple[Tensor, Tensor]:
+    """The k highest values and whose they are, now with ties by name.
+
+    Who is above the last of the k is among those found; who is its equal is looked up anew.
+    """
+    k = values.shape[1]
+    last = values[:, -1:]
+    low = torch.iinfo(torch.int32).min
+    places = _highest(torch.where(scores == last, -names.int(), low), k)
+    level = torch.where(scores.gather(1, places) == last, last, -math.inf)
+    values = torch.cat([torch.where(values > last, values, -math.inf), level], dim=1)
+    found, order = torch.cat([found, names[places]], dim=1).sort(1)
+    values, order = values.gather(1, order).sort(dim=1, descending=True, stable=True)
+    return values[:, :k], found.gather(1, order[:, :k])
 
 
 def _highest(scores: Tensor, k: int) -> Tensor:
