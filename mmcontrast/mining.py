@@ -72,9 +72,8 @@ def hard_negatives(
         exclude_positive: when the partner goes: True, before the k are counted; ``"after"``, when
             they are, so that its place among them is not valid and fewer remain; False: it stays.
         normalize: row map before the dot product; None for raw dot products.
-        chunk_size: anchors at a time, for memory of O(chunk_size C). None: all at once for less
-            than 128 candidates, under a compiler and under functional transforms, and as many as
-            fit the cache otherwise.
+        chunk_size: anchors at a time, for memory of O(chunk_size C). None: as many as fit the
+            cache; all at once for few similarities, under a compiler and functional transforms.
         group: a process group, or ``"world"``: the candidates are those of all its ranks, C in all,
             and the indices name them in the order of the ranks.
 
@@ -131,8 +130,7 @@ def hard_negatives(
             scores = torch.where(columns != own[:, None], scores, -math.inf)
         if allowed is not None:
             scores = torch.where(allowed, scores, -math.inf)
-        scores, indices = scores.sort(dim=-1, descending=True, stable=True)
-        scores, indices = scores[:, :count], indices[:, :count]
+        scores, indices = ranking.at_once(scores, count)
     else:
         banned = own if exclude_positive is True else None
         apart = None if labels is None or candidate_labels is None else (labels, candidate_labels)
@@ -186,7 +184,7 @@ def hard_triplets(
     rows, here = joined(map_rows(anchors, normalize), group)
     labels, _ = joined(labels, group)
     own = torch.arange(here.start, here.stop, device=anchors.device)
-    step = ranking.step(rows, labels, chunk_size, least=ranking.LEAST_TRIPLETS)
+    step = ranking.step(rows, labels, chunk_size)
     if step is None:
         positive, negative, found = ranking.batch_hard_at_once(rows, labels, own)
     else:

@@ -17,21 +17,19 @@ from mmcontrast.rows import dot
 from mmcontrast.streaming import full_precision
 from mmcontrast.supervised_tiles import Window, by_class, numbers, windows
 
-LEAST = 128  # columns below which sorting the whole rows is as fast
+LEAST = 448**2  # similarities from which blocks of rows are faster than all at once
 GROUP = 8  # columns of a group
-LEAST_TRIPLETS = 448  # the same for triplets, which need no sort
+SORTED = 80  # columns up to which a sort is the fastest
 BLOCK = 2**20  # similarities at a time: 4 MB of float32, which the third-level cache holds
 
 
-def step(
-    rows: Tensor, columns: Tensor, chunk_size: int | None, *, least: int = LEAST
-) -> int | None:
+def step(rows: Tensor, columns: Tensor, chunk_size: int | None) -> int | None:
     """How many rows at a time; None for all at once by operations that a compiler can trace."""
     if not numbers(rows, columns):
         return None
     if chunk_size is not None:
         return chunk_size
-    if len(columns) < least:
+    if len(rows) * len(columns) < LEAST:
         return None
     return max(64, (BLOCK if rows.device.type == "cpu" else 64 * BLOCK) // len(columns))
 
@@ -144,6 +142,14 @@ def batch_hard_at_once(x: Tensor, labels: Tensor, anchors: Tensor) -> tuple[Tens
         nearest.gather(1, negatives[:, None]) > -math.inf
     )
     return positives, negatives, has_both[:, 0] & known[anchors]
+
+
+def at_once(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """:func:`top` of all columns in their order, where a compiler can trace it as well."""
+    if scores.shape[1] > SORTED and numbers(scores):
+        return top(scores, k, torch.arange(scores.shape[1], device=scores.device))
+    values, places = scores.sort(dim=1, descending=True, stable=True)
+    return values[:, :k], places[:, :k]
 
 
 def top(scores: Tensor, k: int, names: Tensor) -> tuple[Tensor, Tensor]:

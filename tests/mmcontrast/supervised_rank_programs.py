@@ -225,7 +225,7 @@ def triplets(rank, world):
 
 def blocks(rank, world):
     """The default for many candidates, and ties across ranks, which go to the lower index."""
-    ranking.LEAST = ranking.LEAST_TRIPLETS = 2
+    ranking.LEAST = 2
     x, _, own = batch(rank, world)
     x = torch.eye(4, dtype=torch.float64)[(x[:, 0] > 0).long()]
     ids = labels(3, len(x), 2)
