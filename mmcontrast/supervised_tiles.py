@@ -76,15 +76,16 @@ def windows(ids: Tensor, columns: Tensor, step: int) -> dict[int, list[Window]]:
         for block in range(0, len(ids), step)
         for start in range(block, min(block + step, len(ids)), piece)
     ]
-    first = ids[[rows.start for _, rows in pieces]]
-    last = ids[[rows.stop - 1 for _, rows in pieces]]
-    starts = torch.searchsorted(columns, first).tolist()
-    stops = torch.searchsorted(columns, last, right=True).tolist()
+    if not pieces:
+        return {}
+    ends = ids[torch.tensor([(rows.start, rows.stop - 1) for _, rows in pieces])]
+    starts = torch.searchsorted(columns, ends[:, 0].contiguous()).tolist()
+    stops = torch.searchsorted(columns, ends[:, 1].contiguous(), right=True).tolist()
     found: dict[int, list[Window]] = {}
-    for (block, rows), start, stop, one in zip(
-        pieces, starts, stops, (first == last).tolist(), strict=True
+    for (block, rows), near, (first, last) in zip(
+        pieces, map(slice, starts, stops), ends.tolist(), strict=True
     ):
-        found.setdefault(block, []).append(Window(rows, slice(start, stop), one))
+        found.setdefault(block, []).append(Window(rows, near, first == last))
     return found
 
 
@@ -212,7 +213,7 @@ def _gradient(
                 continue
             pulled = pull[part, None] + pull[within]
             if not one:
-                pulled.mul_(classes.ids[part, None] == classes.ids[within])
+                pulled.masked_fill_(classes.ids[part, None] != classes.ids[within], 0)
             pairs[
                 part.start - i.start : part.stop - i.start,
                 within.start - j.start : within.stop - j.start,
