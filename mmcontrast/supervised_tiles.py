@@ -17,7 +17,7 @@ from mmcontrast import _checks
 from mmcontrast.masks import labelled, off_diagonal, same_label
 from mmcontrast.rows import RowMap, map_rows
 from mmcontrast.softmax import log_share
-from mmcontrast.streaming import full_precision, possible
+from mmcontrast.streaming import differentiate, full_precision, number, possible
 
 LEAST = 128  # samples from which tiles are faster than the whole matrix
 PIECE = 64  # rows whose classes are looked up together
@@ -124,21 +124,23 @@ def tiled_sup_con(
         side: of a tile, in samples.
 
     Returns:
-        (B,) losses and (B,) bool, who has a positive; or None where the sum of some anchor lies
-        outside the range of its dtype, which takes far-off similarities over a low temperature.
+        (B,) losses and (B,) bool, who has a positive; or None where some logit is not finite.
     """
     classes = by_class(labels)
-    scale = 1 / (LOG2 * temperature)
     rows = map_rows(anchors.index_select(0, classes.order), normalize)
-    rows = rows * (scale.sqrt() if isinstance(scale, Tensor) else math.sqrt(scale))
+    scale = 1 / (LOG2 * number(temperature, rows.new_empty(0, dtype=torch.float64)))
+    octaves = float(scale.detach())
     side = max(1, min(side, len(rows)))
     with torch.no_grad(), full_precision(rows):
-        shift = _shift(rows)
-        sums, tile = _sums(rows, classes, shift, side)
-        if not _in_range(sums):
-            return None
+        shift: float | Tensor = _shift(rows, octaves)
+        sums, tile = _sums(rows, octaves, classes, shift, side)
+        if not _in_range(sums):  # far-off similarities over a low temperature
+            shift = _largest(rows, octaves, classes, side)
+            sums, tile = _sums(rows, octaves, classes, shift, side)
+            if not _in_range(sums):
+                return None
     losses = _TiledSupCon.apply(  # type: ignore[no-untyped-call]
-        rows, sums, tile, classes, shift, side
+        rows, scale, sums, tile, classes, shift, side
     )
     every = losses.new_zeros(len(anchors))
     counted = torch.zeros(len(anchors), dtype=torch.bool, device=every.device)
@@ -147,16 +149,20 @@ def tiled_sup_con(
 
 
 class _TiledSupCon(torch.autograd.Function):
-    """(n,) losses of rows sorted by class, whose dot products are logits in units of log 2."""
+    """(n,) losses of rows sorted by class, whose dot products times a scale are logits in octaves.
+
+    The scale stays out of the rows, where it would round every entry once more.
+    """
 
     @staticmethod
     def forward(
         ctx: Any,
         rows: Tensor,
+        scale: Tensor,
         sums: Tensor,
         tile: Tensor | None,
         classes: Classes,
-        shift: float,
+        shift: float | Tensor,
         side: int,
     ) -> Tensor:
         sizes = classes.sizes
@@ -164,33 +170,39 @@ class _TiledSupCon(torch.autograd.Function):
         near = totals.new_empty(len(rows))
         for i in _chunks(len(rows), side):
             near[i] = (rows[i] * (totals[classes.ids[i]] - rows[i].double())).sum(1)
-        gap = sums.double().log2() + shift - near / (sizes - 1).clamp_min(1)
+        gap = sums.double().log2() + shift - scale * (near / (sizes - 1).clamp_min(1))
         gap = torch.where(sizes > 1, LOG2 * gap, -math.inf)
-        ctx.save_for_backward(rows, sums, tile, gap)
+        ctx.save_for_backward(rows, scale, sums, tile, gap)
         ctx.classes, ctx.shift, ctx.side = classes, shift, side
         return torch.where(sizes > 2, gap, F.softplus(gap, threshold=50)).to(rows.dtype)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None, None]:
-        rows, sums, tile, gap = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        rows, scale, sums, tile, gap = ctx.saved_tensors
         if torch.is_grad_enabled():  # somebody asks for the derivative of this derivative
-            losses = _plain(rows, ctx.classes)
-            (found,) = torch.autograd.grad(losses, rows, grad, create_graph=True)
-            return found, None, None, None, None, None
+            losses = _plain(rows, scale, ctx.classes)
+            return *differentiate(losses, [rows, scale], ctx.needs_input_grad[:2], grad), *NONE
         # d(loss) / d(log of the sum): 1 where the loss is that log, less where it is the softplus.
         slope = LOG2 * grad.double() * torch.where(ctx.classes.sizes > 2, 1, gap.sigmoid())
         with full_precision(rows):
-            found = _gradient(rows, sums, slope, tile, ctx.classes, ctx.shift, ctx.side)
-        return found, None, None, None, None, None
+            found = _gradient(
+                rows, float(scale), sums, slope, tile, ctx.classes, ctx.shift, ctx.side
+            )
+        by_scale = (rows.double() * found).sum() / 2 if ctx.needs_input_grad[1] else None
+        return found * scale, by_scale, *NONE
+
+
+NONE = (None,) * 5
 
 
 def _gradient(
     rows: Tensor,
+    octaves: float,
     sums: Tensor,
     slope: Tensor,
     kept: Tensor | None,
     classes: Classes,
-    shift: float,
+    shift: float | Tensor,
     side: int,
 ) -> Tensor:
     """Each pair pushes by its share in its row's sum and in its column's; positives pull as well.
@@ -204,9 +216,12 @@ def _gradient(
     near = windows(classes.ids, classes.ids, side)
     found = torch.zeros_like(rows)
     room = rows.new_empty(min(side, len(rows)) ** 2)
-    for i, j, tile in _tiles(rows, classes, shift, side, kept):
-        pairs = room[: tile.numel()].view_as(tile)
-        torch.add(push[i, None], push[j], out=pairs).mul_(tile)
+    for i, j, to_rows, to_columns in _tiles(rows, octaves, classes, shift, side, kept):
+        pairs = room[: to_rows.numel()].view_as(to_rows)
+        if to_rows is to_columns:
+            torch.add(push[i, None], push[j], out=pairs).mul_(to_rows)
+        else:
+            torch.mul(to_rows, push[i, None], out=pairs).add_(to_columns.mul_(push[j]))
         for part, columns, one in near[i.start]:
             within = slice(max(columns.start, j.start), min(columns.stop, j.stop))
             if within.start >= within.stop:
@@ -234,31 +249,55 @@ def _class_sums(rows: Tensor, classes: Classes, side: int) -> Tensor:
     return sums
 
 
-def _sums(rows: Tensor, classes: Classes, shift: float, side: int) -> tuple[Tensor, Tensor | None]:
+def _sums(
+    rows: Tensor, octaves: float, classes: Classes, shift: float | Tensor, side: int
+) -> tuple[Tensor, Tensor | None]:
     """(n,) sums of 2^(s - shift) over all others, but for a positive that is the only one.
 
     Where there is one tile only, it comes along, so that the gradient need not make it again.
     """
-    sums, tile = rows.new_zeros(len(rows)), None
-    for i, j, tile in _tiles(rows, classes, shift, side):
-        sums[i] += tile.sum(1)
+    sums, kept = rows.new_zeros(len(rows)), None
+    for i, j, to_rows, to_columns in _tiles(rows, octaves, classes, shift, side):
+        sums[i] += to_rows.sum(1)
         if i != j:
-            sums[j] += tile.sum(0)
-    return sums, tile if len(rows) <= side else None
+            sums[j] += to_columns.sum(0)
+        elif len(rows) <= side and to_rows is to_columns:
+            kept = to_rows
+    return sums, kept
 
 
 def _tiles(
-    rows: Tensor, classes: Classes, shift: float, side: int, kept: Tensor | None = None
+    rows: Tensor,
+    octaves: float,
+    classes: Classes,
+    shift: float | Tensor,
+    side: int,
+    kept: Tensor | None = None,
+) -> Iterator[tuple[slice, slice, Tensor, Tensor]]:
+    """2^(s - shift) on and above the diagonal, for the rows' sums and for the columns' sums.
+
+    With one shift for all the two are one tensor.
+    """
+    if kept is not None:
+        yield slice(0, len(rows)), slice(0, len(rows)), kept, kept
+    elif isinstance(shift, Tensor):
+        for i, j, tile in _logits(rows, octaves, classes, side):
+            to_rows = (tile - shift[i, None]).exp2_()
+            yield i, j, to_rows, tile.sub_(shift[j]).exp2_()
+    else:
+        for i, j, tile in _logits(rows, octaves, classes, side, shift):
+            yield i, j, tile.exp2_(), tile
+
+
+def _logits(
+    rows: Tensor, octaves: float, classes: Classes, side: int, shift: float = 0.0
 ) -> Iterator[tuple[slice, slice, Tensor]]:
-    """2^(s - shift) on and above the diagonal; zero for oneself and for an only positive.
+    """s - shift on and above the diagonal; minus infinity for oneself and for an only positive.
 
     All tiles live in one piece of memory: the next one overwrites the last.
     """
-    if kept is not None:
-        yield slice(0, len(rows)), slice(0, len(rows)), kept
-        return
-    room = rows.new_empty(min(side, len(rows)) ** 2)
     away = rows.new_full((1,), -shift)
+    room = rows.new_empty(min(side, len(rows)) ** 2)
     ids, couples = classes.ids, classes.sizes == 2
     linked = couples[1:] & (ids[1:] == ids[:-1])  # the two of a class of two are neighbours
     chunks = _chunks(len(rows), side)
@@ -267,21 +306,17 @@ def _tiles(
         for j in chunks[place:]:
             right = rows[j]
             tile = room[: len(left) * len(right)].view(len(left), len(right))
-            if shift:
-                torch.addmm(away, left, right.mT, out=tile)
-            else:
-                torch.mm(left, right.mT, out=tile)
-            tile.exp2_()
+            torch.addmm(away, left, right.mT, beta=bool(shift), alpha=octaves, out=tile)
             if i == j:
-                tile.diagonal().zero_()
+                tile.diagonal().fill_(-math.inf)
                 for side_diagonal in (tile.diagonal(1), tile.diagonal(-1)):
-                    side_diagonal.masked_fill_(linked[i.start : i.stop - 1], 0)
+                    side_diagonal.masked_fill_(linked[i.start : i.stop - 1], -math.inf)
             elif i.stop == j.start:
-                tile[-1, :1].masked_fill_(linked[i.stop - 1 : i.stop], 0)
+                tile[-1, :1].masked_fill_(linked[i.stop - 1 : i.stop], -math.inf)
             yield i, j, tile
 
 
-def _shift(rows: Tensor) -> float:
+def _shift(rows: Tensor, octaves: float) -> float:
     """What to take off every logit: 0 where none can reach a quarter of the exponent's range.
 
     No logit exceeds the largest squared length. Shifting to below it, not to it, leaves the more
@@ -289,8 +324,20 @@ def _shift(rows: Tensor) -> float:
     """
     if not len(rows):
         return 0.0
-    bound = float(torch.linalg.vector_norm(rows, dim=1).max()) ** 2
-    return max(0.0, bound - math.log2(torch.finfo(rows.dtype).max) / 2)
+    bound = octaves * float(torch.linalg.vector_norm(rows, dim=1).max()) ** 2
+    away = max(0.0, bound - math.log2(torch.finfo(rows.dtype).max) / 2)
+    # A whole number takes no digits off a logit.
+    return math.floor(away) if math.isfinite(away) else away
+
+
+def _largest(rows: Tensor, octaves: float, classes: Classes, side: int) -> Tensor:
+    """(n,) each one's own largest logit, which takes another pass over the tiles."""
+    most = rows.new_full((len(rows),), -math.inf)
+    for i, j, tile in _logits(rows, octaves, classes, side):
+        most[i] = torch.maximum(most[i], tile.amax(1))
+        if i != j:
+            most[j] = torch.maximum(most[j], tile.amax(0))
+    return most.masked_fill_(most == -math.inf, 0)
 
 
 def _in_range(sums: Tensor) -> bool:
@@ -301,10 +348,10 @@ def _in_range(sums: Tensor) -> bool:
     return bool(least >= torch.finfo(sums.dtype).tiny ** 0.75) and bool(most < math.inf)
 
 
-def _plain(rows: Tensor, classes: Classes) -> Tensor:
+def _plain(rows: Tensor, scale: Tensor, classes: Classes) -> Tensor:
     """The same (n,) losses of the same rows by operations that autograd knows."""
     ids = classes.ids
-    logits = (rows @ rows.mT) * LOG2
+    logits = (rows @ rows.mT) * (LOG2 * scale).to(rows.dtype)
     losses, counted = log_share(logits, same_label(ids), off_diagonal(len(ids), ids.device))
     return torch.where(counted, losses, 0)
 

@@ -9,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import mmcontrast as mm
+from mmcontrast import supervised_tiles
 from mmcontrast.supervised_tiles import LEAST, tiled_sup_con
 from tests import oracles
 from tests.mmcontrast.strategies import close, embeddings, labels, leaf, normal, numpy, seeds
@@ -63,11 +64,17 @@ def plain(ids, **options):
     kind=st.sampled_from(KINDS),
     labelling=st.sampled_from(LABELS),
     temperature=st.sampled_from([0.01, 0.07, 0.5, 1.0]),
+    shift=st.sampled_from(["one", "own"]),
 )
-def test_tiles_are_the_plain_form_for_every_side(seed, data, n, kind, labelling, temperature):
+def test_tiles_are_the_plain_form_for_every_side(
+    seed, data, n, kind, labelling, temperature, shift
+):
     side = data.draw(st.integers(1, n + 1))
     x, ids = embeddings(seed, n, 4, kind), classes(labelling, seed, n)
-    found = slopes(tiled(ids, side), x, temperature)
+    with pytest.MonkeyPatch.context() as patch:
+        if shift == "own":  # one for all that is far too large leaves nothing of any sum
+            patch.setattr(supervised_tiles, "_shift", lambda rows, octaves: 1e5)
+        found = slopes(tiled(ids, side), x, temperature)
     expected = slopes(plain(ids), x, temperature)
     close(found[0], expected[0], atol=1e-11, rtol=1e-12)
     for gradient, reference in zip(found[1:], expected[1:], strict=True):
@@ -128,17 +135,43 @@ def test_nothing_is_negative_or_not_finite(kind, labelling, temperature):
     assert all(gradient.isfinite().all() for gradient in found)
 
 
-def test_sums_out_of_range_take_the_blocks_of_rows():
+def test_sums_out_of_range_take_shifts_of_their_own(monkeypatch):
     """Short rows among long ones, without a row map: their sums underflow beside the bound."""
     x = torch.cat([30 + normal(1, 5, 2), -0.1 * torch.ones(2, 2)]).double()
     ids = torch.tensor([0, 0, 1, 1, 1, 2, 2])
-    settings = {"temperature": 1.0, "normalize": None, "side": 4}
-    assert tiled_sup_con(x / 5, ids, **settings) is not None
-    assert tiled_sup_con(x, ids, **settings) is None
-    for z in (x, x / 5):
+    largest, calls = supervised_tiles._largest, []
+    monkeypatch.setattr(
+        supervised_tiles, "_largest", lambda *args: calls.append(1) or largest(*args)
+    )
+    for z, times in ((x / 5, 0), (x, 1)):
         found = slopes(tiled(ids, 4, normalize=None), z, 1.0)
+        assert len(calls) == times
         for value, expected in zip(found, slopes(plain(ids, normalize=None), z, 1.0), strict=True):
             close(value, expected)
+
+
+@pytest.mark.parametrize("temperature", [0.001, 0.003, 0.01])
+def test_low_temperatures_keep_the_gradient_of_float64(temperature):
+    """Nobody is near anybody, and no shift that is safe for all leaves a sum its digits."""
+    x, ids = normal(1, 90, 64).float(), torch.arange(90) // 3
+    found = slopes(tiled(ids, 32), x, temperature)
+    exact = slopes(plain(ids), x.double(), temperature)
+    for value, reference in zip(found, exact, strict=True):
+        assert (value - reference).norm() <= 1e-5 * reference.norm()
+
+
+@pytest.mark.parametrize("members", [3, 20])
+def test_collapsed_classes_keep_their_gradient(members):
+    """Everybody stands where their class does: push and pull are large, and nearly the same."""
+    ids = torch.arange(120) // members
+    x = normal(1, 40, 16)[ids].float()
+    found = slopes(tiled(ids, 32), x, 0.07)
+    exact = slopes(plain(ids), x.double(), 0.07)
+    float32 = slopes(plain(ids), x, 0.07)
+    for value, reference, other in zip(found, exact, float32, strict=True):
+        # Of the temperature's there is little left in float32, in the plain form as well.
+        lost = (other - reference).norm() if not value.ndim else 0
+        assert (value - reference).norm() <= 1e-5 * reference.norm() + lost
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -260,12 +293,13 @@ def test_no_operation_makes_more_than_a_tile(n):
         assert largest.seen <= most
 
 
-def test_the_blocks_of_rows_behind_the_tiles_make_no_whole_matrix():
-    """The same without a chunk_size, where sums out of range send everybody there."""
-    x, ids = 100 * normal(1, 1024, 2).float(), labels(1, 1024, 2)
-    assert tiled_sup_con(x, ids, temperature=0.01, normalize=None, side=64) is None
+def test_the_blocks_of_rows_behind_the_tiles_make_no_whole_matrix(monkeypatch):
+    """The same without a chunk_size, where logits that are not finite send everybody there."""
+    huge, ids = 1e25 * normal(1, 1024, 2).float(), labels(1, 1024, 2)
+    assert tiled_sup_con(huge, ids, temperature=1.0, normalize=None, side=64) is None
+    monkeypatch.setattr(supervised_tiles, "_in_range", lambda sums: False)
     with Largest() as largest:
-        mm.sup_con(leaf(x), ids, temperature=0.01, normalize=None).backward()
+        mm.sup_con(leaf(normal(1, 1024, 2).float()), ids).backward()
     assert largest.seen < 1024**2
 
 
