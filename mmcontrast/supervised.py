@@ -4,13 +4,13 @@ import torch
 from torch import Tensor, nn
 
 from mmcontrast import _checks
-from mmcontrast.distributed import Group, active, joined
+from mmcontrast.distributed import Group, joined
 from mmcontrast.infonce import info_nce
 from mmcontrast.masks import labelled, same_label, zero_outside
 from mmcontrast.ratio import ratio_contrast, share
 from mmcontrast.rows import RowMap, l2_normalize
 from mmcontrast.softmax import contrast
-from mmcontrast.supervised_tiles import tile_side, tiled_sup_con
+from mmcontrast.supervised_tiles import tile_shares, tile_side, tiled_sup_con
 from mmcontrast.temperature import LearnableTemperature, current
 
 __all__ = ["SupCon", "n_pair", "ratio_contrast", "share", "sup_con"]
@@ -114,9 +114,12 @@ def sup_con(
 
     found = side = None
     if form == "out" and candidates is None and positives is None and keep is None:
-        side = tile_side(others, own, chunk_size)
-    if side is not None and active(group) is None:
-        found = tiled_sup_con(anchors, own, temperature=temperature, normalize=normalize, side=side)
+        side = tile_side(others, theirs, chunk_size)
+    if side is not None and len(others) <= len(anchors) * tile_shares(others):
+        every = tiled_sup_con(
+            others, theirs, temperature=temperature, normalize=normalize, side=side
+        )
+        found = None if every is None else (every[0][here], every[1][here])
     if side is not None and chunk_size is None and side * side < len(anchors) * len(others):
         chunk_size = max(1, side * side // len(others))
     if found is None:

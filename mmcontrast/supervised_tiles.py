@@ -98,6 +98,15 @@ def tile_side(anchors: Tensor, labels: Tensor, chunk_size: int | None) -> int | 
     return chunk_size or (384 if anchors.device.type == "cpu" else 4096)
 
 
+def tile_shares(anchors: Tensor) -> int:
+    """Among how many ranks the tiles of everybody are worth their while.
+
+    They serve every sample, of which a rank needs its own only. A rank's own rows take twice the
+    products of all tiles, divided by the ranks, and on the CPU many times that in exponentials.
+    """
+    return 16 if anchors.device.type == "cpu" else 2
+
+
 def tiled_sup_con(
     anchors: Tensor,
     labels: Tensor,

@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 
 import mmcontrast as mm
-from mmcontrast import ranking, supervised_tiles
+from mmcontrast import ranking, supervised, supervised_tiles
 from tests import oracles
 from tests.mmcontrast.rank_programs import SIZES, batch
 from tests.mmcontrast.strategies import labels, mask, numpy
@@ -96,17 +96,22 @@ def sup_con(rank, world):
 
 
 def many_rows(rank, world):
-    """By default large batches are evaluated in tiles by one process, in blocks of rows by many."""
+    """By default: tiles of everybody, or where they are too many, blocks of the rank's own rows."""
     supervised_tiles.LEAST = 5
     x, _, own = batch(rank, world)
     ids = labels(1, len(x), 3, ignored=0.2)
+    whole = x.clone().requires_grad_()
+    expected = mm.sup_con(whole, ids, temperature=0.2)
+    (truth,) = torch.autograd.grad(expected, whole)
     loss = mm.SupCon(temperature=0.2, group="world")
-    leaf, whole = x[own].clone().requires_grad_(), x.clone().requires_grad_()
-    value, expected = loss(leaf, ids[own]), mm.sup_con(whole, ids, temperature=0.2)
-    torch.testing.assert_close(value, expected, rtol=1e-12, atol=1e-12)
-    (mine,) = torch.autograd.grad(value, leaf)
-    (everybody,) = torch.autograd.grad(expected, whole)
-    torch.testing.assert_close(mine / world, everybody[own], rtol=1e-12, atol=1e-12)
+    for ranks, side in ((16, 384), (16, 3), (1, 384), (1, 2)):
+        supervised.tile_shares = lambda rows, ranks=ranks: ranks
+        supervised.tile_side = lambda *args, side=side: side
+        leaf = x[own].clone().requires_grad_()
+        value = loss(leaf, ids[own])
+        torch.testing.assert_close(value, expected, rtol=1e-12, atol=1e-12)
+        (mine,) = torch.autograd.grad(value, leaf)
+        torch.testing.assert_close(mine / world, truth[own], rtol=1e-12, atol=1e-12)
 
 
 def shares(rank, world):
