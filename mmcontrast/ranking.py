@@ -15,7 +15,7 @@ from torch import Tensor
 from mmcontrast.masks import labelled
 from mmcontrast.rows import dot
 from mmcontrast.streaming import full_precision
-from mmcontrast.supervised_tiles import Window, by_class, numbers, windows
+from mmcontrast.supervised_classes import Window, by_class, numbers, windows
 
 LEAST = 448**2  # similarities from which blocks of rows are faster than all at once
 GROUP = 8  # columns of a group

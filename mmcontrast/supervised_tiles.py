@@ -3,90 +3,28 @@ r"""Exact supervised contrast of a large batch: tiles of the similarities, never
 The similarities of a batch with itself are symmetric, so the tiles on and above the diagonal say
 everything: one tile serves its rows as anchors and its columns as anchors. A pass costs half a
 matrix product, and the gradient, in a second pass that makes the tiles again, one and a half.
+Where one shift for all logits would leave some sum no digits, a third pass finds each its own.
 """
 
 import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmcontrast import _checks
-from mmcontrast.masks import labelled, off_diagonal, same_label
+from mmcontrast.masks import off_diagonal, same_label
 from mmcontrast.rows import RowMap, map_rows
 from mmcontrast.softmax import log_share
-from mmcontrast.streaming import differentiate, full_precision, number, possible
+from mmcontrast.streaming import differentiate, full_precision, number
+from mmcontrast.supervised_classes import Classes, by_class, numbers, windows
+
+__all__ = ["by_class", "numbers", "tile_shares", "tile_side", "tiled_sup_con"]
 
 LEAST = 128  # samples from which tiles are faster than the whole matrix
-PIECE = 64  # rows whose classes are looked up together
 LOG2 = math.log(2)
-
-
-def numbers(*tensors: Tensor) -> bool:
-    """Whether these are plain tensors with values that may be read: not fake, not traced."""
-    kinds = (Tensor, nn.Parameter)
-    return possible() and all(type(x) in kinds and x.device.type != "meta" for x in tensors)
-
-
-class Classes(NamedTuple):
-    """The labelled samples of a batch, class by class, and by index within a class."""
-
-    order: Tensor
-    """(n,) who they are."""
-    ids: Tensor
-    """(n,) their classes, 0, 1, 2, ..., ascending."""
-    counts: Tensor
-    """(classes,) how many samples each class has."""
-
-    @property
-    def sizes(self) -> Tensor:
-        """(n,) how many samples each one's class has."""
-        return self.counts[self.ids]
-
-
-def by_class(labels: Tensor) -> Classes:
-    """Sort a batch by its (B,) or (B, L) labels; -100 and NaN are left out. Reads values."""
-    known = labelled(labels).nonzero()[:, 0]
-    values = (labels[:, None] if labels.ndim == 1 else labels)[known]
-    order = torch.arange(len(known), device=labels.device)
-    for column in reversed(values.unbind(1)):
-        order = order[column[order].argsort(stable=True)]
-    values = values[order]
-    another = (values[1:] != values[:-1]).any(1)
-    ids = F.pad(another.long(), (1, 0)).cumsum(0)[: len(known)]
-    return Classes(known[order], ids, ids.bincount())
-
-
-class Window(NamedTuple):
-    """A few rows, and where their classes stand among the columns; both are sorted by class."""
-
-    rows: slice
-    columns: slice
-    one: bool
-    """Whether the rows are of one class."""
-
-
-def windows(ids: Tensor, columns: Tensor, step: int) -> dict[int, list[Window]]:
-    """The windows of the classes of every block of rows, by the block's first row. Reads values."""
-    piece = PIECE if ids.device.type == "cpu" else 16 * PIECE
-    pieces = [
-        (block, slice(start, min(start + piece, block + step, len(ids))))
-        for block in range(0, len(ids), step)
-        for start in range(block, min(block + step, len(ids)), piece)
-    ]
-    if not pieces:
-        return {}
-    ends = ids[torch.tensor([(rows.start, rows.stop - 1) for _, rows in pieces])]
-    starts = torch.searchsorted(columns, ends[:, 0].contiguous()).tolist()
-    stops = torch.searchsorted(columns, ends[:, 1].contiguous(), right=True).tolist()
-    found: dict[int, list[Window]] = {}
-    for (block, rows), near, (first, last) in zip(
-        pieces, map(slice, starts, stops), ends.tolist(), strict=True
-    ):
-        found.setdefault(block, []).append(Window(rows, near, first == last))
-    return found
 
 
 def tile_side(anchors: Tensor, labels: Tensor, chunk_size: int | None) -> int | None:

@@ -1,0 +1,77 @@
+"""A batch sorted by class, and where the classes of some rows stand in it."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmcontrast.masks import labelled
+from mmcontrast.streaming import possible
+
+PIECE = 64  # rows whose classes are looked up together
+
+
+def numbers(*tensors: Tensor) -> bool:
+    """Whether these are plain tensors with values that may be read: not fake, not traced."""
+    kinds = (Tensor, nn.Parameter)
+    return possible() and all(type(x) in kinds and x.device.type != "meta" for x in tensors)
+
+
+class Classes(NamedTuple):
+    """The labelled samples of a batch, class by class, and by index within a class."""
+
+    order: Tensor
+    """(n,) who they are."""
+    ids: Tensor
+    """(n,) their classes, 0, 1, 2, ..., ascending."""
+    counts: Tensor
+    """(classes,) how many samples each class has."""
+
+    @property
+    def sizes(self) -> Tensor:
+        """(n,) how many samples each one's class has."""
+        return self.counts[self.ids]
+
+
+def by_class(labels: Tensor) -> Classes:
+    """Sort a batch by its (B,) or (B, L) labels; -100 and NaN are left out. Reads values."""
+    known = labelled(labels).nonzero()[:, 0]
+    values = (labels[:, None] if labels.ndim == 1 else labels)[known]
+    order = torch.arange(len(known), device=labels.device)
+    for column in reversed(values.unbind(1)):
+        order = order[column[order].argsort(stable=True)]
+    values = values[order]
+    another = (values[1:] != values[:-1]).any(1)
+    ids = F.pad(another.long(), (1, 0)).cumsum(0)[: len(known)]
+    return Classes(known[order], ids, ids.bincount())
+
+
+class Window(NamedTuple):
+    """A few rows, and where their classes stand among the columns; both are sorted by class."""
+
+    rows: slice
+    columns: slice
+    one: bool
+    """Whether the rows are of one class."""
+
+
+def windows(ids: Tensor, columns: Tensor, step: int) -> dict[int, list[Window]]:
+    """The windows of the classes of every block of rows, by the block's first row. Reads values."""
+    piece = PIECE if ids.device.type == "cpu" else 16 * PIECE
+    pieces = [
+        (block, slice(start, min(start + piece, block + step, len(ids))))
+        for block in range(0, len(ids), step)
+        for start in range(block, min(block + step, len(ids)), piece)
+    ]
+    if not pieces:
+        return {}
+    ends = ids[torch.tensor([(rows.start, rows.stop - 1) for _, rows in pieces])]
+    starts = torch.searchsorted(columns, ends[:, 0].contiguous()).tolist()
+    stops = torch.searchsorted(columns, ends[:, 1].contiguous(), right=True).tolist()
+    found: dict[int, list[Window]] = {}
+    for (block, rows), near, (first, last) in zip(
+        pieces, map(slice, starts, stops), ends.tolist(), strict=True
+    ):
+        found.setdefault(block, []).append(Window(rows, near, first == last))
+    return found
