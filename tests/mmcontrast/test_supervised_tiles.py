@@ -154,6 +154,8 @@ def test_sums_out_of_range_take_shifts_of_their_own(monkeypatch):
 def test_low_temperatures_keep_the_gradient_of_float64(temperature):
     """Nobody is near anybody, and no shift that is safe for all leaves a sum its digits."""
     x, ids = normal(1, 90, 64).float(), torch.arange(90) // 3
+    settings = {"temperature": temperature, "normalize": mm.l2_normalize}
+    assert tiled_sup_con(x, ids, **settings, side=32) is not None
     found = slopes(tiled(ids, 32), x, temperature)
     exact = slopes(plain(ids), x.double(), temperature)
     for value, reference in zip(found, exact, strict=True):
