@@ -36,13 +36,8 @@ from mmcontrast.hybrid import (
     intra_modal_contrast,
     semi_contrast,
 )
-from mmcontrast.infonce import (
-    InfoNCE,
-    SymmetricInfoNCE,
-    info_nce,
-    matched_pair_nce,
-    symmetric_info_nce,
-)
+from mmcontrast.infonce import InfoNCE, info_nce, matched_pair_nce
+from mmcontrast.infonce_symmetric import SymmetricInfoNCE, symmetric_info_nce
 from mmcontrast.margin import Triplet, triplet
 from mmcontrast.masks import (
     IGNORE,

@@ -1,12 +1,13 @@
-"""InfoNCE, and its symmetric and printed forms."""
+"""InfoNCE, and its printed form."""
 
 import torch
 from torch import Tensor, nn
 
 from mmcontrast import _checks, infonce_tiles, streaming
+from mmcontrast.distributed import Group, active, joined, total
 from mmcontrast.masks import IGNORE, partner_indices, zero_outside
-from mmcontrast.rows import RowMap, dot, l2_normalize, map_rows
-from mmcontrast.softmax import contrast, log_share, masked_logsumexp
+from mmcontrast.rows import RowMap, l2_normalize, map_rows
+from mmcontrast.softmax import contrast, masked_logsumexp
 from mmcontrast.temperature import LearnableTemperature, current
 
 
@@ -22,6 +23,7 @@ def info_nce(
     normalize: RowMap | None = l2_normalize,
     reduction: str = "mean",
     chunk_size: int | None = None,
+    group: Group | None = None,
 ) -> Tensor:
     r"""InfoNCE: cross-entropy of picking each anchor's partner out of all candidates.
 
@@ -47,9 +49,13 @@ def info_nce(
         reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,).
         chunk_size: anchors at a time, in O(chunk_size C + (B + C) D) memory and with the same
             value and gradient, which is made in the forward pass; with ``keep``, ``positives`` or
-            ``"none"`` blocks are computed twice instead. None chooses: blocks that fit the cache
-            from 2^11 pairs on. B or more: all at once, the plain path, which ``torch.compile``,
-            ``torch.func`` and forward mode take by themselves, and a second derivative too.
+            ``"none"`` blocks are computed twice instead. None chooses blocks that fit the cache.
+            ``torch.compile``, ``torch.func``, forward mode and a second derivative take a plain
+            path, where everything stands in memory at once.
+        group: a process group, or ``"world"``: candidates are the rows of all its ranks, and mean
+            and sum are those of all its anchors, the same on every rank; see :func:`gather`. Masks
+            are (B of this rank, C of all), targets name rows of this rank's own candidates, and
+            ``"none"`` gives this rank's (B,). None: this rank alone.
 
     Returns:
         Scalar or (B,), float32, or float64 for float64 input.
@@ -77,29 +83,33 @@ def info_nce(
     _checks.matrix("candidates", candidates, like=anchors)
     _checks.temperature(temperature)
     _checks.reduction(reduction)
+    chosen = partner_indices(anchors, candidates, targets) if positives is None else positives
+    candidates, own = joined(candidates, group)
     size = (len(anchors), len(candidates))
+    if positives is not None:
+        _checks.mask("positives", positives, size, weights=True)
+        if targets is not None:
+            _checks.fail("targets", "None where positives are given", _checks.shape(targets))
+    elif active(group) is not None:
+        chosen = torch.where(chosen == IGNORE, IGNORE, chosen + own.start)
     if keep is not None:
         _checks.mask("keep", keep, size)
         anchors = zero_outside(anchors, keep.any(1))
         candidates = zero_outside(candidates, keep.any(0))
-    if positives is None:
-        chosen = partner_indices(anchors, candidates, targets)
-    else:
-        _checks.mask("positives", positives, size, weights=True)
-        if targets is not None:
-            _checks.fail("targets", "None where positives are given", _checks.shape(targets))
-        chosen = positives
     step = streaming.step(*size, chunk_size)
     if not streaming.possible():
         step = chunk_size if torch.compiler.is_compiling() else None
-    elif step is not None and chosen.ndim == 1 and keep is None:
-        counted = chosen != IGNORE
+    elif chosen.ndim == 1 and keep is None and min(size) > 0:
+        step = step or len(anchors)
         rows, choices = (streaming.mapped(x, normalize, step) for x in (anchors, candidates))
-        shares = streaming.shares(counted, weight, reduction, rows.dtype)
+        if targets is None:
+            shares = streaming.all_shares(rows, weight, reduction, group)
+        else:
+            shares = streaming.shares(chosen != IGNORE, weight, reduction, rows.dtype, group)
         value = infonce_tiles.one_way(rows, choices, chosen, temperature, shares, step)
         if reduction != "none":
-            return value
-        return _checks.reduce(value, counted, weight=weight, reduction=reduction)
+            return total(value, group)
+        return _checks.reduce(value, chosen != IGNORE, weight=weight, reduction=reduction)
     columns = torch.arange(len(candidates), device=candidates.device)
     losses, counted = contrast(
         anchors,
@@ -110,98 +120,7 @@ def info_nce(
         normalize=normalize,
         chunk_size=step,
     )
-    return _checks.reduce(losses, counted, weight=weight, reduction=reduction)
-
-
-def symmetric_info_nce(
-    x: Tensor,
-    y: Tensor,
-    *,
-    temperature: float | Tensor = 0.07,
-    positives: Tensor | None = None,
-    keep: Tensor | None = None,
-    weight: Tensor | None = None,
-    normalize: RowMap | None = l2_normalize,
-    reduction: str = "mean",
-    chunk_size: int | None = None,
-) -> Tensor:
-    r"""InfoNCE in both directions, averaged: the loss of CLIP.
-
-    .. math:: \tfrac12 \big(\mathrm{InfoNCE}(x, y) + \mathrm{InfoNCE}(y, x)\big)
-
-    Args:
-        x: (B, D) one view of each sample.
-        y: (B, D) the other view; row ``i`` belongs to row ``i`` of ``x``.
-        temperature: :math:`\tau > 0`; a float, or a 0-d tensor when it is learned.
-        positives: (B, B) bool or floating, rows for ``x`` and columns for ``y``; see
-            :func:`info_nce`. Default: the diagonal.
-        keep: (B, B) bool, rows for ``x`` and columns for ``y``: which pairs take part.
-        weight: (B,) sample weights.
-        normalize: row map before the dot product; None for raw dot products.
-        reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,).
-        chunk_size: side of the square tiles in which both directions are computed together, in
-            O(chunk_size^2 + B D) memory; with ``keep`` or ``positives`` rows at a time. None
-            chooses tiles of 512 from 2^11 pairs on. The plain path is as in :func:`info_nce`.
-
-    Returns:
-        Scalar or (B,), float32, or float64 for float64 input.
-
-    Raises:
-        ValueError: on shapes or dtypes that disagree, or a float temperature that is not positive.
-
-    Example:
-        >>> eye = torch.eye(3)
-        >>> symmetric_info_nce(eye, eye, temperature=1.0)
-        tensor(0.5514)
-
-    Note:
-        Equals open_clip's ``ClipLoss`` at ``logit_scale = 1 / temperature`` on unit rows. lightly's
-        ``NTXentLoss`` differs: there the views' own batches are negatives too.
-
-    References: CLIP, arXiv:2103.00020; MCL-MCF, Algorithm 1.
-    """
-    _checks.matrix("x", x)
-    _checks.matrix("y", y, rows=len(x), like=x)
-    _checks.temperature(temperature)
-    _checks.reduction(reduction)
-    size = (len(x), len(x))
-    step = streaming.step(*size, chunk_size, side=streaming.TILE)
-    if not streaming.possible():
-        step = chunk_size if torch.compiler.is_compiling() else None
-    elif step is not None and positives is None and keep is None:
-        x, y = streaming.mapped(x, normalize, step), streaming.mapped(y, normalize, step)
-        losses = infonce_tiles.symmetric(x, y, temperature, step)
-        everyone = torch.ones_like(losses, dtype=torch.bool)
-        return _checks.reduce(losses, everyone, weight=weight, reduction=reduction)
-    if keep is not None:
-        _checks.mask("keep", keep, size)
-        x, y = zero_outside(x, keep.any(1)), zero_outside(y, keep.any(0))
-    if positives is None:
-        positives = torch.eye(len(x), dtype=torch.bool, device=x.device)
-    _checks.mask("positives", positives, size, weights=True)
-    pairs = [(x, y, positives, keep), (y, x, positives.mT, None if keep is None else keep.mT)]
-    if step is not None:
-        ways = [
-            info_nce(
-                a,
-                b,
-                temperature=temperature,
-                positives=partners,
-                keep=kept,
-                weight=weight,
-                normalize=normalize,
-                reduction=reduction,
-                chunk_size=chunk_size,
-            )
-            for a, b, partners, kept in pairs
-        ]
-    else:
-        logits = dot(map_rows(x, normalize), map_rows(y, normalize)) / temperature
-        ways = [
-            _checks.reduce(*log_share(s, partners, kept), weight=weight, reduction=reduction)
-            for s, (_, _, partners, kept) in zip((logits, logits.mT), pairs, strict=True)
-        ]
-    return (ways[0] + ways[1]) / 2
+    return streaming.reduced(losses, counted, weight, reduction, group)
 
 
 def matched_pair_nce(
@@ -213,6 +132,7 @@ def matched_pair_nce(
     weight: Tensor | None = None,
     normalize: RowMap | None = l2_normalize,
     reduction: str = "mean",
+    group: Group | None = None,
 ) -> Tensor:
     r"""TeCaFN's contrast as printed: a softmax over the similarities of the matched pairs.
 
@@ -231,6 +151,7 @@ def matched_pair_nce(
         weight: (B,) sample weights.
         normalize: row map before the dot product; None for the raw dot product that is printed.
         reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,).
+        group: as in :func:`info_nce`: the other samples are those of all ranks.
 
     Returns:
         Scalar or (B,), float32, or float64 for float64 input.
@@ -254,8 +175,9 @@ def matched_pair_nce(
     _checks.mask("keep", keep, (len(x),))
     x, y = zero_outside(x, keep), zero_outside(y, keep)
     logits = (map_rows(x, normalize) * map_rows(y, normalize)).sum(-1) / temperature
-    losses = masked_logsumexp(logits, keep, empty=0.0) - logits
-    return _checks.reduce(losses, keep, weight=weight, reduction=reduction)
+    every, everybody = joined(logits, group)[0], joined(keep, group)[0]
+    losses = masked_logsumexp(every, everybody, empty=0.0) - logits
+    return _checks.reduce(losses, keep, weight=weight, reduction=reduction, group=group)
 
 
 class InfoNCE(nn.Module):
@@ -263,7 +185,7 @@ class InfoNCE(nn.Module):
 
     Args:
         temperature: a float, or a :class:`LearnableTemperature`.
-        normalize, reduction, chunk_size: as in :func:`info_nce`.
+        normalize, reduction, chunk_size, group: as in :func:`info_nce`.
 
     Example:
         >>> loss = InfoNCE(temperature=LearnableTemperature(0.07))
@@ -278,12 +200,14 @@ class InfoNCE(nn.Module):
         normalize: RowMap | None = l2_normalize,
         reduction: str = "mean",
         chunk_size: int | None = None,
+        group: Group | None = None,
     ):
         super().__init__()
         self.temperature = temperature
         self.normalize = normalize
         self.reduction = reduction
         self.chunk_size = chunk_size
+        self.group = group
 
     def forward(
         self,
@@ -307,53 +231,5 @@ class InfoNCE(nn.Module):
             normalize=self.normalize,
             reduction=self.reduction,
             chunk_size=self.chunk_size,
-        )
-
-
-class SymmetricInfoNCE(nn.Module):
-    """:func:`symmetric_info_nce` with its settings held.
-
-    Args:
-        temperature: a float, or a :class:`LearnableTemperature`.
-        normalize, reduction, chunk_size: as in :func:`symmetric_info_nce`.
-
-    Example:
-        >>> SymmetricInfoNCE(temperature=1.0)(torch.eye(3), torch.eye(3))
-        tensor(0.5514)
-    """
-
-    def __init__(
-        self,
-        *,
-        temperature: float | LearnableTemperature = 0.07,
-        normalize: RowMap | None = l2_normalize,
-        reduction: str = "mean",
-        chunk_size: int | None = None,
-    ):
-        super().__init__()
-        self.temperature = temperature
-        self.normalize = normalize
-        self.reduction = reduction
-        self.chunk_size = chunk_size
-
-    def forward(
-        self,
-        x: Tensor,
-        y: Tensor,
-        *,
-        positives: Tensor | None = None,
-        keep: Tensor | None = None,
-        weight: Tensor | None = None,
-    ) -> Tensor:
-        """See :func:`symmetric_info_nce`."""
-        return symmetric_info_nce(
-            x,
-            y,
-            temperature=current(self.temperature),
-            positives=positives,
-            keep=keep,
-            weight=weight,
-            normalize=self.normalize,
-            reduction=self.reduction,
-            chunk_size=self.chunk_size,
+            group=self.group,
         )

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmcontrast.distributed import Group, active, joined
 from mmcontrast.rows import dot
 from mmcontrast.softmax import log_share
 from mmcontrast.streaming import (
@@ -19,7 +21,9 @@ from mmcontrast.streaming import (
     lengths,
     number,
     one_pass,
+    piece,
     slices,
+    tile,
 )
 
 
@@ -33,7 +37,7 @@ def negative_share(gap: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def certain(sums: Tensor, terms: int) -> bool:
-    """Whether a bound as shift lost nothing: what underflowed is below the rounding of each sum."""
+    """Whether one shift for all lost nothing: what underflowed is below each sum's rounding."""
     limits = torch.finfo(sums.dtype)
     return known(sums.min() >= terms * limits.tiny / limits.eps)
 
@@ -48,89 +52,152 @@ class Sums(NamedTuple):
     columns: Tensor
     row_shift: Tensor  # (B,), or the one shift that rows and columns share, 0-d
     column_shift: Tensor
-    odds: Tensor | None = None  # the terms, where all of them are one tile
 
 
-def symmetric(x: Tensor, y: Tensor, temperature: float | Tensor, tile: int) -> Tensor:
-    """(B,) losses of the rows of two (B, D) views in both directions, averaged: 4 products.
+def symmetric(
+    x: Tensor,
+    y: Tensor,
+    temperature: float | Tensor,
+    sides: tuple[int, int],
+    *,
+    weight: Tensor | None = None,
+    start: int = 0,
+    group: Group | None = None,
+) -> Tensor:
+    """Both directions' losses of the pairs x[i], y[start + i], averaged: 4 products.
 
-    One to sum up the negatives, and in the backward pass, which knows what each loss counts for,
-    one to make the logits again and two for the gradients. Nothing but sums is kept in between,
-    unless one tile is all there is.
+    One to sum up the negatives, and in the backward pass one to make the logits again and two for
+    the gradients. Nothing but sums is kept in between.
+
+    Args:
+        x: (B, D) one view.
+        y: (C, D) the other one: of all ranks in a group, each of which has its own rows of x.
+        temperature: a float, or a 0-d tensor.
+        sides: rows and columns of a tile.
+        weight: (B,) or 0-d, what each loss counts for in the sum; None for the (B,) losses.
+        start: the first row's partner.
+        group: the ranks over which the columns are summed.
     """
     dtype = torch.promote_types(x.dtype, y.dtype)
-    x, y = x.to(dtype), y.to(dtype)
-    losses: Tensor = _Symmetric.apply(x, y, number(temperature, x), tile)  # type: ignore[no-untyped-call]
-    return losses
+    x, y, temperature = x.to(dtype), y.to(dtype), number(temperature, x)
+    weight = None if weight is None else weight.to(dtype)
+    settings = sides, start, active(group)
+    value: Tensor = _Symmetric.apply(x, y, temperature, weight, *settings)  # type: ignore[no-untyped-call]
+    return value
 
 
 class _Symmetric(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor, temperature: Tensor, tile: int) -> Tensor:
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        y: Tensor,
+        temperature: Tensor,
+        weight: Tensor | None,
+        sides: tuple[int, int],
+        start: int,
+        group: Any,
+    ) -> Tensor:
+        ctx.sides, ctx.start, ctx.group = sides, start, group
+        own = slice(start, start + len(x))
         with full_precision(x):
             scale = LOG2_E / temperature
-            sums = _bounded_sums(x, y, scale, tile) or _sums(x, y, scale, tile)
-            own = torch.cat([(x[i] * y[i]).sum(1) for i in slices(len(x), tile)]) * scale
-        there, row_share = negative_share(sums.rows.log() + (sums.row_shift - own) / LOG2_E)
-        back, column_share = negative_share(sums.columns.log() + (sums.column_shift - own) / LOG2_E)
-        ctx.tile = tile
-        ctx.save_for_backward(x, y, temperature, row_share, column_share, *sums)
-        return (there + back) / 2
+            sums = _sums(x, y, scale, sides, start)
+            columns, shift = sums.columns, sums.column_shift
+            if group is not None:
+                columns, shift = _over_ranks(columns, shift, group)
+                sums = sums._replace(columns=columns * (shift - sums.column_shift).exp2())
+            parts = [(x[i] * y[own][i]).sum(1) for i in slices(len(x), sides[0])]
+            logits = torch.cat([x.new_empty(0), *parts]) * scale
+        if shift.ndim:
+            shift = torch.stack([sums.row_shift.expand(len(x)), shift[own]])
+        both = torch.stack([sums.rows, columns[own]])
+        losses, share = negative_share(both.log() + (shift - logits) / LOG2_E)
+        losses = losses.mean(0)
+        weighing = ctx.needs_input_grad[3]
+        ctx.save_for_backward(x, y, temperature, weight, losses if weighing else None, share, *sums)
+        return losses if weight is None else (losses * weight).sum()
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> Any:
-        x, y, temperature, row_share, column_share, *sums = ctx.saved_tensors
-        needed = ctx.needs_input_grad
+        x, y, temperature, weight, losses, share, *rest = ctx.saved_tensors
+        needed, rows = ctx.needs_input_grad, slice(ctx.start, ctx.start + len(x))
+        nothing = (None,) * 3
         if torch.is_grad_enabled():
-            plain = _plain_symmetric(x, y, temperature)
-            return *differentiate(plain, (x, y, temperature), needed, upstream), None
+            value = plain_symmetric(x, y, temperature, rows, ctx.group)
+            value = value if weight is None else (value * weight).sum()
+            inputs = (x, y, temperature, weight)
+            return *differentiate(value, inputs, needed[:4], upstream), *nothing
+        each = upstream if weight is None else upstream * weight
+        u, own = share * (each / (2 * temperature))
+        v = own if ctx.group is None else joined(own, ctx.group)[0]
         with full_precision(x):
-            upstream = upstream / 2 / temperature
-            u, v = upstream * row_share, upstream * column_share
-            gx, gy = _gradients(x, y, LOG2_E / temperature, Sums(*sums), u, v, ctx.tile, needed[:3])
-        gt = None if gx is None else by_temperature(x, gx, temperature, ctx.tile)
-        return gx, gy, gt, None
+            scale = LOG2_E / temperature
+            gx, gy = _gradients(x, y, scale, Sums(*rest), u, v, ctx.sides, ctx.start, needed)
+        gt = None
+        if gx is not None and needed[2]:
+            gt = by_temperature(x, gx, temperature)
+        gw = losses * upstream if needed[3] else None
+        return gx, gy, gt, gw, *nothing
 
 
-def _plain_symmetric(x: Tensor, y: Tensor, temperature: Tensor) -> Tensor:
-    logits = dot(x, y) / temperature
-    pairs = torch.eye(len(x), dtype=torch.bool, device=x.device)
-    return (log_share(logits, pairs, None)[0] + log_share(logits.mT, pairs, None)[0]) / 2
+def plain_symmetric(
+    x: Tensor, y: Tensor, temperature: float | Tensor, own: slice, group: Any
+) -> Tensor:
+    """The same losses by operations that autograd knows."""
+    every = x if group is None else joined(x, group)[0]
+    pairs = torch.arange(len(y), device=x.device) == torch.arange(own.start, own.stop)[:, None]
+    there = log_share(dot(x, y) / temperature, pairs, None)[0]
+    return (there + log_share(dot(y[own], every) / temperature, pairs, None)[0]) / 2
 
 
-def _bounded_sums(x: Tensor, y: Tensor, scale: Tensor, tile: int) -> Sums | None:
+def _over_ranks(columns: Tensor, shift: Tensor, group: Any) -> tuple[Tensor, Tensor]:
+    """The columns' sums over the rows of all ranks, and their shift: the highest of the ranks'."""
+    highest = shift.expand(len(columns)).clone()
+    dist.all_reduce(highest, op=dist.ReduceOp.MAX, group=group)
+    columns = columns * (shift - highest).exp2()
+    dist.all_reduce(columns, group=group)
+    return columns, highest
+
+
+def _sums(x: Tensor, y: Tensor, scale: Tensor, sides: tuple[int, int], start: int) -> Sums:
+    found = _bounded_sums(x, y, scale, sides, start) if len(x) > 0 else None
+    return found or _shifted_sums(x, y, scale, sides, start)
+
+
+def _bounded_sums(
+    x: Tensor, y: Tensor, scale: Tensor, sides: tuple[int, int], start: int
+) -> Sums | None:
     """One shift, and so one exponential, for all rows and columns: no logit is above |x| |y|.
 
     None where a row or column lies so far below it that its sum underflows: the first rows of
     tiles mostly tell.
     """
     shift = scale * lengths(x).amax() * lengths(y).amax()
-    rows, columns = x.new_zeros(len(x)), x.new_zeros(len(y))
-    for i in slices(len(x), tile):
+    rows, columns, room = x.new_zeros(len(x)), x.new_zeros(len(y)), x.new_empty(math.prod(sides))
+    for i in slices(len(x), sides[0]):
         scaled = x[i] * scale
-        for j in slices(len(y), tile):
-            odds = torch.addmm(-shift, scaled, y[j].T).exp2_()
-            if i == j:
-                odds.fill_diagonal_(0)
+        for j in slices(len(y), sides[1]):
+            odds = tile(room, len(scaled), j.stop - j.start)
+            torch.addmm(-shift, scaled, y[j].T, out=odds).exp2_()
+            odds.diagonal(i.start + start - j.start).zero_()
             rows[i] += odds.sum(1)
             columns[j] += odds.sum(0)
         if not certain(rows[i], len(y)):
             return None
-    if not certain(columns, len(x)):
-        return None
-    return Sums(rows, columns, shift, shift, odds if len(x) <= tile else None)
+    return Sums(rows, columns, shift, shift) if certain(columns, len(x)) else None
 
 
-def _sums(x: Tensor, y: Tensor, scale: Tensor, tile: int) -> Sums:
+def _shifted_sums(x: Tensor, y: Tensor, scale: Tensor, sides: tuple[int, int], start: int) -> Sums:
     """The largest negative of each row and column as its shift, kept up as the tiles come."""
-    n, lowest = len(x), torch.finfo(x.dtype).min
-    sums = Sums(x.new_zeros(n), x.new_zeros(n), x.new_full((n,), lowest), x.new_full((n,), lowest))
-    for i in slices(n, tile):
+    lowest = torch.finfo(x.dtype).min
+    rows, columns, room = x.new_zeros(len(x)), x.new_zeros(len(y)), x.new_empty(math.prod(sides))
+    sums = Sums(rows, columns, torch.full_like(rows, lowest), torch.full_like(columns, lowest))
+    for i in slices(len(x), sides[0]):
         scaled = x[i] * scale
-        for j in slices(n, tile):
-            logits = scaled @ y[j].T
-            if i == j:
-                logits.fill_diagonal_(-math.inf)
+        for j in slices(len(y), sides[1]):
+            logits = torch.mm(scaled, y[j].T, out=tile(room, len(scaled), j.stop - j.start))
+            logits.diagonal(i.start + start - j.start).fill_(-math.inf)
             add(sums.rows[i], sums.row_shift[i], logits)
             add(sums.columns[j], sums.column_shift[j], logits.T)
     return sums
@@ -150,31 +217,35 @@ def _gradients(
     sums: Sums,
     u: Tensor,
     v: Tensor,
-    tile: int,
+    sides: tuple[int, int],
+    start: int,
     needed: Sequence[bool],
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Each tile of the logits' gradient times the rows and the columns; the pairs apart.
+    """Each tile of the logits' gradient times the rows and the columns.
 
     A row's negatives share u among them, a column's v, and its pair has minus the two.
     """
-    gx = y * -(u + v)[:, None] if needed[0] or needed[2] else None
-    gy = x * -(u + v)[:, None] if needed[1] else None
+    gx = torch.zeros_like(x) if needed[0] or needed[2] else None
+    gy = torch.zeros_like(y) if needed[1] else None
+    pair = -u - v[start : start + len(x)]
     tiny = torch.finfo(x.dtype).tiny  # one sample alone has no negatives: its sum is 0, u and v too
     u, v = u / sums.rows.clamp_min(tiny), v / sums.columns.clamp_min(tiny)
-    for i in slices(len(x), tile):
+    size = min(sides[0], len(x)) * min(sides[1], len(y))
+    rooms = x.new_empty(size), x.new_empty(size)
+    for i in slices(len(x), sides[0]):
         scaled = x[i] * scale
-        for j in slices(len(y), tile):
-            if sums.odds is not None:
-                odds = sums.odds * (u[:, None] + v)
-            elif sums.row_shift.ndim == 0:
-                odds = torch.addmm(-sums.row_shift, scaled, y[j].T).exp2_()
-                odds *= u[i, None] + v[j]
+        for j in slices(len(y), sides[1]):
+            odds, share = (tile(room, len(scaled), j.stop - j.start) for room in rooms)
+            if sums.row_shift.ndim == 0:
+                torch.addmm(-sums.row_shift, scaled, y[j].T, out=odds).exp2_()
+                odds.mul_(torch.add(u[i, None], v[j], out=share))
             else:
-                logits = scaled @ y[j].T
-                odds = (logits - sums.row_shift[i, None]).exp2_().mul_(u[i, None])
-                odds += logits.sub_(sums.column_shift[j]).exp2_().mul_(v[j])
-            if i == j:
-                odds.fill_diagonal_(0)
+                torch.mm(scaled, y[j].T, out=odds)
+                torch.sub(odds, sums.column_shift[j], out=share).exp2_().mul_(v[j])
+                odds.sub_(sums.row_shift[i, None]).exp2_().mul_(u[i, None]).add_(share)
+            offset = i.start + start - j.start
+            there = odds.diagonal(offset)
+            there.copy_(pair[i][max(-offset, 0) :][: len(there)])
             if gx is not None:
                 gx[i].addmm_(odds, y[j])
             if gy is not None:
@@ -200,74 +271,57 @@ def one_way(
     """
     dtype = torch.promote_types(anchors.dtype, candidates.dtype)
     anchors, candidates = anchors.to(dtype), candidates.to(dtype)
+    learned = [temperature.to(dtype)] if isinstance(temperature, Tensor) else []
 
-    def evaluate(
-        a: Tensor, c: Tensor, temperature: Tensor, weight: Tensor | None, needed: Sequence[bool]
-    ) -> tuple[Tensor, list[Tensor | None]]:
-        return _one_way(a, c, targets.clamp_min(0), temperature, weight, needed, step)
+    def evaluate(a: Tensor, c: Tensor, *others: Any) -> tuple[Tensor, list[Tensor | None]]:
+        *given, weight, needed = others
+        t = given[0] if given else temperature
+        return _one_way(a, c, targets.clamp_min(0), t, weight, needed, step)
 
-    def plain(a: Tensor, c: Tensor, temperature: Tensor) -> Tensor:
+    def plain(a: Tensor, c: Tensor, *given: Tensor) -> Tensor:
         columns = torch.arange(len(c), device=c.device)
-        return log_share(dot(a, c) / temperature, columns == targets[:, None], None)[0]
+        logits = dot(a, c) / (given[0] if given else temperature)
+        return log_share(logits, columns == targets[:, None], None)[0]
 
     weight = None if weight is None else weight.to(dtype)
-    return one_pass(evaluate, plain, weight, anchors, candidates, number(temperature, anchors))
+    return one_pass(evaluate, plain, weight, anchors, candidates, *learned)
 
 
 def _one_way(
     a: Tensor,
     c: Tensor,
     targets: Tensor,
-    temperature: Tensor,
+    temperature: float | Tensor,
     weight: Tensor | None,
     needed: Sequence[bool],
     step: int,
 ) -> tuple[Tensor, list[Tensor | None]]:
-    scale = LOG2_E / temperature
-    longest = lengths(c).amax()
-    bounded = True
-    losses = []
-    ga = torch.empty_like(a) if needed[0] or needed[2] else None
+    """The shift of each row is its largest negative."""
+    scale, limits = LOG2_E / temperature, torch.finfo(a.dtype)
+    gaps, room = [], a.new_empty(min(step, len(a)) * len(c))
+    ga = torch.empty_like(a) if needed[0] or any(needed[2:]) else None
     gc = torch.zeros_like(c) if needed[1] else None
     for i in slices(len(a), step):
-        scaled, partner = a[i] * scale, c[targets[i]]
-        found = _bounded_odds(scaled, c, targets[i], longest) if bounded else None
-        bounded = found is not None
-        odds, sums, shift = found or _odds(scaled, c, targets[i])
-        own = (scaled * partner).sum(1)
-        loss, share = negative_share(sums.log() + (shift - own) / LOG2_E)
-        losses.append(loss)
+        rows, columns = piece(a, i), piece(targets, i)
+        scaled, partner = rows * scale, columns[:, None]
+        own = (scaled * c.index_select(0, columns)).sum(1, keepdim=True)  # exact, as pairs are
+        odds = torch.mm(scaled, c.T, out=tile(room, len(scaled), len(c)))
+        odds.scatter_(1, partner, -math.inf)
+        shift = odds.amax(1, keepdim=True).clamp_min_(limits.min)
+        sums = odds.sub_(shift).exp2_().sum(1, keepdim=True)
+        gap = sums.log().add_(shift.sub_(own).div_(LOG2_E))
+        gaps.append(gap)
         if weight is None or (ga is None and gc is None):
             continue
         # By the logits: w in all for the negatives, each as large as its odds, -w for the partner.
-        w = (weight[i] * share / temperature)[:, None]
-        each = w / sums.clamp_min(torch.finfo(sums.dtype).tiny)[:, None]
+        w = gap.sigmoid().mul_(piece(weight, i)[:, None] if weight.ndim else weight)
+        w.div_(temperature).div_(sums.clamp_min(limits.tiny))
+        odds.scatter_(1, partner, -sums)
         if ga is not None:
-            ga[i] = each * (odds @ c) - w * partner
+            torch.mm(odds, c, out=piece(ga, i)).mul_(w)
         if gc is not None:
-            gc.addmm_(odds.T, each * a[i]).index_add_(0, targets[i], -w * a[i])
-    gt = None if ga is None or not needed[2] else by_temperature(a, ga, temperature, step)
-    return torch.cat(losses), [ga, gc, gt]
-
-
-Odds = tuple[Tensor, Tensor, Tensor]
-
-
-def _bounded_odds(scaled: Tensor, c: Tensor, targets: Tensor, longest: Tensor) -> Odds | None:
-    """2^(s - shift) for the negatives of some rows, its sums, and a shift: |a| max |c|, or 0."""
-    shift = lengths(scaled) * longest
-    if known(shift.amax() <= 60):  # a float32 holds sums from 2^-60 to 2^60, and their inverses
-        shift = torch.zeros_like(shift)
-        odds = (scaled @ c.T).exp2_()
-    else:
-        odds = torch.addmm(-shift[:, None], scaled, c.T).exp2_()
-    sums = odds.scatter_(1, targets[:, None], 0).sum(1)
-    return (odds, sums, shift) if certain(sums, len(c)) else None
-
-
-def _odds(scaled: Tensor, c: Tensor, targets: Tensor) -> Odds:
-    """The same, the shift being each row's largest negative."""
-    logits = (scaled @ c.T).scatter_(1, targets[:, None], -math.inf)
-    shift = logits.amax(1).clamp_min(torch.finfo(logits.dtype).min)
-    odds = logits.sub_(shift[:, None]).exp2_()
-    return odds, odds.sum(1), shift
+            gc.addmm_(odds.T, rows * w)
+    found = [ga, gc]
+    if isinstance(temperature, Tensor):
+        found.append(by_temperature(a, ga, temperature) if ga is not None and needed[2] else None)
+    return F.softplus(torch.cat(gaps)[:, 0], threshold=50), found

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from mmcontrast import _checks
-from mmcontrast.infonce import info_nce, symmetric_info_nce
+from mmcontrast.infonce import info_nce
+from mmcontrast.infonce_symmetric import symmetric_info_nce
 from mmcontrast.masks import different_label, labelled, off_diagonal, same_label
 from mmcontrast.rows import RowMap, l2_normalize, upcast
 from mmcontrast.temperature import LearnableTemperature, current

@@ -8,9 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmcontrast import _checks, streaming
+from mmcontrast.distributed import Group, joined, total
 from mmcontrast.masks import zero_outside
 from mmcontrast.rows import RowMap, dot, l2_normalize, map_rows
-from mmcontrast.streaming import LOG2_E
+from mmcontrast.streaming import LOG2_E, TILE
+
+LARGE = 15  # octaves: of eight factors of 2^15 each, the product is a float32 still
 
 
 def sigmoid_contrast(
@@ -25,6 +28,7 @@ def sigmoid_contrast(
     normalize: RowMap | None = l2_normalize,
     reduction: str = "mean",
     chunk_size: int | None = None,
+    group: Group | None = None,
 ) -> Tensor:
     r"""SigLIP: whether each anchor and each candidate belong together, asked pair by pair.
 
@@ -48,8 +52,9 @@ def sigmoid_contrast(
         reduction: ``"mean"`` and ``"sum"`` over the anchors give a scalar, ``"none"`` gives (B,).
         chunk_size: side of the square tiles in which the logits are made, with their gradients in
             the same pass and in O(chunk_size^2 + (B + C) D) memory; ``"none"`` takes two passes.
-            None chooses tiles of 512 from 2^11 pairs on. The plain path is as in
+            None chooses tiles of 2^18 logits from 2^11 pairs on. The plain path is as in
             :func:`info_nce`.
+        group: as in :func:`info_nce`.
 
     Returns:
         Scalar or (B,), float32, or float64 for float64 input.
@@ -77,46 +82,41 @@ def sigmoid_contrast(
             "bias", "a number or a 0-d floating tensor", f"{_checks.shape(bias)} {bias.dtype}"
         )
     _checks.reduction(reduction)
+    if positives is None and len(y) < len(x):
+        _checks.fail("y", f"at least {len(x)} rows, a partner each", len(y))
+    y, own = joined(y, group)
     size = (len(x), len(y))
     if positives is not None:
         _checks.mask("positives", positives, size)
-    elif size[1] < size[0]:
-        _checks.fail("y", f"at least {size[0]} rows, a partner each", size[1])
     counted = torch.ones(size[0], dtype=torch.bool, device=x.device)
     if keep is not None:
         _checks.mask("keep", keep, size)
         counted = keep.any(1)
         x, y = zero_outside(x, counted), zero_outside(y, keep.any(0))
-    pairs = _Pairs(positives, keep)
+    pairs = _Pairs(positives, keep, own.start)
 
     tile = streaming.step(*size, chunk_size, side=streaming.TILE)
     if tile is None or not streaming.possible():
         losses = pairs.losses(map_rows(x, normalize), map_rows(y, normalize), temperature, bias)
-        return _checks.reduce(losses, counted, weight=weight, reduction=reduction)
-    x, y = streaming.mapped(x, normalize, tile), streaming.mapped(y, normalize, tile)
+        return streaming.reduced(losses, counted, weight, reduction, group)
+    sides = streaming.WIDE if chunk_size is None else (tile, tile)
+    x, y = (streaming.mapped(z, normalize, sides[0]) for z in (x, y))
     dtype = torch.promote_types(x.dtype, y.dtype)
-    shares = streaming.shares(counted, weight, reduction, dtype)
+    shares = streaming.shares(counted, weight, reduction, dtype, group)
     inputs = (x.to(dtype), y.to(dtype), *(streaming.number(v, x) for v in (temperature, bias)))
-    value = streaming.one_pass(pairs.in_tiles(tile), pairs.losses, shares, *inputs)
+    value = streaming.one_pass(pairs.in_tiles(sides), pairs.losses, shares, *inputs)
     if reduction != "none":
-        return value
+        return total(value, group)
     return _checks.reduce(value, counted, weight=weight, reduction=reduction)
 
 
 class _Pairs:
     """Who belongs together and who takes part, and the loss of that."""
 
-    def __init__(self, positives: Tensor | None, keep: Tensor | None):
+    def __init__(self, positives: Tensor | None, keep: Tensor | None, start: int):
         self.positives = positives
         self.keep = keep
-
-    def negate(self, tile: Tensor, i: slice, j: slice) -> Tensor:
-        """-z times a tile: other signs for the pairs that belong together. May write to it."""
-        if self.positives is not None:
-            return torch.where(self.positives[i, j], -tile, tile)
-        if i.start == j.start:
-            tile.diagonal().neg_()
-        return tile
+        self.start = start  # where there are no positives, the first row's partner
 
     def losses(
         self, x: Tensor, y: Tensor, temperature: float | Tensor, bias: float | Tensor
@@ -125,14 +125,30 @@ class _Pairs:
         logits = dot(x, y) / temperature + bias
         together = self.positives
         if together is None:
-            together = torch.eye(*logits.shape, dtype=torch.bool, device=x.device)
+            columns = torch.arange(len(y), device=x.device)
+            together = columns == columns[self.start : self.start + len(x), None]
         logits = torch.where(together, -logits, logits)
         if self.keep is not None:
             logits = torch.where(self.keep, logits, -math.inf)
         return F.softplus(logits, threshold=50).sum(1)
 
-    def in_tiles(self, tile: int) -> streaming.Evaluation:
-        """Losses and gradients in one pass over square tiles: 3 matrix products."""
+    def partners(
+        self, x: Tensor, y: Tensor, scale: Tensor, shift: Tensor
+    ) -> tuple[Tensor, Tensor] | None:
+        """(B,) losses of the rows with their partners, where these stand at their places.
+
+        And the slopes. The logits of all others are then of one sign, and mostly far from 0.
+        """
+        if self.positives is not None:
+            return None
+        parts = [(x[i] * y[self.start :][i]).sum(1) for i in streaming.slices(len(x), TILE)]
+        logits = -(torch.cat([x.new_empty(0), *parts]) * scale + shift) / LOG2_E
+        if self.keep is not None:
+            logits.masked_fill_(~self.keep.diagonal(self.start), -math.inf)
+        return F.softplus(logits, threshold=50), -logits.sigmoid()
+
+    def in_tiles(self, sides: tuple[int, int]) -> streaming.Evaluation:
+        """Losses and gradients in one pass over tiles: 3 matrix products."""
 
         def evaluate(
             x: Tensor,
@@ -147,15 +163,29 @@ class _Pairs:
             gx = torch.zeros_like(x) if needed[0] or needed[2] else None
             gy = torch.zeros_like(y) if needed[1] else None
             each = x.new_ones(len(x)) if weight is None else weight
-            for i in streaming.slices(len(x), tile):
+            partners = self.partners(x, y, scale, shift)
+            small = self.known_small(x, y, scale, shift)
+            rooms = [x.new_empty(math.prod(sides)) for _ in range(3)]
+            for i in streaming.slices(len(x), sides[0]):
                 scaled, weighted = x[i] * scale, x[i] * (each[i] / temperature)[:, None]
-                for j in streaming.slices(len(y), tile):
-                    logits = self.negate(torch.addmm(shift, scaled, y[j].T), i, j)
+                for j in streaming.slices(len(y), sides[1]):
+                    logits, slope = (
+                        streaming.tile(room, len(scaled), j.stop - j.start) for room in rooms[:2]
+                    )
+                    torch.addmm(shift, scaled, y[j].T, out=logits)
+                    offset = i.start + self.start - j.start
+                    if self.positives is not None:
+                        torch.where(self.positives[i, j], -logits, logits, out=logits)
+                    else:
+                        logits.diagonal(offset).fill_(-math.inf)
                     if self.keep is not None:
                         logits.masked_fill_(~self.keep[i, j], -math.inf)
-                    total, slope = _softplus_sums(logits)
-                    slope = self.negate(slope, i, j)
-                    losses[i] += total
+                    losses[i] += _softplus_sums(logits, slope, rooms[2], small)
+                    if self.positives is not None:
+                        torch.where(self.positives[i, j], -slope, slope, out=slope)
+                    elif partners is not None:
+                        there = slope.diagonal(offset)
+                        there.copy_(partners[1][i][max(-offset, 0) :][: len(there)])
                     if gx is not None:
                         gx[i].addmm_(slope, y[j])
                     if gy is not None:
@@ -164,31 +194,43 @@ class _Pairs:
                         slopes[i] += slope.sum(1)
                 if gx is not None:
                     gx[i] *= (each[i] / temperature)[:, None]
+            if partners is not None:
+                losses += partners[0]
             gt = None
             if gx is not None and needed[2]:
-                gt = streaming.by_temperature(x, gx, temperature, tile)
+                gt = streaming.by_temperature(x, gx, temperature)
             gb = (slopes * each).sum().to(bias.device) if needed[3] else None
             return losses, [gx, gy, gt, gb]
 
         return evaluate
 
+    def known_small(self, x: Tensor, y: Tensor, scale: Tensor, shift: Tensor) -> bool:
+        """Whether no odds are large in any tile: no logit is above |x| |y|."""
+        if 0 in (len(x), len(y)):
+            return True
+        bound = scale * streaming.lengths(x).amax() * streaming.lengths(y).amax()
+        return streaming.known(bound + (shift if self.positives is None else shift.abs()) <= LARGE)
 
-def _softplus_sums(octaves: Tensor) -> tuple[Tensor, Tensor]:
-    """For s = log(2) octaves: the sums over the rows of log(1 + e^s), and its slope.
+
+def _softplus_sums(octaves: Tensor, slope: Tensor, room: Tensor, small: bool) -> Tensor:
+    """For s = log(2) octaves: the sums over the rows of log(1 + e^s), and its slope, in memory.
 
     Where no odds o = e^s are huge, logarithms are saved: with (1 + o)(1 + p) = 1 + (o + p + op),
     pairs of columns are joined before they are taken. Nothing is lost, for nothing is subtracted.
     """
-    if not streaming.known(octaves.amax() <= 15):  # eight factors of 2^15 are a float32 still
-        logits = octaves / LOG2_E
-        return F.softplus(logits, threshold=50).sum(1), logits.sigmoid()
-    odds = octaves.exp2()
-    slope = odds / (1 + odds)
+    if not small and not streaming.known(octaves.amax() <= LARGE):
+        logits = octaves.div_(LOG2_E)
+        torch.sigmoid(logits, out=slope)
+        return F.softplus(logits, threshold=50).sum(1)
+    odds = octaves.exp2_()
+    torch.div(odds, torch.add(odds, 1, out=slope), out=slope)
     for _ in range(3):
         if odds.shape[1] % 2 == 0:
             left, right = odds.chunk(2, dim=1)
-            odds = torch.addcmul(left + right, left, right)
-    return odds.log1p_().sum(1), slope
+            odds = torch.add(left, right, out=streaming.tile(room, *left.shape))
+            odds.addcmul_(left, right)
+            room = room[odds.numel() :]
+    return odds.log1p_().sum(1)
 
 
 class SigmoidContrast(nn.Module):
@@ -200,7 +242,7 @@ class SigmoidContrast(nn.Module):
     Args:
         temperature: where it starts, above 0; 0.1 is the paper's t' of log 10.
         bias: where it starts.
-        normalize, reduction, chunk_size: as in :func:`sigmoid_contrast`.
+        normalize, reduction, chunk_size, group: as in :func:`sigmoid_contrast`.
 
     Raises:
         ValueError: on a temperature that is not positive.
@@ -219,6 +261,7 @@ class SigmoidContrast(nn.Module):
         normalize: RowMap | None = l2_normalize,
         reduction: str = "mean",
         chunk_size: int | None = None,
+        group: Group | None = None,
     ):
         super().__init__()
         _checks.positive("temperature", temperature)
@@ -227,6 +270,7 @@ class SigmoidContrast(nn.Module):
         self.normalize = normalize
         self.reduction = reduction
         self.chunk_size = chunk_size
+        self.group = group
 
     def forward(
         self,
@@ -249,4 +293,5 @@ class SigmoidContrast(nn.Module):
             normalize=self.normalize,
             reduction=self.reduction,
             chunk_size=self.chunk_size,
+            group=self.group,
         )

@@ -16,13 +16,14 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmcontrast import _checks, distributed
 from mmcontrast.distributed import Group
 from mmcontrast.rows import RowMap, map_rows
 
 TILE = 512  # rows and columns of a tile: a megabyte of float32, which the second-level cache holds
+WIDE = (2 * TILE, TILE // 2)  # a tile of that size whose products are faster than a square one's
 BLOCK = 2**20  # entries of a block of whole rows: 4 MB of float32, which the third level holds
 LEAST = 2**11  # entries of a whole matrix below which the plain path is kept
 LOG2_E = 1 / math.log(2)  # exp2 takes a quarter of exp's time here: logits are kept in octaves
@@ -33,13 +34,22 @@ Evaluation = Callable[..., tuple[Tensor, list[Tensor | None]]]
 # --- which path ----------------------------------------------------------------------------------
 
 
-def possible() -> bool:
-    """Whether nothing traces, transforms or forward-differentiates the code at work."""
+def possible(*tensors: Tensor) -> bool:
+    """Whether nothing traces, transforms or forward-differentiates the code at work.
+
+    With tensors: and whether these have values, which may be read.
+    """
     return (
         not torch.compiler.is_compiling()
         and torch._C._functorch.peek_interpreter_stack() is None
         and torch.autograd.forward_ad._current_level < 0
+        and all(_has_values(x) for x in tensors)
     )
+
+
+def _has_values(x: Tensor) -> bool:
+    """A plain tensor, not a fake or a wrapped one, and not on the device that has no memory."""
+    return type(x) in (Tensor, nn.Parameter) and x.device.type != "meta"
 
 
 def step(rows: int, columns: int, chunk_size: int | None, *, side: int | None = None) -> int | None:
@@ -53,12 +63,27 @@ def step(rows: int, columns: int, chunk_size: int | None, *, side: int | None = 
         return chunk_size if chunk_size < rows and columns > 0 else None
     if rows * columns < LEAST:
         return None
-    return side if side is not None else min(max(BLOCK // columns, 32), TILE)
+    return side if side is not None else min(block(columns), TILE)
+
+
+def block(columns: int) -> int:
+    """How many whole rows of a matrix fit the cache."""
+    return max(BLOCK // max(columns, 1), 32)
 
 
 def slices(size: int, step: int) -> Iterator[slice]:
     """The axis in pieces."""
     return (slice(i, min(i + step, size)) for i in range(0, size, step))
+
+
+def piece(x: Tensor, i: slice) -> Tensor:
+    """x[i], without an operation where that is all of x."""
+    return x if i.stop - i.start == x.shape[0] else x[i]
+
+
+def tile(room: Tensor, rows: int, columns: int) -> Tensor:
+    """A (rows, columns) part of some memory, used again and again: to allocate takes time too."""
+    return room[: rows * columns].view(rows, columns)
 
 
 def mapped(x: Tensor, normalize: RowMap | None, size: int) -> Tensor:
@@ -94,11 +119,36 @@ def shares(
     return weights / torch.where(total == 0, 1, total)
 
 
+def all_shares(
+    rows: Tensor, weight: Tensor | None, reduction: str, group: Group | None = None
+) -> Tensor | None:
+    """The same where every one of the (B, D) rows counts; 0-d where all count alike."""
+    if weight is None and distributed.active(group) is None:
+        each = 1 / max(len(rows), 1) if reduction == "mean" else 1.0
+        return None if reduction == "none" else rows.new_full((), each)
+    everyone = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
+    return shares(everyone, weight, reduction, rows.dtype, group)
+
+
+def reduced(
+    losses: Tensor, counted: Tensor, weight: Tensor | None, reduction: str, group: Group | None
+) -> Tensor:
+    """``_checks.reduce`` with the collectives of a loss in tiles: its shares first, then its sum.
+
+    Ranks may take different paths, and have to meet on each of them.
+    """
+    each = shares(counted, weight, reduction, losses.dtype, group)
+    if each is None or distributed.active(group) is None:
+        return _checks.reduce(losses, counted, weight=weight, reduction=reduction)
+    return distributed.total((torch.where(counted, losses, 0) * each).sum(), group)
+
+
 def full_precision(x: Tensor) -> AbstractContextManager[Any]:
     """Autocast off: matrix products of what is in float32 stay there."""
     kind = x.device.type
-    available = torch.amp.is_autocast_available(kind)
-    return torch.autocast(kind, enabled=False) if available else nullcontext()
+    if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
+        return nullcontext()
+    return torch.autocast(kind, enabled=False)
 
 
 def known(condition: Tensor) -> bool:
@@ -106,12 +156,7 @@ def known(condition: Tensor) -> bool:
 
     Elsewhere, reading it would wait for the device.
     """
-    if condition.device.type != "cpu":
-        return False
-    try:
-        return bool(condition)
-    except RuntimeError:  # a fake tensor has no value to read
-        return False
+    return condition.device.type == "cpu" and _has_values(condition) and bool(condition)
 
 
 def lengths(x: Tensor) -> Tensor:
@@ -120,7 +165,7 @@ def lengths(x: Tensor) -> Tensor:
     return found
 
 
-def by_temperature(x: Tensor, gx: Tensor, temperature: Tensor, step: int) -> Tensor:
+def by_temperature(x: Tensor, gx: Tensor, temperature: Tensor, step: int = TILE) -> Tensor:
     """The temperature's gradient: logits are x y / t, so it scales as x does, the other way."""
     parts = [x.new_zeros(()), *((x[i] * gx[i]).sum() for i in slices(len(x), step))]
     return (torch.stack(parts).sum() / -temperature).to(temperature.device)
@@ -175,7 +220,8 @@ class _OnePass(torch.autograd.Function):
         needed = ctx.needs_input_grad[4:] if at_once else (False,) * len(inputs)
         with full_precision(inputs[0]):
             losses, found = evaluate(*inputs, weight, needed)
-        ctx.save_for_backward(weight, losses, *inputs, *found)
+        weighing = weight is None or ctx.needs_input_grad[3]
+        ctx.save_for_backward(weight, losses if weighing else None, *inputs, *found)
         return losses if weight is None else (losses * weight).sum()
 
     @staticmethod
@@ -194,4 +240,5 @@ class _OnePass(torch.autograd.Function):
                 _, found = ctx.evaluate(*inputs, upstream, needed)
             return None, None, None, None, *found
         scaled = [None if gradient is None else gradient * upstream for gradient in found]
-        return None, None, None, losses * upstream, *scaled
+        by_weight = losses * upstream if ctx.needs_input_grad[3] else None
+        return None, None, None, by_weight, *scaled

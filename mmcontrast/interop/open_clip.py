@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from mmcontrast import _checks
 from mmcontrast.distributed import joined
-from mmcontrast.infonce import symmetric_info_nce
+from mmcontrast.infonce_symmetric import symmetric_info_nce
 from mmcontrast.sigmoid import sigmoid_contrast
 
 __all__ = ["ClipLoss", "SigLipLoss"]

@@ -9,7 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmcontrast.infonce import info_nce, symmetric_info_nce
+from mmcontrast.infonce import info_nce
+from mmcontrast.infonce_symmetric import symmetric_info_nce
 from mmcontrast.masks import sentiment_classes
 from mmcontrast.multilevel import MultilevelContrast, multilevel_contrast
 from mmcontrast.rows import softmax_normalize

@@ -10,7 +10,7 @@ from torch.autograd import forward_ad
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import mmcontrast as mm
-from mmcontrast import infonce_tiles, streaming
+from mmcontrast import infonce_tiles, infonce_whole, streaming
 from tests import oracles
 from tests.mmcontrast.strategies import close, embeddings, gradients, leaf, normal, numpy, seeds
 from tests.mmcontrast.test_softmax import EXACT, relative, unit_rows
@@ -136,6 +136,7 @@ def test_large_batches_stream_by_themselves(form, monkeypatch):
     whole, full = gradients(FORMS[form], x, y)
     monkeypatch.setattr(streaming, "LEAST", 70 * 70)
     monkeypatch.setattr(streaming, "TILE", 32)
+    monkeypatch.setattr(streaming, "WIDE", (64, 16))
     with Allocations() as made:
         value, found = gradients(FORMS[form], x, y)
     same([value, *found], [whole, *full])
@@ -216,38 +217,60 @@ def test_huge_raw_dot_products_need_shifts_of_their_own(form):
         assert all(gradient.isfinite().all() for gradient in found)
 
 
-@pytest.mark.parametrize("form", ["symmetric", "one way"])
+@pytest.mark.parametrize("chunk_size", [8, None])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_both_ways_of_shifting_agree(form, dtype, monkeypatch):
-    """Every shift from the bound, and none from it, at a temperature where both are exact."""
+def test_both_ways_of_shifting_agree(chunk_size, dtype, monkeypatch):
+    """One shift for all, and one for each row and column, where both are exact."""
     x, y = (z.to(dtype) for z in views("gauss", 21, 0, 6, 5))
+    settings = {"temperature": 0.2, "chunk_size": chunk_size}
 
     def found():
-        value, slopes = gradients(
-            lambda x, y: FORMS[form](x, y, temperature=0.2, chunk_size=8), x, y
-        )
+        value, slopes = gradients(lambda x, y: mm.symmetric_info_nce(x, y, **settings), x, y)
         return [value, *slopes]
 
-    kept = []
-    certain = infonce_tiles.certain
-    monkeypatch.setattr(infonce_tiles, "certain", lambda *a: kept.append(certain(*a)) or kept[-1])
-    bounded = found()
+    kept = spied(monkeypatch)
+    together = found()
     assert kept
     assert all(kept)
-    monkeypatch.setattr(infonce_tiles, "certain", lambda *a: False)
-    same(found(), bounded, 20 * torch.finfo(dtype).eps)
+    for module in (infonce_tiles, infonce_whole):
+        monkeypatch.setattr(module, "certain", lambda *a: False)
+    same(found(), together, 20 * torch.finfo(dtype).eps)
 
 
-@pytest.mark.parametrize("form", ["symmetric", "one way"])
-def test_the_bound_gives_way_where_it_underflows(form, monkeypatch):
+def spied(monkeypatch):
+    """What ``certain`` says, as it is asked."""
+    kept, certain = [], infonce_tiles.certain
+    for module in (infonce_tiles, infonce_whole):
+        monkeypatch.setattr(module, "certain", lambda *a: kept.append(certain(*a)) or kept[-1])
+    return kept
+
+
+def test_the_bound_gives_way_where_it_underflows(monkeypatch):
     """Orthogonal rows at 0.005: 2^-288 is no float32, and the sums of the bound are all zero."""
-    kept = []
-    certain = infonce_tiles.certain
-    monkeypatch.setattr(infonce_tiles, "certain", lambda *a: kept.append(certain(*a)) or kept[-1])
+    kept = spied(monkeypatch)
     x = torch.eye(9)
-    value = FORMS[form](x, -x, temperature=0.005, chunk_size=4)
+    value = mm.symmetric_info_nce(x, -x, temperature=0.005, chunk_size=4)
     assert kept == [False]
     assert value.item() == pytest.approx(200 + math.log(8), rel=1e-6)
+
+
+@pytest.mark.parametrize("chunk_size", [2, None])
+def test_rows_far_apart_get_shifts_of_their_own(chunk_size, monkeypatch):
+    """The negatives of two rows lie 10^4 below those of the others: under one shift, no sum."""
+    kept = spied(monkeypatch)
+    near, far = normal(1, 4, 3).abs().float(), torch.tensor([[-100.0, 0, 0], [0, -100.0, 0]])
+    x, y = torch.cat([near * 50, far]), torch.cat([near * 50, near[:2]])
+    settings = {"normalize": None, "temperature": 1.0}
+    value, found = gradients(
+        lambda x, y: mm.symmetric_info_nce(x, y, **settings, chunk_size=chunk_size), x, y
+    )
+    assert kept[0] is False
+    exact, expected = gradients(
+        lambda x, y: mm.symmetric_info_nce(x, y, **settings, keep=torch.ones(6, 6).bool()),
+        x.double(),
+        y.double(),
+    )
+    same([value, *found], [exact, *expected], 1e-5)
 
 
 @every_form
@@ -456,6 +479,27 @@ def test_a_single_tile_is_kept_and_not_made_again(reduction, monkeypatch):
     same(torch.autograd.grad(value, leaves), found)
 
 
+@pytest.mark.parametrize("temperature", [0.2, 1e-4])
+def test_the_whole_matrix_in_several_blocks(temperature, monkeypatch):
+    """70 rows in blocks of 32, with one shift and with each row's own: as in small tiles."""
+    inputs = [normal(1, 70, 5), normal(2, 70, 5), torch.tensor(temperature).double()]
+
+    def of(chunk_size):
+        def loss(x, y, t):
+            return mm.symmetric_info_nce(x, y, temperature=t, chunk_size=chunk_size)
+
+        with Allocations() as made:
+            value, found = gradients(loss, *inputs)
+        return [value, *found], made
+
+    tiled, _ = of(16)
+    monkeypatch.setattr(streaming, "BLOCK", 1)
+    whole, made = of(70)
+    same(whole, tiled, 1e-12 / temperature)
+    assert made.largest == 70 * 70
+    assert made.products == (1 if temperature == 0.2 else 2) + 2 * 3
+
+
 @pytest.mark.parametrize("form", ["symmetric", "one way"])
 def test_one_sample_and_none(form):
     for n, size in ((1, 1), (2, 1), (0, 1)):
@@ -466,7 +510,7 @@ def test_one_sample_and_none(form):
         assert n > 1 or all((gradient == 0).all() for gradient in found)
     one = [normal(k, 1, 3) for k in (1, 2)]
     t = torch.tensor(0.1, dtype=torch.float64)
-    losses = infonce_tiles.symmetric(*one, t, 1)
+    losses = infonce_tiles.symmetric(*one, t, (1, 1))
     assert losses.item() == 0
     close(infonce_tiles.one_way(*one, torch.tensor([0]), 0.1, None, 1), [0.0])
 

@@ -1,0 +1,175 @@
+"""InfoNCE in both directions, from one set of logits."""
+
+import torch
+from torch import Tensor, nn
+
+from mmcontrast import _checks, infonce_tiles, infonce_whole, streaming
+from mmcontrast.distributed import Group, active, joined, total
+from mmcontrast.infonce import info_nce
+from mmcontrast.masks import zero_outside
+from mmcontrast.rows import RowMap, dot, l2_normalize, map_rows
+from mmcontrast.softmax import log_share
+from mmcontrast.temperature import LearnableTemperature, current
+
+
+def symmetric_info_nce(
+    x: Tensor,
+    y: Tensor,
+    *,
+    temperature: float | Tensor = 0.07,
+    positives: Tensor | None = None,
+    keep: Tensor | None = None,
+    weight: Tensor | None = None,
+    normalize: RowMap | None = l2_normalize,
+    reduction: str = "mean",
+    chunk_size: int | None = None,
+    group: Group | None = None,
+) -> Tensor:
+    r"""InfoNCE in both directions, averaged: the loss of CLIP.
+
+    .. math:: \tfrac12 \big(\mathrm{InfoNCE}(x, y) + \mathrm{InfoNCE}(y, x)\big)
+
+    Args:
+        x: (B, D) one view of each sample.
+        y: (B, D) the other view; row ``i`` belongs to row ``i`` of ``x``.
+        temperature: :math:`\tau > 0`; a float, or a 0-d tensor when it is learned.
+        positives: (B, B) bool or floating, rows for ``x`` and columns for ``y``; see
+            :func:`info_nce`. Default: the diagonal.
+        keep: (B, B) bool, rows for ``x`` and columns for ``y``: which pairs take part.
+        weight: (B,) sample weights.
+        normalize: row map before the dot product; None for raw dot products.
+        reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,).
+        chunk_size: side of the square tiles in which both directions are computed together, in
+            O(chunk_size^2 + B D) memory; with ``keep`` or ``positives`` rows at a time. None
+            chooses tiles of 2^18 logits. B or more: one B B matrix stays in memory and saves a
+            matrix product of four, which pays where D is in the hundreds; up to B = 512 that is
+            the default. The plain path is as in :func:`info_nce`.
+        group: as in :func:`info_nce`; ``y``'s rows of all ranks stand against this rank's of
+            ``x``, and both directions share their products. Masks are (B of this rank, B of all).
+
+    Returns:
+        Scalar or (B,), float32, or float64 for float64 input.
+
+    Raises:
+        ValueError: on shapes or dtypes that disagree, or a float temperature that is not positive.
+
+    Example:
+        >>> eye = torch.eye(3)
+        >>> symmetric_info_nce(eye, eye, temperature=1.0)
+        tensor(0.5514)
+
+    Note:
+        Equals open_clip's ``ClipLoss`` at ``logit_scale = 1 / temperature`` on unit rows. lightly's
+        ``NTXentLoss`` differs: there the views' own batches are negatives too.
+
+    References: CLIP, arXiv:2103.00020; MCL-MCF, Algorithm 1.
+    """
+    _checks.matrix("x", x)
+    _checks.matrix("y", y, rows=len(x), like=x)
+    _checks.temperature(temperature)
+    _checks.reduction(reduction)
+    every, own = joined(y, group)
+    size = (len(x), len(every))
+    step = streaming.step(*size, chunk_size, side=streaming.TILE)
+    if not streaming.possible():
+        step = chunk_size if torch.compiler.is_compiling() else None
+    elif positives is None and keep is None:
+        together = active(group) is not None  # all ranks take the same path, whatever their sizes
+        whole = not together and (step is None or size[0] <= step) and size[0] > 0
+        sides = streaming.WIDE if chunk_size is None or step is None else (step, step)
+        rows, columns = (streaming.mapped(z, normalize, sides[0]) for z in (x, every))
+        shares = streaming.all_shares(rows, weight, reduction, group)
+        if whole:
+            value = infonce_whole.symmetric(rows, columns, temperature, shares)
+        else:
+            value = infonce_tiles.symmetric(
+                rows, columns, temperature, sides, weight=shares, start=own.start, group=group
+            )
+        if reduction != "none":
+            return total(value, group)
+        return value if weight is None else value * weight.to(value.dtype)
+    if positives is not None:
+        _checks.mask("positives", positives, size, weights=True)
+    if keep is not None:
+        _checks.mask("keep", keep, size)
+    if step is not None or active(group) is not None:
+        backwards = [
+            None if m is None else joined(m, group)[0][:, own].mT for m in (positives, keep)
+        ]
+        ways = [
+            info_nce(
+                a,
+                b,
+                temperature=temperature,
+                positives=partners,
+                keep=kept_pairs,
+                weight=weight,
+                normalize=normalize,
+                reduction=reduction,
+                chunk_size=chunk_size,
+                group=group,
+            )
+            for a, b, (partners, kept_pairs) in ((x, y, (positives, keep)), (y, x, backwards))
+        ]
+        return (ways[0] + ways[1]) / 2
+    if keep is not None:
+        x, y = zero_outside(x, keep.any(1)), zero_outside(y, keep.any(0))
+    if positives is None:
+        positives = torch.eye(len(x), dtype=torch.bool, device=x.device)
+    logits = dot(map_rows(x, normalize), map_rows(y, normalize)) / temperature
+    there = log_share(logits, positives, keep)
+    back = log_share(logits.mT, positives.mT, None if keep is None else keep.mT)
+    ways = [_checks.reduce(*way, weight=weight, reduction=reduction) for way in (there, back)]
+    return (ways[0] + ways[1]) / 2
+
+
+class SymmetricInfoNCE(nn.Module):
+    """:func:`symmetric_info_nce` with its settings held.
+
+    Args:
+        temperature: a float, or a :class:`LearnableTemperature`.
+        normalize, reduction, chunk_size, group: as in :func:`symmetric_info_nce`.
+
+    Example:
+        >>> SymmetricInfoNCE(temperature=1.0)(torch.eye(3), torch.eye(3))
+        tensor(0.5514)
+    """
+
+    def __init__(
+        self,
+        *,
+        temperature: float | LearnableTemperature = 0.07,
+        normalize: RowMap | None = l2_normalize,
+        reduction: str = "mean",
+        chunk_size: int | None = None,
+        group: Group | None = None,
+    ):
+        super().__init__()
+        self.temperature = temperature
+        self.normalize = normalize
+        self.reduction = reduction
+        self.chunk_size = chunk_size
+        self.group = group
+
+    def forward(
+        self,
+        x: Tensor,
+        y: Tensor,
+        *,
+        positives: Tensor | None = None,
+        keep: Tensor | None = None,
+        weight: Tensor | None = None,
+    ) -> Tensor:
+        """See :func:`symmetric_info_nce`."""
+        return symmetric_info_nce(
+            x,
+            y,
+            temperature=current(self.temperature),
+            positives=positives,
+            keep=keep,
+            weight=weight,
+            normalize=self.normalize,
+            reduction=self.reduction,
+            chunk_size=self.chunk_size,
+            group=self.group,
+        )
