@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mmcontrast import _checks
+from mmcontrast.distributed import Group, joined
 from mmcontrast.infonce import info_nce
 from mmcontrast.masks import only_present, presence
 from mmcontrast.rows import RowMap, l2_normalize
@@ -23,6 +24,7 @@ def anchored_info_nce(
     weight: Tensor | None = None,
     normalize: RowMap | None = l2_normalize,
     reduction: str = "mean",
+    group: Group | None = None,
 ) -> LossTerms:
     """InfoNCE between one anchor modality and each of the others, text-centred by default.
 
@@ -39,6 +41,7 @@ def anchored_info_nce(
         weight: (B,) sample weights.
         normalize: row map before the dot product; None for raw dot products.
         reduction: ``"mean"`` and ``"sum"`` give scalar terms, ``"none"`` gives (B,).
+        group: as in :func:`info_nce`: partners are picked out of all ranks' samples.
 
     Returns:
         One term for each other modality, ``"text-audio"`` and so on in the mapping's order, each of
@@ -62,17 +65,20 @@ def anchored_info_nce(
     _checks.one_of("direction", direction, ("from_anchor", "to_anchor", "both"))
     present = presence(features, present)
     rows = only_present(features, present)
+    # All ranks' presence is asked for once, and always: ranks must meet whatever each of them has.
+    everywhere = {name: joined(there, group)[0] for name, there in present.items()}
 
     def one_way(a: str, b: str) -> Tensor:
-        both = present[a] & present[b]
+        here, both = present[a] & present[b], everywhere[a] & everywhere[b]
         return info_nce(
             rows[a],
             rows[b],
             temperature=temperature,
-            keep=both[:, None] & both,
+            keep=here[:, None] & both,
             weight=weight,
             normalize=normalize,
             reduction=reduction,
+            group=group,
         )
 
     terms = {}
@@ -90,7 +96,7 @@ class AnchoredInfoNCE(nn.Module):
 
     Args:
         temperature: a float, or a :class:`LearnableTemperature`.
-        anchor, direction, normalize, reduction: as in :func:`anchored_info_nce`.
+        anchor, direction, normalize, reduction, group: as in :func:`anchored_info_nce`.
 
     Example:
         >>> loss = AnchoredInfoNCE(anchor="text", direction="both")
@@ -106,6 +112,7 @@ class AnchoredInfoNCE(nn.Module):
         temperature: float | LearnableTemperature = 0.1,
         normalize: RowMap | None = l2_normalize,
         reduction: str = "mean",
+        group: Group | None = None,
     ):
         super().__init__()
         self.anchor = anchor
@@ -113,6 +120,7 @@ class AnchoredInfoNCE(nn.Module):
         self.temperature = temperature
         self.normalize = normalize
         self.reduction = reduction
+        self.group = group
 
     def forward(
         self,
@@ -131,4 +139,5 @@ class AnchoredInfoNCE(nn.Module):
             weight=weight,
             normalize=self.normalize,
             reduction=self.reduction,
+            group=self.group,
         )

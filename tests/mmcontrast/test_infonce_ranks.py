@@ -1,0 +1,38 @@
+"""InfoNCE, its forms and the sigmoid loss over several ranks, against one process on all rows."""
+
+import pytest
+import torch
+
+import mmcontrast as mm
+from tests.mmcontrast import infonce_rank_programs
+from tests.mmcontrast.strategies import normal
+from tests.mmcontrast.test_distributed import launch
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("world", "programs"),
+    [
+        (1, ["values", "modules"]),
+        (2, ["values", "sizes", "shifts", "products", "disagree", "modules"]),
+        (3, ["values", "second_derivatives", "single_precision"]),
+        (4, ["values", "sizes", "shifts"]),
+    ],
+)
+def test_on_ranks(world, programs):
+    done = launch(world, *programs, module="infonce_rank_programs")
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_without_a_process_group_the_loss_is_its_own():
+    x, y = normal(1, 5, 3), normal(2, 5, 3)
+    for form in (mm.info_nce, mm.symmetric_info_nce, mm.matched_pair_nce, mm.sigmoid_contrast):
+        assert torch.equal(form(x, y, group="world"), form(x, y))
+        with pytest.raises(ValueError, match='group: expected "world" or a process group'):
+            form(x, y, group="everyone")
+
+
+def test_the_programs_have_uneven_and_empty_ranks_and_ranks_on_different_paths():
+    assert any(0 in sizes for sizes in infonce_rank_programs.SIZES.values())
+    for sizes in infonce_rank_programs.LARGE.values():
+        assert min(sizes) * sum(sizes) < 2**11 < max(sizes) * sum(sizes)
