@@ -296,20 +296,26 @@ def _one_way(
     needed: Sequence[bool],
     step: int,
 ) -> tuple[Tensor, list[Tensor | None]]:
-    """The shift of each row is its largest negative."""
+    """The shift of each row is its largest negative, or 0 where no logit can be large."""
     scale, limits = LOG2_E / temperature, torch.finfo(a.dtype)
     gaps, room = [], a.new_empty(min(step, len(a)) * len(c))
     ga = torch.empty_like(a) if needed[0] or any(needed[2:]) else None
     gc = torch.zeros_like(c) if needed[1] else None
+    # 2^60 and its inverse, and the sums of those, are floats; finding that out pays for many rows.
+    small = len(a) > step and known(scale * lengths(a).amax() * lengths(c).amax() <= 60)
     for i in slices(len(a), step):
         rows, columns = piece(a, i), piece(targets, i)
         scaled, partner = rows * scale, columns[:, None]
         own = (scaled * c.index_select(0, columns)).sum(1, keepdim=True)  # exact, as pairs are
         odds = torch.mm(scaled, c.T, out=tile(room, len(scaled), len(c)))
         odds.scatter_(1, partner, -math.inf)
-        shift = odds.amax(1, keepdim=True).clamp_min_(limits.min)
-        sums = odds.sub_(shift).exp2_().sum(1, keepdim=True)
-        gap = sums.log().add_(shift.sub_(own).div_(LOG2_E))
+        if small:
+            shift = scaled.new_zeros(())
+        else:
+            shift = odds.amax(1, keepdim=True).clamp_min_(limits.min)
+            odds.sub_(shift)
+        sums = odds.exp2_().sum(1, keepdim=True)
+        gap = sums.log().add_((shift - own).div_(LOG2_E))
         gaps.append(gap)
         if weight is None or (ga is None and gc is None):
             continue

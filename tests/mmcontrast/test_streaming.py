@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -165,6 +166,19 @@ def test_large_batches_stream_by_themselves(form, monkeypatch):
 )
 def test_how_many_rows_at_a_time(rows, columns, chunk_size, expected):
     assert streaming.step(rows, columns, chunk_size) == expected
+
+
+def test_which_tensors_have_values_to_read():
+    x = torch.ones(2)
+    assert streaming.possible()
+    assert streaming.possible(x, torch.nn.Parameter(x))
+    assert not streaming.possible(x, x.to("meta"))
+    with FakeTensorMode():
+        assert not streaming.possible(torch.ones(2))
+        assert not streaming.known(torch.ones(()) > 0)
+    assert not torch.func.vmap(lambda z: z if streaming.possible() else z - 1)(x).any()
+    assert streaming.known(x.sum() == 2)
+    assert not streaming.known(x.sum() == 3)
 
 
 # --- numbers -------------------------------------------------------------------------------------
