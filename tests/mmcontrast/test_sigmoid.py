@@ -128,6 +128,19 @@ def test_logits_of_any_size_are_finite(scale, chunk_size):
     assert all(gradient.isfinite().all() for gradient in found)
 
 
+@pytest.mark.parametrize("bias", [-60.0, 60.0])
+@pytest.mark.parametrize("everybody", [False, True])
+def test_a_bias_that_makes_all_odds_huge(bias, everybody):
+    """2^87 is a float32, the product of two is not: belonging together or not, the sum is right."""
+    x, y = (normal(k, 16, 4).float() for k in (1, 2))
+    positives = torch.full((16, 16), everybody)
+    settings = {"bias": bias, "temperature": 1.0, "positives": positives}
+    value, found = gradients(lambda x, y: mm.sigmoid_contrast(x, y, **settings, chunk_size=8), x, y)
+    expected = oracles.sigmoid_contrast(*map(numpy, (x, y)), **{**settings, **numpy(settings)})
+    close(value / expected, 1.0, atol=1e-5)
+    assert all(gradient.isfinite().all() for gradient in found)
+
+
 @pytest.mark.parametrize("chunk_size", [None, 8])
 def test_the_loss_of_certain_pairs_keeps_its_digits(chunk_size):
     """Every term 1e-8 and less in float32: log(1 + odds) is never taken of a rounded sum."""
