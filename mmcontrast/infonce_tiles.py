@@ -19,6 +19,7 @@ from mmcontrast.streaming import (
     full_precision,
     known,
     lengths,
+    memory,
     number,
     one_pass,
     piece,
@@ -174,7 +175,7 @@ def _bounded_sums(
     tiles mostly tell.
     """
     shift = scale * lengths(x).amax() * lengths(y).amax()
-    rows, columns, room = x.new_zeros(len(x)), x.new_zeros(len(y)), x.new_empty(math.prod(sides))
+    rows, columns, room = x.new_zeros(len(x)), x.new_zeros(len(y)), memory(x, y, sides)
     for i in slices(len(x), sides[0]):
         scaled = x[i] * scale
         for j in slices(len(y), sides[1]):
@@ -191,7 +192,7 @@ def _bounded_sums(
 def _shifted_sums(x: Tensor, y: Tensor, scale: Tensor, sides: tuple[int, int], start: int) -> Sums:
     """The largest negative of each row and column as its shift, kept up as the tiles come."""
     lowest = torch.finfo(x.dtype).min
-    rows, columns, room = x.new_zeros(len(x)), x.new_zeros(len(y)), x.new_empty(math.prod(sides))
+    rows, columns, room = x.new_zeros(len(x)), x.new_zeros(len(y)), memory(x, y, sides)
     sums = Sums(rows, columns, torch.full_like(rows, lowest), torch.full_like(columns, lowest))
     for i in slices(len(x), sides[0]):
         scaled = x[i] * scale
@@ -230,8 +231,7 @@ def _gradients(
     pair = -u - v[start : start + len(x)]
     tiny = torch.finfo(x.dtype).tiny  # one sample alone has no negatives: its sum is 0, u and v too
     u, v = u / sums.rows.clamp_min(tiny), v / sums.columns.clamp_min(tiny)
-    size = min(sides[0], len(x)) * min(sides[1], len(y))
-    rooms = x.new_empty(size), x.new_empty(size)
+    rooms = memory(x, y, sides), memory(x, y, sides)
     for i in slices(len(x), sides[0]):
         scaled = x[i] * scale
         for j in slices(len(y), sides[1]):

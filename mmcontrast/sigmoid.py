@@ -52,7 +52,7 @@ def sigmoid_contrast(
         reduction: ``"mean"`` and ``"sum"`` over the anchors give a scalar, ``"none"`` gives (B,).
         chunk_size: side of the square tiles in which the logits are made, with their gradients in
             the same pass and in O(chunk_size^2 + (B + C) D) memory; ``"none"`` takes two passes.
-            None chooses tiles of 2^18 logits from 2^11 pairs on. The plain path is as in
+            None chooses tiles of 2^18 logits from 2^15 pairs on. The plain path is as in
             :func:`info_nce`.
         group: as in :func:`info_nce`.
 
@@ -165,7 +165,7 @@ class _Pairs:
             each = x.new_ones(len(x)) if weight is None else weight
             partners = self.partners(x, y, scale, shift)
             small = self.known_small(x, y, scale, shift)
-            rooms = [x.new_empty(math.prod(sides)) for _ in range(3)]
+            rooms = [streaming.memory(x, y, sides) for _ in range(3)]
             for i in streaming.slices(len(x), sides[0]):
                 scaled, weighted = x[i] * scale, x[i] * (each[i] / temperature)[:, None]
                 for j in streaming.slices(len(y), sides[1]):

@@ -25,7 +25,7 @@ from mmcontrast.rows import RowMap, map_rows
 TILE = 512  # rows and columns of a tile: a megabyte of float32, which the second-level cache holds
 WIDE = (2 * TILE, TILE // 2)  # a tile of that size whose products are faster than a square one's
 BLOCK = 2**20  # entries of a block of whole rows: 4 MB of float32, which the third level holds
-LEAST = 2**11  # entries of a whole matrix below which the plain path is kept
+LEAST = 2**15  # entries of a whole matrix below which making it in parts does not pay
 LOG2_E = 1 / math.log(2)  # exp2 takes a quarter of exp's time here: logits are kept in octaves
 
 Evaluation = Callable[..., tuple[Tensor, list[Tensor | None]]]
@@ -79,6 +79,11 @@ def slices(size: int, step: int) -> Iterator[slice]:
 def piece(x: Tensor, i: slice) -> Tensor:
     """x[i], without an operation where that is all of x."""
     return x if i.stop - i.start == x.shape[0] else x[i]
+
+
+def memory(x: Tensor, y: Tensor, sides: tuple[int, int]) -> Tensor:
+    """Room for one tile of the products of the rows."""
+    return x.new_empty(min(sides[0], len(x)) * min(sides[1], len(y)))
 
 
 def tile(room: Tensor, rows: int, columns: int) -> Tensor:

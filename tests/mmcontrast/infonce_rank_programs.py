@@ -12,7 +12,8 @@ import mmcontrast as mm
 from mmcontrast import infonce_tiles, streaming
 
 SIZES = {1: [7], 2: [3, 5], 3: [4, 1, 6], 4: [2, 3, 0, 4]}
-LARGE = {2: [70, 3], 3: [1, 64, 20], 4: [33, 0, 70, 1]}  # some ranks in tiles, some at once
+LARGE = {2: [70, 3], 3: [1, 64, 20], 4: [33, 0, 70, 1]}
+LEAST = 2**11  # pairs from which a rank takes tiles: some of those do, some do not
 
 
 class Batch:
@@ -142,6 +143,7 @@ def values(rank, world):
 
 def sizes(rank, world):
     """Ranks that take different paths, in blocks, in tiles and at once, meet all the same."""
+    streaming.LEAST = LEAST
     batch = Batch(rank, LARGE[world])
     for name, loss in forms(batch).items():
         for reduction in ("mean", "none"):

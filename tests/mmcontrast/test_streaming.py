@@ -150,15 +150,15 @@ def test_large_batches_stream_by_themselves(form, monkeypatch):
 @pytest.mark.parametrize(
     ("rows", "columns", "chunk_size", "expected"),
     [
-        (45, 45, None, None),
+        (181, 181, None, None),
         (100, 100, 99, 99),
         (100, 100, 100, None),
         (100, 100, 1000, None),
         (100, 0, 1, None),
         (0, 100, 1, None),
         (4096, 4096, None, 256),
-        (64, 31, None, None),
-        (64, 32, None, 512),
+        (256, 127, None, None),
+        (256, 128, None, 512),
         (65536, 65536, None, 32),
         (4096, 10**7, None, 32),
         (1, 2**18, None, 32),
@@ -478,7 +478,7 @@ def test_memory_grows_with_the_batch_and_not_with_its_square(form):
 
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_a_single_tile_is_kept_and_not_made_again(reduction, monkeypatch):
-    """From LEAST to one tile: 3 products, the same numbers, and a graph that can be used twice."""
+    """Up to one tile: 3 products, the same numbers, and a graph that can be used twice."""
     x, y = normal(1, 9, 3), normal(2, 9, 3)
     whole, full = gradients(
         lambda x, y: mm.symmetric_info_nce(x, y, reduction=reduction).sum(), x, y
