@@ -74,8 +74,8 @@ def symmetric_info_nce(
     if not streaming.possible():
         step = chunk_size if torch.compiler.is_compiling() else None
     elif positives is None and keep is None:
-        together = active(group) is not None  # all ranks take the same path, whatever their sizes
-        whole = not together and (step is None or size[0] <= step) and size[0] > 0
+        # In a group tiles only: the columns' sums are taken over ranks of any size.
+        whole = active(group) is None and (step is None or size[0] <= step) and size[0] > 0
         sides = streaming.WIDE if chunk_size is None or step is None else (step, step)
         rows, columns = (streaming.mapped(z, normalize, sides[0]) for z in (x, every))
         shares = streaming.all_shares(rows, weight, reduction, group)

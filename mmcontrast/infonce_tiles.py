@@ -147,7 +147,8 @@ def plain_symmetric(
 ) -> Tensor:
     """The same losses by operations that autograd knows."""
     every = x if group is None else joined(x, group)[0]
-    pairs = torch.arange(len(y), device=x.device) == torch.arange(own.start, own.stop)[:, None]
+    columns = torch.arange(len(y), device=x.device)
+    pairs = columns == columns[own, None]
     there = log_share(dot(x, y) / temperature, pairs, None)[0]
     return (there + log_share(dot(y[own], every) / temperature, pairs, None)[0]) / 2
 
@@ -306,7 +307,7 @@ def _one_way(
     for i in slices(len(a), step):
         rows, columns = piece(a, i), piece(targets, i)
         scaled, partner = rows * scale, columns[:, None]
-        own = (scaled * c.index_select(0, columns)).sum(1, keepdim=True)  # exact, as pairs are
+        own = (scaled * c.index_select(0, columns)).sum(1, keepdim=True)  # in pairs, unlike mm
         odds = torch.mm(scaled, c.T, out=tile(room, len(scaled), len(c)))
         odds.scatter_(1, partner, -math.inf)
         if small:

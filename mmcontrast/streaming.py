@@ -53,7 +53,7 @@ def _has_values(x: Tensor) -> bool:
 
 
 def step(rows: int, columns: int, chunk_size: int | None, *, side: int | None = None) -> int | None:
-    """How many rows at a time, None for all at once: the plain path.
+    """How many rows at a time, None for all at once.
 
     A ``chunk_size`` below the number of rows is taken as it is. Without one, small matrices are
     evaluated at once, and large ones in tiles of ``side`` or in blocks that fit the cache.

@@ -408,9 +408,12 @@ def test_strides_and_expanded_rows(form):
 def test_other_devices_need_no_device(form):
     """Nothing in the tiles is made on the CPU or reads a value."""
     x, y = (leaf(normal(k, 9, 4).float()).to("meta") for k in (1, 2))
-    value = FORMS[form](x, y, chunk_size=4)
-    for gradient in torch.autograd.grad(value, (x, y)):
-        assert gradient.device.type == "meta"
+    for chunk_size in (4, None):
+        value = FORMS[form](x, y, chunk_size=chunk_size)
+        slopes = torch.autograd.grad(value, (x, y), create_graph=True)
+        slopes += torch.autograd.grad(FORMS[form](x, y, chunk_size=chunk_size), (x, y))
+        slopes += torch.autograd.grad(sum(z.sum() for z in slopes), (x, y))
+        assert all(gradient.device.type == "meta" for gradient in slopes)
 
 
 # --- memory --------------------------------------------------------------------------------------
