@@ -180,6 +180,7 @@ def n_pair(
     weight: Tensor | None = None,
     normalize: RowMap | None = None,
     reduction: str = "mean",
+    group: Group | None = None,
 ) -> Tensor:
     r"""N-pair loss: every negative's lead over the positive, in one logarithm.
 
@@ -197,6 +198,7 @@ def n_pair(
         weight: (B,) sample weights.
         normalize: row map before the dot product; None for raw dot products.
         reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,).
+        group: as in :func:`info_nce`.
 
     Returns:
         Scalar or (B,), float32, or float64 for float64 input.
@@ -220,6 +222,7 @@ def n_pair(
         weight=weight,
         normalize=normalize,
         reduction=reduction,
+        group=group,
     )
 
 

@@ -133,6 +133,18 @@ def shares(rank, world):
     )
 
 
+def n_pairs(rank, world):
+    for dtype, tolerance in CLOSE.items():
+        x, y, own = batch(rank, world, dtype)
+        compare(
+            lambda x, y, reduction: mm.n_pair(x, y, reduction=reduction, group="world"),
+            lambda x, y, reduction: mm.n_pair(x, y, reduction=reduction),
+            (x, y),
+            own,
+            tolerance,
+        )
+
+
 def nobody(rank, world):
     """No positive on any rank: zero everywhere, with a graph."""
     x, _, own = batch(rank, world)

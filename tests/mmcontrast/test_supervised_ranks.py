@@ -7,7 +7,16 @@ import mmcontrast as mm
 from tests.mmcontrast.strategies import labels, leaf, normal
 from tests.mmcontrast.test_distributed import launch
 
-PROGRAMS = ["sup_con", "many_rows", "shares", "nobody", "negatives", "triplets", "blocks"]
+PROGRAMS = [
+    "sup_con",
+    "many_rows",
+    "n_pairs",
+    "shares",
+    "nobody",
+    "negatives",
+    "triplets",
+    "blocks",
+]
 
 
 @pytest.mark.slow
