@@ -61,16 +61,35 @@ def active(group: Group | None) -> Any | None:
     return found if dist.get_world_size(found) > 1 else None
 
 
-def joined(x: Tensor, group: Group | None) -> tuple[Tensor, slice]:
-    """The rows of every rank, with gradients, and which of them are this rank's."""
+def sizes(x: Tensor, group: Group | None) -> list[int]:
+    """How many rows each rank has; every rank finds out alike where they do not fit together."""
+    there = active(group)
+    if there is None:
+        return [len(x)]
+    described = [len(x), DTYPES.index(str(x.dtype)), x.ndim, *x.shape[1:]][:16]
+    mine = torch.tensor(described + [0] * (16 - len(described)), device=x.device)
+    every = [torch.empty_like(mine) for _ in range(dist.get_world_size(there))]
+    dist.all_gather(every, mine, group=there)
+    rows = [row.tolist() for row in every]
+    if any(row[1:] != rows[0][1:] for row in rows):
+        found = [f"{DTYPES[row[1]]} of shape {(row[0], *row[3 : row[2] + 2])}" for row in rows]
+        raise ValueError(f"x: expected rows of one shape and dtype on every rank, got {found}")
+    return [row[0] for row in rows]
+
+
+def joined(x: Tensor, group: Group | None, counts: list[int] | None = None) -> tuple[Tensor, slice]:
+    """The rows of every rank, with gradients, and which of them are this rank's.
+
+    ``counts`` are the :func:`sizes`, where somebody knows them.
+    """
     if x.ndim == 0:
         raise ValueError("x: expected rows, shape (B, ...), got a 0-d tensor")
     there = active(group)
     if there is None:
         return x, slice(0, len(x))
-    sizes = _sizes(x, there)
-    start = sum(sizes[: dist.get_rank(there)])
-    rows = _Gather.apply(x, sizes, there)  # type: ignore[no-untyped-call]
+    counts = sizes(x, there) if counts is None else counts
+    start = sum(counts[: dist.get_rank(there)])
+    rows = _Gather.apply(x, counts, there)  # type: ignore[no-untyped-call]
     return cast(Tensor, rows), slice(start, start + len(x))
 
 
@@ -78,19 +97,6 @@ def total(x: Tensor, group: Group | None) -> Tensor:
     """The sum over ranks, with gradients; the same on every rank."""
     there = active(group)
     return x if there is None else cast(Tensor, _Total.apply(x, there))  # type: ignore[no-untyped-call]
-
-
-def _sizes(x: Tensor, group: Any) -> list[int]:
-    """How many rows each rank has; every rank finds out alike where they do not fit together."""
-    described = [len(x), DTYPES.index(str(x.dtype)), x.ndim, *x.shape[1:]][:16]
-    mine = torch.tensor(described + [0] * (16 - len(described)), device=x.device)
-    every = [torch.empty_like(mine) for _ in range(dist.get_world_size(group))]
-    dist.all_gather(every, mine, group=group)
-    rows = [row.tolist() for row in every]
-    if any(row[1:] != rows[0][1:] for row in rows):
-        found = [f"{DTYPES[row[1]]} of shape {(row[0], *row[3 : row[2] + 2])}" for row in rows]
-        raise ValueError(f"x: expected rows of one shape and dtype on every rank, got {found}")
-    return [row[0] for row in rows]
 
 
 def _padded(x: Tensor, size: int) -> Tensor:

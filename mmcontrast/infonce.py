@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from mmcontrast import _checks, infonce_tiles, streaming
-from mmcontrast.distributed import Group, active, joined, total
+from mmcontrast import _checks, infonce_tiles, ring, streaming
+from mmcontrast.distributed import Group, active, joined, sizes, total
 from mmcontrast.masks import IGNORE, partner_indices, zero_outside
 from mmcontrast.rows import RowMap, l2_normalize, map_rows
 from mmcontrast.softmax import contrast, masked_logsumexp
@@ -55,7 +55,9 @@ def info_nce(
         group: a process group, or ``"world"``: candidates are the rows of all its ranks, and mean
             and sum are those of all its anchors, the same on every rank; see :func:`gather`. Masks
             are (B of this rank, C of all), targets name rows of this rank's own candidates, and
-            ``"none"`` gives this rank's (B,). None: this rank alone.
+            ``"none"`` gives this rank's (B,). Where all ranks' candidates are 2^26 numbers or
+            more, and there are no masks, they go round from rank to rank and no rank ever holds
+            all of them. None: this rank alone.
 
     Returns:
         Scalar or (B,), float32, or float64 for float64 input.
@@ -84,7 +86,23 @@ def info_nce(
     _checks.temperature(temperature)
     _checks.reduction(reduction)
     chosen = partner_indices(anchors, candidates, targets) if positives is None else positives
-    candidates, own = joined(candidates, group)
+    counts = sizes(candidates, group)
+    if positives is None and keep is None and ring.pays(candidates, counts):
+        rows, choices = map_rows(anchors, normalize), map_rows(candidates, normalize)
+        losses = ring.info_nce(
+            rows,
+            choices,
+            chosen,
+            temperature,
+            both=False,
+            tile=chunk_size or streaming.TILE,
+            sizes=counts,
+            group=active(group),
+        )
+        return _checks.reduce(
+            losses, chosen != IGNORE, weight=weight, reduction=reduction, group=group
+        )
+    candidates, own = joined(candidates, group, counts)
     size = (len(anchors), len(candidates))
     if positives is not None:
         _checks.mask("positives", positives, size, weights=True)

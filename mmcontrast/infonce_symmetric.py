@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from mmcontrast import _checks, infonce_tiles, infonce_whole, streaming
-from mmcontrast.distributed import Group, active, joined, total
+from mmcontrast import _checks, infonce_tiles, infonce_whole, ring, streaming
+from mmcontrast.distributed import Group, active, joined, sizes, total
 from mmcontrast.infonce import info_nce
 from mmcontrast.masks import zero_outside
 from mmcontrast.rows import RowMap, dot, l2_normalize, map_rows
@@ -68,7 +68,23 @@ def symmetric_info_nce(
     _checks.matrix("y", y, rows=len(x), like=x)
     _checks.temperature(temperature)
     _checks.reduction(reduction)
-    every, own = joined(y, group)
+    counts = sizes(y, group)
+    if positives is None and keep is None and ring.pays(y, counts):
+        rows, columns = map_rows(x, normalize), map_rows(y, normalize)
+        partners = torch.arange(len(x), device=x.device)
+        losses = ring.info_nce(
+            rows,
+            columns,
+            partners,
+            temperature,
+            both=True,
+            tile=chunk_size or streaming.TILE,
+            sizes=counts,
+            group=active(group),
+        )
+        everyone = torch.ones_like(losses, dtype=torch.bool)
+        return _checks.reduce(losses, everyone, weight=weight, reduction=reduction, group=group)
+    every, own = joined(y, group, counts)
     size = (len(x), len(every))
     step = streaming.step(*size, chunk_size, side=streaming.TILE)
     if not streaming.possible():

@@ -27,11 +27,17 @@ from mmcontrast.streaming import (
     differentiate,
     full_precision,
     number,
+    possible,
     slices,
 )
 
 LEAST = 2**26
 """Entries of all ranks' candidates (256 MB of float32) from which they are not gathered."""
+
+
+def pays(x: Tensor, sizes: list[int]) -> bool:
+    """Whether rows of ranks of these sizes had better go round, and nothing traces the code."""
+    return len(sizes) > 1 and sum(sizes) * x.shape[1] >= LEAST and possible()
 
 
 def info_nce(

@@ -50,7 +50,7 @@ def both_ways(rank, world):
                 x, y, own = unit_rows(rank, world, dtype)
                 t = torch.tensor(temperature, dtype=dtype)
                 options = {"tile": tile, "group": dist.group.WORLD}
-                sizes = distributed._sizes(y[own], dist.group.WORLD)
+                sizes = distributed.sizes(y[own], dist.group.WORLD)
 
                 def loss(x, y, t, sizes=sizes, options=options):
                     targets = torch.arange(len(x))
@@ -77,7 +77,7 @@ def one_way(rank, world):
         shifted = torch.where(targets < 0, targets, targets + place.start)
         everybody = mm.gather(shifted)
         t = torch.tensor(0.1, dtype=dtype)
-        sizes = distributed._sizes(mine, dist.group.WORLD)
+        sizes = distributed.sizes(mine, dist.group.WORLD)
         options = {"tile": 3, "group": dist.group.WORLD, "sizes": sizes, "both": False}
         whole, here = leaves(x, every, t), leaves(x[own], mine, t)
         expected = mm.info_nce(
@@ -102,7 +102,7 @@ def twice(rank, world):
     """A second derivative takes the gathered form."""
     x, y, own = unit_rows(rank, world)
     t = torch.tensor(0.5, dtype=torch.float64)
-    sizes = distributed._sizes(y[own], dist.group.WORLD)
+    sizes = distributed.sizes(y[own], dist.group.WORLD)
     whole, here = leaves(x, y, t), leaves(x[own], y[own], t)
     expected = mm.symmetric_info_nce(
         whole[0], whole[1], temperature=whole[2], normalize=None, reduction="none", chunk_size=99
@@ -117,6 +117,43 @@ def twice(rank, world):
         results.append(torch.autograd.grad(first.pow(3).sum(), inputs[:2]))
     for ours, truth in zip(results[1], results[0], strict=True):
         near(ours, truth[own], truth)
+
+
+def chosen(rank, world):
+    """Losses take the ring by themselves where there are many candidates, and only there."""
+    x, y, own = unit_rows(rank, world)
+    calls = []
+
+    def counted(*args, **options):
+        calls.append(options["both"])
+        return around(*args, **options)
+
+    around, ring.info_nce, least = ring.info_nce, counted, ring.LEAST
+    targets = torch.arange(len(x[own]))
+    targets[-1:] = -100
+    everybody = mm.gather(torch.where(targets < 0, targets, targets + own.start))
+    weight = x[:, 0].abs()
+    losses = {
+        False: lambda a, b, i, t, **options: mm.info_nce(a, b, t, weight=weight[i], **options),
+        True: lambda a, b, i, t, **options: mm.symmetric_info_nce(
+            a, b, weight=weight[i], **options
+        ),
+    }
+    for both, loss in losses.items():
+        for reduction in ("mean", "sum"):
+            for many in (True, False):
+                ring.LEAST = y.numel() if many else y.numel() + 1
+                whole, here = leaves(x, y), leaves(x[own], y[own])
+                expected = loss(*whole, slice(None), everybody, reduction=reduction)
+                got = loss(*here, own, targets, reduction=reduction, group="world", chunk_size=2)
+                assert calls == [both] * many
+                calls.clear()
+                near(got, expected)
+                truth = torch.autograd.grad(expected, whole)
+                ours = torch.autograd.grad(got / world, here)
+                for mine, all_rows in zip(ours, truth, strict=True):
+                    near(mine, all_rows[own], all_rows)
+    ring.info_nce, ring.LEAST = around, least
 
 
 class Largest(TorchDispatchMode):
@@ -136,7 +173,7 @@ def memory(rank, world):
     """No rank ever holds the rows of all, nor the logits of more than a tile."""
     x, y, own = unit_rows(rank, world)
     here = leaves(x[own], y[own])
-    sizes = distributed._sizes(y[own], dist.group.WORLD)
+    sizes = distributed.sizes(y[own], dist.group.WORLD)
     options = {"both": True, "tile": 2, "sizes": sizes, "group": dist.group.WORLD}
     with Largest() as seen:
         losses = ring.info_nce(*here, torch.arange(len(here[0])), 0.1, **options)
