@@ -1,0 +1,121 @@
+"""Compiles every kernel for an H100, which takes no GPU, and tells what each needs.
+
+A program of its own: Triton's interpreter and its compiler cannot be had in one process.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from mmcontrast.kernels import launch, tiles
+from mmcontrast.kernels.launch import Logits
+
+POINTERS = {torch.bfloat16: "*bf16", torch.float16: "*fp16", torch.float32: "*fp32"}
+INTEGERS = ("rows", "columns", "tall", "wide")
+CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+# Every kernel of the losses, and the blocks of wider rows.
+CASES = [
+    ("bf16", 64, ""),
+    ("bf16", 512, "symmetric"),
+    ("bf16", 1024, "symmetric"),
+    ("tf32", 256, "symmetric"),
+    ("ieee", 256, "symmetric"),
+]
+SOFTMAX = {"symmetric": {"diagonal": True}, "one_way": {"partner": torch.zeros(1).long()}}
+SIGMOID = {"diagonal": True, "bias": torch.zeros(())}
+SUP_CON = SOFTMAX["symmetric"] | SOFTMAX["one_way"]
+
+
+def logits(features, precision, **options):
+    x = torch.zeros(1, features, dtype=launch.ROUNDED.get(precision, torch.float32))
+    return Logits(x, x, torch.ones(()), precision, **options)
+
+
+def needs(kernel, matrix, blocks, **constants):
+    """Registers, bytes on the stack and shared memory of a program, compiled as if launched."""
+    how = matrix.how(blocks) | {"PRECISION": "tf32" if matrix.precision == "tf32" else "ieee"}
+    options = {name: how.pop(name) for name in ("num_warps", "num_stages")}
+    constants = {name: x for name, x in how.items() if name in kernel.arg_names} | constants
+    rows = POINTERS[matrix.x.dtype]
+    types = {
+        name: "constexpr"
+        if name in constants
+        else {"x": rows, "y": rows, "partner": "*i64"}.get(
+            name, "i32" if name in INTEGERS else "*fp32"
+        )
+        for name in kernel.arg_names
+    }
+    if kernel is tiles.pair_kernel:
+        types |= {"y": "*fp32"}  # as for the temperature's gradient
+    places = {name: k for k, name in enumerate(kernel.arg_names)}
+    aligned = {(places[x],): [["tt.divisibility", 16]] for x, kind in types.items() if "*" in kind}
+    source = ASTSource(kernel, types, {(places[x],): v for x, v in constants.items()}, aligned)
+    found = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(found.asm["cubin"])
+        file.flush()
+        command = [CUOBJDUMP, "--dump-resource-usage", file.name]
+        usage = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    registers, stack = re.search(r"REG:(\d+) STACK:(\d+)", usage).groups()
+    return {
+        "registers": int(registers),
+        "stack": int(stack),
+        "shared": found.metadata.shared,
+        "tensor_cores": "wgmma" in found.asm["ptx"],
+    }
+
+
+def kernels(features, precision):
+    """Each kernel as each loss launches it."""
+    sums = launch.chosen(features, precision, gradient=False)
+    gradient = launch.chosen(features, precision, gradient=True)
+    symmetric, one_way, sigmoid, sup_con = (
+        logits(features, precision, **options)
+        for options in (SOFTMAX["symmetric"], SOFTMAX["one_way"], SIGMOID, SUP_CON)
+    )
+    for name, matrix in {"symmetric": symmetric, "one way": one_way, "sigmoid": sigmoid}.items():
+        yield f"{name} sums", tiles.sums_kernel, matrix, sums, {"BOTH": matrix is symmetric}
+    ways = {
+        "symmetric": (symmetric, True, True),
+        "one way, anchors": (one_way, True, False),
+        "one way, candidates": (one_way.mT, False, True),
+        "sigmoid, x": (sigmoid, True, False),
+        "sigmoid, y": (sigmoid.mT, False, True),
+        "SupCon": (sup_con, True, True),
+    }
+    for name, (matrix, by_row, by_column) in ways.items():
+        constants = {"BY_ROW": by_row, "BY_COLUMN": by_column, "WIDTH": gradient.width}
+        constants["SLOPES"] = matrix.bias is not None and by_row
+        yield f"{name} gradient", tiles.gradient_kernel, matrix, gradient, constants
+
+
+def main():
+    found = []
+    for precision, d, losses in CASES:
+        for name, kernel, matrix, blocks, constants in kernels(d, precision):
+            if name.startswith(losses):
+                found.append(
+                    {"name": f"{name}, {precision}, d={d}"}
+                    | needs(kernel, matrix, blocks, **constants)
+                )
+    # One row alone: Triton compiles a size of 1 as a constant.
+    matrix = logits(64, "ieee", diagonal=True)
+    sizes = {"rows": 1, "columns": 1}
+    blocks = launch.chosen(64, "ieee", gradient=False)
+    found.append({"name": "one row"} | needs(tiles.sums_kernel, matrix, blocks, BOTH=True, **sizes))
+    for partner in (True, False):
+        constants = {"D": 70, "ROWS": 16, "DEPTH": 64, "PARTNER": partner}
+        found.append({"name": "pairs"} | needs(tiles.pair_kernel, matrix, blocks, **constants))
+    sys.stdout.write(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

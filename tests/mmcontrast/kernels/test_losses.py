@@ -1,0 +1,254 @@
+"""The kernels' losses and gradients beside the formulas in float64, at sizes no block divides."""
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+import mmcontrast as mm
+from mmcontrast import kernels
+from tests.mmcontrast.kernels.cases import (
+    BLOCKS,
+    LOSSES,
+    errors,
+    given,
+    in_double,
+    plain_sigmoid,
+    targets,
+)
+
+# A row's logits are off by some roundings of its largest; a gradient in 16 bits is rounded entry by
+# entry, which Triton's interpreter does towards zero.
+EPS = {"ieee": 2e-6, "tf32": 2**-10, "bf16": 2e-6, "fp16": 2e-6}
+ROUNDING = {"ieee": 2e-6, "tf32": 2**-10, "bf16": 2**-7, "fp16": 2**-10}
+
+every_loss = pytest.mark.parametrize("loss", LOSSES)
+
+
+def upstream(n):
+    """What the losses count for: more and less, nothing, and the other way."""
+    return torch.linspace(-0.5, 1.5, 2 * n + 3).roll(n) * (torch.arange(2 * n + 3) % 4 != 1)
+
+
+def check(loss, x, y, temperature, precision="ieee", blocks=BLOCKS):
+    found = errors(loss, x, y, temperature, upstream(len(x)), precision=precision, blocks=blocks)
+    assert found[0] <= EPS[precision]
+    assert max(found[1:]) <= ROUNDING[precision]
+
+
+@every_loss
+@pytest.mark.parametrize("precision", kernels.PRECISIONS)
+@pytest.mark.parametrize("temperature", [0.01, 0.07, 1.0])
+def test_losses_and_gradients(loss, precision, temperature, device):
+    check(loss, *given("random", 19, 10, precision, device), temperature, precision)
+
+
+@every_loss
+@pytest.mark.parametrize(("n", "d"), [(2, 1), (5, 3), (16, 16), (37, 40)])
+@pytest.mark.parametrize("temperature", [0.01, 0.1])
+def test_sizes(loss, n, d, temperature, device):
+    blocks = BLOCKS if n < 30 else kernels.Blocks(32, 16, 16, 32, 4, 1)
+    check(loss, *given("random", n, d, "ieee", device), temperature, blocks=blocks)
+
+
+@every_loss
+def test_the_table_has_blocks(loss, device):
+    check(loss, *given("random", 70, 40, "ieee", device), 0.07, blocks=None)
+
+
+@every_loss
+@pytest.mark.parametrize("kind", ["aligned", "collapsed", "duplicated", "zero"])
+@pytest.mark.parametrize("temperature", [0.01, 0.07])
+def test_rows_of_all_kinds(loss, kind, temperature, device):
+    check(loss, *given(kind, 18, 6, "ieee", device), temperature)
+
+
+@every_loss
+@pytest.mark.parametrize("precision", ["ieee", "bf16", "fp16"])
+def test_huge_logits_are_finite(loss, precision, device):
+    x, y = given("huge", 18, 6, precision, device)
+    found = errors(loss, x, y, 0.01, torch.ones(40), precision=precision, blocks=BLOCKS)
+    assert found[0] <= 1e-6
+    assert max(found) < 1  # and not NaN; a softmax of logits of a million is all or nothing
+
+
+@every_loss
+@pytest.mark.parametrize("kind", ["random", "aligned", "collapsed", "duplicated"])
+def test_losses_are_never_negative(loss, kind, device):
+    x, y = given(kind, 18, 6, "ieee", device)
+    for temperature in (0.01, 0.07):
+        assert (LOSSES[loss][0](x, y, torch.tensor(temperature), blocks=BLOCKS) >= 0).all()
+
+
+def test_a_tiny_loss_keeps_its_digits(device):
+    """The pairs lead by 40 and more: log-sum-exp minus the positive would be 0 or negative."""
+    x = torch.eye(20, dtype=torch.float64)[:18]
+    y = torch.nn.functional.normalize(x + 0.2 * torch.roll(x, 1, 1), dim=1)
+    x, y = (z.float().to(device).requires_grad_() for z in (x, y))
+    double = in_double(x, y)
+    for name, exact in (("symmetric", mm.symmetric_info_nce), ("one_way", mm.info_nce)):
+        if name == "symmetric":
+            losses = kernels.symmetric(x, y, 0.02, blocks=BLOCKS)
+        else:
+            own = torch.arange(len(x), device=device)
+            losses = kernels.one_way(x, y, own, 0.02, None, blocks=BLOCKS)
+        expected = exact(
+            *double, temperature=0.02, normalize=None, reduction="none", chunk_size=len(x)
+        )
+        assert 0 < expected.max() < 1e-15
+        torch.testing.assert_close(losses.double(), expected, rtol=1e-4, atol=0)
+        found = torch.autograd.grad(losses.sum(), (x, y))
+        sought = torch.autograd.grad(expected.sum(), double)
+        for a, b in zip(found, sought, strict=True):
+            torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-25)
+
+
+@every_loss
+def test_alone(loss, device):
+    """One sample has no negatives, or those candidates only that are nobody's."""
+    x, y = given("random", 1, 5, "ieee", device)
+    check(loss, x, y, 0.1)
+
+
+def test_one_pair_is_worth_nothing(device):
+    x, y = given("random", 1, 5, "ieee", device)
+    loss = kernels.symmetric(x, y[:1], 0.1, blocks=BLOCKS)
+    assert loss.tolist() == [0.0]
+    for gradient in torch.autograd.grad(loss.sum(), (x, y)):
+        assert not gradient.any()
+
+
+@every_loss
+def test_nobody(loss, device):
+    x, y = torch.zeros(2, 0, 5, device=device).unbind()
+    x, y = x.requires_grad_(), y.requires_grad_()
+    t = torch.tensor(0.1, device=device, requires_grad=True)
+    losses = LOSSES[loss][0](x, y, t, blocks=BLOCKS)
+    assert losses.shape == (0,)
+    gradients = torch.autograd.grad(losses.sum(), (x, y, t))
+    assert [g.shape for g in gradients] == [(0, 5), (0, 5), ()]
+    assert gradients[2] == 0
+
+
+@pytest.mark.parametrize("loss", ["one_way", "sigmoid"])
+def test_a_weighted_sum_has_its_gradient_at_once(loss, device):
+    x, y = given("random", 19, 10, "ieee", device)
+    weight = (torch.arange(19.0) % 3).to(device)
+    ours = LOSSES[loss][0]
+    t = torch.tensor(0.1, device=device, requires_grad=True)
+    each = ours(x, y, t, blocks=BLOCKS)
+    together = ours(x, y, t, weight=weight, blocks=BLOCKS)
+    torch.testing.assert_close(together, (each * weight).sum())
+    found = torch.autograd.grad(2 * together, (x, y, t))
+    expected = torch.autograd.grad(2 * (each * weight).sum(), (x, y, t))
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_an_anchor_without_a_partner_takes_no_part(device):
+    x, y = given("random", 19, 10, "ieee", device)
+    own = targets(19).to(device)
+    chosen = torch.where(torch.arange(19, device=device) % 4 == 1, -100, own)
+    weight = (chosen >= 0).float()
+    found = kernels.one_way(x, y, chosen, 0.1, weight, blocks=BLOCKS)
+    left = kernels.one_way(x[chosen >= 0], y, own[chosen >= 0], 0.1, None, blocks=BLOCKS).sum()
+    torch.testing.assert_close(found, left)
+    for a, b in zip(
+        torch.autograd.grad(found, (x, y)), torch.autograd.grad(left, (x, y)), strict=True
+    ):
+        torch.testing.assert_close(a, b)
+    assert kernels.one_way(x, y, chosen, 0.1, None, blocks=BLOCKS).isfinite().all()
+
+
+@pytest.mark.parametrize("temperature", [0.01, 0.5])
+def test_bias_has_a_gradient(temperature, device):
+    x, y = given("random", 19, 10, "ieee", device)
+    bias = torch.tensor(-2.0, device=device, requires_grad=True)
+    value = LOSSES["sigmoid"][0](x, y, temperature, bias=bias, blocks=BLOCKS).sum()
+    double = in_double(x, y, bias)
+    expected = plain_sigmoid(*double[:2], temperature, double[2]).sum()
+    torch.testing.assert_close(value.double(), expected, rtol=1e-6, atol=1e-6)
+    (found,) = torch.autograd.grad(value, bias)
+    (sought,) = torch.autograd.grad(expected, double[2])
+    torch.testing.assert_close(found.double(), sought, rtol=1e-6, atol=1e-5)
+
+
+def test_the_softplus_of_what_is_far_below_zero_keeps_its_digits(device):
+    """SigLIP starts at a bias of -10, where 1 + e^s has lost what e^s says."""
+    x, y = given("zero", 18, 6, "ieee", device)
+    for bias in (-10.0, -30.0):
+        losses = kernels.sigmoid(x[::2], y[9:], 1.0, bias, None, blocks=BLOCKS) + bias
+        exact = plain_sigmoid(*in_double(x[::2], y[9:]), 1.0, bias) + bias
+        torch.testing.assert_close(losses.double(), exact, rtol=0, atol=4e-6)
+
+
+@every_loss
+def test_the_same_input_gives_the_same_bits(loss, device):
+    x, y = given("random", 37, 20, "bf16", device)
+
+    def once():
+        t = torch.tensor(0.05, device=device, requires_grad=True)
+        losses = LOSSES[loss][0](x, y, t, precision="bf16", blocks=BLOCKS)
+        return losses, *torch.autograd.grad(losses.sum(), (x, y, t))
+
+    for a, b in zip(once(), once(), strict=True):
+        assert torch.equal(a, b)
+
+
+@every_loss
+def test_second_derivatives_are_those_of_the_plain_form(loss, device):
+    ours, plain = LOSSES[loss]
+    x, y = given("random", 7, 4, "ieee", device)
+    t = torch.tensor(0.5, device=device, requires_grad=True)
+
+    def twice(function, x, y, t):
+        (first,) = torch.autograd.grad(function(x, y, t).square().sum(), x, create_graph=True)
+        return first, *torch.autograd.grad(first.square().sum(), (x, y, t))
+
+    found = twice(lambda *inputs: ours(*inputs, blocks=BLOCKS), x, y, t)
+    expected = twice(plain, *in_double(x, y, t))
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-4 * b.abs().max().item())
+
+
+@every_loss
+def test_only_what_is_asked_for(loss, device):
+    """Each input's gradient alone is what it is beside the others."""
+    x, y = given("random", 9, 5, "ieee", device)
+    t = torch.tensor(0.1, device=device, requires_grad=True)
+    ours = LOSSES[loss][0]
+    together = torch.autograd.grad(ours(x, y, t, blocks=BLOCKS).sum(), (x, y, t))
+    for k in range(3):
+        inputs = [z if i == k else z.detach() for i, z in enumerate((x, y, t))]
+        (alone,) = torch.autograd.grad(ours(*inputs, blocks=BLOCKS).sum(), inputs[k])
+        torch.testing.assert_close(alone, together[k])
+    assert not ours(x.detach(), y.detach(), t.detach(), blocks=BLOCKS).requires_grad
+
+
+class Largest(TorchDispatchMode):
+    """The most entries of a tensor that is made, and whether one was read on the host."""
+
+    def __init__(self):
+        super().__init__()
+        self.entries, self.read = 0, False
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.read |= function is torch.ops.aten._local_scalar_dense.default
+        made = function(*args, **(kwargs or {}))
+        for x in tree_leaves(made):
+            if isinstance(x, torch.Tensor):
+                self.entries = max(self.entries, x.numel())
+        return made
+
+
+@every_loss
+def test_nothing_of_the_size_of_all_pairs_is_made_and_nothing_is_read(loss, device):
+    x, y = given("random", 150, 4, "ieee", device)
+    t = torch.tensor(0.05, device=device, requires_grad=True)
+    blocks = kernels.Blocks(64, 64, 16, 16, 4, 1)
+    with Largest() as seen:
+        LOSSES[loss][0](x, y, t, blocks=blocks).sum().backward()
+    parts = 4  # of the sums and gradients that so few rows are cut into on the CPU, or on a GPU
+    assert seen.entries <= 2 * parts * 153 * 4 or device.type == "cuda"
+    assert seen.entries < 150 * 150
+    assert not seen.read or loss == "sup_con"  # which reads the classes
