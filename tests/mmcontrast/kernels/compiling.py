@@ -11,16 +11,12 @@ import tempfile
 from pathlib import Path
 
 import torch
-import triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
 
-from mmcontrast.kernels import launch, tiles
+from mmcontrast.kernels import launch
 from mmcontrast.kernels.launch import Logits
 
 POINTERS = {torch.bfloat16: "*bf16", torch.float16: "*fp16", torch.float32: "*fp32"}
 INTEGERS = ("rows", "columns", "tall", "wide")
-CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 # Every kernel of the losses, and the blocks of wider rows.
 CASES = [
     ("bf16", 64, ""),
@@ -41,20 +37,17 @@ def logits(features, precision, **options):
 
 def needs(kernel, matrix, blocks, **constants):
     """Registers, bytes on the stack and shared memory of a program, compiled as if launched."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    tools = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
     how = matrix.how(blocks) | {"PRECISION": "tf32" if matrix.precision == "tf32" else "ieee"}
     options = {name: how.pop(name) for name in ("num_warps", "num_stages")}
     constants = {name: x for name, x in how.items() if name in kernel.arg_names} | constants
-    rows = POINTERS[matrix.x.dtype]
-    types = {
-        name: "constexpr"
-        if name in constants
-        else {"x": rows, "y": rows, "partner": "*i64"}.get(
-            name, "i32" if name in INTEGERS else "*fp32"
-        )
-        for name in kernel.arg_names
-    }
-    if kernel is tiles.pair_kernel:
-        types |= {"y": "*fp32"}  # as for the temperature's gradient
+    pointers = {"x": POINTERS[matrix.x.dtype], "y": POINTERS[matrix.y.dtype], "partner": "*i64"}
+    others = dict.fromkeys(INTEGERS, "i32") | dict.fromkeys(constants, "constexpr")
+    types = {name: (pointers | others).get(name, "*fp32") for name in kernel.arg_names}
     places = {name: k for k, name in enumerate(kernel.arg_names)}
     aligned = {(places[x],): [["tt.divisibility", 16]] for x, kind in types.items() if "*" in kind}
     source = ASTSource(kernel, types, {(places[x],): v for x, v in constants.items()}, aligned)
@@ -62,7 +55,7 @@ def needs(kernel, matrix, blocks, **constants):
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(found.asm["cubin"])
         file.flush()
-        command = [CUOBJDUMP, "--dump-resource-usage", file.name]
+        command = [tools / "cuobjdump", "--dump-resource-usage", file.name]
         usage = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     registers, stack = re.search(r"REG:(\d+) STACK:(\d+)", usage).groups()
     return {
@@ -75,13 +68,16 @@ def needs(kernel, matrix, blocks, **constants):
 
 def kernels(features, precision):
     """Each kernel as each loss launches it."""
+    from mmcontrast.kernels import tiles
+
     sums = launch.chosen(features, precision, gradient=False)
     gradient = launch.chosen(features, precision, gradient=True)
     symmetric, one_way, sigmoid, sup_con = (
         logits(features, precision, **options)
         for options in (SOFTMAX["symmetric"], SOFTMAX["one_way"], SIGMOID, SUP_CON)
     )
-    for name, matrix in {"symmetric": symmetric, "one way": one_way, "sigmoid": sigmoid}.items():
+    alone = {"symmetric": symmetric, "one way": one_way, "sigmoid": sigmoid, "SupCon": sup_con}
+    for name, matrix in alone.items():
         yield f"{name} sums", tiles.sums_kernel, matrix, sums, {"BOTH": matrix is symmetric}
     ways = {
         "symmetric": (symmetric, True, True),
@@ -98,6 +94,8 @@ def kernels(features, precision):
 
 
 def main():
+    from mmcontrast.kernels import tiles
+
     found = []
     for precision, d, losses in CASES:
         for name, kernel, matrix, blocks, constants in kernels(d, precision):
@@ -111,7 +109,8 @@ def main():
     sizes = {"rows": 1, "columns": 1}
     blocks = launch.chosen(64, "ieee", gradient=False)
     found.append({"name": "one row"} | needs(tiles.sums_kernel, matrix, blocks, BOTH=True, **sizes))
-    for partner in (True, False):
+    rows = logits(70, "bf16")
+    for matrix, partner in ((rows, True), (rows._replace(y=rows.y.float()), False)):
         constants = {"D": 70, "ROWS": 16, "DEPTH": 64, "PARTNER": partner}
         found.append({"name": "pairs"} | needs(tiles.pair_kernel, matrix, blocks, **constants))
     sys.stdout.write(json.dumps(found))
