@@ -26,8 +26,10 @@ import importlib.util
 import torch
 from torch import Tensor, nn
 
-from mmcontrast.kernels.launch import GENERATIONS, PRECISIONS, Blocks
-from mmcontrast.kernels.losses import one_way, sigmoid, sup_con, symmetric
+from mmcontrast.kernels.blocks import GENERATIONS, Blocks
+from mmcontrast.kernels.launch import PRECISIONS
+from mmcontrast.kernels.losses import one_way, sigmoid, symmetric
+from mmcontrast.kernels.supervised import sup_con
 from mmcontrast.streaming import possible
 
 __all__ = [

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-from mmcontrast.kernels import launch
-from mmcontrast.kernels.launch import Logits
+from mmcontrast.kernels.blocks import chosen
+from mmcontrast.kernels.launch import ROUNDED, Logits
 
 POINTERS = {torch.bfloat16: "*bf16", torch.float16: "*fp16", torch.float32: "*fp32"}
 INTEGERS = ("rows", "columns", "tall", "wide")
@@ -31,7 +31,7 @@ SUP_CON = SOFTMAX["symmetric"] | SOFTMAX["one_way"]
 
 
 def logits(features, precision, **options):
-    x = torch.zeros(1, features, dtype=launch.ROUNDED.get(precision, torch.float32))
+    x = torch.zeros(1, features, dtype=ROUNDED.get(precision, torch.float32))
     return Logits(x, x, torch.ones(()), precision, **options)
 
 
@@ -70,8 +70,8 @@ def kernels(features, precision):
     """Each kernel as each loss launches it."""
     from mmcontrast.kernels import tiles
 
-    sums = launch.chosen(features, precision, gradient=False)
-    gradient = launch.chosen(features, precision, gradient=True)
+    sums = chosen(features, precision, gradient=False)
+    gradient = chosen(features, precision, gradient=True)
     symmetric, one_way, sigmoid, sup_con = (
         logits(features, precision, **options)
         for options in (SOFTMAX["symmetric"], SOFTMAX["one_way"], SIGMOID, SUP_CON)
@@ -107,7 +107,7 @@ def main():
     # One row alone: Triton compiles a size of 1 as a constant.
     matrix = logits(64, "ieee", diagonal=True)
     sizes = {"rows": 1, "columns": 1}
-    blocks = launch.chosen(64, "ieee", gradient=False)
+    blocks = chosen(64, "ieee", gradient=False)
     found.append({"name": "one row"} | needs(tiles.sums_kernel, matrix, blocks, BOTH=True, **sizes))
     rows = logits(70, "bf16")
     for matrix, partner in ((rows, True), (rows._replace(y=rows.y.float()), False)):

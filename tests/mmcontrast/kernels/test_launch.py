@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmcontrast import kernels
-from mmcontrast.kernels import launch
-from mmcontrast.kernels.launch import TABLES, chosen, split
+from mmcontrast.kernels.blocks import SHARED, TABLES, chosen, split
 from tests.mmcontrast.kernels.conftest import TRITON
 
 REGISTERS = 65536  # of a multiprocessor
@@ -72,7 +71,7 @@ def test_kernels_compile_for_an_h100_and_fit_it():
     found = json.loads(done.stdout)
     assert len(found) == 10 + 4 * 2 + 3
     for kernel in found:
-        assert kernel["shared"] <= launch.SHARED, kernel
+        assert kernel["shared"] <= SHARED, kernel
         assert kernel["stack"] <= 128, kernel  # bytes: what is spilled is not in the inner loop
         on_tensor_cores = "d=" in kernel["name"] and "ieee" not in kernel["name"]
         assert kernel["tensor_cores"] == on_tensor_cores, kernel

@@ -7,15 +7,20 @@ from torch.utils._pytree import tree_leaves
 
 import mmcontrast as mm
 from mmcontrast import kernels
+from tests import oracles
 from tests.mmcontrast.kernels.cases import (
+    BIAS,
     BLOCKS,
+    HALVES,
     LOSSES,
     errors,
     given,
     in_double,
+    labels,
     plain_sigmoid,
     targets,
 )
+from tests.mmcontrast.strategies import close
 
 # A row's logits are off by some roundings of its largest; a gradient in 16 bits is rounded entry by
 # entry, which Triton's interpreter does towards zero.
@@ -180,6 +185,54 @@ def test_the_softplus_of_what_is_far_below_zero_keeps_its_digits(device):
         losses = kernels.sigmoid(x[::2], y[9:], 1.0, bias, None, blocks=BLOCKS) + bias
         exact = plain_sigmoid(*in_double(x[::2], y[9:]), 1.0, bias) + bias
         torch.testing.assert_close(losses.double(), exact, rtol=0, atol=4e-6)
+
+
+@every_loss
+def test_values_are_those_of_the_loops(loss, device):
+    """The oracles know nothing of tensors."""
+    x, y = given("random", 6, 4, "ieee", device)
+    a, b = (z.detach().cpu().double().numpy() for z in (x, y))
+    options = {"temperature": 0.2, "normalize": None, "reduction": "none"}
+    both = [*a, *b]
+    expected = {
+        "symmetric": lambda: oracles.symmetric_info_nce(a, b[:6], **options),
+        "one_way": lambda: oracles.info_nce(a, b, targets(6).tolist(), **options),
+        "sigmoid": lambda: oracles.sigmoid_contrast(a, b, bias=BIAS, **options),
+        "sup_con": lambda: oracles.sup_con(both, labels(len(both)).tolist(), **options),
+    }[loss]()
+    close(LOSSES[loss][0](x, y, 0.2, blocks=BLOCKS), expected, atol=1e-5, rtol=0)
+
+
+@every_loss
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("size", [1e-12, 1e12])
+def test_gradients_of_any_size_in_16_bits(loss, precision, size, device):
+    """Of a mean over a million samples, say: a float16 would not hold the shares themselves."""
+    x, y = given("random", 19, 10, precision, device)
+    losses = LOSSES[loss][0](x, y, 0.1, precision=precision, blocks=BLOCKS).sum()
+    large = torch.autograd.grad(losses, (x, y), retain_graph=True)
+    for a, b in zip(torch.autograd.grad(losses * size, (x, y)), large, strict=True):
+        error = (a / size - b).abs().max() / b.abs().max()
+        assert error <= ROUNDING[precision]
+
+
+@every_loss
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_rows_in_16_bits(loss, precision, device):
+    """Taken as they are: the same losses, and gradients in their own dtype."""
+    x, y = given("random", 19, 10, precision, device)
+    short = [z.detach().to(HALVES[precision]).requires_grad_() for z in (x, y)]
+    losses, same = (
+        LOSSES[loss][0](*z, 0.1, precision=precision, blocks=BLOCKS) for z in ((x, y), short)
+    )
+    assert same.dtype == torch.float32
+    assert torch.equal(losses, same)
+    found, expected = (
+        torch.autograd.grad(a.mean(), z) for a, z in ((same, short), (losses, (x, y)))
+    )
+    for a, b in zip(found, expected, strict=True):
+        assert a.dtype == HALVES[precision]
+        assert torch.equal(a, b.to(a.dtype))
 
 
 @every_loss
