@@ -95,7 +95,13 @@ def test_a_size_is_measured_told_and_written(tmp_path, capsys, monkeypatch):
     for r in results:
         assert (r["ms"], r["floor_ms"], r["MB"]) == (1.0, 1.0, 7.0)
         assert r["apart"] < 1e-5
-    assert json.loads((tmp_path / "gpu.json").read_text())["results"] == results
+    written = json.loads((tmp_path / "gpu.json").read_text())
+    assert written["results"] == results
+    for kind, most in (("ieee", 1e-6), ("bf16", 1e-2)):
+        errors = written["errors"][f"{kind}, d=4"]
+        assert set(errors) == {OURS, PLAIN, gpu.TILES}
+        assert max(errors.values()) < most
+    assert "ieee, d=4: mmcontrast " in printed
     assert "### symmetric InfoNCE, bf16, d=4" in (tmp_path / "gpu.md").read_text()
 
 

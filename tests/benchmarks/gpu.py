@@ -19,7 +19,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from mmcontrast import kernels
+from mmcontrast import infonce_tiles, kernels
 from tests.benchmarks import cases, peers, report
 from tests.benchmarks.cases import OURS, PLAIN, SCALE, TEMPERATURE, Call, Inputs
 from tests.benchmarks.gpu_targets import DTYPES, INF_CL, LOSSES, verdicts
@@ -61,7 +61,12 @@ def plain(kind: str, d: int) -> Call:
 
 def tiles(kind: str, d: int) -> Call:
     """What runs where there is no Triton, in tiles for a GPU."""
-    return lambda inputs: cases.symmetric(inputs, chunk_size=8192)
+
+    def call(inputs: Inputs) -> Tensor:
+        x, y = (z.float() for z in inputs.rows)
+        return infonce_tiles.symmetric(x, y, TEMPERATURE, 8192).mean()
+
+    return call
 
 
 def inf_cl(kind: str, d: int) -> Call:
@@ -205,6 +210,23 @@ def measured(
     ]
 
 
+def gradient_errors(
+    wanted: list[GpuCase], kind: str, d: int, device: str, n: int = 1000
+) -> dict[str, float]:
+    """How far each case's gradients are from float64's, over their size; of rows as given."""
+    inputs = given(n, d, kind, device)
+    double = inputs._replace(rows=tuple(x.detach().double().requires_grad_() for x in inputs.rows))
+    exact = torch.cat(torch.autograd.grad(cases.torch_symmetric(double), double.rows))
+    found = {}
+    for case in wanted:
+        try:
+            gradients = torch.autograd.grad(case.make(kind, d)(inputs), inputs.rows)
+        except Exception:  # told where it is timed
+            continue
+        found[case.name] = ((torch.cat(gradients) - exact).norm() / exact.norm()).item()
+    return found
+
+
 # --- the command ---------------------------------------------------------------------------------
 
 
@@ -275,8 +297,12 @@ def measure(
 ) -> list[dict]:
     """All sizes, widths and precisions; tables and verdicts are printed and written."""
     there = available(CASES, say)
-    results = []
+    results, errors = [], {}
     for d in options.dims:
+        for kind in options.kinds:
+            with products(kind):
+                wanted = [case for case in chosen(options, 1000) if case in there]
+                errors[f"{kind}, d={d}"] = gradient_errors(wanted, kind, d, device)
         for n in options.sizes:
             for kind in options.kinds:
                 wanted = [case for case in chosen(options, n) if case in there]
@@ -286,10 +312,14 @@ def measure(
     judged = verdicts(results)
     lines = [verdict.line() for verdict in judged] or ["No target is meant for these sizes."]
     text = f"{report.tables(results)}\n\nTargets:\n" + "\n".join(lines)
+    text += "\n\nErrors of the gradients at N=1000:\n" + "\n".join(
+        f"{where}: " + ", ".join(f"{name} {error:.1e}" for name, error in some.items())
+        for where, some in errors.items()
+    )
     say(f"\n{text}")
     machine = about()
     options.out.mkdir(parents=True, exist_ok=True)
-    found = {"machine": machine, "rounds": options.rounds, "results": results}
+    found = {"machine": machine, "rounds": options.rounds, "results": results, "errors": errors}
     found["targets"] = [{"line": v.line(), "met": v.met, "ratio": v.ratio} for v in judged]
     (options.out / "gpu.json").write_text(json.dumps(found, indent=1) + "\n")
     header = "\n".join(f"- {key}: {value}" for key, value in machine.items())
