@@ -7,6 +7,7 @@ from torch.utils._pytree import tree_leaves
 
 import mmcontrast as mm
 from mmcontrast import kernels
+from mmcontrast.kernels import launch
 from tests import oracles
 from tests.mmcontrast.kernels.cases import (
     BIAS,
@@ -49,10 +50,18 @@ def test_losses_and_gradients(loss, precision, temperature, device):
 
 
 @every_loss
-@pytest.mark.parametrize(("n", "d"), [(2, 1), (5, 3), (16, 16), (37, 40)])
+@pytest.mark.parametrize(
+    ("n", "d", "blocks"),
+    [
+        (2, 1, BLOCKS),
+        (5, 3, BLOCKS),
+        (16, 16, BLOCKS),
+        (35, 7, kernels.Blocks(16, 32, 16, 16, 4, 1)),
+        (37, 40, kernels.Blocks(32, 16, 16, 32, 4, 1)),
+    ],
+)
 @pytest.mark.parametrize("temperature", [0.01, 0.1])
-def test_sizes(loss, n, d, temperature, device):
-    blocks = BLOCKS if n < 30 else kernels.Blocks(32, 16, 16, 32, 4, 1)
+def test_sizes(loss, n, d, blocks, temperature, device):
     check(loss, *given("random", n, d, "ieee", device), temperature, blocks=blocks)
 
 
@@ -75,6 +84,27 @@ def test_huge_logits_are_finite(loss, precision, device):
     found = errors(loss, x, y, 0.01, torch.ones(40), precision=precision, blocks=BLOCKS)
     assert found[0] <= 1e-6
     assert max(found) < 1  # and not NaN; a softmax of logits of a million is all or nothing
+
+
+@pytest.mark.parametrize("ways", ["rows", "columns", "both"])
+def test_a_logit_above_its_shift_counts_as_the_shift(ways, device):
+    """Rounding alone puts huge logits there, in another order of summation."""
+    x, y = (z.detach() for z in given("random", 18, 6, "ieee", device))
+    t = torch.tensor(1e-3, device=device)
+    logits = launch.Logits(x, y, t, "ieee", blocks=BLOCKS)
+    lowest = torch.tensor(launch.LOWEST, device=device)
+    ones = (torch.ones(len(z), device=device) for z in (x, y))
+    rows, columns = (launch.Share(z, z, 0 * z) for z in ones)
+    found, _ = launch.gradient(
+        logits,
+        lowest,
+        None if ways == "columns" else rows,
+        None if ways == "rows" else columns,
+    )
+    octaves = x.double() @ y.double().T * launch.LOG2_E / t
+    expected = octaves.clamp_max(0).exp2() @ y.double() * (2 if ways == "both" else 1)
+    assert octaves.max() > 1000
+    torch.testing.assert_close(found.double(), expected, rtol=1e-3, atol=1e-3)
 
 
 @every_loss
