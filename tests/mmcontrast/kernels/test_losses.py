@@ -121,15 +121,17 @@ def test_a_tiny_loss_keeps_its_digits(device):
     y = torch.nn.functional.normalize(x + 0.2 * torch.roll(x, 1, 1), dim=1)
     x, y = (z.float().to(device).requires_grad_() for z in (x, y))
     double = in_double(x, y)
-    for name, exact in (("symmetric", mm.symmetric_info_nce), ("one_way", mm.info_nce)):
-        if name == "symmetric":
-            losses = kernels.symmetric(x, y, 0.02, blocks=BLOCKS)
-        else:
-            own = torch.arange(len(x), device=device)
-            losses = kernels.one_way(x, y, own, 0.02, None, blocks=BLOCKS)
-        expected = exact(
-            *double, temperature=0.02, normalize=None, reduction="none", chunk_size=len(x)
-        )
+    own, options = torch.arange(len(x), device=device), {"temperature": 0.02, "normalize": None}
+    plain = options | {"reduction": "none", "chunk_size": 2 * len(x)}
+    couples, batch, exact = own.repeat(2), torch.cat([x, y]), torch.cat(double)
+    for losses, expected in (
+        (kernels.symmetric(x, y, 0.02, blocks=BLOCKS), mm.symmetric_info_nce(*double, **plain)),
+        (kernels.one_way(x, y, own, 0.02, None, blocks=BLOCKS), mm.info_nce(*double, **plain)),
+        (
+            kernels.sup_con(batch, couples, blocks=BLOCKS, **options)[0],
+            mm.sup_con(exact, couples, **plain),
+        ),
+    ):
         assert 0 < expected.max() < 1e-15
         torch.testing.assert_close(losses.double(), expected, rtol=1e-4, atol=0)
         found = torch.autograd.grad(losses.sum(), (x, y))
