@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from mmcontrast import _checks, infonce_tiles, ring, streaming
+from mmcontrast import _checks, infonce_tiles, kernels, ring, streaming
 from mmcontrast.distributed import Group, active, joined, sizes, total
 from mmcontrast.masks import IGNORE, partner_indices, zero_outside
 from mmcontrast.rows import RowMap, l2_normalize, map_rows
@@ -124,7 +124,11 @@ def info_nce(
             shares = streaming.all_shares(rows, weight, reduction, group)
         else:
             shares = streaming.shares(chosen != IGNORE, weight, reduction, rows.dtype, group)
-        value = infonce_tiles.one_way(rows, choices, chosen, temperature, shares, step)
+        if kernels.usable(rows, choices):
+            precision = kernels.precision(anchors, candidates)
+            value = kernels.one_way(rows, choices, chosen, temperature, shares, precision=precision)
+        else:
+            value = infonce_tiles.one_way(rows, choices, chosen, temperature, shares, step)
         if reduction != "none":
             return total(value, group)
         return _checks.reduce(value, chosen != IGNORE, weight=weight, reduction=reduction)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from mmcontrast import _checks, infonce_tiles, infonce_whole, ring, streaming
+from mmcontrast import _checks, infonce_tiles, infonce_whole, kernels, ring, streaming
 from mmcontrast.distributed import Group, active, joined, sizes, total
 from mmcontrast.infonce import info_nce
 from mmcontrast.masks import zero_outside
@@ -95,7 +95,11 @@ def symmetric_info_nce(
         sides = streaming.WIDE if chunk_size is None or step is None else (step, step)
         rows, columns = (streaming.mapped(z, normalize, sides[0]) for z in (x, every))
         shares = streaming.all_shares(rows, weight, reduction, group)
-        if whole:
+        if active(group) is None and kernels.usable(rows, columns):
+            precision = kernels.precision(x, y)
+            value = kernels.symmetric(rows, columns, temperature, precision=precision)
+            value = value if shares is None else (value * shares).sum()
+        elif whole:
             value = infonce_whole.symmetric(rows, columns, temperature, shares)
         else:
             value = infonce_tiles.symmetric(

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmcontrast import _checks, streaming
-from mmcontrast.distributed import Group, joined, total
+from mmcontrast import _checks, kernels, streaming
+from mmcontrast.distributed import Group, active, joined, total
 from mmcontrast.masks import zero_outside
 from mmcontrast.rows import RowMap, dot, l2_normalize, map_rows
 from mmcontrast.streaming import LOG2_E, TILE
@@ -100,11 +100,16 @@ def sigmoid_contrast(
         losses = pairs.losses(map_rows(x, normalize), map_rows(y, normalize), temperature, bias)
         return streaming.reduced(losses, counted, weight, reduction, group)
     sides = streaming.WIDE if chunk_size is None else (tile, tile)
+    precision = kernels.precision(x, y)
     x, y = (streaming.mapped(z, normalize, sides[0]) for z in (x, y))
     dtype = torch.promote_types(x.dtype, y.dtype)
     shares = streaming.shares(counted, weight, reduction, dtype, group)
     inputs = (x.to(dtype), y.to(dtype), *(streaming.number(v, x) for v in (temperature, bias)))
-    value = streaming.one_pass(pairs.in_tiles(sides), pairs.losses, shares, *inputs)
+    alone = positives is None and keep is None and active(group) is None
+    if alone and kernels.usable(*inputs[:2]):
+        value = kernels.sigmoid(*inputs, shares, precision=precision)
+    else:
+        value = streaming.one_pass(pairs.in_tiles(sides), pairs.losses, shares, *inputs)
     if reduction != "none":
         return total(value, group)
     return _checks.reduce(value, counted, weight=weight, reduction=reduction)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from mmcontrast import _checks
+from mmcontrast import _checks, kernels
 from mmcontrast.distributed import Group, joined
 from mmcontrast.infonce import info_nce
 from mmcontrast.masks import labelled, same_label, zero_outside
@@ -116,9 +116,12 @@ def sup_con(
     if form == "out" and candidates is None and positives is None and keep is None:
         side = tile_side(others, theirs, chunk_size)
     if side is not None and len(others) <= len(anchors) * tile_shares(others):
-        every = tiled_sup_con(
-            others, theirs, temperature=temperature, normalize=normalize, side=side
-        )
+        options = {"temperature": temperature, "normalize": normalize}
+        if kernels.usable(others):
+            precision = kernels.precision(others)
+            every = kernels.sup_con(others, theirs, precision=precision, **options)
+        else:
+            every = tiled_sup_con(others, theirs, side=side, **options)
         found = None if every is None else (every[0][here], every[1][here])
     if side is not None and chunk_size is None and side * side < len(anchors) * len(others):
         chunk_size = max(1, side * side // len(others))

@@ -127,7 +127,7 @@ class _TiledSupCon(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         rows, scale, sums, tile, gap = ctx.saved_tensors
         if torch.is_grad_enabled():  # somebody asks for the derivative of this derivative
-            losses = _plain(rows, scale, ctx.classes)
+            losses = plain(rows, scale, ctx.classes)
             return *differentiate(losses, [rows, scale], ctx.needs_input_grad[:2], grad), *NONE
         # d(loss) / d(log of the sum): 1 where the loss is that log, less where it is the softplus.
         slope = LOG2 * grad.double() * torch.where(ctx.classes.sizes > 2, 1, gap.sigmoid())
@@ -295,7 +295,7 @@ def _in_range(sums: Tensor) -> bool:
     return bool(least >= torch.finfo(sums.dtype).tiny ** 0.75) and bool(most < math.inf)
 
 
-def _plain(rows: Tensor, scale: Tensor, classes: Classes) -> Tensor:
+def plain(rows: Tensor, scale: Tensor, classes: Classes) -> Tensor:
     """The same (n,) losses of the same rows by operations that autograd knows."""
     ids = classes.ids
     logits = (rows @ rows.mT) * (LOG2 * scale).to(rows.dtype)

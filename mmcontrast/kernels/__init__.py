@@ -46,17 +46,21 @@ __all__ = [
 INTERPRETED = False
 """Whether tensors on the CPU count too: for tests, in Triton's interpreter (TRITON_INTERPRET=1)."""
 
+LEAST = 2**22
+"""Logits from which the kernels are taken: a guess, for below it launches take longer than work."""
+
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def usable(*tensors: Tensor) -> bool:
-    """Whether the kernels can take these: CUDA tensors with values, none of them in float64.
+    """Whether the kernels can take these, rows and columns of the logits, and had better do so.
 
-    Triton is there, the GPU is one that the blocks are meant for, and nothing compiles, transforms
-    or forward-differentiates.
+    They are many, CUDA tensors with values, none of them in float64; Triton is there, the GPU is
+    one that the blocks are meant for, and nothing compiles, transforms or forward-differentiates.
     """
     return (
-        all(type(x) in (Tensor, nn.Parameter) and x.dtype in DTYPES for x in tensors)
+        len(tensors[0]) * len(tensors[-1]) >= LEAST
+        and all(type(x) in (Tensor, nn.Parameter) and x.dtype in DTYPES for x in tensors)
         and len({x.device for x in tensors}) == 1
         and _suits(tensors[0].device)
         and possible()

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmcontrast.infonce_tiles import _plain_symmetric, negative_share
+from mmcontrast.infonce_tiles import negative_share, plain_symmetric
 from mmcontrast.kernels import launch
 from mmcontrast.kernels.blocks import Blocks
 from mmcontrast.kernels.launch import Logits, Share
@@ -81,7 +81,7 @@ class _Symmetric(torch.autograd.Function):
         x, y, temperature, *rest = ctx.saved_tensors
         needed = ctx.needs_input_grad[:3]
         if torch.is_grad_enabled():
-            plain = _plain_symmetric(x.float(), y.float(), temperature)
+            plain = plain_symmetric(x.float(), y.float(), temperature, slice(0, len(x)), None)
             return *differentiate(plain, (x, y, temperature), needed, upstream), None, None
         if not rest:
             return *zeros(needed, x, y, temperature), None, None

@@ -13,7 +13,8 @@ from mmcontrast.kernels.launch import Logits, Share
 from mmcontrast.kernels.losses import by_temperature, number_for, zeros
 from mmcontrast.rows import RowMap, map_rows
 from mmcontrast.streaming import LOG2_E, differentiate, slices
-from mmcontrast.supervised_tiles import Classes, _plain, by_class
+from mmcontrast.supervised_classes import Classes, by_class
+from mmcontrast.supervised_tiles import plain
 
 LOG2 = 1 / LOG2_E
 CHUNK = 4096  # rows that are in float64 together
@@ -84,7 +85,7 @@ class _SupCon(torch.autograd.Function):
         rows, temperature, *rest = ctx.saved_tensors
         classes, needed = ctx.classes, ctx.needs_input_grad[:2]
         if torch.is_grad_enabled():
-            losses = _plain(rows * (LOG2_E / temperature).sqrt(), classes)
+            losses = plain(rows, LOG2_E / temperature, classes)
             return *differentiate(losses, (rows, temperature), needed, upstream), None, None, None
         if not rest:
             return *zeros(needed, rows, temperature), None, None, None
@@ -121,7 +122,7 @@ def _batch(
 
 
 def _class_sums(rows: Tensor, classes: Classes, weight: Tensor | None = None) -> Tensor:
-    """(classes, D) float64, in one order: see index_put_ above."""
+    """(classes, D) float64; index_put_ adds up in one order, where index_add_ has none on a GPU."""
     sums = rows.new_zeros(len(classes.counts), rows.shape[1], dtype=torch.float64)
     for i in slices(len(rows), CHUNK):
         part = rows[i].double()

@@ -23,4 +23,5 @@ def device(request, monkeypatch) -> torch.device:
     if not INTERPRETED:
         pytest.skip("the kernels are NOT tested: triton was imported without TRITON_INTERPRET=1")
     monkeypatch.setattr("mmcontrast.kernels.INTERPRETED", True)
+    monkeypatch.setattr("mmcontrast.kernels.LEAST", 1)
     return torch.device("cpu")

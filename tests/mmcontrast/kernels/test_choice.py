@@ -1,0 +1,86 @@
+"""When the public losses take the kernels, and that nothing else changes by it."""
+
+import pytest
+import torch
+
+import mmcontrast as mm
+from mmcontrast import kernels
+from tests.mmcontrast.strategies import close
+
+N, D = 12, 5
+KEEP = torch.ones(N, N, dtype=torch.bool)
+LOSSES = {
+    "symmetric": lambda x, y, **o: mm.symmetric_info_nce(x, y, temperature=0.2, **o),
+    "one_way": lambda x, y, **o: mm.info_nce(x, y, temperature=0.2, **o),
+    "sigmoid": lambda x, y, **o: mm.sigmoid_contrast(x, y, **o),
+    "sup_con": lambda x, y, **o: mm.sup_con(x + y, torch.arange(N) % 3, temperature=0.2, **o),
+}
+every_loss = pytest.mark.parametrize("name", LOSSES)
+
+
+def rows(dtype=torch.float32):
+    source = torch.Generator().manual_seed(1)
+    return [torch.randn(N, D, generator=source).to(dtype).requires_grad_() for _ in range(2)]
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The precisions that the kernels are called with; they are at hand for tensors on the CPU."""
+    found = []
+
+    def watched(kernel):
+        def call(*args, **options):
+            found.append(options["precision"])
+            return kernel(*args, **options)
+
+        return call
+
+    for name in LOSSES:
+        monkeypatch.setattr(kernels, name, watched(getattr(kernels, name)))
+    monkeypatch.setattr(kernels, "INTERPRETED", True)
+    monkeypatch.setattr(kernels, "LEAST", 1)
+    monkeypatch.setattr("mmcontrast.streaming.LEAST", 1)
+    monkeypatch.setattr("mmcontrast.supervised_tiles.LEAST", 1)
+    return found
+
+
+@every_loss
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("weight", [None, torch.linspace(0, 2, N)])
+def test_the_value_and_the_gradients_are_the_same(name, reduction, weight, calls, monkeypatch):
+    options = {"reduction": reduction, "weight": weight}
+    results = []
+    for used in (True, False):
+        monkeypatch.setattr(kernels, "INTERPRETED", used)
+        inputs = rows()
+        value = LOSSES[name](*inputs, **options)
+        results.append((value, *torch.autograd.grad(value.sum(), inputs)))
+    assert calls == ["ieee"]
+    for ours, theirs in zip(*results, strict=True):
+        close(ours, theirs, 1e-5, 1e-5)
+
+
+@every_loss
+@pytest.mark.parametrize(
+    ("dtype", "precision"), [(torch.bfloat16, "bf16"), (torch.float16, "fp16")]
+)
+def test_rows_in_16_bits_are_multiplied_so(name, dtype, precision, calls):
+    value = LOSSES[name](*rows(dtype))
+    assert calls == [precision]
+    assert value.dtype == torch.float32
+    close(value, LOSSES[name](*(x.double() for x in rows(dtype))), 2e-2, 2e-2)
+
+
+@every_loss
+def test_what_the_kernels_cannot_do_takes_the_other_path(name, calls, monkeypatch):
+    loss = LOSSES[name]
+    loss(*rows(torch.float64))
+    loss(*rows(), keep=KEEP)
+    x, y = (z.detach() for z in rows())
+    torch.func.grad(lambda z: loss(z, y))(x)
+    monkeypatch.setattr(kernels, "LEAST", N * N + 1)
+    loss(*rows())
+    monkeypatch.setattr(kernels, "LEAST", 1)
+    monkeypatch.setattr(kernels, "INTERPRETED", False)
+    loss(*rows())
+    assert calls == []
