@@ -13,7 +13,7 @@ RUN = 64
 
 
 class Sums(NamedTuple):
-    """What an anchor's pairs come to; (k, M) each, 0 where a sample does not take part."""
+    """What an anchor's pairs come to; (k, N, M) each, 0 where a sample does not take part."""
 
     positives: Tensor
     """Sum of the similarities to its positives."""
@@ -27,8 +27,13 @@ class Sums(NamedTuple):
     """How many negatives."""
 
 
-Kinds = list[tuple[Tensor, float]]
-"""(M, M) of 1 and 0, which modalities are contrasted, and the refinement's target."""
+class Kinds(NamedTuple):
+    """The N ways in which modalities are contrasted."""
+
+    partners: Tensor
+    """(N, M, M) of 1 and 0: which modalities an anchor's modality is contrasted with."""
+    targets: Tensor
+    """(N, 1), what the positives' similarities are compared with."""
 
 
 class Part(NamedTuple):
@@ -50,33 +55,31 @@ class Part(NamedTuple):
     """(M, D, D) float64 of the whole class; None where these are several small classes."""
 
 
-def of_one_class(part: Part, kinds: Kinds, refine: bool) -> tuple[Tensor, list[Sums]]:
-    """(k, M, M) similarities of each sample's own modalities, and each kind's sums."""
+def of_one_class(part: Part, kinds: Kinds, refine: bool) -> tuple[Tensor, Sums]:
+    """(k, M, M) similarities of each sample's own modalities, and its sums."""
     x, here, moments = part.rows, part.here, part.moments
+    partners, targets = kinds
     if moments is None or not refine:
         forms = x.new_zeros(x.shape[1], 0, x.shape[2])
     else:
-        forms = torch.cat(
-            [(partners.double() @ moments.flatten(1)).view_as(moments) for partners, _ in kinds], 1
-        ).to(x.dtype)
+        forms = partners.double() @ moments.flatten(1)
+        forms = forms.view(*partners.shape[:2], *moments.shape[1:]).transpose(0, 1)
+        forms = forms.flatten(1, 2).to(x.dtype)
     beside, total, others = (y[:, :-1] for y in (part.beside, part.total, part.others))
     found: tuple[Tensor, ...] = _Contrasted.apply(x, beside, total, others, forms)  # type: ignore[no-untyped-call]
     own, positives, negatives, squares = found
+    drawn = _over(positives, partners)
     number = part.total[:, -1].to(x.dtype) - here
-    sums = []
-    for k, (partners, target) in enumerate(kinds):
-        drawn = _over(positives, partners)
-        has, lacks = _numbers(part, number, part.others[:, -1].to(x.dtype), partners)
-        errors = torch.zeros_like(drawn)
-        if refine:
-            among = squares[..., k] - _over(own.square(), partners)
-            # Rounding may take a sum of squares that is all but zero below it.
-            errors = (among - 2 * target * drawn + target**2 * has).clamp_min(0)
-        sums.append(Sums(drawn, _over(negatives, partners), errors, has, lacks))
-    return own, sums
+    has, lacks = _numbers(part, number, part.others[:, -1].to(x.dtype), partners)
+    errors = torch.zeros_like(drawn)
+    if refine:
+        among = squares.mT - _over(own.square(), partners)
+        # Rounding may take a sum of squares that is all but zero below it.
+        errors = (among - 2 * targets * drawn + targets.square() * has).clamp_min(0)
+    return own, Sums(drawn, _over(negatives, partners), errors, has, lacks)
 
 
-def of_small_classes(part: Part, kinds: Kinds) -> tuple[Tensor, list[Sums]]:
+def of_small_classes(part: Part, kinds: Kinds) -> tuple[Tensor, Sums]:
     """The same, from the similarities of the part's samples."""
     x, here = part.rows, part.here
     flat = x.flatten(0, 1)
@@ -84,30 +87,37 @@ def of_small_classes(part: Part, kinds: Kinds) -> tuple[Tensor, list[Sums]]:
     same = part.ids[:, None] == part.ids
     alike = (same & off_diagonal(len(x), x.device)).to(x.dtype)
     unlike = (~same).to(x.dtype)
-    positives = (similarity * alike[:, None, :, None]).sum(2)
-    negatives = (similarity * unlike[:, None, :, None]).sum(2)
+    # Sums of rows first: no products of all pairs are kept.
+    columns = x.flatten(1).mT
+    positives = dot(x, dot(alike, columns).view_as(x))
     beyond: Tensor = _Products.apply(x, part.others[:, :-1])  # type: ignore[no-untyped-call]
-    negatives = negatives + beyond
-    number = dot(alike, here.mT)
-    opposed = dot(unlike, here.mT) + part.others[:, -1].to(x.dtype)
-    sums = []
-    for partners, target in kinds:
+    negatives = dot(x, dot(unlike, columns).view_as(x)) + beyond
+    errors = []
+    for partners, target in zip(*kinds, strict=True):
         pairs = (alike[:, None, :, None] * here) * partners[:, None]
-        errors = ((similarity - target).square() * pairs).sum((2, 3))
-        has, lacks = _numbers(part, number, opposed, partners)
-        drawn, pushed = _over(positives, partners), _over(negatives, partners)
-        sums.append(Sums(drawn, pushed, errors, has, lacks))
-    return dot(x, x), sums
+        errors.append(((similarity - target).square() * pairs).sum((2, 3)))
+    partners = kinds.partners
+    opposed = dot(unlike, here.mT) + part.others[:, -1].to(x.dtype)
+    has, lacks = _numbers(part, dot(alike, here.mT), opposed, partners)
+    drawn, pushed = _over(positives, partners), _over(negatives, partners)
+    return dot(x, x), Sums(drawn, pushed, torch.stack(errors, dim=1), has, lacks)
 
 
 def _over(x: Tensor, partners: Tensor) -> Tensor:
-    """(k, M, M) of an anchor's and a partner's modality, summed over the partners."""
-    return (x * partners).sum(-1)
+    """(k, M, M) of an anchor's and a partner's modality, summed over the partners: (k, N, M)."""
+    number, size, _ = partners.shape
+    chosen = torch.diag_embed(partners.mT, dim1=1, dim2=2).flatten(2)
+    # (N M, M M), zero but where it is the anchor's own modality: a product of matrices, because
+    # broadcasts over axes this short are slow.
+    return dot(x.flatten(1), chosen.flatten(0, 1)).view(-1, number, size)
 
 
 def _numbers(part: Part, has: Tensor, lacks: Tensor, partners: Tensor) -> tuple[Tensor, Tensor]:
     """How many positives and negatives each anchor has in its partners' modalities."""
-    return dot(has, partners) * part.here, dot(lacks, partners) * part.here
+    either = [dot(x.expand_as(part.here), partners.flatten(0, 1)) for x in (has, lacks)]
+    shape = len(part.here), *partners.shape[:2]
+    here = part.here[:, None]
+    return either[0].view(shape) * here, either[1].view(shape) * here
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -24,7 +24,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mmcontrast import hybrid_sums
 from mmcontrast.hybrid_parts import Cuts, cut, mapped
-from mmcontrast.hybrid_sums import Part, Sums, added, of_one_class, of_small_classes
+from mmcontrast.hybrid_sums import Kinds, Part, Sums, added, of_one_class, of_small_classes
 from mmcontrast.ratio import share
 from mmcontrast.rows import RowMap
 from mmcontrast.supervised_tiles import by_class, numbers
@@ -38,7 +38,7 @@ PART = 2048
 
 
 class Values(NamedTuple):
-    """HyCon's two terms of each anchor; (B, M), or (B,) of one modality."""
+    """HyCon's two terms of each anchor; (B, M), (B,) of one modality, or (k, N, M) of all kinds."""
 
     ratio: Tensor
     """The positives' share of all similarity, negated."""
@@ -88,26 +88,27 @@ def values(
     width = next(iter(features.values())).shape[1]
     cuts = cut(counts.tolist(), large=max(LARGE_CLASS, width), part=PART)
     pieces = mapped(features, order, here, cuts.sizes, normalize)
-    kinds = [(_partners(pieces[0], name), target) for name, target in targets.items()]
+    kinds = _kinds(pieces[0], targets)
     numbers, masks = [], []
     for part in _parts(pieces, here, ids, cuts):
         if part.moments is not None:
             own, sums = of_one_class(part, kinds, refine)
         else:
             own, sums = checkpoint(of_small_classes, part, kinds, use_reentrant=False)
-        found = [_values(x, log) for x in sums]
-        columns = [y for x in found for y in (x.ratio, x.refinement)]
-        numbers.append(torch.cat([own.flatten(1), *columns], dim=1))
-        masks.append(torch.cat([y for x in found for y in (x.contrasted, x.refined)], dim=1))
+        ratio, contrasted, refinement, refined = _values(sums, log)
+        numbers.append(torch.cat([own, ratio, refinement], dim=1))
+        masks.append(torch.cat([contrasted, refined], dim=1))
 
-    def unsorted(pieces: list[Tensor]) -> Iterator[Tensor]:
+    def unsorted(pieces: list[Tensor]) -> Tensor:
         x = torch.cat(pieces)
-        x = x.new_zeros(len(labels), x.shape[1]).index_copy(0, order, x)
-        return iter(torch.split(x, len(features), dim=1))
+        return x.new_zeros(len(labels), *x.shape[1:]).index_copy(0, order, x)
 
-    some, which = unsorted(numbers), unsorted(masks)
-    own = torch.stack([next(some) for _ in features], dim=1)
-    return {name: Values(next(some), next(which), next(some), next(which)) for name in targets}, own
+    own, ratio, refinement = torch.split(
+        unsorted(numbers), [len(features), len(targets), len(targets)], dim=1
+    )
+    contrasted, refined = unsorted(masks).chunk(2, dim=1)
+    columns = zip(*(x.unbind(1) for x in (ratio, contrasted, refinement, refined)), strict=True)
+    return {name: Values(*x) for name, x in zip(targets, columns, strict=True)}, own
 
 
 def _values(sums: Sums, log: bool) -> Values:
@@ -119,10 +120,10 @@ def _values(sums: Sums, log: bool) -> Values:
     return Values(ratio, contrasted, sums.errors / torch.where(refined, sums.has, 1), refined)
 
 
-def _partners(rows: Tensor, name: str) -> Tensor:
-    """(M, M) 1 or 0: which modalities an anchor's modality is contrasted with."""
+def _kinds(rows: Tensor, targets: Mapping[str, float]) -> Kinds:
     same = torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
-    return 1 - same if name == "inter" else same
+    partners = [1 - same if name == "inter" else same for name in targets]
+    return Kinds(torch.stack(partners), rows.new_tensor(list(targets.values()))[:, None])
 
 
 def _parts(pieces: list[Tensor], here: Tensor, ids: Tensor, cuts: Cuts) -> Iterator[Part]:
