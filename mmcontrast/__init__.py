@@ -29,13 +29,8 @@ from mmcontrast.gate import (
     uniform_negatives,
 )
 from mmcontrast.gradcache import GradCache
-from mmcontrast.hybrid import (
-    HybridContrast,
-    hybrid_contrast,
-    inter_modal_contrast,
-    intra_modal_contrast,
-    semi_contrast,
-)
+from mmcontrast.hybrid import HybridContrast, hybrid_contrast
+from mmcontrast.hybrid_terms import inter_modal_contrast, intra_modal_contrast, semi_contrast
 from mmcontrast.infonce import InfoNCE, info_nce, matched_pair_nce
 from mmcontrast.infonce_symmetric import SymmetricInfoNCE, symmetric_info_nce
 from mmcontrast.margin import Triplet, triplet

@@ -68,15 +68,15 @@ def of_one_class(part: Part, kinds: Kinds, refine: bool) -> tuple[Tensor, Sums]:
     beside, total, others = (y[:, :-1] for y in (part.beside, part.total, part.others))
     found: tuple[Tensor, ...] = _Contrasted.apply(x, beside, total, others, forms)  # type: ignore[no-untyped-call]
     own, positives, negatives, squares = found
-    drawn = _over(positives, partners)
+    drawn = over(positives, partners)
     number = part.total[:, -1].to(x.dtype) - here
     has, lacks = _numbers(part, number, part.others[:, -1].to(x.dtype), partners)
     errors = torch.zeros_like(drawn)
     if refine:
-        among = squares.mT - _over(own.square(), partners)
+        among = squares.mT - over(own.square(), partners)
         # Rounding may take a sum of squares that is all but zero below it.
         errors = (among - 2 * targets * drawn + targets.square() * has).clamp_min(0)
-    return own, Sums(drawn, _over(negatives, partners), errors, has, lacks)
+    return own, Sums(drawn, over(negatives, partners), errors, has, lacks)
 
 
 def of_small_classes(part: Part, kinds: Kinds) -> tuple[Tensor, Sums]:
@@ -99,11 +99,11 @@ def of_small_classes(part: Part, kinds: Kinds) -> tuple[Tensor, Sums]:
     partners = kinds.partners
     opposed = dot(unlike, here.mT) + part.others[:, -1].to(x.dtype)
     has, lacks = _numbers(part, dot(alike, here.mT), opposed, partners)
-    drawn, pushed = _over(positives, partners), _over(negatives, partners)
+    drawn, pushed = over(positives, partners), over(negatives, partners)
     return dot(x, x), Sums(drawn, pushed, torch.stack(errors, dim=1), has, lacks)
 
 
-def _over(x: Tensor, partners: Tensor) -> Tensor:
+def over(x: Tensor, partners: Tensor) -> Tensor:
     """(k, M, M) of an anchor's and a partner's modality, summed over the partners: (k, N, M)."""
     number, size, _ = partners.shape
     chosen = torch.diag_embed(partners.mT, dim1=1, dim2=2).flatten(2)

@@ -88,14 +88,14 @@ def values(
     width = next(iter(features.values())).shape[1]
     cuts = cut(counts.tolist(), large=max(LARGE_CLASS, width), part=PART)
     pieces = mapped(features, order, here, cuts.sizes, normalize)
-    kinds = _kinds(pieces[0], targets)
+    kinds = kinds_of(pieces[0], len(features), targets)
     numbers, masks = [], []
     for part in _parts(pieces, here, ids, cuts):
         if part.moments is not None:
             own, sums = of_one_class(part, kinds, refine)
         else:
             own, sums = checkpoint(of_small_classes, part, kinds, use_reentrant=False)
-        ratio, contrasted, refinement, refined = _values(sums, log)
+        ratio, contrasted, refinement, refined = to_values(sums, log)
         numbers.append(torch.cat([own, ratio, refinement], dim=1))
         masks.append(torch.cat([contrasted, refined], dim=1))
 
@@ -111,7 +111,8 @@ def values(
     return {name: Values(*x) for name, x in zip(targets, columns, strict=True)}, own
 
 
-def _values(sums: Sums, log: bool) -> Values:
+def to_values(sums: Sums, log: bool) -> Values:
+    """(k, N, M) each."""
     refined, opposed = sums.has > 0, sums.lacks > 0
     none = torch.zeros_like(refined)
     similarity = torch.stack([sums.positives, sums.negatives], dim=-1)
@@ -120,8 +121,9 @@ def _values(sums: Sums, log: bool) -> Values:
     return Values(ratio, contrasted, sums.errors / torch.where(refined, sums.has, 1), refined)
 
 
-def _kinds(rows: Tensor, targets: Mapping[str, float]) -> Kinds:
-    same = torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
+def kinds_of(rows: Tensor, size: int, targets: Mapping[str, float]) -> Kinds:
+    """ "intra" and "inter", those that are given a target."""
+    same = torch.eye(size, dtype=rows.dtype, device=rows.device)
     partners = [1 - same if name == "inter" else same for name in targets]
     return Kinds(torch.stack(partners), rows.new_tensor(list(targets.values()))[:, None])
 

@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import mmcontrast as mm
-from mmcontrast import hybrid, moments
+from mmcontrast import hybrid_evaluate, moments
 from tests import oracles
 from tests.mmcontrast.strategies import (
     KINDS,
@@ -41,7 +41,7 @@ def sizes(batch=1, least=1, part=4096, block=2**22):
         patch.setattr(moments, "LARGE_BATCH", batch)
         patch.setattr(moments, "LARGE_CLASS", least)
         patch.setattr(moments, "PART", part)
-        patch.setattr(hybrid, "BLOCK", block)
+        patch.setattr(hybrid_evaluate, "BLOCK", block)
         yield
 
 
