@@ -43,6 +43,8 @@ def evaluate(
     _checks.reduction(reduction)
     if selection is not None and not isinstance(selection, PairSelection):
         _checks.fail("selection", "a PairSelection or None", repr(selection))
+    if not targets:
+        return {}
     supervised = {name: target for name, target in targets.items() if name != "semi"}
     values: dict[str, Values] = {}
     if (
