@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mmcontrast import _checks
+from mmcontrast.distributed import Group
 from mmcontrast.hybrid_evaluate import evaluate
 from mmcontrast.mining import PairSelection
 from mmcontrast.rows import RowMap, softmax_normalize, upcast
@@ -28,6 +29,7 @@ def hybrid_contrast(
     present: Mapping[str, Tensor] | None = None,
     weight: Tensor | None = None,
     reduction: str = "mean",
+    group: Group | None = None,
 ) -> LossTerms:
     r"""HyCon's hybrid contrast: intra-modal, inter-modal and semi-contrastive loss, weighted.
 
@@ -43,7 +45,7 @@ def hybrid_contrast(
         weights: :math:`\lambda_1, \lambda_2, \lambda_3`. A term of weight 0 is not evaluated, and
             is 0.
         refine, log, selection, refine_on, positives, negatives, normalize, present, weight,
-            reduction: as in
+            reduction, group: as in
             :func:`intra_modal_contrast`.
 
     Returns:
@@ -88,6 +90,7 @@ def hybrid_contrast(
         present=present,
         weight=weight,
         reduction=reduction,
+        group=group,
     )
     some = next(iter(features.values()))
     size = (len(some), len(features)) if reduction == "none" else ()
@@ -99,7 +102,7 @@ class HybridContrast(nn.Module):
     """:func:`hybrid_contrast` with its settings held.
 
     Args:
-        margin, weights, refine, log, selection, refine_on, normalize, reduction: as in
+        margin, weights, refine, log, selection, refine_on, normalize, reduction, group: as in
             :func:`hybrid_contrast`.
 
     Example:
@@ -120,6 +123,7 @@ class HybridContrast(nn.Module):
         refine_on: str = "selected",
         normalize: RowMap | None = softmax_normalize,
         reduction: str = "mean",
+        group: Group | None = None,
     ):
         super().__init__()
         self.margin = margin
@@ -130,6 +134,7 @@ class HybridContrast(nn.Module):
         self.refine_on = refine_on
         self.normalize = normalize
         self.reduction = reduction
+        self.group = group
 
     def forward(
         self,
@@ -153,4 +158,5 @@ class HybridContrast(nn.Module):
             present=present,
             weight=weight,
             reduction=self.reduction,
+            group=self.group,
         )

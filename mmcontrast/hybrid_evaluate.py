@@ -6,7 +6,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from mmcontrast import _checks, moments
+from mmcontrast import _checks, distributed, moments
+from mmcontrast.distributed import Group
 from mmcontrast.hybrid_pairs import all_pairs, in_blocks, selected_pairs
 from mmcontrast.masks import off_diagonal, only_present
 from mmcontrast.mining import PairSelection
@@ -35,49 +36,69 @@ def evaluate(
     present: Mapping[str, Tensor] | None,
     weight: Tensor | None,
     reduction: str,
+    group: Group | None,
 ) -> dict[str, Tensor]:
     """The terms named "intra", "inter" and "semi", those that are given a target."""
-    related, known = relations(features, labels, positives, negatives)
-    taking_part = participants(features, known, present)
     _checks.one_of("refine_on", refine_on, REFINE_ON)
     _checks.reduction(reduction)
     if selection is not None and not isinstance(selection, PairSelection):
         _checks.fail("selection", "a PairSelection or None", repr(selection))
+    related = relations(features, labels, positives, negatives, group)
+    taking_part = participants(features, related.known, present)
     if not targets:
         return {}
     supervised = {name: target for name, target in targets.items() if name != "semi"}
+    own: Tensor | None = None
     values: dict[str, Values] = {}
-    if (
-        labels is not None
-        and supervised
-        and selection is None
-        and moments.possible(features, labels)
-    ):
+    every = related.labels
+    possible = selection is None and moments.possible(features, every)
+    if supervised and possible and every is not None:
         values, own = moments.values(
-            features, labels, taking_part, supervised, refine=refine, log=log, normalize=normalize
+            features,
+            every,
+            taking_part,
+            supervised,
+            refine=refine,
+            log=log,
+            normalize=normalize,
+            own=related.own,
+            group=group,
         )
-    else:
-        rows = mapped(features, taking_part, normalize)
-        if supervised:
-            given = rows, taking_part, related, supervised
-            width = len(rows)
-            if selection is None:
-                block = all_pairs(*given, log=log)
-                width = width**2
-            else:
-                block = selected_pairs(*given, log=log, selection=selection, refine_on=refine_on)
-            values = in_blocks(block, rows, max(BLOCK // max(len(known) * width, 1), 1))
-        own = own_similarity(rows)
-    reduce = partial(_checks.reduce, weight=weight, reduction=reduction)
+    elif supervised:
+        local = mapped(features, taking_part, normalize)
+        rows, everybody = _of_all_ranks(local, taking_part, group)
+        given = rows, everybody, related.masks, supervised
+        width = len(rows) * len(next(iter(rows.values())))
+        if selection is None:
+            block = all_pairs(*given, log=log)
+            width *= len(rows)
+        else:
+            block = selected_pairs(*given, log=log, selection=selection, refine_on=refine_on)
+        values = in_blocks(block, rows, related.own, max(BLOCK // max(width, 1), 1))
+    reduce = partial(_checks.reduce, weight=weight, reduction=reduction, group=group)
     terms = {}
     for name, (ratio, contrasted, refinement, refined) in values.items():
         terms[name] = reduce(ratio, contrasted)
         if refine:
             terms[name] = terms[name] + reduce(refinement, refined)
     if "semi" in targets:
+        if own is None:
+            # By a map of their own, whose derivative takes off what is common to a term's gradient
+            # before the terms' are added up.
+            own = own_similarity(mapped(features, taking_part, normalize))
         here = torch.stack(list(taking_part.values()), dim=1)
         terms["semi"] = reduce(*semi(own, here, targets["semi"]))
     return terms
+
+
+def _of_all_ranks(
+    rows: Mapping[str, Tensor], taking_part: Mapping[str, Tensor], group: Group | None
+) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
+    if distributed.active(group) is None:
+        return rows, taking_part
+    x, _ = distributed.joined(torch.stack(list(rows.values()), dim=1), group)
+    here, _ = distributed.joined(torch.stack(list(taking_part.values()), dim=1), group)
+    return dict(zip(rows, x.unbind(1), strict=True)), dict(zip(rows, here.unbind(1), strict=True))
 
 
 def mapped(

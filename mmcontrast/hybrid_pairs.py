@@ -1,6 +1,7 @@
 """HyCon's losses from the similarities of all pairs."""
 
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -9,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from mmcontrast.hybrid_sums import Sums, over
 from mmcontrast.mining import PairSelection, hardness_weights, thin
 from mmcontrast.moments import Values, kinds_of, to_values
-from mmcontrast.pairs import EVERYBODY, Pairs, Related, modal_pairs
+from mmcontrast.pairs import Pairs, Related, modal_pairs
 from mmcontrast.ratio import share
 from mmcontrast.rows import dot
 from mmcontrast.supervised_tiles import numbers
@@ -92,16 +93,15 @@ def selected_pairs(
     return block
 
 
-def in_blocks(block: Block, rows: Mapping[str, Tensor], step: int) -> dict[str, Values]:
-    """The values of all anchors, of ``step`` at a time where they are more.
+def in_blocks(block: Block, rows: Mapping[str, Tensor], own: slice, step: int) -> dict[str, Values]:
+    """The values of this rank's anchors, of ``step`` at a time where they are more.
 
     A block keeps none of its similarities for the backward pass, which makes them again.
     """
-    size = len(next(iter(rows.values())))
-    if step >= size or not numbers(*rows.values()):
-        return block(EVERYBODY)
-    starts = range(0, size, step)
-    blocks = [checkpoint(block, slice(k, k + step), use_reentrant=False) for k in starts]
+    if step >= own.stop - own.start or not numbers(*rows.values()):
+        return block(own)
+    cuts = [*range(own.start, own.stop, step), own.stop]
+    blocks = [checkpoint(block, slice(*ends), use_reentrant=False) for ends in pairwise(cuts)]
     return {
         name: Values(*map(torch.cat, zip(*(found[name] for found in blocks), strict=True)))
         for name in blocks[0]

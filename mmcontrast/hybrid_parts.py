@@ -1,4 +1,4 @@
-"""A batch sorted by class and cut into parts, which a processor's cache holds."""
+"""A batch sorted by class and cut into parts that a processor's cache holds."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -7,32 +7,72 @@ import torch
 from torch import Tensor
 
 from mmcontrast.rows import RowMap, map_rows, upcast
+from mmcontrast.supervised_tiles import by_class
+
+
+class Samples(NamedTuple):
+    """Who is in a large class and who is in a small one, class by class."""
+
+    large: Tensor
+    """(l,) this rank's samples of large classes, counted through this rank's."""
+    large_counts: list[int]
+    """How many of them each large class has."""
+    small: Tensor
+    """(s,) all ranks' samples of small classes, counted through all ranks'."""
+    small_counts: list[int]
+    """How many of them each small class has."""
+    ids: Tensor
+    """(s,) their classes."""
+    own: Tensor
+    """(s,) bool: which of them are this rank's."""
+
+
+def by_size(labels: Tensor, own: slice, least: int) -> Samples:
+    """Sort all ranks' samples by class; a class of ``least`` samples or more is large."""
+    order, ids, counts = by_class(labels)
+    small = counts < least
+    few, here = small[ids], (order >= own.start) & (order < own.stop)
+    many = ~few & here
+    numbers = ids[many].bincount(minlength=len(counts))[~small]
+    return Samples(
+        order[many] - own.start,
+        numbers.tolist(),
+        order[few],
+        counts[small].tolist(),
+        ids[few],
+        here[few],
+    )
 
 
 class Cuts(NamedTuple):
-    """How the sorted batch is cut."""
+    """Where a batch that is sorted by class is cut."""
 
     sizes: list[int]
     """Samples of each part."""
-    owners: list[int]
-    """Whose they are: a class's, or a negative number where several's."""
+    shares: list[int]
+    """How many parts, one after the other, belong together: those of a class."""
 
 
-def cut(counts: list[int], *, large: int, part: int) -> Cuts:
-    """Parts of one class where it has ``large`` samples or more, else of a few classes together."""
+def cut_large(counts: list[int], part: int) -> Cuts:
+    """Each class into parts of equal size; one at least, which is empty where the class is."""
+    shares = [max(-(-count // part), 1) for count in counts]
+    sizes = [
+        count // number + (k < count % number)
+        for count, number in zip(counts, shares, strict=True)
+        for k in range(number)
+    ]
+    return Cuts(sizes, shares)
+
+
+def cut_small(counts: list[int], large: int) -> list[int]:
+    """Sizes of parts of whole classes, several of them together."""
     sizes: list[int] = []
-    owners: list[int] = []
-    for owner, count in enumerate(counts):
-        if count >= large:
-            number = -(-count // part)
-            sizes += [count // number + (k < count % number) for k in range(number)]
-            owners += [owner] * number
-        elif owners and owners[-1] < 0 and sizes[-1] + count <= large:
+    for count in counts:
+        if sizes and sizes[-1] + count <= large:
             sizes[-1] += count
         else:
             sizes.append(count)
-            owners.append(-1 - owner)
-    return Cuts(sizes, owners) if sizes else Cuts([0], [-1])
+    return sizes
 
 
 def mapped(

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from mmcontrast.masks import off_diagonal
 from mmcontrast.rows import dot
 
 RUN = 64
@@ -43,34 +42,37 @@ class Part(NamedTuple):
     """(k, M, D), zero where absent."""
     here: Tensor
     """(k, M) 1 or 0: who has which modality."""
-    ids: Tensor
-    """(k,) classes."""
-    beside: Tensor
-    """(M, D + 1) float64: sum, and number, of the same class's rows in other parts."""
-    total: Tensor
-    """(M, D + 1) float64: sum, and number, of the same class's rows in all parts."""
     others: Tensor
-    """(M, D + 1) float64: sum, and number, of the rows of other parts' classes."""
-    moments: Tensor | None
-    """(M, D, D) float64 of the whole class; None where these are several small classes."""
+    """(M, D + 1) float64: sum, and number, of the rows of all classes that are not in it."""
 
 
-def of_one_class(part: Part, kinds: Kinds, refine: bool) -> tuple[Tensor, Sums]:
+class OneClass(NamedTuple):
+    """What there is of a part's class."""
+
+    total: Tensor
+    """(M, D + 1) float64: sum, and number, of its rows in all parts."""
+    beside: Tensor
+    """(M, D + 1) float64: that of its rows in other parts, without a gradient."""
+    moments: Tensor
+    """(M, D, D) float64 of its rows in all parts."""
+
+
+def of_one_class(part: Part, whole: OneClass, kinds: Kinds, refine: bool) -> tuple[Tensor, Sums]:
     """(k, M, M) similarities of each sample's own modalities, and its sums."""
-    x, here, moments = part.rows, part.here, part.moments
+    x, here = part.rows, part.here
     partners, targets = kinds
-    if moments is None or not refine:
-        forms = x.new_zeros(x.shape[1], 0, x.shape[2])
-    else:
+    total, beside, moments = whole
+    forms = x.new_zeros(x.shape[1], 0, x.shape[2])
+    if refine:
         forms = partners.double() @ moments.flatten(1)
         forms = forms.view(*partners.shape[:2], *moments.shape[1:]).transpose(0, 1)
         forms = forms.flatten(1, 2).to(x.dtype)
-    beside, total, others = (y[:, :-1] for y in (part.beside, part.total, part.others))
-    found: tuple[Tensor, ...] = _Contrasted.apply(x, beside, total, others, forms)  # type: ignore[no-untyped-call]
+    others = part.others[:, :-1]
+    found: tuple[Tensor, ...] = _Contrasted.apply(x, beside[:, :-1], total[:, :-1], others, forms)  # type: ignore[no-untyped-call]
     own, positives, negatives, squares = found
     drawn = over(positives, partners)
-    number = part.total[:, -1].to(x.dtype) - here
-    has, lacks = _numbers(part, number, part.others[:, -1].to(x.dtype), partners)
+    number = total[:, -1].to(x.dtype) - here
+    has, lacks = _numbers(here, number, part.others[:, -1].to(x.dtype), partners)
     errors = torch.zeros_like(drawn)
     if refine:
         among = squares.mT - over(own.square(), partners)
@@ -79,26 +81,29 @@ def of_one_class(part: Part, kinds: Kinds, refine: bool) -> tuple[Tensor, Sums]:
     return own, Sums(drawn, over(negatives, partners), errors, has, lacks)
 
 
-def of_small_classes(part: Part, kinds: Kinds) -> tuple[Tensor, Sums]:
-    """The same, from the similarities of the part's samples."""
-    x, here = part.rows, part.here
-    flat = x.flatten(0, 1)
-    similarity = dot(flat, flat).view(*here.shape, *here.shape)
-    same = part.ids[:, None] == part.ids
-    alike = (same & off_diagonal(len(x), x.device)).to(x.dtype)
+def of_small_classes(
+    part: Part, ids: Tensor, anchors: Tensor | slice, kinds: Kinds
+) -> tuple[Tensor, Sums]:
+    """The same for some anchors of a part of several classes, (k,), from the similarities."""
+    x, here = part.rows[anchors], part.here[anchors]
+    flat = x.flatten(0, 1), part.rows.flatten(0, 1)
+    similarity = dot(*flat).view(*here.shape, *part.here.shape)
+    place = torch.arange(len(ids), device=ids.device)
+    same = ids[anchors, None] == ids
+    alike = (same & (place[anchors, None] != place)).to(x.dtype)
     unlike = (~same).to(x.dtype)
     # Sums of rows first: no products of all pairs are kept.
-    columns = x.flatten(1).mT
+    columns = part.rows.flatten(1).mT
     positives = dot(x, dot(alike, columns).view_as(x))
     beyond: Tensor = _Products.apply(x, part.others[:, :-1])  # type: ignore[no-untyped-call]
     negatives = dot(x, dot(unlike, columns).view_as(x)) + beyond
     errors = []
     for partners, target in zip(*kinds, strict=True):
-        pairs = (alike[:, None, :, None] * here) * partners[:, None]
+        pairs = (alike[:, None, :, None] * part.here) * partners[:, None]
         errors.append(((similarity - target).square() * pairs).sum((2, 3)))
     partners = kinds.partners
-    opposed = dot(unlike, here.mT) + part.others[:, -1].to(x.dtype)
-    has, lacks = _numbers(part, dot(alike, here.mT), opposed, partners)
+    opposed = dot(unlike, part.here.mT) + part.others[:, -1].to(x.dtype)
+    has, lacks = _numbers(here, dot(alike, part.here.mT), opposed, partners)
     drawn, pushed = over(positives, partners), over(negatives, partners)
     return dot(x, x), Sums(drawn, pushed, torch.stack(errors, dim=1), has, lacks)
 
@@ -112,12 +117,11 @@ def over(x: Tensor, partners: Tensor) -> Tensor:
     return dot(x.flatten(1), chosen.flatten(0, 1)).view(-1, number, size)
 
 
-def _numbers(part: Part, has: Tensor, lacks: Tensor, partners: Tensor) -> tuple[Tensor, Tensor]:
+def _numbers(here: Tensor, has: Tensor, lacks: Tensor, partners: Tensor) -> tuple[Tensor, Tensor]:
     """How many positives and negatives each anchor has in its partners' modalities."""
-    either = [dot(x.expand_as(part.here), partners.flatten(0, 1)) for x in (has, lacks)]
-    shape = len(part.here), *partners.shape[:2]
-    here = part.here[:, None]
-    return either[0].view(shape) * here, either[1].view(shape) * here
+    either = [dot(x.expand_as(here), partners.flatten(0, 1)) for x in (has, lacks)]
+    shape = len(here), *partners.shape[:2]
+    return either[0].view(shape) * here[:, None], either[1].view(shape) * here[:, None]
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:

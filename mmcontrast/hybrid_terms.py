@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mmcontrast import _checks
+from mmcontrast.distributed import Group
 from mmcontrast.hybrid_evaluate import evaluate, mapped, own_similarity, semi
 from mmcontrast.masks import presence
 from mmcontrast.mining import PairSelection
@@ -20,6 +21,7 @@ def semi_contrast(
     present: Mapping[str, Tensor] | None = None,
     weight: Tensor | None = None,
     reduction: str = "mean",
+    group: Group | None = None,
 ) -> Tensor:
     r"""Semi-contrastive loss (SCL): a sample's modalities shall be alike, up to a margin.
 
@@ -37,6 +39,8 @@ def semi_contrast(
         weight: (B,) sample weights.
         reduction: ``"mean"`` and ``"sum"`` over samples and modalities give a scalar, ``"none"``
             gives (B, M) in the mapping's order.
+        group: a process group, or ``"world"``: mean and sum are those of all its ranks' samples,
+            the same on every rank. None: this rank's own.
 
     Returns:
         Scalar or (B, M), float32, or float64 for float64 input. An anchor that is absent or has no
@@ -56,7 +60,7 @@ def semi_contrast(
     present = presence(features, present)
     own = own_similarity(mapped(features, present, normalize))
     here = torch.stack(list(present.values()), dim=1)
-    return _checks.reduce(*semi(own, here, margin), weight=weight, reduction=reduction)
+    return _checks.reduce(*semi(own, here, margin), weight=weight, reduction=reduction, group=group)
 
 
 def intra_modal_contrast(
@@ -73,6 +77,7 @@ def intra_modal_contrast(
     present: Mapping[str, Tensor] | None = None,
     weight: Tensor | None = None,
     reduction: str = "mean",
+    group: Group | None = None,
 ) -> Tensor:
     r"""Intra-modal contrastive loss (IAMCL): within a modality, by class.
 
@@ -102,6 +107,10 @@ def intra_modal_contrast(
         weight: (B,) sample weights.
         reduction: ``"mean"`` and ``"sum"`` over samples and modalities give a scalar, ``"none"``
             gives (B, M) in the mapping's order.
+        group: a process group, or ``"world"``: candidates are the samples of all its ranks, and
+            mean and sum those of all its anchors; masks are (B, B of all ranks). The mean over
+            ranks of the gradients is then that of one process on the whole batch. None: this rank
+            alone.
 
     Returns:
         Scalar or (B, M), float32, or float64 for float64 input; 0 with a graph where no anchor has
@@ -135,6 +144,7 @@ def intra_modal_contrast(
         present=present,
         weight=weight,
         reduction=reduction,
+        group=group,
     )
     return terms["intra"]
 
@@ -154,6 +164,7 @@ def inter_modal_contrast(
     present: Mapping[str, Tensor] | None = None,
     weight: Tensor | None = None,
     reduction: str = "mean",
+    group: Group | None = None,
 ) -> Tensor:
     r"""Inter-modal contrastive loss (IEMCL): across modalities, by class.
 
@@ -169,7 +180,7 @@ def inter_modal_contrast(
         margin: :math:`\alpha`, the similarity that the refinement aims at; 1 takes the modality
             margin away.
         refine, log, selection, refine_on, positives, negatives, normalize, present, weight,
-            reduction: as in
+            reduction, group: as in
             :func:`intra_modal_contrast`.
 
     Returns:
@@ -204,5 +215,6 @@ def inter_modal_contrast(
         present=present,
         weight=weight,
         reduction=reduction,
+        group=group,
     )
     return terms["inter"]

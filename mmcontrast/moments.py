@@ -14,20 +14,28 @@ similarities are taken as they are. So K samples cost O(K D^2) time and O(K D) m
 classes there are. All steps are plain torch operations; autograd takes every derivative of them.
 """
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from mmcontrast import hybrid_sums
-from mmcontrast.hybrid_parts import Cuts, cut, mapped
-from mmcontrast.hybrid_sums import Kinds, Part, Sums, added, of_one_class, of_small_classes
+from mmcontrast.distributed import Group, active, joined
+from mmcontrast.hybrid_classes import all_but_each, classes, with_numbers
+from mmcontrast.hybrid_parts import by_size, cut_large, cut_small, mapped
+from mmcontrast.hybrid_sums import (
+    Kinds,
+    OneClass,
+    Part,
+    Sums,
+    added,
+    of_one_class,
+    of_small_classes,
+)
 from mmcontrast.ratio import share
 from mmcontrast.rows import RowMap
-from mmcontrast.supervised_tiles import by_class, numbers
+from mmcontrast.supervised_tiles import numbers
 
 LARGE_BATCH = 200
 """Samples from which moments are faster than pairs."""
@@ -68,47 +76,89 @@ def values(
     refine: bool,
     log: bool,
     normalize: RowMap | None,
+    own: slice,
+    group: Group | None,
 ) -> tuple[dict[str, Values], Tensor]:
     """HyCon's "intra" and "inter", those that are given a target, of all anchors.
 
     Args:
         features: (B, D) by modality; rows that take no part are not looked at.
-        labels: (B,) or (B, L), whose values are read.
+        labels: (B, ...) of all ranks; their values are read.
         taking_part: (B,) bool by modality.
         targets: what the positives' similarities are compared with.
         refine: whether the refinement is wanted; else it is void.
         log: the negated logarithm of the ratio.
         normalize: row map before the dot product.
+        own: which samples of all ranks are this rank's.
+        group: of the ranks, to whom go the sums and the moments of the large classes and the rows
+            of the small ones.
 
     Returns:
         The values, and (B, M, M) similarities between each sample's own modalities.
     """
-    order, ids, counts = by_class(labels)
-    here = torch.stack(list(taking_part.values()), dim=1)[order]
-    width = next(iter(features.values())).shape[1]
-    cuts = cut(counts.tolist(), large=max(LARGE_CLASS, width), part=PART)
-    pieces = mapped(features, order, here, cuts.sizes, normalize)
-    kinds = kinds_of(pieces[0], len(features), targets)
-    numbers, masks = [], []
-    for part in _parts(pieces, here, ids, cuts):
-        if part.moments is not None:
-            own, sums = of_one_class(part, kinds, refine)
-        else:
-            own, sums = checkpoint(of_small_classes, part, kinds, use_reentrant=False)
-        ratio, contrasted, refinement, refined = to_values(sums, log)
-        numbers.append(torch.cat([own, ratio, refinement], dim=1))
-        masks.append(torch.cat([contrasted, refined], dim=1))
+    least = max(LARGE_CLASS, next(iter(features.values())).shape[1])
+    ranks = active(group) is not None
+    samples = by_size(labels, own, least)
+    cuts = cut_large(samples.large_counts, PART)
+    rest = samples.small[samples.own] - own.start
+    # Ranks send theirs as they stand in the batch, and sort all of them afterwards.
+    sent = rest.sort().values if ranks else rest
+    places = torch.cat([samples.large, sent])
+    here = torch.stack(list(taking_part.values()), dim=1)[places]
+    *rows, small = mapped(features, places, here, [*cuts.sizes, len(sent)], normalize)
+    *present, small_here = torch.split(here.to(small.dtype), [*cuts.sizes, len(sent)])
+    kinds = kinds_of(small, len(features), targets)
+    sums: list[Tensor] = []
+    exchanged: list[Tensor] = []
+    if ranks and samples.small_counts:
+        small, _ = joined(small, group)
+        small_here, _ = joined(small_here, group)
+        exchanged.append(small)
+        back = samples.small.argsort().argsort()
+        small, small_here = small[back], small_here[back]
+    if rows:
+        whole = classes(rows, present, cuts.shares, group)
+        sums += whole.totals
+        exchanged += [whole.totals, whole.moments]
+
+    sizes = cut_small(samples.small_counts, least) or [0]
+    parts = list(zip(torch.split(small, sizes), torch.split(small_here, sizes), strict=True))
+    sums += [with_numbers(added(x), there) for x, there in parts]
+    others = all_but_each(torch.stack(sums))
+    found = []
+    whose = [k for k, share in enumerate(cuts.shares) for _ in range(share)]
+    for place, (k, x, there) in enumerate(zip(whose, rows, present, strict=True)):
+        if len(x) > 0:
+            of_class = OneClass(whole.totals[k], whole.beside[place], whole.moments[k])
+            found.append(of_one_class(Part(x, there, others[k]), of_class, kinds, refine))
+    who = zip(torch.split(samples.ids, sizes), torch.split(samples.own, sizes), strict=True)
+    outside = others[len(cuts.shares) :]
+    for (x, there), (ids, mine), elsewhere in zip(parts, who, outside, strict=True):
+        anchors = mine.nonzero()[:, 0] if ranks else slice(None)
+        if not found or len(ids[anchors]) > 0:
+            given = Part(x, there, elsewhere), ids, anchors, kinds
+            found.append(checkpoint(of_small_classes, *given, use_reentrant=False))
+
+    order = torch.cat([samples.large, rest])
+    size = len(next(iter(features.values())))
 
     def unsorted(pieces: list[Tensor]) -> Tensor:
         x = torch.cat(pieces)
-        return x.new_zeros(len(labels), *x.shape[1:]).index_copy(0, order, x)
+        return x.new_zeros(size, *x.shape[1:]).index_copy(0, order, x)
 
-    own, ratio, refinement = torch.split(
-        unsorted(numbers), [len(features), len(targets), len(targets)], dim=1
+    values = [to_values(summed, log) for _, summed in found]
+    pieces = zip((x for x, _ in found), values, strict=True)
+    numbers = unsorted([torch.cat([x, v.ratio, v.refinement], dim=1) for x, v in pieces])
+    masks = unsorted([torch.cat([v.contrasted, v.refined], dim=1) for v in values])
+    for x in exchanged if ranks else []:
+        # Backward, ranks exchange again: every rank's loss hangs on it, whatever the rank has.
+        numbers = numbers + x.flatten()[:0].sum().to(numbers.dtype)
+    similarity, ratio, refinement = torch.split(
+        numbers, [len(features), len(targets), len(targets)], dim=1
     )
-    contrasted, refined = unsorted(masks).chunk(2, dim=1)
-    columns = zip(*(x.unbind(1) for x in (ratio, contrasted, refinement, refined)), strict=True)
-    return {name: Values(*x) for name, x in zip(targets, columns, strict=True)}, own
+    contrasted, refined = masks.chunk(2, dim=1)
+    each = zip(*(x.unbind(1) for x in (ratio, contrasted, refinement, refined)), strict=True)
+    return {name: Values(*x) for name, x in zip(targets, each, strict=True)}, similarity
 
 
 def to_values(sums: Sums, log: bool) -> Values:
@@ -126,40 +176,3 @@ def kinds_of(rows: Tensor, size: int, targets: Mapping[str, float]) -> Kinds:
     same = torch.eye(size, dtype=rows.dtype, device=rows.device)
     partners = [1 - same if name == "inter" else same for name in targets]
     return Kinds(torch.stack(partners), rows.new_tensor(list(targets.values()))[:, None])
-
-
-def _parts(pieces: list[Tensor], here: Tensor, ids: Tensor, cuts: Cuts) -> Iterator[Part]:
-    """The parts of the batch, and what there is outside each."""
-    sizes, owners = cuts
-    present = torch.split(here.to(pieces[0].dtype), sizes)
-    moments: dict[int, Tensor] = {}
-    sums = []
-    for x, there, owner in zip(pieces, present, owners, strict=True):
-        if owner >= 0:
-            total, squares = hybrid_sums.moments(x)
-            moments[owner] = moments[owner] + squares if owner in moments else squares
-        else:
-            total = added(x)
-        sums.append(torch.cat([total, there.sum(0)[:, None]], dim=1))
-    shares = list(Counter(owners).values())
-    groups = torch.split(torch.stack(sums), shares)
-    beside = torch.cat([_all_but_each(group) for group in groups])
-    totals = torch.stack([group.sum(0) for group in groups])
-    others = _all_but_each(totals)
-    labels = torch.split(ids, sizes)
-    whose = [k for k, share in enumerate(shares) for _ in range(share)]
-    for k, owner in enumerate(owners):
-        outside = beside[k], totals[whose[k]], others[whose[k]]
-        yield Part(pieces[k], present[k], labels[k], *outside, moments.get(owner))
-
-
-def _all_but_each(x: Tensor) -> Tensor:
-    """For each entry of the first axis the sum of all others.
-
-    What comes before and what comes after: a total less the entry itself would lose every digit of
-    a small class beside a large one.
-    """
-    none = torch.zeros_like(x[:1])
-    before = torch.cat([none, x[:-1]]).cumsum(0)
-    after = torch.cat([x[1:], none]).flip(0).cumsum(0).flip(0)
-    return before + after

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mmcontrast import _checks
+from mmcontrast.distributed import Group, joined, total
 from mmcontrast.masks import (
     different_label,
     labelled,
@@ -20,6 +21,19 @@ EVERYBODY = slice(None)
 
 Related = Callable[[slice], tuple[Tensor, Tensor]]
 """Makes the rows of the (B, B) masks that it is asked for, so that a block holds only its own."""
+
+
+class Relations(NamedTuple):
+    """Who is whose positive and negative, and who is known at all."""
+
+    masks: Related
+    """Of the samples of all ranks, anchors counted through them."""
+    known: Tensor
+    """(B,) bool: which of this rank's samples are known."""
+    own: slice
+    """Which samples of all ranks are this rank's."""
+    labels: Tensor | None
+    """(B, ...) of all ranks."""
 
 
 class Pairs(NamedTuple):
@@ -70,10 +84,10 @@ def intra_modal_pairs(
 
     References: HyCon, IEEE TAFFC 14(3), section 3.3.2.
     """
-    related, known = relations(features, labels, positives, negatives)
-    taking_part = participants(features, known, present)
+    related = relations(features, labels, positives, negatives)
+    taking_part = participants(features, related.known, present)
     rows = only_present(features, taking_part)
-    return modal_pairs(rows, taking_part, related(EVERYBODY), inter=False)
+    return modal_pairs(rows, taking_part, related.masks(EVERYBODY), inter=False)
 
 
 def inter_modal_pairs(
@@ -111,10 +125,10 @@ def inter_modal_pairs(
 
     References: HyCon, IEEE TAFFC 14(3), section 3.3.3.
     """
-    related, known = relations(features, labels, positives, negatives)
-    taking_part = participants(features, known, present)
+    related = relations(features, labels, positives, negatives)
+    taking_part = participants(features, related.known, present)
     rows = only_present(features, taking_part)
-    return modal_pairs(rows, taking_part, related(EVERYBODY), inter=True)
+    return modal_pairs(rows, taking_part, related.masks(EVERYBODY), inter=True)
 
 
 def modal_pairs(
@@ -155,36 +169,46 @@ def relations(
     labels: Tensor | None,
     positives: Tensor | None,
     negatives: Tensor | None,
-) -> tuple[Related, Tensor]:
-    """Who is whose positive and negative, oneself neither, and (B,) bool who is known at all."""
+    group: Group | None = None,
+) -> Relations:
+    """Who is whose positive and negative, oneself neither, among the samples of all ranks."""
     _checks.features(features)
     size = len(next(iter(features.values())))
     if labels is not None:
         _checks.labels("labels", labels, size)
         if positives is not None or negatives is not None:
             _checks.fail("positives", "None where labels are given", "a mask")
-        return partial(_by_label, labels), labelled(labels)
+        every, own = joined(labels, group)
+        return Relations(partial(_by_label, every), labelled(labels), own, every)
     if positives is None or negatives is None:
         _checks.fail("labels", "labels, or positives and negatives in their place", None)
-    _checks.mask("positives", positives, (size, size), weights=True)
-    _checks.mask("negatives", negatives, (size, size), weights=True)
+    whose, own = joined(torch.arange(size, device=positives.device), group)
+    _checks.mask("positives", positives, (size, len(whose)), weights=True)
+    _checks.mask("negatives", negatives, (size, len(whose)), weights=True)
     related = (positives != 0) | (negatives != 0)
-    return partial(_by_mask, positives, negatives), related.any(-1) | related.any(-2)
+    known = related.any(-1) | (total(related.sum(0), group) > 0)[own]
+    return Relations(partial(_by_mask, positives, negatives, own.start), known, own, None)
 
 
 def _by_label(labels: Tensor, anchors: slice) -> tuple[Tensor, Tensor]:
     own = labels[anchors]
-    return same_label(own, labels) & _others(labels, anchors), different_label(own, labels)
+    others = _others(anchors, len(labels), labels.device)
+    return same_label(own, labels) & others, different_label(own, labels)
 
 
-def _by_mask(positives: Tensor, negatives: Tensor, anchors: slice) -> tuple[Tensor, Tensor]:
-    others = _others(positives, anchors)
-    return positives[anchors] * others, negatives[anchors] * others
+def _by_mask(
+    positives: Tensor, negatives: Tensor, first: int, anchors: slice
+) -> tuple[Tensor, Tensor]:
+    others = _others(anchors, positives.shape[1], positives.device)
+    rows = anchors
+    if anchors != EVERYBODY:
+        rows = slice(anchors.start - first, anchors.stop - first)
+    return positives[rows] * others, negatives[rows] * others
 
 
-def _others(x: Tensor, anchors: slice) -> Tensor:
+def _others(anchors: slice, size: int, device: torch.device) -> Tensor:
     """(b, B) bool: everybody but oneself."""
-    everybody = torch.arange(len(x), device=x.device)
+    everybody = torch.arange(size, device=device)
     return everybody[anchors, None] != everybody
 
 

@@ -1,0 +1,42 @@
+"""HyCon's losses over ranks are those of one process, in real processes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.mmcontrast import hybrid_rank_programs
+
+ROOT = Path(__file__).parents[2]
+PROGRAMS = ["by_labels", "selected", "by_masks", "one_loss"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world", [2, 3, 4])
+def test_on_ranks(world):
+    call = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={world}"]
+    done = subprocess.run(
+        [sys.executable, *call, "-m", "tests.mmcontrast.hybrid_rank_programs", *PROGRAMS],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_without_ranks_a_group_changes_nothing():
+    for program in PROGRAMS:
+        with pytest.MonkeyPatch.context() as patch:
+            for module, name in hybrid_rank_programs.SETTINGS:
+                patch.setattr(module, name, getattr(module, name))
+            getattr(hybrid_rank_programs, program)(0, 1)
+
+
+def test_the_programs_have_uneven_and_empty_ranks():
+    assert any(len(set(sizes)) > 1 for sizes in hybrid_rank_programs.SIZES.values())
+    assert any(0 in sizes for sizes in hybrid_rank_programs.SIZES.values())
