@@ -120,16 +120,18 @@ def values(
         whole = classes(rows, present, cuts.shares, group)
         sums += whole.totals
         exchanged += [whole.totals, whole.moments]
+        about = list(zip(whole.totals.unbind(), whole.moments.unbind(), strict=True))
 
     sizes = cut_small(samples.small_counts, least) or [0]
     parts = list(zip(torch.split(small, sizes), torch.split(small_here, sizes), strict=True))
     sums += [with_numbers(added(x), there) for x, there in parts]
-    others = all_but_each(torch.stack(sums))
+    others = all_but_each(torch.stack(sums)).unbind()
     found = []
     whose = [k for k, share in enumerate(cuts.shares) for _ in range(share)]
     for place, (k, x, there) in enumerate(zip(whose, rows, present, strict=True)):
         if len(x) > 0:
-            of_class = OneClass(whole.totals[k], whole.beside[place], whole.moments[k])
+            total, moments = about[k]
+            of_class = OneClass(total, whole.beside[place], moments)
             found.append(of_one_class(Part(x, there, others[k]), of_class, kinds, refine))
     who = zip(torch.split(samples.ids, sizes), torch.split(samples.own, sizes), strict=True)
     outside = others[len(cuts.shares) :]
