@@ -5,6 +5,7 @@ import sys
 from datetime import timedelta
 from itertools import product
 
+import pytest
 import torch
 import torch.distributed as dist
 
@@ -129,6 +130,14 @@ def one_loss(rank, world):
     for loss, least in product(losses, (1, 10**9)):
         moments.LARGE_BATCH = moments.LARGE_CLASS = least
         agree(rank, world, loss, case=1)
+
+
+def no_rows(rank, world):
+    """Where all classes are large, none of their rows are sent."""
+    moments.LARGE_BATCH = moments.LARGE_CLASS = 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(moments, "joined", lambda *_: pytest.fail("rows were sent"))
+        agree(rank, world, hybrid(rank, world, 1), case=1)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import pytest
 from tests.mmcontrast import hybrid_rank_programs
 
 ROOT = Path(__file__).parents[2]
-PROGRAMS = ["by_labels", "selected", "by_masks", "one_loss"]
+PROGRAMS = ["by_labels", "selected", "by_masks", "one_loss", "no_rows"]
 
 
 @pytest.mark.slow
