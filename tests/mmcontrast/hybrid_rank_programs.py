@@ -107,7 +107,9 @@ def by_masks(rank, world):
     for case, floating in product(range(3), (False, True)):
         n = sum(SIZES[world])
         positives, negatives = mask(case, n, n), mask(case + 9, n, n)
-        positives[0] = negatives[0] = False  # related as a candidate only
+        # Related as a candidate only, and to another rank's sample only.
+        positives[0] = negatives[0] = positives[:, 0] = negatives[:, 0] = False
+        positives[-1, 0] = True
         if floating:
             positives, negatives = (x * normal(case, n, n).abs() for x in (positives, negatives))
 
