@@ -177,4 +177,5 @@ def kinds_of(rows: Tensor, size: int, targets: Mapping[str, float]) -> Kinds:
     """ "intra" and "inter", those that are given a target."""
     same = torch.eye(size, dtype=rows.dtype, device=rows.device)
     partners = [1 - same if name == "inter" else same for name in targets]
-    return Kinds(torch.stack(partners), rows.new_tensor(list(targets.values()))[:, None])
+    aims = [rows.new_full((1,), target) for target in targets.values()]
+    return Kinds(torch.stack(partners), torch.stack(aims))
