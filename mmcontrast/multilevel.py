@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from mmcontrast import _checks
+from mmcontrast.distributed import Group, joined
 from mmcontrast.infonce import info_nce
 from mmcontrast.infonce_symmetric import symmetric_info_nce
-from mmcontrast.masks import different_label, labelled, off_diagonal, same_label
+from mmcontrast.masks import different_label, labelled, same_label
 from mmcontrast.rows import RowMap, l2_normalize, upcast
 from mmcontrast.temperature import LearnableTemperature, current
 from mmcontrast.terms import LossTerms
@@ -33,6 +34,7 @@ def multilevel_contrast(
     normalize: RowMap | None = l2_normalize,
     reduction: str = "mean",
     chunk_size: int | None = None,
+    group: Group | None = None,
 ) -> LossTerms:
     r"""Multi-level contrast: InfoNCE between pairs of views, summed by level.
 
@@ -65,6 +67,9 @@ def multilevel_contrast(
         normalize: row map before the dot product; None for raw dot products.
         reduction: ``"mean"`` and ``"sum"`` give scalar terms, ``"none"`` gives (B,).
         chunk_size: rows at a time, as in :func:`info_nce`.
+        group: a process group, or ``"world"``: views are compared with those of all its ranks, and
+            mean and sum are those of all its anchors. Masks are (B, B of all ranks), and every rank
+            evaluates the same levels and pairs. None: this rank alone.
 
     Returns:
         One term for each level, in the mapping's order. Where no level is evaluated and all of them
@@ -107,18 +112,19 @@ def multilevel_contrast(
         return LossTerms({name: torch.zeros(()) for name in levels}, factors)
     size = len(some)
     if keep is not None:
-        _checks.mask("keep", keep, (size, size))
+        everybody, _ = joined(some[:, 0].detach(), group)
+        _checks.mask("keep", keep, (size, len(everybody)))
     known = None
     if pair_design != "A" and labels is not None:
         _checks.labels("labels", labels, size)
         known = labelled(labels)
-        positives, compared = _design(pair_design, labels)
+        positives, compared = _design(pair_design, *joined(labels, group))
         keep = _and(keep, compared)
 
     def contrast(x: Tensor, y: Tensor, present: Tensor | None = None) -> Tensor:
         compared, here = keep, _and(known, present)
         if here is not None:
-            compared = _and(keep, here[:, None] & here)
+            compared = _and(keep, here[:, None] & joined(here, group)[0])
             x, y = torch.where(here[:, None], x, 0), torch.where(here[:, None], y, 0)
         loss = symmetric_info_nce if symmetric else info_nce
         return loss(
@@ -131,6 +137,7 @@ def multilevel_contrast(
             normalize=normalize,
             reduction=reduction,
             chunk_size=chunk_size,
+            group=group,
         )
 
     shape = (size,) if reduction == "none" else ()
@@ -147,7 +154,7 @@ class MultilevelContrast(nn.Module):
 
     Args:
         temperature: a float, or a :class:`LearnableTemperature`.
-        weights, symmetric, pair_design, normalize, reduction, chunk_size: as in
+        weights, symmetric, pair_design, normalize, reduction, chunk_size, group: as in
             :func:`multilevel_contrast`.
 
     Example:
@@ -166,6 +173,7 @@ class MultilevelContrast(nn.Module):
         normalize: RowMap | None = l2_normalize,
         reduction: str = "mean",
         chunk_size: int | None = None,
+        group: Group | None = None,
     ):
         super().__init__()
         self.weights = weights
@@ -175,6 +183,7 @@ class MultilevelContrast(nn.Module):
         self.normalize = normalize
         self.reduction = reduction
         self.chunk_size = chunk_size
+        self.group = group
 
     def forward(
         self,
@@ -199,6 +208,7 @@ class MultilevelContrast(nn.Module):
             normalize=self.normalize,
             reduction=self.reduction,
             chunk_size=self.chunk_size,
+            group=self.group,
         )
 
 
@@ -221,11 +231,12 @@ def _checked(pairs: Mapping[str, Level]) -> Tensor | None:
     return first
 
 
-def _design(design: str, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Designs B and C: (B, B) bool, who is whose positive, and who is compared."""
-    others = off_diagonal(len(labels), labels.device)
-    positives = same_label(labels) & others if design == "C" else ~others
-    return positives, positives | different_label(labels)
+def _design(design: str, labels: Tensor, own: slice) -> tuple[Tensor, Tensor]:
+    """Designs B and C: (B, B of all ranks) bool, who is whose positive, and who is compared."""
+    place = torch.arange(len(labels), device=labels.device)
+    others = place[own, None] != place
+    positives = same_label(labels[own], labels) & others if design == "C" else ~others
+    return positives, positives | different_label(labels[own], labels)
 
 
 def _and(mask: Tensor | None, other: Tensor | None) -> Tensor | None:

@@ -142,6 +142,28 @@ def no_rows(rank, world):
         agree(rank, world, hybrid(rank, world, 1), case=1)
 
 
+def levels(rank, world):
+    """Several levels, with pairs that are not all there, in the three designs."""
+    for case, design in product(range(2), "ABC"):
+        _, classes, present, weight, _ = batch(rank, world, case)
+        keep = mask(case, len(classes), len(classes)) if case else None
+
+        def call(x, rows, group, design=design, given=(classes, present, weight, keep)):
+            classes, present, weight, keep = given
+            text, audio, vision = x.values()
+            return mm.multilevel_contrast(
+                {"one": [(text, audio), (audio, vision, present["audio"][rows])]},
+                pair_design=design,
+                labels=classes[rows],
+                keep=None if keep is None else keep[rows],
+                weight=weight[rows],
+                temperature=0.5,
+                group=group,
+            ).total
+
+        agree(rank, world, call, case=case)
+
+
 if __name__ == "__main__":
     dist.init_process_group("gloo", timeout=timedelta(seconds=30))
     for program in sys.argv[1:]:

@@ -1,4 +1,4 @@
-"""HyCon's losses over ranks are those of one process, in real processes."""
+"""HyCon's and MCL-MCF's losses over ranks are those of one process, in real processes."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 from tests.mmcontrast import hybrid_rank_programs
 
 ROOT = Path(__file__).parents[2]
-PROGRAMS = ["by_labels", "selected", "by_masks", "one_loss", "no_rows"]
+PROGRAMS = ["by_labels", "selected", "by_masks", "one_loss", "no_rows", "levels"]
 
 
 @pytest.mark.slow
