@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mmcontrast.rows import RowMap, map_rows, upcast
-from mmcontrast.supervised_tiles import by_class
+from mmcontrast.supervised_classes import by_class
 
 
 class Samples(NamedTuple):

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from mmcontrast import streaming
 from mmcontrast.distributed import Group, active, joined
 from mmcontrast.hybrid_classes import all_but_each, classes, with_numbers
 from mmcontrast.hybrid_parts import by_size, cut_large, cut_small, mapped
@@ -35,7 +36,6 @@ from mmcontrast.hybrid_sums import (
 )
 from mmcontrast.ratio import share
 from mmcontrast.rows import RowMap
-from mmcontrast.supervised_tiles import numbers
 
 LARGE_BATCH = 200
 """Samples from which moments are faster than pairs."""
@@ -64,7 +64,7 @@ def possible(features: Mapping[str, Tensor], labels: Tensor | None) -> bool:
         return False
     tensors = [labels, *features.values()]
     # Where there is no float64, the sums would lose what they are there for.
-    return numbers(*tensors) and all(x.device.type != "mps" for x in tensors)
+    return streaming.possible(*tensors) and all(x.device.type != "mps" for x in tensors)
 
 
 def values(

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from mmcontrast.masks import labelled
 from mmcontrast.rows import dot
-from mmcontrast.streaming import full_precision
-from mmcontrast.supervised_classes import Window, by_class, numbers, windows
+from mmcontrast.streaming import full_precision, possible
+from mmcontrast.supervised_classes import Window, by_class, windows
 
 LEAST = 448**2  # similarities from which blocks of rows are faster than all at once
 GROUP = 8  # columns of a group
@@ -25,7 +25,7 @@ BLOCK = 2**20  # similarities at a time: 4 MB of float32, which the third-level 
 
 def step(rows: Tensor, columns: Tensor, chunk_size: int | None) -> int | None:
     """How many rows at a time; None for all at once by operations that a compiler can trace."""
-    if not numbers(rows, columns):
+    if not possible(rows, columns):
         return None
     if chunk_size is not None:
         return chunk_size
@@ -146,7 +146,7 @@ def batch_hard_at_once(x: Tensor, labels: Tensor, anchors: Tensor) -> tuple[Tens
 
 def at_once(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """:func:`top` of all columns in their order, where a compiler can trace it as well."""
-    if scores.shape[1] > SORTED and numbers(scores):
+    if scores.shape[1] > SORTED and possible(scores):
         return top(scores, k, torch.arange(scores.shape[1], device=scores.device))
     values, places = scores.sort(dim=1, descending=True, stable=True)
     return values[:, :k], places[:, :k]

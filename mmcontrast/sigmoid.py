@@ -104,12 +104,13 @@ def sigmoid_contrast(
     x, y = (streaming.mapped(z, normalize, sides[0]) for z in (x, y))
     dtype = torch.promote_types(x.dtype, y.dtype)
     shares = streaming.shares(counted, weight, reduction, dtype, group)
-    inputs = (x.to(dtype), y.to(dtype), *(streaming.number(v, x) for v in (temperature, bias)))
+    x, y = x.to(dtype), y.to(dtype)
+    t, b = (streaming.number(v, x) for v in (temperature, bias))
     alone = positives is None and keep is None and active(group) is None
-    if alone and kernels.usable(*inputs[:2]):
-        value = kernels.sigmoid(*inputs, shares, precision=precision)
+    if alone and kernels.usable(x, y):
+        value = kernels.sigmoid(x, y, t, b, shares, precision=precision)
     else:
-        value = streaming.one_pass(pairs.in_tiles(sides), pairs.losses, shares, *inputs)
+        value = streaming.one_pass(pairs.in_tiles(sides), pairs.losses, shares, x, y, t, b)
     if reduction != "none":
         return total(value, group)
     return _checks.reduce(value, counted, weight=weight, reduction=reduction)

@@ -116,12 +116,19 @@ def sup_con(
     if form == "out" and candidates is None and positives is None and keep is None:
         side = tile_side(others, theirs, chunk_size)
     if side is not None and len(others) <= len(anchors) * tile_shares(others):
-        options = {"temperature": temperature, "normalize": normalize}
+        every: tuple[Tensor, Tensor] | None
         if kernels.usable(others):
-            precision = kernels.precision(others)
-            every = kernels.sup_con(others, theirs, precision=precision, **options)
+            every = kernels.sup_con(
+                others,
+                theirs,
+                temperature=temperature,
+                normalize=normalize,
+                precision=kernels.precision(others),
+            )
         else:
-            every = tiled_sup_con(others, theirs, side=side, **options)
+            every = tiled_sup_con(
+                others, theirs, temperature=temperature, normalize=normalize, side=side
+            )
         found = None if every is None else (every[0][here], every[1][here])
     if side is not None and chunk_size is None and side * side < len(anchors) * len(others):
         chunk_size = max(1, side * side // len(others))

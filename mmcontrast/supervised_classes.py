@@ -4,18 +4,11 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmcontrast.masks import labelled
-from mmcontrast.streaming import possible
 
 PIECE = 64  # rows whose classes are looked up together
-
-
-def numbers(*tensors: Tensor) -> bool:
-    """Whether these are plain tensors with values that may be read: not fake, not traced."""
-    kinds = (Tensor, nn.Parameter)
-    return possible() and all(type(x) in kinds and x.device.type != "meta" for x in tensors)
 
 
 class Classes(NamedTuple):

@@ -18,10 +18,8 @@ from mmcontrast import _checks
 from mmcontrast.masks import off_diagonal, same_label
 from mmcontrast.rows import RowMap, map_rows
 from mmcontrast.softmax import log_share
-from mmcontrast.streaming import differentiate, full_precision, number
-from mmcontrast.supervised_classes import Classes, by_class, numbers, windows
-
-__all__ = ["by_class", "numbers", "tile_shares", "tile_side", "tiled_sup_con"]
+from mmcontrast.streaming import differentiate, full_precision, number, possible
+from mmcontrast.supervised_classes import Classes, by_class, windows
 
 LEAST = 128  # samples from which tiles are faster than the whole matrix
 LOG2 = math.log(2)
@@ -31,7 +29,7 @@ def tile_side(anchors: Tensor, labels: Tensor, chunk_size: int | None) -> int | 
     """The side of a tile, or None for the plain path: few samples, a compiler or a transform."""
     if chunk_size is not None:
         _checks.whole("chunk_size", chunk_size)
-    if not numbers(anchors, labels) or (chunk_size is None and len(anchors) < LEAST):
+    if not possible(anchors, labels) or (chunk_size is None and len(anchors) < LEAST):
         return None
     return chunk_size or (384 if anchors.device.type == "cpu" else 4096)
 

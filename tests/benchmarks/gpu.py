@@ -64,7 +64,7 @@ def tiles(kind: str, d: int) -> Call:
 
     def call(inputs: Inputs) -> Tensor:
         x, y = (z.float() for z in inputs.rows)
-        return infonce_tiles.symmetric(x, y, TEMPERATURE, 8192).mean()
+        return infonce_tiles.symmetric(x, y, TEMPERATURE, (8192, 8192)).mean()
 
     return call
 
