@@ -243,9 +243,7 @@ class HyCon(nn.Module):
         self, task: Tensor, features: dict[str, Tensor], present: dict[str, Tensor], labels: Tensor
     ) -> LossTerms:
         config = self.config
-        features = {name: mm.gather(x) for name, x in features.items()}
-        present = {name: mm.gather(here) for name, here in present.items()}
-        classes = mm.gather(labels if config.head != "regression" else _classes(labels, config))
+        classes = labels if config.head != "regression" else _classes(labels, config)
         normalize, substituted = (
             SIMILARITIES[config.similarity],
             config.supervised_loss in SUBSTITUTES,
@@ -262,9 +260,15 @@ class HyCon(nn.Module):
             refine_on=config.refine_on,
             normalize=normalize,
             present=present,
+            group="world",
         )
         terms = {"task": task, **terms}
         weights = {term: getattr(config, f"{term}_weight") for term in ("intra", "inter", "semi")}
+        if substituted:
+            features, present = (
+                {name: mm.gather(x) for name, x in rows.items()} for rows in (features, present)
+            )
+            classes = mm.gather(classes)
         for name, pairs in (("intra", mm.intra_modal_pairs), ("inter", mm.inter_modal_pairs)):
             if substituted and weights[name] != 0:
                 terms[name] = substitute_contrast(

@@ -12,7 +12,7 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
-from mmcontrast import LearnableTemperature, MultilevelContrast, gather
+from mmcontrast import LearnableTemperature, MultilevelContrast
 from reference_models.encoders import last_step
 from reference_models.image_fusion import ConvolutionStack, outer_image
 
@@ -165,7 +165,10 @@ class Levels(nn.Module):
         self.loss = None
         if self.views:
             self.loss = MultilevelContrast(
-                temperature=temperature, symmetric=symmetric, pair_design=pair_design
+                temperature=temperature,
+                symmetric=symmetric,
+                pair_design=pair_design,
+                group="world",
             )
 
     def forward(
@@ -185,19 +188,18 @@ class Levels(nn.Module):
         """
         if self.loss is None:
             return {}
-        present = {name: gather(here) for name, here in present.items()}
         levels = {}
         for level, pairs in self.views.items():
             seen = self._seen(level, vectors, maps)
             levels[level] = [
                 (
-                    gather(first(seen[x])),
-                    gather(second(seen[y])),
+                    first(seen[x]),
+                    second(seen[y]),
                     torch.stack([present[name] for name in {*x, *y}]).all(0),
                 )
                 for (x, y), (first, second) in zip(pairs, self.projections[level], strict=True)
             ]
-        return dict(self.loss(levels, labels=gather(classes)))
+        return dict(self.loss(levels, labels=classes))
 
     def _seen(
         self, level: str, vectors: Mapping[str, Tensor], maps: Mapping[str, Tensor]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from mmcontrast import LossTerms, anchored_info_nce, gather, kl_distill
+from mmcontrast import LossTerms, anchored_info_nce, kl_distill
 from reference_models.data.batch import Batch
 from reference_models.encoders import Transformer, pool
 from reference_models.heads import HEADS, shaped, task_loss
@@ -208,11 +208,12 @@ class MFON(nn.Module):
         contrasted = len(features) > 1 and config.contrast_weight > 0
         if contrasted:
             contrast = anchored_info_nce(
-                {name: gather(x) for name, x in features.items()},
+                features,
                 anchor=config.query,
                 direction="both" if config.symmetric else "to_anchor",
                 temperature=config.contrast_temperature,
-                present={name: gather(here) for name, here in present.items()},
+                present=present,
+                group="world",
             ).total
         weights = {
             "distill": config.distill_weight if len(self.teachers) > 0 else 0.0,

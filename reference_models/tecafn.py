@@ -284,9 +284,8 @@ class TeCaFN(nn.Module):
     def _contrast(self, queries: Tensor, keys: Tensor, here: Tensor) -> Tensor:
         """Each query picks its own key, among the samples of all ranks that are here."""
         config = self.config
-        queries, keys, here = mm.gather(queries), mm.gather(keys), mm.gather(here)
         normalize = mm.l2_normalize if config.normalize else None
-        options = {"temperature": config.temperature, "normalize": normalize}
+        options = {"temperature": config.temperature, "normalize": normalize, "group": "world"}
         if config.denominator == "paper_literal":
             return mm.matched_pair_nce(queries, keys, keep=here, **options)
-        return mm.info_nce(queries, keys, keep=here.unsqueeze(1) & here, **options)
+        return mm.info_nce(queries, keys, keep=here.unsqueeze(1) & mm.gather(here), **options)

@@ -17,12 +17,10 @@ What is the same and what is not:
   mean over each rank's own pairs does, and ``ClipLoss()`` weighs pairs alike.
 """
 
-import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from mmcontrast import _checks
-from mmcontrast.distributed import joined
 from mmcontrast.infonce_symmetric import symmetric_info_nce
 from mmcontrast.sigmoid import sigmoid_contrast
 
@@ -87,17 +85,16 @@ class ClipLoss(nn.Module):
         """
         several = _several(self.world_size)
         temperature = 1 / _number(logit_scale)
-        images, own = joined(image_features, several)
-        texts, _ = joined(text_features, several)
         local = self.local_loss and several is not None
         loss = symmetric_info_nce(
-            images,
-            texts,
+            image_features,
+            text_features,
             temperature=temperature,
             normalize=None,
             reduction="none" if local else "mean",
+            group=several,
         )
-        loss = _mean(loss[own]) if local else loss
+        loss = _mean(loss) if local else loss
         if isinstance(logit_bias, Tensor):
             loss = loss + 0 * logit_bias.sum()  # a gradient of zero, not none, for DDP's sake
         return {"contrastive_loss": loss} if output_dict else loss
@@ -154,16 +151,16 @@ class SigLipLoss(nn.Module):
             output_dict: give the loss by name, ``{"contrastive_loss": loss}``.
         """
         several = _several(self.world_size)
-        texts, own = joined(text_features, several)
-        places = torch.arange(len(texts), device=texts.device)
         loss = sigmoid_contrast(
             image_features,
-            texts,
+            text_features,
             temperature=1 / _number(logit_scale),
             bias=0.0 if logit_bias is None else _number(logit_bias),
-            positives=None if several is None else places[own, None] == places,
             normalize=None,
+            reduction="mean" if several is None else "none",
+            group=several,
         )
+        loss = loss if several is None else _mean(loss)
         return {"contrastive_loss": loss} if output_dict else loss
 
 

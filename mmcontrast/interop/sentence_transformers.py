@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from mmcontrast import _checks
-from mmcontrast.distributed import Group, active, joined
+from mmcontrast.distributed import Group
 from mmcontrast.infonce import info_nce
 from mmcontrast.rows import RowMap, l2_normalize
 from mmcontrast.temperature import LearnableTemperature, current
@@ -119,22 +119,14 @@ class InfoNCELoss(nn.Module):
         return parts if self.components else torch.stack(list(parts.values())).sum()
 
     def _one_way(self, anchors: Tensor, candidates: Tensor) -> Tensor:
-        alone = active(self.group) is None
-        every, own = joined(candidates, self.group)
-        places = torch.arange(own.start, own.start + len(anchors), device=anchors.device)
-        losses = info_nce(
+        return info_nce(
             anchors,
-            every,
-            places,
+            candidates,
             temperature=current(self.temperature),
             normalize=self.normalize,
-            reduction="mean" if alone else "none",
             chunk_size=self.chunk_size,
+            group=self.group,
         )
-        if alone:
-            return losses
-        everybody = torch.ones_like(losses, dtype=torch.bool)
-        return _checks.reduce(losses, everybody, weight=None, reduction="mean", group=self.group)
 
     def _embed(self, sentence_features: Iterable[dict[str, Tensor]]) -> list[Tensor]:
         """The columns' embeddings, in one forward pass where the library can join columns."""

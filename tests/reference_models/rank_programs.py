@@ -19,17 +19,22 @@ from tests.reference_models.test_training import Killed, Toy, run
 
 # The gate draws and mines among a rank's own rows: without it two ranks do what one process does.
 ALIKE = {
-    "hycon": {},
-    "hycon-v2": {},
-    "tecafn": {"gate": ()},
-    "mcl-mcf": {},
-    "mfon": {},
+    "hycon": ("hycon", {}),
+    "hycon, N-pair loss": ("hycon", {"supervised_loss": "n_pair"}),
+    "hycon-v2": ("hycon-v2", {}),
+    "tecafn": ("tecafn", {"gate": ()}),
+    "tecafn as printed": ("tecafn", {"gate": (), "denominator": "paper_literal"}),
+    "mcl-mcf": ("mcl-mcf", {}),
+    "mcl-mcf, design B": ("mcl-mcf", {"pair_design": "B"}),
+    "mcl-mcf, design C": ("mcl-mcf", {"pair_design": "C"}),
+    "mfon": ("mfon", {}),
 }
 
 
-def trained(name, wrap=lambda module: module, part=slice(None)):
+def trained(label, wrap=lambda module: module, part=slice(None)):
     """A small network's parameters after three steps on parts of the same batches, in float64."""
-    model = network(name, config_of(name, **ALIKE[name])).double().train()
+    name, changes = ALIKE[label]
+    model = network(name, config_of(name, **changes)).double().train()
     without_dropout(model)
     trainee = wrap(Trainee(model))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
@@ -49,10 +54,10 @@ def parameters(rank, folder):
     def wrap(module: nn.Module) -> nn.Module:
         return DistributedDataParallel(module, find_unused_parameters=True)
 
-    for name in ALIKE:
-        found = trained(name, wrap, slice(4 * rank, 4 * rank + 4))
+    for label in ALIKE:
+        found = trained(label, wrap, slice(4 * rank, 4 * rank + 4))
         if rank == 0:
-            save_file(found, folder / f"{name}.safetensors")
+            save_file(found, folder / f"{label}.safetensors")
 
 
 class Drawing(Toy):

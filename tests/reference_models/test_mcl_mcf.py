@@ -14,7 +14,6 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 from transformers import BertConfig, BertModel
 
-from reference_models import mcl_parts
 from reference_models.image_fusion import BACKBONES
 from reference_models.mcl_mcf import CHOICES, PRESETS, TABLES, MclMcf, MclMcfConfig
 from reference_models.mcl_parts import LEVELS, ConvolutionFusion, Levels
@@ -26,8 +25,6 @@ from tests.reference_models.batches import (
     cast,
     fill_absent,
     lacking,
-    samples,
-    second_rank,
     small_text_encoder,
 )
 from tests.reference_models.test_image_fusion import convolved
@@ -404,19 +401,6 @@ def test_neutral_samples_are_a_class_of_their_own(design):
     ]
     assert totals[0] == totals[1]
     assert (len(set(totals)) == 3) == (design != "A")
-
-
-@pytest.mark.parametrize("design", CHOICES["pair_design"])
-def test_the_contrast_is_over_the_rows_of_all_ranks(design, monkeypatch):
-    """With a second rank of the same samples, it is the contrast of the batch twice."""
-    model, batch = network(pair_design=design).double().train(), batch_of(6)
-    twice = replace(samples(batch, [*range(6)] * 2), index=torch.arange(12))
-    expected, alone = model(twice).terms, model(batch).terms
-    second_rank(monkeypatch, mcl_parts)
-    terms = model(batch).terms
-    for level in LEVELS:
-        torch.testing.assert_close(terms[level], expected[level])
-        assert terms[level] != alone[level]
 
 
 def test_the_temperature_is_learned_where_asked():

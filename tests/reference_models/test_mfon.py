@@ -446,33 +446,6 @@ def test_a_perfect_student_of_a_matched_query_leaves_the_least_loss():
         assert value >= 2 * math.log(1 + 5 * math.exp(-2))
 
 
-def test_the_contrast_is_over_the_rows_of_all_ranks(monkeypatch):
-    model, batch = network(), with_gaps(batch_of())
-    alone = model(batch)
-    # As if another rank held the same rows, of which its last two have no text.
-    calls = []
-
-    def gather(x):
-        calls.append(x)
-        other = x.clone()
-        if x.dtype == torch.bool and torch.equal(x, batch.present["text"]):
-            other[4:] = False
-        return torch.cat([x, other])
-
-    monkeypatch.setattr(mfon, "gather", gather)
-    output = model(batch)
-    assert len(calls) == 6
-    parts = dict(zip(("text", "vision", "audio"), output.fused.split(16, 1), strict=True))
-    expected = 0.0
-    for m in ("audio", "vision"):
-        kept = batch.present["text"] & batch.present[m]
-        others = kept & (torch.arange(6) < 4)
-        double = [torch.cat([parts[name]] * 2) for name in (m, "text")]
-        expected += contrast_by_loops(*double, torch.cat([kept, others]), 1.0)
-    assert output.terms["contrast"].item() == pytest.approx(expected, rel=1e-4)
-    torch.testing.assert_close(output.terms["distill"], alone.terms["distill"])
-
-
 @pytest.mark.parametrize("head", CHOICES["head"])
 def test_heads(head):
     model, batch = network(head=head), batch_of(head=head)

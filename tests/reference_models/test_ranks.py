@@ -125,10 +125,10 @@ def programs(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", rank_programs.ALIKE)
-def test_ddp_on_two_ranks_ends_with_the_parameters_of_one_process(name, programs):
-    got = load_file(programs / f"{name}.safetensors")
-    expected = rank_programs.trained(name)
+@pytest.mark.parametrize("label", rank_programs.ALIKE)
+def test_ddp_on_two_ranks_ends_with_the_parameters_of_one_process(label, programs):
+    got = load_file(programs / f"{label}.safetensors")
+    expected = rank_programs.trained(label)
     assert got.keys() == expected.keys()
     for key, value in expected.items():
         torch.testing.assert_close(got[key], value, rtol=1e-9, atol=1e-11)
