@@ -123,6 +123,50 @@ def samples(rank, world):
             torch.testing.assert_close(leaf.grad, whole.grad[own], rtol=1e-12, atol=1e-12, msg=name)
 
 
+def compiled(rank, world):
+    """Under a compiler the losses of all ranks are what they are without."""
+    x, y, own = batch(rank, world)
+    labels = torch.arange(len(x)) % 3
+    losses = {
+        "symmetric": lambda a, b: mm.symmetric_info_nce(a, b, group="world"),
+        "one way": lambda a, b: mm.info_nce(a, b, group="world"),
+        "sigmoid": lambda a, b: mm.sigmoid_contrast(a, b, group="world"),
+        "hybrid": lambda a, b: (
+            mm.hybrid_contrast({"text": a, "audio": b}, labels[own], group="world").total
+        ),
+    }
+    for name, loss in losses.items():
+        results = []
+        for call in (loss, torch.compile(loss, backend="aot_eager")):
+            leaves = [rows[own].clone().requires_grad_() for rows in (x, y)]
+            value = call(*leaves)
+            results.append((value, *torch.autograd.grad(value, leaves)))
+        for eager, other in zip(*results, strict=True):
+            torch.testing.assert_close(other, eager, rtol=1e-12, atol=1e-12, msg=name)
+
+
+def cached(rank, world):
+    """GradCache around a loss of all ranks' rows: the gradient of one process on the batch."""
+    x, y, own = batch(rank, world)
+    results = []
+    for group, i in ((None, slice(0, len(x))), ("world", own)):
+        torch.manual_seed(0)
+        towers = {"x": nn.Linear(4, 3).double(), "y": nn.Linear(4, 3).double()}
+        cache = mm.GradCache(
+            towers,
+            lambda z, group=group: mm.symmetric_info_nce(z["x"], z["y"], group=group),
+            chunk_size=2,
+        )
+        value = cache({"x": x[i], "y": y[i]})
+        gradients = [p.grad for tower in towers.values() for p in tower.parameters()]
+        results.append((value, gradients))
+    (expected, alone), (value, many) = results
+    torch.testing.assert_close(value, expected, rtol=1e-12, atol=1e-12)
+    for mine, truth in zip(many, alone, strict=True):
+        mean = distributed.total(mine, "world") / world
+        torch.testing.assert_close(mean, truth, rtol=1e-12, atol=1e-12)
+
+
 def dies(rank, world):
     """A rank that is gone is an error on the others, long before any timeout."""
     x, _, own = batch(rank, world)

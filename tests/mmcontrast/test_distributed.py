@@ -38,6 +38,7 @@ def launch(world, *programs, module="rank_programs"):
         (3, ["gradients", "parameters", "second_derivatives", "samples"]),
         (4, ["rows", "gradients", "reductions", "samples"]),
         (3, ["dies"]),
+        (2, ["cached", "compiled"]),
     ],
 )
 def test_on_ranks(world, programs):
