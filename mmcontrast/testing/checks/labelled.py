@@ -1,0 +1,151 @@
+"""What labels mean: only which of them are equal."""
+
+import torch
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from mmcontrast.testing import formula
+from mmcontrast.testing import strategies as draws
+from mmcontrast.testing.batch import Batch
+from mmcontrast.testing.registry import check, generic
+from mmcontrast.testing.subject import Subject, demand, show
+
+KINDS = ("labelled", "multimodal")
+NAMES = [0, 1, 2, 3, -1, -7, 255, -1000, 2**31 + 5, 2**53 + 1, 2**53 + 2, -(2**62)]
+
+
+def new_names(batch: Batch) -> SearchStrategy[list[int]]:
+    """Three labels that differ, of any size; two of them are one as floats."""
+    return st.lists(st.sampled_from(NAMES), min_size=3, max_size=3, unique=True)
+
+
+@check(
+    "26",
+    kinds=KINDS,
+    when=lambda t: t.labelled and t.relabelling_invariant,
+    needs="labels, relabelling_invariant",
+    draws={"names": new_names},
+)
+def relabelling_invariant(subject: Subject, batch: Batch, names: list[int]) -> None:
+    """Only which labels are equal matters, not what they are.
+
+    Labels that are used as indices or numbers, compared as floats, or matched with a sentinel.
+    """
+    assert batch.labels is not None
+    renamed = torch.tensor(names)[batch.labels]
+    subject.same(
+        subject.value(batch),
+        subject.value(batch.with_labels(renamed)),
+        ("the loss", f"with the labels {renamed.tolist()} it"),
+    )
+
+
+@check("62", kinds=KINDS, when=lambda t: t.labelled, needs="labels")
+def label_dtypes(subject: Subject, batch: Batch) -> None:
+    """Labels of any integer dtype, or bool where there are two, are worth the same.
+
+    uint8 that wraps around in a difference, or a comparison that needs int64.
+    """
+    assert batch.labels is not None
+    expected = subject.value(batch)
+    dtypes = [torch.int32, torch.int16, torch.int8, torch.uint8]
+    if batch.labels.max() <= 1:
+        dtypes.append(torch.bool)
+    for dtype in dtypes:
+        found = subject.value(batch.with_labels(batch.labels.to(dtype)))
+        subject.same(expected, found, ("the loss", f"with labels of {dtype} it"))
+
+
+@check(
+    "47",
+    kinds=("labelled",),
+    when=lambda t: t.needs_positive,
+    needs="needs_positive",
+    batches=generic,
+)
+def no_positives_is_zero(subject: Subject, batch: Batch) -> None:
+    """A batch in which nobody has a positive is worth 0, with a graph and a gradient of 0.
+
+    0 / 0, a logarithm of an empty sum, or an anchor that is taken for its own positive.
+    """
+    value, gradients = subject.gradients(batch.with_labels(torch.arange(len(batch))))
+    subject.same(value, 0.0, ("without positives the loss", "nothing"))
+    for name, gradient in gradients.items():
+        demand(gradient.abs().max() == 0, f"without positives {name} gets {gradient.tolist()}")
+
+
+@check("53, 54", kinds=KINDS, when=lambda t: t.labelled, needs="labels")
+def one_class_is_finite(subject: Subject, batch: Batch) -> None:
+    """A batch of one class only, without a negative, is finite with finite gradients.
+
+    The hardest negative of nobody, or a logarithm of an empty sum.
+    """
+    subject.gradients(batch.with_labels(torch.zeros(len(batch), dtype=torch.int64)))
+
+
+@check(
+    "25",
+    kinds=KINDS,
+    when=lambda t: t.ignore_index is not None and t.labelled,
+    needs="ignore_index",
+    draws={"i": draws.sample},
+)
+def ignored_sample_is_removed(subject: Subject, batch: Batch, i: int) -> None:
+    """A sample with the ignored label is worth as much as its absence, and gets no gradient.
+
+    It still stands in a denominator, or in the number that the mean divides by.
+    """
+    assert batch.labels is not None and subject.traits.ignore_index is not None
+    labels = batch.labels.clone()
+    labels[i] = subject.traits.ignore_index
+    others = [k for k in range(len(batch)) if k != i]
+    value, gradients = subject.gradients(batch.with_labels(labels))
+    said = (f"with sample {i} ignored the loss", "without it")
+    subject.same(value, subject.value(batch.take(others)), said)
+    for name, gradient in gradients.items():
+        demand(gradient[i].abs().max() == 0, f"the ignored row of {name} gets a gradient")
+
+
+@check(
+    "14",
+    kinds=("labelled",),
+    when=lambda t: t.form == "sup_con",
+    needs="form='sup_con'",
+)
+def stranger_never_lowers(subject: Subject, batch: Batch) -> None:
+    """A further sample of a class of its own never lowers the loss: it is a negative to all.
+
+    Negatives that are averaged in the denominator, or an anchor without positives in the mean.
+    """
+    assert batch.labels is not None
+    labels = torch.cat([batch.labels, torch.tensor([99])])
+    longer = batch.take([*range(len(batch)), 0]).with_labels(labels)
+    longer = longer.map(lambda x: torch.cat([x[:-1], -x[:1]]))
+    said = ("the loss", "with a stranger more it")
+    subject.at_most(subject.value(batch), subject.value(longer), said)
+
+
+@check(
+    "30",
+    kinds=("labelled",),
+    when=lambda t: t.form == "sup_con" and t.temperature is not None,
+    needs="form='sup_con' and temperature",
+)
+def two_views_are_nt_xent(subject: Subject, batch: Batch) -> None:
+    """Two views of each sample, labelled by the sample, are SimCLR's NT-Xent.
+
+    The wrong number of views or positives in a mean, or the anchor among its candidates.
+    """
+    assert subject.traits.temperature is not None
+    n = len(batch)
+    views = batch.map(lambda x: torch.cat([x, x.flip(1) + 0.5 * x]))
+    views = views.with_labels(torch.arange(n).repeat(2))
+    if any((x.norm(dim=1) < 1e-6).any() for x in views.rows.values()):
+        return
+    expected = formula.mean_loss(subject.traits, views, subject.traits.temperature)
+    value = subject.value(views)
+    slack = subject.allowed(value) * (1 + 1 / subject.traits.temperature)
+    demand(
+        abs(float(value) - expected) <= slack,
+        f"of two views the loss is {show(value)}, NT-Xent is {show(expected)}",
+    )

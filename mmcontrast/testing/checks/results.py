@@ -1,0 +1,121 @@
+"""What a loss returns: a finite number with a graph, also for few samples or none."""
+
+import torch
+
+from mmcontrast.testing.batch import Batch
+from mmcontrast.testing.registry import check, one_sample
+from mmcontrast.testing.subject import Subject, broken, demand, show, total
+
+
+@check()
+def returns_a_scalar(subject: Subject, batch: Batch) -> None:
+    """The result is one finite number: a 0-d tensor, or named terms whose total is one.
+
+    A missing reduction gives a vector; `.item()` gives a float without a graph; an overflow gives
+    inf or NaN. The other laws are not tried where this one fails.
+    """
+    subject.value(batch)
+
+
+@check()
+def result_is_no_less_precise(subject: Subject, batch: Batch) -> None:
+    """float64 inputs give float64; float32 inputs give float32 or more.
+
+    A constant or a mask of a fixed dtype, `.float()` or `.half()` inside, or a value that went
+    through a Python number of a narrower kind.
+    """
+    for dtype in (torch.float64, torch.float32):
+        found = subject.tensor(batch.to(dtype)).dtype
+        demand(
+            torch.finfo(found).eps <= torch.finfo(dtype).eps,
+            f"{dtype} inputs gave a result of {found}",
+        )
+
+
+@check("35, 43")
+def gradient_reaches_its_inputs(subject: Subject, batch: Batch) -> None:
+    """Each differentiable input gets a finite gradient, and no other input gets any.
+
+    `.item()`, `.detach()`, `.data`, numpy, or a teacher or queue that should have been detached.
+    """
+    subject.gradients(batch)
+    made = batch.leaves()
+    value = subject.tensor(made)
+    reached = torch.autograd.grad(value, list(made.rows.values()), allow_unused=True)
+    expected = subject.differentiable(batch)
+    for (name, _), gradient in zip(made.rows.items(), reached, strict=True):
+        if name in expected:
+            demand(gradient is not None, f"{name} is not in the loss's graph")
+        elif gradient is not None and gradient.abs().max() > 0:
+            broken(f"{name} shall get no gradient, and gets {gradient.tolist()}")
+
+
+@check("1, 41", when=lambda t: t.nonnegative, needs="nonnegative")
+def nonnegative(subject: Subject, batch: Batch) -> None:
+    """The loss is never below 0 (nor, for InfoNCE, the mutual information bound above log N).
+
+    The sign, a positive that is missing from the denominator, or a hinge that is.
+    """
+    value = subject.value(batch)
+    subject.at_most(0.0, value, ("0", "the loss"))
+
+
+@check("45", when=lambda t: t.bounds is not None, needs="bounds")
+def within_bounds(subject: Subject, batch: Batch) -> None:
+    """The loss lies within the bounds that are declared.
+
+    The sign, a sum in place of a mean, or a share whose denominator lacks its numerator.
+    """
+    assert subject.traits.bounds is not None
+    low, high = subject.traits.bounds
+    value = subject.value(batch)
+    subject.at_most(low, value, ("the lower bound", "the loss"))
+    subject.at_most(value, high, ("the loss", "the upper bound"))
+
+
+@check("17", batches=one_sample)
+def single_sample(subject: Subject, batch: Batch) -> None:
+    """One sample is finite with finite gradients; of a softmax over the batch it is 0, exactly flat.
+
+    A division by N - 1, a logarithm of an empty sum, or a squeeze() that takes the batch axis.
+    """
+    value, gradients = subject.gradients(batch)
+    if subject.traits.form is None:
+        return
+    subject.same(value, 0.0, ("the loss of one sample", "no alternatives"))
+    for name, gradient in gradients.items():
+        largest = gradient.abs().max()
+        if largest > subject.allowed(gradient):
+            broken(f"one sample has no alternatives, yet the gradient of {name} is {show(largest)}")
+
+
+@check("63", batches=one_sample)
+def empty_batch(subject: Subject, batch: Batch) -> None:
+    """A batch of no samples is worth 0, or is refused with a ValueError; never NaN or a crash.
+
+    The mean of nothing is NaN: an epoch's last batch after filtering brings it to the weights.
+    """
+    nothing = batch.take([])
+    policy = subject.traits.empty
+    try:
+        result = subject.call(nothing.leaves())
+    except ValueError as error:
+        demand(policy != "zero", f"an empty batch shall be worth 0, but raised: {error}")
+        return
+    value = total(result)
+    demand(policy != "raise", f"an empty batch shall raise ValueError, but is worth {value}")
+    demand(value.ndim == 0 and bool(value == 0), f"an empty batch is worth {value.tolist()}")
+
+
+@check(when=lambda t: t.reference is not None, needs="reference")
+def equals_the_reference(subject: Subject, batch: Batch) -> None:
+    """The loss equals the slow reference, in value and gradient.
+
+    Look at the smallest example by hand: one of the two is wrong.
+    """
+    reference = subject.traits.reference
+    value, gradients = subject.gradients(batch)
+    expected, slow = subject.gradients(batch, loss=reference)
+    said = ("the loss", "the reference")
+    subject.same(value, expected, said)
+    subject.same_gradients(gradients, slow, said)

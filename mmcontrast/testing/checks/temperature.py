@@ -1,0 +1,143 @@
+"""What the temperature does; these need a factory that makes the loss for a temperature."""
+
+import torch
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from mmcontrast.testing import formula
+from mmcontrast.testing import strategies as draws
+from mmcontrast.testing.batch import Batch
+from mmcontrast.testing.registry import check
+from mmcontrast.testing.subject import Subject, demand, show
+from mmcontrast.testing.traits import Loss, Traits, rounding
+
+KINDS = ("paired", "labelled", "multimodal")
+NEEDS = "factory"
+
+
+def _made(traits: Traits) -> bool:
+    return traits.factory is not None
+
+
+def _softmax(traits: Traits) -> bool:
+    return traits.factory is not None and traits.form is not None
+
+
+def _at(subject: Subject, temperature: float) -> Loss:
+    assert subject.traits.factory is not None
+    return subject.traits.factory(temperature)
+
+
+def _low(batch: Batch) -> SearchStrategy[float]:
+    return st.sampled_from([0.05, 0.01, 0.001])
+
+
+def _factors(batch: Batch) -> SearchStrategy[float]:
+    return st.sampled_from([2.0, 0.5, 10.0])
+
+
+@check("11", kinds=KINDS, when=_softmax, needs="factory and form")
+def high_temperature_limit(subject: Subject, batch: Batch) -> None:
+    """As the temperature grows the loss goes to the logarithm of the number of candidates.
+
+    A temperature that multiplies, or one that only one direction or one term gets.
+    """
+    value = subject.value(batch, loss=_at(subject, 1e9))
+    expected = formula.mean_log_candidates(subject.traits, batch)
+    demand(
+        abs(float(value) - expected) < 1e-5,
+        f"at temperature 1e9 the loss is {show(value)}, not {show(expected)}",
+    )
+
+
+@check("12", kinds=KINDS, when=_softmax, needs="factory and form", draws={"temperature": _low})
+def low_temperature_limit(subject: Subject, batch: Batch, temperature: float) -> None:
+    """T times the loss exceeds the hardest negative's lead over the positive by at most T log C.
+
+    exp() before log(), an epsilon inside the logarithm, or a clamp: the loss saturates, and where
+    it does its gradient is gone.
+    """
+    value = subject.value(batch, loss=_at(subject, temperature))
+    lead = formula.mean_lead(subject.traits, batch)
+    most = lead + temperature * formula.mean_log_candidates(subject.traits, batch)
+    said = f"T times the loss at T = {temperature}"
+    scaled = temperature * value
+    subject.at_most(lead, scaled, ("the hardest candidate's lead", said))
+    subject.at_most(scaled, most, (said, "that lead plus T log C"))
+
+
+@check(
+    "22",
+    kinds=KINDS,
+    when=_softmax,
+    needs="factory and form",
+    draws={"temperature": draws.any_temperature},
+)
+def temperature_divides(subject: Subject, batch: Batch, temperature: float) -> None:
+    """At any temperature the loss is the formula of similarities over the temperature.
+
+    A temperature that multiplies, is squared, is left out, or is held from an earlier call.
+    """
+    value = subject.value(batch, loss=_at(subject, temperature))
+    expected = formula.mean_loss(subject.traits, batch, temperature)
+    said = (f"the loss at temperature {temperature}", "the formula")
+    subject.same(value, expected, said, scale=1 / temperature)
+
+
+@check(
+    "22",
+    kinds=("paired",),
+    when=lambda t: _softmax(t) and not t.normalized,
+    needs="factory and form, not normalized",
+    draws={"factor": _factors},
+)
+def only_the_quotient_matters(subject: Subject, batch: Batch, factor: float) -> None:
+    """Logits and temperature multiplied by one number change nothing.
+
+    An epsilon, a clamp or a margin that is not in the logits' unit.
+    """
+    a, b = batch.rows.values()
+    scaled = batch.with_rows({"a": a * factor, "b": b})
+    plain = subject.value(batch, loss=_at(subject, 0.5))
+    both = subject.value(scaled, loss=_at(subject, 0.5 * factor))
+    subject.same(plain, both, ("the loss", f"with both times {factor} it"))
+
+
+@check(
+    "23",
+    kinds=KINDS,
+    when=_made,
+    needs=NEEDS,
+    draws={"temperature": draws.any_temperature},
+)
+def finite_at_any_temperature(subject: Subject, batch: Batch, temperature: float) -> None:
+    """In float32 value and gradient are finite from temperature 1 down to 0.01.
+
+    exp() before log(), or a maximum taken over entries that are then masked out.
+    """
+    subject.gradients(batch.to(torch.float32), loss=_at(subject, temperature))
+
+
+@check(
+    "24",
+    kinds=KINDS,
+    when=_made,
+    needs=NEEDS,
+    draws={"temperature": draws.any_temperature},
+)
+def precise_at_any_temperature(subject: Subject, batch: Batch, temperature: float) -> None:
+    """At any temperature the float32 value is the float64 value, up to the logits' rounding.
+
+    An epsilon inside the logarithm, or exp() before it: the loss stops growing where it should
+    grow most.
+    """
+    low = batch.to(torch.float32)
+    loss = _at(subject, temperature)
+    value = subject.value(low, loss=loss)
+    exact = subject.value(low.to(torch.float64), loss=loss)
+    allowed = rounding(torch.float32, temperature) * (1 + abs(float(exact)))
+    demand(
+        abs(float(value) - float(exact)) <= allowed,
+        f"at temperature {temperature} the loss is {show(value)} in float32, "
+        f"{show(exact)} in float64",
+    )

@@ -1,0 +1,273 @@
+"""Hypothesis strategies for the inputs of contrastive losses.
+
+Rows come in the shapes that losses meet: few and small numbers, which a failure shrinks to, and
+seeded ones that are generic, aligned, repeated, tiny, huge or all in one direction. No row is zero.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn, SearchStrategy
+from torch import Tensor
+
+from mmcontrast import _checks
+from mmcontrast.testing.batch import MODALITIES, NAMES, Batch
+from mmcontrast.testing.traits import KINDS, Traits
+
+SHAPES = ("grid", "gauss", "aligned", "duplicate", "tiny", "huge", "one_direction")
+"""Of the rows of one matrix."""
+
+GENERIC = ("gauss",)
+RAW = ("grid", "gauss", "aligned", "duplicate", "one_direction")
+TEMPERATURES = (1.0, 0.5, 0.1, 0.07, 0.05, 0.02, 0.01)
+
+seeds = st.integers(0, 2**31 - 1)
+
+
+def normal(seed: int, *shape: int) -> Tensor:
+    """Standard normal numbers in float64, the same for the same seed."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+@st.composite
+def rows(draw: DrawFn, n: int, d: int, shapes: Sequence[str] = SHAPES) -> Tensor:
+    """(n, d) float64 rows of one of the shapes, none of them zero."""
+    shape = draw(st.sampled_from(list(shapes)))
+    if shape == "grid":
+        halves = draw(st.lists(st.integers(-6, 6), min_size=n * d, max_size=n * d))
+        x = torch.tensor(halves, dtype=torch.float64).reshape(n, d) / 2
+        x[:, 0] = torch.where((x == 0).all(1), 1, x[:, 0])
+        return x
+    seed = draw(seeds)
+    x = normal(seed, n, d)
+    if shape == "aligned":
+        return normal(seed + 1, 1, d) + 1e-3 * x
+    if shape == "duplicate":
+        return x[torch.arange(n) // 2]
+    if shape == "tiny":
+        return 1e-4 * x
+    if shape == "huge":
+        return 1e4 * x
+    if shape == "one_direction":
+        return x[:1] * (1 + x[:, 1 % d :][:, :1].abs())
+    _checks.one_of("shapes", shape, GENERIC)
+    return x
+
+
+@st.composite
+def paired_embeddings(
+    draw: DrawFn,
+    *,
+    min_size: int = 1,
+    max_size: int = 6,
+    min_features: int = 1,
+    max_features: int = 4,
+    shapes: Sequence[str] = SHAPES,
+) -> tuple[Tensor, Tensor]:
+    """(a, b), both (N, D) float64; sometimes the partners are near or equal.
+
+    Example:
+        >>> from hypothesis import given
+        >>> @given(paired_embeddings(max_size=3))
+        ... def test(pair):
+        ...     assert pair[0].shape == pair[1].shape
+        >>> test()
+    """
+    n = draw(st.integers(min_size, max_size))
+    d = draw(st.integers(min_features, max_features))
+    a = draw(rows(n, d, shapes))
+    partners = draw(st.sampled_from(["free", "near", "equal"]))
+    if partners == "free":
+        return a, draw(rows(n, d, shapes))
+    if partners == "equal" and "grid" in shapes:
+        return a, a.clone()
+    return a, a + 0.1 * a.abs().max() * normal(draw(seeds), n, d)
+
+
+@st.composite
+def labelled_embeddings(
+    draw: DrawFn,
+    *,
+    min_size: int = 1,
+    max_size: int = 6,
+    min_features: int = 1,
+    max_features: int = 4,
+    classes: int = 3,
+    shapes: Sequence[str] = SHAPES,
+) -> tuple[Tensor, Tensor]:
+    """(z, labels): (N, D) float64 and (N,) int64 from 0 to classes - 1.
+
+    Example:
+        >>> from hypothesis import given
+        >>> @given(labelled_embeddings(classes=2))
+        ... def test(batch):
+        ...     assert len(batch[0]) == len(batch[1])
+        >>> test()
+    """
+    n = draw(st.integers(min_size, max_size))
+    z = draw(rows(n, draw(st.integers(min_features, max_features)), shapes))
+    return z, draw(label_lists(n, classes))
+
+
+@st.composite
+def modal_batches(
+    draw: DrawFn,
+    *,
+    names: Sequence[str] = MODALITIES,
+    min_size: int = 1,
+    max_size: int = 5,
+    min_features: int = 1,
+    max_features: int = 4,
+    shapes: Sequence[str] = SHAPES,
+) -> dict[str, Tensor]:
+    """(N, D) float64 by modality.
+
+    Example:
+        >>> from hypothesis import given
+        >>> @given(modal_batches(names=("text", "audio")))
+        ... def test(features):
+        ...     assert list(features) == ["text", "audio"]
+        >>> test()
+    """
+    n = draw(st.integers(min_size, max_size))
+    d = draw(st.integers(min_features, max_features))
+    return {name: draw(rows(n, d, shapes)) for name in names}
+
+
+def temperatures(among: Sequence[float] = TEMPERATURES) -> SearchStrategy[float]:
+    """Temperatures in use, from 1 down to CLIP's limit of 0.01.
+
+    Example:
+        >>> from hypothesis import given
+        >>> @given(temperatures())
+        ... def test(temperature):
+        ...     assert 0.01 <= temperature <= 1
+        >>> test()
+    """
+    return st.sampled_from(list(among))
+
+
+@st.composite
+def masks(draw: DrawFn, *shape: int) -> Tensor:
+    """Bool tensors of a shape; all False is the simplest.
+
+    Example:
+        >>> from hypothesis import given
+        >>> @given(masks(2, 3))
+        ... def test(mask):
+        ...     assert mask.shape == (2, 3)
+        >>> test()
+    """
+    size = torch.Size(shape).numel()
+    bits = draw(st.lists(st.booleans(), min_size=size, max_size=size))
+    return torch.tensor(bits, dtype=torch.bool).reshape(shape)
+
+
+@st.composite
+def label_lists(draw: DrawFn, n: int, classes: int = 3) -> Tensor:
+    """(n,) int64 labels from 0 to classes - 1."""
+    found = draw(st.lists(st.integers(0, classes - 1), min_size=n, max_size=n))
+    return torch.tensor(found, dtype=torch.int64)
+
+
+@st.composite
+def batches(
+    draw: DrawFn, traits: Traits, *, min_size: int = 2, max_size: int = 6, generic: bool = False
+) -> Batch:
+    """A batch for a loss of these traits; generic: no ties, no kinks, two features or more."""
+    shapes: Sequence[str] = GENERIC if generic else SHAPES if traits.normalized else RAW
+    size: dict[str, Any] = {
+        "min_size": min_size,
+        "max_size": max_size,
+        "min_features": 2 if generic else 1,
+        "shapes": shapes,
+    }
+    _checks.one_of("kind", traits.kind, KINDS)
+    if traits.kind == "paired":
+        a, b = draw(paired_embeddings(**size))
+        return Batch("paired", {"a": a, "b": b})
+    if traits.kind == "labelled":
+        z, labels = draw(labelled_embeddings(**size))
+        return Batch("labelled", {"z": z}, labels)
+    features = draw(modal_batches(names=NAMES[traits.kind], **size))
+    labels = draw(label_lists(len(next(iter(features.values()))), 2)) if traits.labels else None
+    return Batch(traits.kind, features, labels)
+
+
+# --- what a law needs beside a batch: functions of the batch ---------------------------------------
+
+Draw = Callable[[Batch], SearchStrategy[Any]]
+
+
+def orders(batch: Batch) -> SearchStrategy[list[int]]:
+    """Permutations of the samples."""
+    return st.permutations(range(len(batch)))
+
+
+def rotations(batch: Batch) -> SearchStrategy[Tensor]:
+    """Orthogonal (D, D) matrices: reflections that need few digits, and generic ones."""
+    d = batch.features
+    flips = st.permutations(range(d)).map(lambda p: -torch.eye(d, dtype=torch.float64)[list(p)])
+    return flips | seeds.map(lambda seed: torch.linalg.qr(normal(seed, d, d))[0])
+
+
+def row_scales(batch: Batch) -> SearchStrategy[list[float]]:
+    """A positive number for each sample."""
+    scale = st.sampled_from([1.0, 2.0, 0.5, 3.0, 10.0, 0.01, 100.0])
+    return st.lists(scale, min_size=len(batch), max_size=len(batch))
+
+
+def chosen_name(batch: Batch) -> SearchStrategy[str]:
+    """One of the inputs."""
+    return st.sampled_from(sorted(batch.rows))
+
+
+def sample(batch: Batch) -> SearchStrategy[int]:
+    """One of the samples."""
+    return st.integers(0, len(batch) - 1)
+
+
+def vectors(batch: Batch) -> SearchStrategy[list[float]]:
+    """A vector of D halves."""
+    half = st.integers(-6, 6).map(lambda k: k / 2)
+    return st.lists(half, min_size=batch.features, max_size=batch.features)
+
+
+def numbers(batch: Batch) -> SearchStrategy[list[float]]:
+    """A number of any sign for each sample."""
+    half = st.integers(-6, 6).map(lambda k: k / 2)
+    return st.lists(half, min_size=len(batch), max_size=len(batch))
+
+
+def more_rows(batch: Batch) -> SearchStrategy[Tensor]:
+    """One to three further rows."""
+    return st.integers(1, 3).flatmap(lambda n: rows(n, batch.features, ("grid", "gauss")))
+
+
+def soft_targets(batch: Batch) -> SearchStrategy[list[list[float]]]:
+    """(N, N) weights of at least 0, none of the rows all zero."""
+    n = len(batch)
+    row = st.lists(st.integers(0, 4), min_size=n, max_size=n).map(
+        lambda r: [x / 4 for x in (r if any(r) else [1] * n)]
+    )
+    return st.lists(row, min_size=n, max_size=n)
+
+
+def presences(batch: Batch) -> SearchStrategy[dict[str, list[bool]]]:
+    """Who has which modality."""
+    flags = st.lists(st.booleans(), min_size=len(batch), max_size=len(batch))
+    return st.fixed_dictionaries({name: flags for name in batch.rows})
+
+
+def any_temperature(batch: Batch) -> SearchStrategy[float]:
+    """Whatever the batch."""
+    return temperatures()
+
+
+def margins(batch: Batch) -> SearchStrategy[tuple[float, float]]:
+    """Two margins, the smaller one first."""
+    steps = st.integers(0, 8).map(lambda k: k / 4)
+    return st.tuples(steps, steps).map(lambda pair: (min(pair), max(pair)))

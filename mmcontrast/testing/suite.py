@@ -1,0 +1,362 @@
+"""The suite: which laws a loss claims, whether they hold, and the smallest example of those not."""
+
+import copy
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import hypothesis
+import torch
+from hypothesis import HealthCheck, Phase, Verbosity, given
+
+from mmcontrast import _checks
+from mmcontrast.testing import checks as _laws  # noqa: F401  fills the catalogue
+from mmcontrast.testing.batch import Batch, batch_of
+from mmcontrast.testing.registry import CHECKS, Check
+from mmcontrast.testing.report import CheckReport, CheckResult, LawsBroken
+from mmcontrast.testing.snippet import describe, snippet
+from mmcontrast.testing.subject import LawBroken, Subject, same_random_state
+from mmcontrast.testing.traits import Loss, Traits
+
+ON_FAIL = ("raise", "warn", "report")
+FIRST = "returns_a_scalar"
+
+
+@dataclass(frozen=True)
+class LossCheck:
+    """A law with the traits of a loss and the number of examples: call it with the loss.
+
+    Raises:
+        LawsBroken: where the loss breaks the law.
+    """
+
+    check: Check
+    traits: Traits
+    max_examples: int = 100
+    seed: int | None = None
+    shrink: bool = True
+
+    @property
+    def name(self) -> str:
+        """The law's name."""
+        return self.check.name
+
+    def run(self, loss: Loss) -> CheckResult:
+        """Try the law on examples; the smallest that breaks it goes into the result."""
+        return _try(self, Subject(loss, self.traits))
+
+    def __call__(self, loss: Loss) -> None:
+        result = self.run(loss)
+        if result.status == "failed":
+            raise LawsBroken(CheckReport(describe(loss), self.traits.kind, (result,), {}))
+
+
+def iter_checks(
+    loss: Loss,
+    traits: Traits | Mapping[str, Any] | None = None,
+    *,
+    checks: Iterable[str] | None = None,
+    exclude: Iterable[str] = (),
+    max_examples: int = 100,
+    seed: int | None = None,
+    shrink: bool = True,
+) -> Iterator[tuple[Loss, LossCheck]]:
+    """The loss with each law that its traits claim, one after the other.
+
+    Args:
+        loss: what is called with a batch.
+        traits: :class:`Traits`, or a mapping of their names.
+        checks: names of laws, to leave out all others.
+        exclude: names of laws to leave out.
+        max_examples, seed, shrink: as in :func:`check_contrastive_loss`.
+
+    Raises:
+        ValueError: on a name that no law has.
+
+    Example:
+        >>> from mmcontrast import symmetric_info_nce
+        >>> for loss, check in iter_checks(symmetric_info_nce, {"symmetric": True}, max_examples=5):
+        ...     check(loss)
+    """
+    traits = as_traits(traits)
+    _checks.whole("max_examples", max_examples)
+    chosen = None if checks is None else set(checks)
+    left_out = set(exclude)
+    for name in (chosen or set()) | left_out:
+        _checks.one_of("checks", name, list(CHECKS))
+    for name, check in CHECKS.items():
+        if name in left_out or not check.applies(traits) or not (chosen is None or name in chosen):
+            continue
+        yield loss, LossCheck(check, traits, max_examples, seed, shrink)
+
+
+def check_contrastive_loss(
+    loss: Loss,
+    *,
+    kind: str = "paired",
+    symmetric: bool = False,
+    normalized: bool = True,
+    rotation_invariant: bool = True,
+    permutation_invariant: bool = True,
+    translation_invariant: bool = False,
+    row_shift_invariant: bool = False,
+    relabelling_invariant: bool = True,
+    nonnegative: bool = True,
+    bounds: tuple[float, float] | None = None,
+    discriminative: bool = True,
+    needs_positive: bool = True,
+    form: str | None = None,
+    temperature: float | None = None,
+    collapse_value: Callable[[int], float] | None = None,
+    differentiable: tuple[str, ...] | None = None,
+    rectangular: bool = False,
+    keep: bool = False,
+    positives: bool = False,
+    labels: bool = False,
+    present: bool = False,
+    ignore_index: int | None = None,
+    empty: str | None = None,
+    deterministic: bool = True,
+    smooth: bool = True,
+    traceable: bool = False,
+    functional: bool = False,
+    stateful: bool = False,
+    factory: Callable[[float], Loss] | None = None,
+    reductions: Callable[[str], Loss] | None = None,
+    chunked: Callable[[int], Loss] | None = None,
+    reference: Loss | None = None,
+    dtypes: Mapping[torch.dtype, float | None] | None = None,
+    tol: float = 1e-8,
+    checks: Iterable[str] | None = None,
+    exclude: Iterable[str] = (),
+    expected_failures: Mapping[str, str] | None = None,
+    max_examples: int = 100,
+    seed: int | None = None,
+    shrink: bool = True,
+    on_fail: str = "raise",
+) -> CheckReport:
+    """Check a contrastive loss against the laws that it claims.
+
+    Every law is tried on drawn examples; of those that break it, the smallest is in the report as
+    code that runs as pasted. A Module is copied for every call and never changed; torch's random
+    state is left as it was.
+
+    Args:
+        loss: a function, a Module, a ``functools.partial``, or a class, which is made anew for
+            every call; with ``stateful``, any callable that makes one. It returns a 0-d tensor, or
+            something with a ``.total``, as :class:`mmcontrast.LossTerms` has.
+        kind: ``"paired"``, ``"labelled"``, ``"triplet"`` or ``"multimodal"``.
+        symmetric, normalized, rotation_invariant, permutation_invariant, translation_invariant,
+            row_shift_invariant, relabelling_invariant, nonnegative, bounds, discriminative,
+            needs_positive, form, temperature, collapse_value, differentiable, rectangular, keep,
+            positives, labels, present, ignore_index, empty, deterministic, smooth, traceable,
+            functional, stateful, factory, reductions, chunked, reference, dtypes, tol: what is
+            claimed; see :class:`Traits`.
+        checks: names of laws, to leave out all others.
+        exclude: names of laws to leave out.
+        expected_failures: names of laws that the loss is known to break, each with the reason. One
+            that holds is an unexpected pass, which is not ok either.
+        max_examples: of each law; laws that are slow take fewer.
+        seed: of the examples; the same ones every time where None.
+        shrink: False takes the first example that breaks a law instead of the smallest.
+        on_fail: ``"raise"``, ``"warn"``, or ``"report"`` for neither.
+
+    Raises:
+        LawsBroken: an AssertionError, with ``on_fail="raise"``, unless the report is ok.
+        ValueError: on a name that no law has, an expectation without a reason, or traits that do
+            not go together.
+
+    Example:
+        >>> from mmcontrast import info_nce
+        >>> report = check_contrastive_loss(info_nce, form="info_nce", temperature=0.07,
+        ...                                 max_examples=5)
+        >>> report.ok
+        True
+    """
+    given_here = locals()
+    stated = {f.name: given_here[f.name] for f in fields(Traits) if f.name != "dtypes"}
+    traits = Traits(**stated) if dtypes is None else Traits(**stated, dtypes=dtypes)
+    return report_on(
+        loss,
+        traits,
+        checks=checks,
+        exclude=exclude,
+        expected_failures=expected_failures,
+        max_examples=max_examples,
+        seed=seed,
+        shrink=shrink,
+        on_fail=on_fail,
+    )
+
+
+def report_on(
+    loss: Loss,
+    traits: Traits | Mapping[str, Any] | None = None,
+    *,
+    checks: Iterable[str] | None = None,
+    exclude: Iterable[str] = (),
+    expected_failures: Mapping[str, str] | None = None,
+    max_examples: int = 100,
+    seed: int | None = None,
+    shrink: bool = True,
+    on_fail: str = "report",
+    name: str | None = None,
+) -> CheckReport:
+    """:func:`check_contrastive_loss` with the traits in one object, and a name for the report."""
+    traits = as_traits(traits)
+    _checks.one_of("on_fail", on_fail, ON_FAIL)
+    expected = dict(expected_failures or {})
+    for law, reason in expected.items():
+        _checks.one_of("expected_failures", law, list(CHECKS))
+        if not isinstance(reason, str) or not reason.strip():
+            _checks.fail(f"expected_failures[{law!r}]", "a reason", repr(reason))
+    chosen = [
+        check
+        for _, check in iter_checks(
+            loss,
+            traits,
+            checks=checks,
+            exclude=exclude,
+            max_examples=max_examples,
+            seed=seed,
+            shrink=shrink,
+        )
+    ]
+    results: list[CheckResult] = []
+    for check in chosen:
+        if results and results[0].name == FIRST and results[0].status == "failed":
+            results.append(_result(check.check, "not_run"))
+        else:
+            results.append(_expect(check.run(loss), expected.get(check.name)))
+    selective = checks is not None
+    missing = {} if selective else {
+        law: check.needs
+        for law, check in CHECKS.items()
+        if traits.kind in check.kinds and not check.when(traits)
+    }
+    report = CheckReport(name or describe(loss), traits.kind, tuple(results), missing)
+    if not report.ok and on_fail == "raise":
+        raise LawsBroken(report)
+    if not report.ok and on_fail == "warn":
+        warnings.warn(str(report), stacklevel=3)
+    return report
+
+
+def replay(
+    name: str,
+    loss: Loss,
+    *inputs: Any,
+    traits: Traits | Mapping[str, Any] | None = None,
+    draws: Mapping[str, Any] | None = None,
+) -> None:
+    """Check one law on one example, as the reports' snippets do.
+
+    Args:
+        name: of the law.
+        loss: what is called.
+        inputs: what the loss is called with.
+        traits: what it claims.
+        draws: what the law takes beside the batch.
+
+    Raises:
+        LawBroken: an AssertionError, where the example breaks the law; or whatever the loss raises.
+        ValueError: on a name that no law has.
+
+    Example:
+        >>> from mmcontrast import info_nce
+        >>> replay("single_sample", info_nce, torch.ones(1, 2), torch.ones(1, 2))
+    """
+    _checks.one_of("name", name, list(CHECKS))
+    traits = as_traits(traits)
+    with same_random_state():
+        CHECKS[name](Subject(loss, traits), batch_of(traits.kind, inputs), **dict(draws or {}))
+
+
+def as_traits(traits: Traits | Mapping[str, Any] | None) -> Traits:
+    """Traits as they are, or made from a mapping of their names."""
+    if isinstance(traits, Traits):
+        return traits
+    stated = dict(traits or {})
+    for name in stated:
+        _checks.one_of("traits", name, [f.name for f in fields(Traits)])
+    return Traits(**stated)
+
+
+def _expect(result: CheckResult, reason: str | None) -> CheckResult:
+    if reason is None:
+        return result
+    status = {"failed": "expected_failure", "passed": "unexpected_pass"}[result.status]
+    return CheckResult(**{**vars(result), "status": status, "reason": reason})
+
+
+def _result(check: Check, status: str, **more: Any) -> CheckResult:
+    return CheckResult(check.name, check.law, check.number, status, hint=check.hint, **more)
+
+
+def _try(bound: LossCheck, subject: Subject) -> CheckResult:
+    check, traits = bound.check, bound.traits
+    tried = 0
+    last: tuple[Batch, dict[str, Any]] | None = None
+
+    def one(example: tuple[Batch, dict[str, Any]]) -> None:
+        nonlocal tried, last
+        tried += 1
+        last = example
+        batch, drawn = example
+        with same_random_state():
+            check(subject, batch.copy(), **copy.deepcopy(drawn))
+
+    phases = [Phase.generate, Phase.shrink] if bound.shrink else [Phase.generate]
+    most = bound.max_examples if check.most is None else min(check.most, bound.max_examples)
+    configured = hypothesis.settings(
+        max_examples=most,
+        database=None,
+        deadline=None,
+        derandomize=bound.seed is None,
+        phases=phases,
+        suppress_health_check=list(HealthCheck),
+        report_multiple_bugs=False,
+        print_blob=False,
+        verbosity=Verbosity.quiet,
+    )
+    test = configured(given(check.examples(traits))(one))
+    if bound.seed is not None:
+        test = hypothesis.seed(bound.seed)(test)
+    start = time.perf_counter()
+    try:
+        test()
+    except Exception as error:
+        return _result(
+            check,
+            "failed",
+            message=_message(error),
+            code="" if last is None else _code(check.name, subject.given, traits, last, error),
+            examples=tried,
+            seconds=time.perf_counter() - start,
+        )
+    return _result(check, "passed", examples=tried, seconds=time.perf_counter() - start)
+
+
+def _message(error: Exception) -> str:
+    """What a law says, or what the loss raised."""
+    if isinstance(error, LawBroken):
+        return str(error)
+    if isinstance(error, hypothesis.errors.Flaky):
+        return f"the loss does not give the same result twice for the same call: {error}"
+    return f"raised {type(error).__name__}: {error}"
+
+
+def _code(
+    name: str,
+    loss: Loss,
+    traits: Traits,
+    example: tuple[Batch, dict[str, Any]],
+    error: Exception,
+) -> str:
+    code = snippet(name, loss, traits, *example)
+    first = _message(error).partition("\n")[0]
+    return f"{code}\n# {first[:200]}"
+
+
