@@ -22,6 +22,7 @@ from mmcontrast.testing.suite import (
     replay,
 )
 from mmcontrast.testing.traits import Traits
+from mmcontrast.testing.vary import Vary
 
 __all__ = [
     "CHECKS",
@@ -32,6 +33,7 @@ __all__ = [
     "LawsBroken",
     "LossCheck",
     "Traits",
+    "Vary",
     "check_contrastive_loss",
     "iter_checks",
     "labelled_embeddings",

@@ -44,8 +44,11 @@ def parametrize_with_checks(
     """
     import pytest
 
-    named = dict(losses) if isinstance(losses, Mapping) else None
-    pairs = [(describe(x), x) for x in losses] if named is None else list(named.items())
+    pairs: list[tuple[str, Loss]]
+    if isinstance(losses, Mapping):
+        pairs = list(losses.items())
+    else:
+        pairs = [(describe(loss), loss) for loss in losses]
     chosen = None if checks is None else list(checks)
     left_out = list(exclude)
     cases = []

@@ -5,8 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
+from torch import Tensor
 
 from mmcontrast.testing.batch import Batch
 from mmcontrast.testing.strategies import Draw, batches
@@ -25,6 +27,17 @@ def usual(traits: Traits) -> SearchStrategy[Batch]:
 def generic(traits: Traits) -> SearchStrategy[Batch]:
     """Two to six samples in general position."""
     return batches(traits, generic=True)
+
+
+def ordinary(traits: Traits) -> SearchStrategy[Batch]:
+    """Samples in general position, each of them with a positive."""
+    return batches(traits, generic=True).map(
+        lambda b: b if b.labels is None else b.with_labels(_shared_labels(len(b)))
+    )
+
+
+def _shared_labels(n: int) -> Tensor:
+    return torch.arange(n) % max(n // 2, 1)
 
 
 def small(traits: Traits) -> SearchStrategy[Batch]:
@@ -78,6 +91,7 @@ class Check:
         return found
 
     def __call__(self, subject: Subject, batch: Batch, **draws: Any) -> None:
+        """Hold the example against the law; LawBroken where it does not stand."""
         self.body(subject, batch, **draws)
 
 

@@ -50,7 +50,7 @@ class CheckReport:
     """The results of all laws that a loss claims, and what the others need.
 
     Example:
-        >>> result = CheckResult("symmetric", "Exchanging the inputs changes nothing.", "10", "passed")
+        >>> result = CheckResult("symmetric", "Exchanging changes nothing.", "10", "passed")
         >>> report = CheckReport("my_loss", "paired", (result,), {})
         >>> report.ok, report.failed
         (True, ())

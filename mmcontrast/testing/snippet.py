@@ -27,7 +27,7 @@ class Nameless(Exception):
 def snippet(check: str, loss: object, traits: Traits, batch: Batch, draws: dict[str, Any]) -> str:
     """Code that replays a check on an example."""
     imports = {"import torch"}
-    claimed = {**({"kind": traits.kind} if traits.kind != "paired" else {}), **traits.claimed()}
+    claimed = traits.claimed()
     names = ["Traits", "replay"] if claimed else ["replay"]
     imports.add(f"from mmcontrast.testing import {', '.join(names)}")
     lines = _loss_lines(loss, imports)
@@ -133,9 +133,13 @@ def expression(value: Any, imports: set[str]) -> str:
         stated = {f.name: getattr(value, f.name) for f in fields(value) if f.init}
         return _constructed(value, imports, stated)
     if isinstance(value, Mapping):
-        return "{" + ", ".join(
-            f"{expression(k, imports)}: {expression(v, imports)}" for k, v in value.items()
-        ) + "}"
+        return (
+            "{"
+            + ", ".join(
+                f"{expression(k, imports)}: {expression(v, imports)}" for k, v in value.items()
+            )
+            + "}"
+        )
     return literal(value)
 
 

@@ -29,7 +29,7 @@ def demand(condition: bool | Tensor, message: str) -> None:
 
 def show(x: Tensor | float) -> str:
     """A number with the digits that matter; the worst entry's place is said elsewhere."""
-    return f"{float(x):.10g}"
+    return f"{float(x.detach() if isinstance(x, Tensor) else x):.10g}"
 
 
 class Subject:
@@ -59,7 +59,7 @@ class Subject:
 
     def call(self, batch: Batch, loss: Loss | None = None, **options: Any) -> Any:
         """Whatever the loss returns, or another loss in its place."""
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)  # the global function asks for devices, slowly
         with _restored(self.given if loss is None and not self.copied else None):
             return (self.fresh() if loss is None else loss)(*batch.arguments(), **options)
 
@@ -107,7 +107,12 @@ class Subject:
         return value.detach(), gradients
 
     def same(
-        self, left: Tensor | float, right: Tensor | float, said: tuple[str, str], *, scale: float = 0
+        self,
+        left: Tensor | float,
+        right: Tensor | float,
+        said: tuple[str, str],
+        *,
+        scale: float = 0,
     ) -> None:
         """Two numbers that shall be equal, up to the rounding of the less precise one."""
         allowed = self.allowed(left, right) * (1 + max(abs(float(left)), scale))
@@ -153,8 +158,11 @@ def total(result: Any) -> Tensor:
 @contextmanager
 def same_random_state() -> Iterator[None]:
     """Whatever is drawn inside, torch's random state afterwards is what it was."""
-    with torch.random.fork_rng(devices=[]):
+    before = torch.get_rng_state()
+    try:
         yield
+    finally:
+        torch.set_rng_state(before)
 
 
 def _can_be_copied(loss: Loss) -> bool:
@@ -170,7 +178,9 @@ def _restored(loss: Loss | None) -> Iterator[None]:
     """A Module that cannot be copied: its tensors and modes afterwards are what they were."""
     modules = list(loss.modules()) if isinstance(loss, nn.Module) else []
     held = [
-        (x, x.detach().clone()) for m in modules for x in (*m._parameters.values(), *m._buffers.values())
+        (x, x.detach().clone())
+        for m in modules
+        for x in (*m._parameters.values(), *m._buffers.values())
         if x is not None
     ]
     attributes = [(m, dict(m.__dict__), dict(m._buffers)) for m in modules]

@@ -4,7 +4,7 @@ import copy
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import hypothesis
@@ -48,6 +48,7 @@ class LossCheck:
         return _try(self, Subject(loss, self.traits))
 
     def __call__(self, loss: Loss) -> None:
+        """Run, and raise where the law is broken."""
         result = self.run(loss)
         if result.status == "failed":
             raise LawsBroken(CheckReport(describe(loss), self.traits.kind, (result,), {}))
@@ -231,11 +232,15 @@ def report_on(
         else:
             results.append(_expect(check.run(loss), expected.get(check.name)))
     selective = checks is not None
-    missing = {} if selective else {
-        law: check.needs
-        for law, check in CHECKS.items()
-        if traits.kind in check.kinds and not check.when(traits)
-    }
+    missing = (
+        {}
+        if selective
+        else {
+            law: check.needs
+            for law, check in CHECKS.items()
+            if traits.kind in check.kinds and not check.when(traits)
+        }
+    )
     report = CheckReport(name or describe(loss), traits.kind, tuple(results), missing)
     if not report.ok and on_fail == "raise":
         raise LawsBroken(report)
@@ -355,8 +360,26 @@ def _code(
     example: tuple[Batch, dict[str, Any]],
     error: Exception,
 ) -> str:
-    code = snippet(name, loss, traits, *example)
-    first = _message(error).partition("\n")[0]
+    message = _message(error)
+    code = snippet(name, loss, _needed(name, loss, traits, example, message), *example)
+    first = message.partition("\n")[0]
     return f"{code}\n# {first[:200]}"
 
 
+def _needed(
+    name: str, loss: Loss, traits: Traits, example: tuple[Batch, dict[str, Any]], message: str
+) -> Traits:
+    """The traits without which the example would not break the law in the same way."""
+    usual = Traits(kind=traits.kind)
+    for claimed in traits.claimed():
+        if claimed == "kind":
+            continue
+        try:
+            fewer = replace(traits, **{claimed: getattr(usual, claimed)})
+            with same_random_state():
+                batch, drawn = example
+                CHECKS[name](Subject(loss, fewer), batch.copy(), **copy.deepcopy(drawn))
+        except Exception as error:
+            if _message(error) == message:
+                traits = fewer
+    return traits

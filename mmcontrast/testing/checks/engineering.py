@@ -58,7 +58,9 @@ def expanded_rows(subject: Subject, batch: Batch) -> None:
     """
     seen = batch.map(lambda x: x[:1].expand(len(x), -1))
     said = ("the loss of copies", "of an expanded row it")
-    subject.same(subject.value(batch.map(lambda x: x[:1].repeat(len(x), 1))), subject.value(seen), said)
+    subject.same(
+        subject.value(batch.map(lambda x: x[:1].repeat(len(x), 1))), subject.value(seen), said
+    )
 
 
 @check("65", when=lambda t: t.deterministic, needs="deterministic", batches=generic)
@@ -96,7 +98,9 @@ def modes_do_not_matter(subject: Subject, batch: Batch) -> None:
     module = subject.module()
     if module is None:
         return
-    values = [subject.value(batch, loss=copy.deepcopy(module).train(mode)) for mode in (True, False)]
+    values = [
+        subject.value(batch, loss=copy.deepcopy(module).train(mode)) for mode in (True, False)
+    ]
     subject.same(values[0], values[1], ("in training the loss", "in evaluation it"))
 
 
@@ -152,9 +156,7 @@ def compiles_into_one_graph(subject: Subject, batch: Batch) -> None:
     """
     torch._dynamo.reset()
     loss = subject.fresh()
-    compiled = torch.compile(
-        lambda *inputs: total(loss(*inputs)), fullgraph=True, backend="eager"
-    )
+    compiled = torch.compile(lambda *inputs: total(loss(*inputs)), fullgraph=True, backend="eager")
     try:
         found = compiled(*batch.arguments())
     except (torch._dynamo.exc.TorchDynamoException, RuntimeError) as error:
@@ -195,5 +197,3 @@ def vectorizes(subject: Subject, batch: Batch) -> None:
     for k, one in enumerate((batch, other)):
         said = ("the loss", f"of batch {k} under vmap it")
         subject.same(subject.value(one), found[k], said)
-
-

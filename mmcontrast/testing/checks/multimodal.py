@@ -50,7 +50,9 @@ def absent_rows_reach_nothing(subject: Subject, batch: Batch, present: Flags) ->
     """
     masks = _masks(present)
     expected = subject.value(batch, present=masks)
-    spoilt = {name: torch.where(masks[name][:, None], x, torch.nan) for name, x in batch.rows.items()}
+    spoilt = {
+        name: torch.where(masks[name][:, None], x, torch.nan) for name, x in batch.rows.items()
+    }
     value, gradients = subject.gradients(batch.with_rows(spoilt), present=masks)
     subject.same(expected, value, ("the loss", "with NaN in the absent rows it"))
     for name, gradient in gradients.items():

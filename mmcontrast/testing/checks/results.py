@@ -3,11 +3,11 @@
 import torch
 
 from mmcontrast.testing.batch import Batch
-from mmcontrast.testing.registry import check, one_sample
+from mmcontrast.testing.registry import check, one_sample, ordinary
 from mmcontrast.testing.subject import Subject, broken, demand, show, total
 
 
-@check()
+@check(batches=ordinary)
 def returns_a_scalar(subject: Subject, batch: Batch) -> None:
     """The result is one finite number: a 0-d tensor, or named terms whose total is one.
 
@@ -57,7 +57,7 @@ def nonnegative(subject: Subject, batch: Batch) -> None:
     The sign, a positive that is missing from the denominator, or a hinge that is.
     """
     value = subject.value(batch)
-    subject.at_most(0.0, value, ("0", "the loss"))
+    demand(value >= -subject.allowed(value), f"the loss is {show(value)}, below 0")
 
 
 @check("45", when=lambda t: t.bounds is not None, needs="bounds")
@@ -75,7 +75,7 @@ def within_bounds(subject: Subject, batch: Batch) -> None:
 
 @check("17", batches=one_sample)
 def single_sample(subject: Subject, batch: Batch) -> None:
-    """One sample is finite with finite gradients; of a softmax over the batch it is 0, exactly flat.
+    """One sample is finite with finite gradients; a softmax over the batch is 0 there, and flat.
 
     A division by N - 1, a logarithm of an empty sum, or a squeeze() that takes the batch axis.
     """

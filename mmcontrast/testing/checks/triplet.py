@@ -34,7 +34,9 @@ def larger_margin_costs_more(subject: Subject, batch: Batch, margins: tuple[floa
     low, high = (subject.value(batch, loss=_at(subject, margin)) for margin in margins)
     subject.at_most(low, high, (f"margin {margins[0]}", f"margin {margins[1]}"))
     most = float(low) + margins[1] - margins[0]
-    subject.at_most(high, most, (f"margin {margins[1]}", f"margin {margins[0]} plus the difference"))
+    subject.at_most(
+        high, most, (f"margin {margins[1]}", f"margin {margins[0]} plus the difference")
+    )
 
 
 @check("31", kinds=KINDS, when=_made, needs=NEEDS, draws={"margins": draws.margins})

@@ -45,7 +45,7 @@ def _orthogonal_partners(draw: DrawFn, traits: Traits) -> Batch:
     names = NAMES[traits.kind]
     if traits.labelled:
         ids = torch.arange(n).repeat(2)
-        return Batch(traits.kind, {name: rotation[ids] for name in names}, ids)
+        return Batch(traits.kind, dict.fromkeys(names, rotation[ids]), ids)
     rows = dict.fromkeys(names, rotation)
     if traits.kind == "triplet":
         rows["n"] = rotation.roll(1, 0)

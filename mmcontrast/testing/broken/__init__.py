@@ -1,0 +1,38 @@
+"""Losses that are wrong on purpose, each with the law that catches it.
+
+They prove that the suite rejects, which a green run never does, and they are the examples of what
+a broken law looks like. None of them is of any other use.
+"""
+
+from collections.abc import Iterator
+
+from mmcontrast.testing.broken.labelled import LABELLED
+from mmcontrast.testing.broken.mistake import Mistake
+from mmcontrast.testing.broken.multimodal import MULTIMODAL
+from mmcontrast.testing.broken.paired import PAIRED
+from mmcontrast.testing.broken.states import STATES
+from mmcontrast.testing.broken.triplets import TRIPLETS
+
+MISTAKES: dict[str, Mistake] = {
+    mistake.name: mistake for mistake in (*PAIRED, *STATES, *LABELLED, *TRIPLETS, *MULTIMODAL)
+}
+
+__all__ = ["MISTAKES", "Mistake", "table"]
+
+
+def table() -> str:
+    """Markdown: each broken loss, what is wrong with it, and the law that catches it."""
+    return "\n".join(_lines()) + "\n"
+
+
+def _lines() -> Iterator[str]:
+    from mmcontrast.testing.registry import CHECKS
+
+    yield "| broken loss | kind | what is wrong | the law that catches it |"
+    yield "|---|---|---|---|"
+    for mistake in MISTAKES.values():
+        law = CHECKS[mistake.law].law.replace("|", "\\|")
+        yield (
+            f"| `{mistake.name}` | {mistake.traits.kind} | {mistake.wrong} "
+            f"| `{mistake.law}`: {law} |"
+        )

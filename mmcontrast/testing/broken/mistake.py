@@ -1,0 +1,23 @@
+"""A wrong loss with what it claims and the law that it breaks."""
+
+from dataclasses import dataclass
+
+from mmcontrast.testing.traits import Loss, Traits
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A loss, what is wrong with it, what it claims, and the law that catches it."""
+
+    loss: Loss
+    wrong: str
+    """Half a sentence."""
+    law: str
+    """The name of the check that is meant to catch it."""
+    traits: Traits
+
+    @property
+    def name(self) -> str:
+        """The function's or the class's name."""
+        name: str = self.loss.__name__
+        return name

@@ -1,0 +1,263 @@
+"""InfoNCE and its symmetric form, with one mistake each."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmcontrast.testing.broken.mistake import Mistake
+from mmcontrast.testing.traits import Loss, Traits
+from mmcontrast.testing.vary import Vary
+
+
+def _logits(a: Tensor, b: Tensor, temperature: float) -> Tensor:
+    return F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).T / temperature
+
+
+def _one_way(logits: Tensor) -> Tensor:
+    return F.cross_entropy(logits, torch.arange(len(logits)))
+
+
+def _both_ways(logits: Tensor) -> Tensor:
+    return (_one_way(logits) + _one_way(logits.T)) / 2
+
+
+def sign_error(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
+    """The log-likelihood, not its negative."""
+    return -_both_ways(_logits(a, b, temperature))
+
+
+def similarity_as_distance(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
+    """A softmax over the negated similarities."""
+    return _both_ways(-_logits(a, b, temperature))
+
+
+def positive_not_in_denominator(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
+    """The denominator has the negatives only."""
+    logits = _logits(a, b, temperature)
+    own = torch.eye(len(logits), dtype=torch.bool)
+    negatives = logits.masked_fill(own, -torch.inf)
+    return (negatives.logsumexp(1) - logits.diagonal()).mean() if len(a) > 1 else logits.sum() * 0
+
+
+def positive_twice_in_denominator(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
+    """The positive is appended to candidates that hold it already."""
+    logits = _logits(a, b, temperature)
+    return _one_way(torch.cat([logits, logits.diagonal()[:, None]], dim=1))
+
+
+def diagonal_off_by_one(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
+    """Each anchor's partner is its neighbour's."""
+    logits = _logits(a, b, temperature)
+    return F.cross_entropy(logits, (torch.arange(len(a)) + 1) % max(len(a), 1))
+
+
+def not_transposed(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
+    """Both directions are the same one."""
+    logits = _logits(a, b, temperature)
+    return (_one_way(logits) + _one_way(logits)) / 2
+
+
+def not_halved(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
+    """The sum of both directions, not their mean."""
+    logits = _logits(a, b, temperature)
+    return _one_way(logits) + _one_way(logits.T)
+
+
+def sum_for_mean(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
+    """A sum over the anchors."""
+    logits = _logits(a, b, temperature)
+    return F.cross_entropy(logits, torch.arange(len(a)), reduction="sum")
+
+
+def mean_over_pairs(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
+    """A mean over N^2 pairs of which N are not zero."""
+    shares = _logits(a, b, temperature).log_softmax(1)
+    return -(shares * torch.eye(len(a), dtype=shares.dtype)).mean()
+
+
+def not_normalized(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
+    """Raw dot products that are said to be cosines."""
+    return _both_ways(a @ b.T / temperature)
+
+
+def normalized_over_the_batch(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
+    """The columns are normalised, not the rows."""
+    return _both_ways(F.normalize(a, dim=0) @ F.normalize(b, dim=0).T / temperature)
+
+
+def one_input_normalized(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
+    """The second input is used as it is."""
+    return _one_way(F.normalize(a, dim=-1) @ b.T / temperature)
+
+
+def temperature_multiplies(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
+    """Times the temperature, not over it."""
+    return _both_ways(_logits(a, b, 1.0) * temperature)
+
+
+def temperature_in_one_direction(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
+    """The second direction forgets the temperature."""
+    cosines = _logits(a, b, 1.0)
+    return (_one_way(cosines / temperature) + _one_way(cosines.T)) / 2
+
+
+def naive_exponentials(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
+    """exp() before log(), which overflows float32 at low temperatures."""
+    shares = (F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).T / temperature).exp()
+    return -(shares.diagonal() / shares.sum(1)).log().mean()
+
+
+def epsilon_in_the_logarithm(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
+    """log(share + 1e-6): the loss saturates at 13.8, and its gradient with it."""
+    shares = _logits(a, b, temperature).softmax(1).diagonal()
+    return -(shares + 1e-6).log().mean()
+
+
+def softmax_twice(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
+    """Shares are given to a function that takes logits."""
+    return _one_way(_logits(a, b, temperature).softmax(1))
+
+
+def averaged_negatives(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
+    """The negatives' mean in place of their sum."""
+    logits = _logits(a, b, temperature)
+    n, c = logits.shape
+    own = torch.eye(n, c, dtype=torch.bool)
+    rest = logits.masked_fill(own, -torch.inf).logsumexp(1) - torch.tensor(max(c - 1, 1)).log()
+    return F.softplus(rest - logits.diagonal()[:n]).mean() if c > 1 else logits.sum() * 0
+
+
+def detached_candidates(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
+    """The second tower is never trained."""
+    return _both_ways(_logits(a, b.detach(), temperature))
+
+
+def detached_norm(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
+    """The rows are divided by a norm that is a constant to autograd."""
+    a, b = (x / x.norm(dim=1, keepdim=True).detach().clamp_min(1e-6) for x in (a, b))
+    return _both_ways(a @ b.T / temperature)
+
+
+def mean_over_features(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
+    """The mean of the products in place of their sum."""
+    return _both_ways(_logits(a, b, temperature) / a.shape[1])
+
+
+def feature_statistics(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
+    """The features are scaled one by one before the cosine."""
+    weights = torch.arange(1, a.shape[1] + 1, dtype=a.dtype)
+    return _both_ways(_logits(a * weights, b, temperature))
+
+
+def half_inside(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
+    """Logits in bfloat16, a result in the inputs' dtype."""
+    return _one_way(_logits(a.bfloat16(), b.bfloat16(), temperature).to(a.dtype))
+
+
+def clamped_logits(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
+    """Logits that are clamped to [-5, 5] against overflow."""
+    return _one_way(_logits(a, b, temperature).clamp(-5, 5))
+
+
+def zeros_left_out(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
+    """The mean over the anchors whose loss is not 0."""
+    each = F.cross_entropy(_logits(a, b, temperature), torch.arange(len(a)), reduction="none")
+    return each.sum() / (each > 1e-4).sum().clamp_min(1)
+
+
+def positional_weights(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
+    """Early samples weigh more than late ones."""
+    each = F.cross_entropy(_logits(a, b, temperature), torch.arange(len(a)), reduction="none")
+    return each @ torch.linspace(2, 0, len(a), dtype=each.dtype) / max(len(a), 1)
+
+
+def nan_for_zero_rows(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
+    """A division by the norm, whatever it is."""
+    a, b = (x / x.norm(dim=1, keepdim=True) for x in (a, b))
+    return _both_ways(a @ b.T / temperature)
+
+
+def mean_of_nothing(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
+    """NaN for an empty batch, as cross_entropy gives it."""
+    return _both_ways(_logits(a, b, temperature))
+
+
+def writes_to_its_inputs(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
+    """The rows are normalised where they stand."""
+    with torch.no_grad():
+        a /= a.norm(dim=1, keepdim=True).clamp_min(1e-6)
+    return _both_ways(_logits(a, b, temperature))
+
+
+def loses_the_graph(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
+    """A number that went through Python."""
+    return torch.tensor(_both_ways(_logits(a, b, temperature)).item(), dtype=a.dtype)
+
+
+def one_for_each(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
+    """(N,) where a scalar is expected."""
+    return F.cross_entropy(_logits(a, b, temperature), torch.arange(len(a)), reduction="none")
+
+
+def scaled_gradient(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
+    """The value is right and the gradient half of what it should be."""
+    value = _both_ways(_logits(a, b, temperature))
+    return value / 2 + (value / 2).detach()
+
+
+def _claims(loss: Loss, *, symmetric: bool = True, rectangular: bool = False) -> Traits:
+    return Traits(
+        symmetric=symmetric,
+        form="info_nce",
+        temperature=0.1,
+        rectangular=rectangular,
+        factory=Vary(loss, "temperature"),
+    )
+
+
+def _symmetric(loss: Loss, wrong: str, law: str) -> Mistake:
+    return Mistake(loss, wrong, law, _claims(loss))
+
+
+def _asymmetric(loss: Loss, wrong: str, law: str, *, rectangular: bool = False) -> Mistake:
+    return Mistake(loss, wrong, law, _claims(loss, symmetric=False, rectangular=rectangular))
+
+
+PAIRED = (
+    _symmetric(sign_error, "the sign", "nonnegative"),
+    _symmetric(similarity_as_distance, "similarities negated", "partners_are_worth_less"),
+    _asymmetric(positive_not_in_denominator, "no positive in the denominator", "nonnegative"),
+    _asymmetric(positive_twice_in_denominator, "the positive counted twice", "collapse_value"),
+    _asymmetric(diagonal_off_by_one, "targets off by one", "partners_are_worth_less"),
+    _symmetric(not_transposed, "the second direction is the first", "symmetric"),
+    _symmetric(not_halved, "two directions summed", "duplicated_batch"),
+    _asymmetric(sum_for_mean, "a sum for a mean", "duplicated_batch"),
+    _asymmetric(mean_over_pairs, "a mean over N^2 pairs", "collapse_value"),
+    _symmetric(not_normalized, "no normalisation", "row_scale_invariant"),
+    _symmetric(normalized_over_the_batch, "the wrong axis normalised", "row_scale_invariant"),
+    _asymmetric(one_input_normalized, "one input not normalised", "gradient_falls_with_length"),
+    _symmetric(temperature_multiplies, "times the temperature", "low_temperature_limit"),
+    _symmetric(
+        temperature_in_one_direction, "one direction without temperature", "temperature_divides"
+    ),
+    _asymmetric(naive_exponentials, "exp() before log()", "finite_at_any_temperature"),
+    _asymmetric(epsilon_in_the_logarithm, "an epsilon in the logarithm", "low_temperature_limit"),
+    _asymmetric(softmax_twice, "a softmax of a softmax", "low_temperature_limit"),
+    _asymmetric(
+        averaged_negatives, "negatives averaged", "more_negatives_cost_more", rectangular=True
+    ),
+    _symmetric(detached_candidates, "one input detached", "gradient_reaches_its_inputs"),
+    _symmetric(detached_norm, "a norm without gradient", "gradient_is_tangent"),
+    _symmetric(mean_over_features, "a mean over the features", "zero_padding_invariant"),
+    _symmetric(feature_statistics, "features weighted", "rotation_invariant"),
+    _asymmetric(half_inside, "bfloat16 inside", "gradcheck"),
+    _asymmetric(clamped_logits, "logits clamped", "equals_its_formula"),
+    _asymmetric(zeros_left_out, "losses of 0 left out of the mean", "duplicated_batch"),
+    _asymmetric(positional_weights, "a weight by position", "permutation_invariant"),
+    _symmetric(nan_for_zero_rows, "a division by zero", "zero_row_is_finite"),
+    _symmetric(mean_of_nothing, "the mean of nothing", "empty_batch"),
+    _symmetric(writes_to_its_inputs, "an input overwritten", "inputs_are_not_written"),
+    _symmetric(loses_the_graph, "`.item()`", "gradient_reaches_its_inputs"),
+    _asymmetric(one_for_each, "no reduction", "returns_a_scalar"),
+    _symmetric(scaled_gradient, "a gradient that is not the value's", "gradcheck"),
+)
