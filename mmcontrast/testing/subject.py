@@ -28,8 +28,13 @@ def demand(condition: bool | Tensor, message: str) -> None:
 
 
 def show(x: Tensor | float) -> str:
-    """A number with the digits that matter; the worst entry's place is said elsewhere."""
-    return f"{float(x.detach() if isinstance(x, Tensor) else x):.10g}"
+    """A number with the digits that matter."""
+    return f"{number(x):.10g}"
+
+
+def number(x: Tensor | float) -> float:
+    """A Python number, whatever graph it has."""
+    return float(x.detach()) if isinstance(x, Tensor) else float(x)
 
 
 class Subject:
@@ -115,8 +120,8 @@ class Subject:
         scale: float = 0,
     ) -> None:
         """Two numbers that shall be equal, up to the rounding of the less precise one."""
-        allowed = self.allowed(left, right) * (1 + max(abs(float(left)), scale))
-        if not abs(float(left) - float(right)) <= allowed:
+        allowed = self.allowed(left, right) * (1 + max(abs(number(left)), scale))
+        if not abs(number(left) - number(right)) <= allowed:
             broken(f"{said[0]} = {show(left)} but {said[1]} = {show(right)}")
 
     def same_gradients(
@@ -142,8 +147,8 @@ class Subject:
 
     def at_most(self, left: Tensor | float, right: Tensor | float, said: tuple[str, str]) -> None:
         """The left number is not above the right one, up to rounding."""
-        slack = self.allowed(left, right) * (1 + abs(float(right)))
-        if not float(left) <= float(right) + slack:
+        slack = self.allowed(left, right) * (1 + abs(number(right)))
+        if not number(left) <= number(right) + slack:
             broken(f"{said[0]} = {show(left)} is above {said[1]} = {show(right)}")
 
 

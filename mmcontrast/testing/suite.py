@@ -349,7 +349,8 @@ def _message(error: Exception) -> str:
     if isinstance(error, LawBroken):
         return str(error)
     if isinstance(error, hypothesis.errors.Flaky):
-        return f"the loss does not give the same result twice for the same call: {error}"
+        inside = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error
+        return f"on one of two runs of the same example: {type(inside).__name__}: {inside}"
     return f"raised {type(error).__name__}: {error}"
 
 
