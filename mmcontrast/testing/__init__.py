@@ -7,6 +7,7 @@ pytest test a law, and ``python -m mmcontrast.testing my_package.losses:MyLoss -
 from mmcontrast.testing.parametrize import parametrize_with_checks
 from mmcontrast.testing.registry import CHECKS, Check
 from mmcontrast.testing.report import CheckReport, CheckResult, LawsBroken
+from mmcontrast.testing.running import LossCheck
 from mmcontrast.testing.strategies import (
     labelled_embeddings,
     masks,
@@ -16,7 +17,6 @@ from mmcontrast.testing.strategies import (
 )
 from mmcontrast.testing.subject import LawBroken
 from mmcontrast.testing.suite import (
-    LossCheck,
     check_contrastive_loss,
     iter_checks,
     replay,

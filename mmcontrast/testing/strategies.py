@@ -1,7 +1,7 @@
 """Hypothesis strategies for the inputs of contrastive losses.
 
 Rows come in the shapes that losses meet: few and small numbers, which a failure shrinks to, and
-seeded ones that are generic, aligned, repeated, tiny, huge or all in one direction. No row is zero.
+seeded ones that are generic, aligned, repeated, opposite, tiny, huge or all in one direction. No row is zero.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,11 +16,11 @@ from mmcontrast import _checks
 from mmcontrast.testing.batch import MODALITIES, NAMES, Batch
 from mmcontrast.testing.traits import KINDS, Traits
 
-SHAPES = ("grid", "gauss", "aligned", "duplicate", "tiny", "huge", "one_direction")
+SHAPES = ("grid", "gauss", "aligned", "duplicate", "poles", "tiny", "huge", "one_direction")
 """Of the rows of one matrix."""
 
 GENERIC = ("gauss",)
-RAW = ("grid", "gauss", "aligned", "duplicate", "one_direction")
+RAW = ("grid", "gauss", "aligned", "duplicate", "poles", "one_direction")
 TEMPERATURES = (1.0, 0.5, 0.1, 0.07, 0.05, 0.02, 0.01)
 
 seeds = st.integers(0, 2**31 - 1)
@@ -43,7 +43,7 @@ def rows(draw: DrawFn, n: int, d: int, shapes: Sequence[str] = SHAPES, which: in
         # One draw of bytes in place of n d integers: a tenth of the time, and it shrinks to 0 too.
         code = torch.tensor(list(draw(st.binary(min_size=n * d, max_size=n * d))))
         steps = code.reshape(n, d).double() % 13  # 0, 1, 2, 3, 4 ... are 0, 0.5, -0.5, 1, -1 ...
-        x = ((steps + 1) / 2).floor() * torch.where(steps % 2 == 1, 0.5, -0.5)
+        x = ((steps + 1) / 2).floor() * torch.where(steps % 2 == 1, 0.5, -0.5) + 0.0
         x[:, 0] = torch.where((x == 0).all(1), 1, x[:, 0])
         return x
     seed = draw(seeds) + 7919 * which
@@ -52,6 +52,8 @@ def rows(draw: DrawFn, n: int, d: int, shapes: Sequence[str] = SHAPES, which: in
         return normal(seed + 1, 1, d) + 1e-3 * x
     if shape == "duplicate":
         return x[torch.arange(n) // 2]
+    if shape == "poles":  # as far apart as rows can be
+        return x[:1] * (1 - 2 * (torch.arange(n) % 2))[:, None]
     if shape == "tiny":
         return 1e-4 * x
     if shape == "huge":
@@ -72,7 +74,7 @@ def paired_embeddings(
     max_features: int = 4,
     shapes: Sequence[str] = SHAPES,
 ) -> tuple[Tensor, Tensor]:
-    """(a, b), both (N, D) float64; sometimes the partners are near or equal.
+    """(a, b), both (N, D) float64; sometimes the partners are near, equal or opposite.
 
     Example:
         >>> from hypothesis import given
@@ -84,11 +86,11 @@ def paired_embeddings(
     n = draw(st.integers(min_size, max_size))
     d = draw(st.integers(min_features, max_features))
     a = draw(rows(n, d, shapes))
-    partners = draw(st.sampled_from(["free", "near", "equal"]))
+    partners = draw(st.sampled_from(["free", "near", "equal", "opposite"]))
     if partners == "free":
         return a, draw(rows(n, d, shapes, 1))
-    if partners == "equal" and "grid" in shapes:
-        return a, a.clone()
+    if partners in ("equal", "opposite") and "grid" in shapes:
+        return a, a.clone() if partners == "equal" else -a
     return a, a + 0.1 * a.abs().max() * normal(draw(seeds) + 7919, n, d)
 
 

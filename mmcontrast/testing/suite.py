@@ -1,57 +1,24 @@
 """The suite: which laws a loss claims, whether they hold, and the smallest example of those not."""
 
-import copy
-import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields
 from typing import Any
 
-import hypothesis
 import torch
-from hypothesis import HealthCheck, Phase, Verbosity, given
 
 from mmcontrast import _checks
 from mmcontrast.testing import checks as _laws  # noqa: F401  fills the catalogue
-from mmcontrast.testing.batch import Batch, batch_of
-from mmcontrast.testing.registry import CHECKS, Check
+from mmcontrast.testing.batch import batch_of
+from mmcontrast.testing.registry import CHECKS
 from mmcontrast.testing.report import CheckReport, CheckResult, LawsBroken
-from mmcontrast.testing.snippet import describe, snippet
-from mmcontrast.testing.subject import LawBroken, Subject, same_random_state
+from mmcontrast.testing.running import LossCheck, result_of
+from mmcontrast.testing.snippet import describe
+from mmcontrast.testing.subject import Subject, same_random_state
 from mmcontrast.testing.traits import Loss, Traits
 
 ON_FAIL = ("raise", "warn", "report")
 FIRST = "returns_a_scalar"
-
-
-@dataclass(frozen=True)
-class LossCheck:
-    """A law with the traits of a loss and the number of examples: call it with the loss.
-
-    Raises:
-        LawsBroken: where the loss breaks the law.
-    """
-
-    check: Check
-    traits: Traits
-    max_examples: int = 100
-    seed: int | None = None
-    shrink: bool = True
-
-    @property
-    def name(self) -> str:
-        """The law's name."""
-        return self.check.name
-
-    def run(self, loss: Loss) -> CheckResult:
-        """Try the law on examples; the smallest that breaks it goes into the result."""
-        return _try(self, Subject(loss, self.traits))
-
-    def __call__(self, loss: Loss) -> None:
-        """Run, and raise where the law is broken."""
-        result = self.run(loss)
-        if result.status == "failed":
-            raise LawsBroken(CheckReport(describe(loss), self.traits.kind, (result,), {}))
 
 
 def iter_checks(
@@ -228,7 +195,7 @@ def report_on(
     results: list[CheckResult] = []
     for check in chosen:
         if results and results[0].name == FIRST and results[0].status == "failed":
-            results.append(_result(check.check, "not_run"))
+            results.append(result_of(check.check, "not_run"))
         else:
             results.append(_expect(check.run(loss), expected.get(check.name)))
     selective = checks is not None
@@ -294,93 +261,3 @@ def _expect(result: CheckResult, reason: str | None) -> CheckResult:
         return result
     status = {"failed": "expected_failure", "passed": "unexpected_pass"}[result.status]
     return CheckResult(**{**vars(result), "status": status, "reason": reason})
-
-
-def _result(check: Check, status: str, **more: Any) -> CheckResult:
-    return CheckResult(check.name, check.law, check.number, status, hint=check.hint, **more)
-
-
-def _try(bound: LossCheck, subject: Subject) -> CheckResult:
-    check, traits = bound.check, bound.traits
-    tried = 0
-    last: tuple[Batch, dict[str, Any]] | None = None
-
-    def one(example: tuple[Batch, dict[str, Any]]) -> None:
-        nonlocal tried, last
-        tried += 1
-        last = example
-        batch, drawn = example
-        with same_random_state():
-            check(subject, batch.copy(), **copy.deepcopy(drawn))
-
-    phases = [Phase.generate, Phase.shrink] if bound.shrink else [Phase.generate]
-    most = bound.max_examples if check.most is None else min(check.most, bound.max_examples)
-    configured = hypothesis.settings(
-        max_examples=most,
-        database=None,
-        deadline=None,
-        derandomize=bound.seed is None,
-        phases=phases,
-        suppress_health_check=list(HealthCheck),
-        report_multiple_bugs=False,
-        print_blob=False,
-        verbosity=Verbosity.quiet,
-    )
-    test = configured(given(check.examples(traits))(one))
-    if bound.seed is not None:
-        test = hypothesis.seed(bound.seed)(test)
-    start = time.perf_counter()
-    try:
-        test()
-    except Exception as error:
-        return _result(
-            check,
-            "failed",
-            message=_message(error),
-            code="" if last is None else _code(check.name, subject.given, traits, last, error),
-            examples=tried,
-            seconds=time.perf_counter() - start,
-        )
-    return _result(check, "passed", examples=tried, seconds=time.perf_counter() - start)
-
-
-def _message(error: Exception) -> str:
-    """What a law says, or what the loss raised."""
-    if isinstance(error, LawBroken):
-        return str(error)
-    if isinstance(error, hypothesis.errors.Flaky):
-        inside = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error
-        return f"on one of two runs of the same example: {type(inside).__name__}: {inside}"
-    return f"raised {type(error).__name__}: {error}"
-
-
-def _code(
-    name: str,
-    loss: Loss,
-    traits: Traits,
-    example: tuple[Batch, dict[str, Any]],
-    error: Exception,
-) -> str:
-    message = _message(error)
-    code = snippet(name, loss, _needed(name, loss, traits, example, message), *example)
-    first = message.partition("\n")[0]
-    return f"{code}\n# {first[:200]}"
-
-
-def _needed(
-    name: str, loss: Loss, traits: Traits, example: tuple[Batch, dict[str, Any]], message: str
-) -> Traits:
-    """The traits without which the example would not break the law in the same way."""
-    usual = Traits(kind=traits.kind)
-    for claimed in traits.claimed():
-        if claimed == "kind":
-            continue
-        try:
-            fewer = replace(traits, **{claimed: getattr(usual, claimed)})
-            with same_random_state():
-                batch, drawn = example
-                CHECKS[name](Subject(loss, fewer), batch.copy(), **copy.deepcopy(drawn))
-        except Exception as error:
-            if _message(error) == message:
-                traits = fewer
-    return traits

@@ -58,7 +58,7 @@ def float32_gradients_are_close(subject: Subject, batch: Batch) -> None:
             )
 
 
-@check("23", draws={"i": draws.sample, "name": draws.chosen_name})
+@check("23", batches=generic, draws={"i": draws.sample, "name": draws.chosen_name})
 def zero_row_is_finite(subject: Subject, batch: Batch, i: int, name: str) -> None:
     """A row of zeros, as a missing modality is, gives a finite value and gradient in every dtype.
 
@@ -69,8 +69,6 @@ def zero_row_is_finite(subject: Subject, batch: Batch, i: int, name: str) -> Non
         low = batch.to(dtype)
         x = low.rows[name].clone()
         x[i] = 0
-        if not all(x.isfinite().all() for x in low.rows.values()):
-            continue
         try:
             subject.gradients(low.with_rows({**low.rows, name: x}))
         except LawBroken as error:
