@@ -47,6 +47,7 @@ class LossCheck:
 
 
 def result_of(check: Check, status: str, **more: Any) -> CheckResult:
+    """What came of a check, with what it says of itself."""
     return CheckResult(check.name, check.law, check.number, status, hint=check.hint, **more)
 
 

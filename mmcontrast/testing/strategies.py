@@ -1,7 +1,8 @@
 """Hypothesis strategies for the inputs of contrastive losses.
 
 Rows come in the shapes that losses meet: few and small numbers, which a failure shrinks to, and
-seeded ones that are generic, aligned, repeated, opposite, tiny, huge or all in one direction. No row is zero.
+seeded ones that are generic, aligned, repeated, opposite, tiny, huge or all in one direction. No
+row is zero.
 """
 
 from collections.abc import Callable, Sequence

@@ -9,12 +9,15 @@ from collections.abc import Iterator
 from mmcontrast.testing.broken.labelled import LABELLED
 from mmcontrast.testing.broken.mistake import Mistake
 from mmcontrast.testing.broken.multimodal import MULTIMODAL
+from mmcontrast.testing.broken.options import OPTIONS
 from mmcontrast.testing.broken.paired import PAIRED
 from mmcontrast.testing.broken.states import STATES
+from mmcontrast.testing.broken.transforms import TRANSFORMS
 from mmcontrast.testing.broken.triplets import TRIPLETS
 
 MISTAKES: dict[str, Mistake] = {
-    mistake.name: mistake for mistake in (*PAIRED, *STATES, *LABELLED, *TRIPLETS, *MULTIMODAL)
+    mistake.name: mistake
+    for mistake in (*PAIRED, *OPTIONS, *STATES, *TRANSFORMS, *LABELLED, *TRIPLETS, *MULTIMODAL)
 }
 
 __all__ = ["MISTAKES", "Mistake", "table"]

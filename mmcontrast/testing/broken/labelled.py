@@ -5,87 +5,76 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmcontrast.testing.broken.mistake import Mistake
+from mmcontrast.testing.broken.parts import cosines, mean, mean_share, not_self
 from mmcontrast.testing.traits import Loss, Traits
 from mmcontrast.testing.vary import Vary
 
 
 def _logits(z: Tensor, temperature: float) -> Tensor:
-    z = F.normalize(z, dim=-1)
-    return z @ z.T / temperature
-
-
-def _not_self(n: int) -> Tensor:
-    return ~torch.eye(n, dtype=torch.bool)
-
-
-def _mean_share(logits: Tensor, positives: Tensor, candidates: Tensor) -> Tensor:
-    """Mean over the anchors with a positive of minus their positives' mean log share."""
-    shares = logits - logits.masked_fill(~candidates, -1e300).logsumexp(1, keepdim=True)
-    number = positives.sum(1)
-    each = -torch.where(positives, shares, 0).sum(1) / number.clamp_min(1)
-    return each.sum() / (number > 0).sum().clamp_min(1)
+    return cosines(z, z) / temperature
 
 
 def self_not_masked(z: Tensor, labels: Tensor, temperature: float = 0.1) -> Tensor:
     """The anchor is among its own candidates."""
-    same = (labels[:, None] == labels) & _not_self(len(z))
-    return _mean_share(_logits(z, temperature), same, torch.ones_like(same))
+    same = (labels[:, None] == labels) & not_self(len(z))
+    return mean_share(_logits(z, temperature), same, torch.ones_like(same))
 
 
 def self_is_a_positive(z: Tensor, labels: Tensor, temperature: float = 0.1) -> Tensor:
     """The anchor is its own positive."""
     same = labels[:, None] == labels
-    return _mean_share(_logits(z, temperature), same, torch.ones_like(same))
+    return mean_share(_logits(z, temperature), same, torch.ones_like(same))
 
 
 def classes_exchanged(z: Tensor, labels: Tensor, temperature: float = 0.1) -> Tensor:
     """The other classes are the positives."""
-    return _mean_share(_logits(z, temperature), labels[:, None] != labels, _not_self(len(z)))
+    return mean_share(_logits(z, temperature), labels[:, None] != labels, not_self(len(z)))
 
 
 def only_neighbours(z: Tensor, labels: Tensor, temperature: float = 0.1) -> Tensor:
     """Positives are looked for beside the anchor only."""
     near = (torch.arange(len(z))[:, None] - torch.arange(len(z))).abs() == 1
     same = (labels[:, None] == labels) & near
-    return _mean_share(_logits(z, temperature), same, _not_self(len(z)))
+    return mean_share(_logits(z, temperature), same, not_self(len(z)))
 
 
 def labels_as_floats(z: Tensor, labels: Tensor, temperature: float = 0.1) -> Tensor:
     """Labels that differ by less than a float32 can hold are one class."""
     numbers = labels.float()
-    same = (numbers[:, None] == numbers) & _not_self(len(z))
-    return _mean_share(_logits(z, temperature), same, _not_self(len(z)))
+    same = (numbers[:, None] == numbers) & not_self(len(z))
+    return mean_share(_logits(z, temperature), same, not_self(len(z)))
 
 
 def labels_as_indices(z: Tensor, labels: Tensor, temperature: float = 0.1) -> Tensor:
     """A one-hot table with a column for each label up to the largest."""
     table = F.one_hot(labels, 3).to(z.dtype)
-    same = (table @ table.T > 0) & _not_self(len(z))
-    return _mean_share(_logits(z, temperature), same, _not_self(len(z)))
+    same = (table @ table.T > 0) & not_self(len(z))
+    return mean_share(_logits(z, temperature), same, not_self(len(z)))
 
 
 def nan_without_positives(z: Tensor, labels: Tensor, temperature: float = 0.1) -> Tensor:
     """A division by the number of positives, whatever it is."""
-    same = (labels[:, None] == labels) & _not_self(len(z))
-    logits = _logits(z, temperature).masked_fill(torch.eye(len(z), dtype=torch.bool), -1e300)
-    shares = torch.where(same, logits.log_softmax(1), 0)
-    return (-shares.sum(1) / same.sum(1)).mean()
+    same = (labels[:, None] == labels) & not_self(len(z))
+    logits = _logits(z, temperature)
+    floor = torch.finfo(logits.dtype).min
+    shares = logits.masked_fill(~not_self(len(z)), floor).log_softmax(1)
+    return mean(-torch.where(same, shares, 0).sum(1) / same.sum(1))
 
 
 def everybody_in_the_mean(z: Tensor, labels: Tensor, temperature: float = 0.1) -> Tensor:
     """Anchors without a positive count as zeros."""
-    same = (labels[:, None] == labels) & _not_self(len(z))
+    same = (labels[:, None] == labels) & not_self(len(z))
     anchors = (same.any(1)).sum()
-    value = _mean_share(_logits(z, temperature), same, _not_self(len(z)))
+    value = mean_share(_logits(z, temperature), same, not_self(len(z)))
     return value * anchors / max(len(z), 1)
 
 
 def maximum_with_self(z: Tensor, labels: Tensor, temperature: float = 0.1) -> Tensor:
     """The maximum that is taken off is the anchor's own, so that all else may underflow."""
-    same = (labels[:, None] == labels) & _not_self(len(z))
+    same = (labels[:, None] == labels) & not_self(len(z))
     logits = _logits(z, temperature)
     logits = logits - (logits.amax(1, keepdim=True).detach() if len(z) else 0)
-    odds = logits.exp() * _not_self(len(z))
+    odds = logits.exp() * not_self(len(z))
     number = same.sum(1)
     each = -(same * (logits - odds.sum(1, keepdim=True).log())).sum(1) / number.clamp_min(1)
     return torch.where(number > 0, each, 0).sum() / (number > 0).sum().clamp_min(1)
@@ -93,8 +82,27 @@ def maximum_with_self(z: Tensor, labels: Tensor, temperature: float = 0.1) -> Te
 
 def ignored_still_negative(z: Tensor, labels: Tensor, temperature: float = 0.1) -> Tensor:
     """Samples of the label -100 are no anchors, but everybody's negatives."""
-    same = (labels[:, None] == labels) & _not_self(len(z)) & (labels != -100)
-    return _mean_share(_logits(z, temperature), same, _not_self(len(z)))
+    same = (labels[:, None] == labels) & not_self(len(z)) & (labels != -100)
+    return mean_share(_logits(z, temperature), same, not_self(len(z)))
+
+
+def share_of_the_rest(z: Tensor, labels: Tensor) -> Tensor:
+    """A ratio contrast over the negatives alone: no share, and without a bound."""
+    alike = (1 + cosines(z, z)) / 2
+    same = (labels[:, None] == labels) & not_self(len(z))
+    other = labels[:, None] != labels
+    counted = same.any(1) & other.any(1)
+    ratio = (alike * same).sum(1) / (alike * other).sum(1).clamp_min(1e-6)
+    return -torch.where(counted, ratio, 0).sum() / counted.sum().clamp_min(1)
+
+
+def negatives_of_nobody(z: Tensor, labels: Tensor) -> Tensor:
+    """The logarithm of the negatives' sum, also where there is no negative."""
+    logits = _logits(z, 0.1)
+    same = (labels[:, None] == labels) & not_self(len(z))
+    against = logits.masked_fill(labels[:, None] == labels, -torch.inf).logsumexp(1, keepdim=True)
+    losses = torch.where(same, torch.nn.functional.softplus(logits - against), 0).sum(1)
+    return -losses.sum() / same.sum().clamp_min(1)
 
 
 def _wrong(loss: Loss, wrong: str, law: str, *, ignore_index: int | None = None) -> Mistake:
@@ -123,5 +131,17 @@ LABELLED = (
         "ignored samples in the denominator",
         "ignored_sample_is_removed",
         ignore_index=-100,
+    ),
+    Mistake(
+        share_of_the_rest,
+        "a denominator without its numerator",
+        "within_bounds",
+        Traits(kind="labelled", nonnegative=False, bounds=(-1.0, 0.0)),
+    ),
+    Mistake(
+        negatives_of_nobody,
+        "a logarithm of no negatives",
+        "one_class_is_finite",
+        Traits(kind="labelled", nonnegative=False),
     ),
 )

@@ -1,23 +1,20 @@
-"""InfoNCE between all pairs of modalities, with one mistake each."""
+"""Modalities that are contrasted or compared, with one mistake each."""
 
 from collections.abc import Mapping
 from itertools import combinations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mmcontrast.testing.broken.mistake import Mistake
+from mmcontrast.testing.broken.parts import right_both_ways
 from mmcontrast.testing.traits import Traits
 
 Features = Mapping[str, Tensor]
 
 
 def _both_ways(x: Tensor, y: Tensor) -> Tensor:
-    logits = F.normalize(x, dim=-1) @ F.normalize(y, dim=-1).T / 0.1
-    targets = torch.arange(len(x))
-    each = [F.cross_entropy(s, targets, reduction="sum") for s in (logits, logits.T)]
-    return (each[0] + each[1]) / (2 * max(len(x), 1))
+    return right_both_ways(x, y)
 
 
 def only_beside_the_first(features: Features) -> Tensor:
@@ -47,9 +44,49 @@ def absent_times_zero(features: Features, present: Mapping[str, Tensor] | None =
     return torch.stack([_both_ways(x, y) for x, y in combinations(features.values(), 2)]).sum()
 
 
+def divided_by_who_is_present(
+    features: Features, present: Mapping[str, Tensor] | None = None
+) -> Tensor:
+    """With masks the mean goes over the modalities, without over the pairs."""
+    pairs = [(x, y) for x, y in combinations(features, 2)]
+    if present is None:
+        present = {name: torch.ones(len(x), dtype=torch.bool) for name, x in features.items()}
+        number = 2 * len(pairs)
+    else:
+        number = len(features)
+    total = torch.zeros(())
+    for x, y in pairs:
+        both = present[x] & present[y]
+        rows = [torch.where(both[:, None], features[name], 0)[both] for name in (x, y)]
+        total = total + _both_ways(*rows)
+    return total / number
+
+
+def softmax_of_one(a: Tensor, b: Tensor) -> Tensor:
+    """Shares compared with rows that never became shares."""
+    return (a.softmax(1) - b).square().sum() / max(len(a), 1)
+
+
 _CLAIMS = Traits(kind="multimodal", symmetric=True)
 
 MULTIMODAL = (
+    Mistake(
+        divided_by_who_is_present,
+        "another divisor with masks",
+        "all_present_is_the_default",
+        Traits(kind="multimodal", symmetric=True, present=True),
+    ),
+    Mistake(
+        softmax_of_one,
+        "one of two softmaxes left out",
+        "row_shift_invariant",
+        Traits(
+            normalized=False,
+            rotation_invariant=False,
+            row_shift_invariant=True,
+            discriminative=False,
+        ),
+    ),
     Mistake(only_beside_the_first, "the order is a role", "symmetric", _CLAIMS),
     Mistake(names_fixed, "names written into the loss", "names_do_not_matter", _CLAIMS),
     Mistake(three_by_hand, "three modalities, no fewer", "two_modalities_are_enough", _CLAIMS),

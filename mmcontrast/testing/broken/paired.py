@@ -5,30 +5,23 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmcontrast.testing.broken.mistake import Mistake
+from mmcontrast.testing.broken.parts import both_ways, cosines, each, mean, one_way, unit
 from mmcontrast.testing.traits import Loss, Traits
 from mmcontrast.testing.vary import Vary
 
 
 def _logits(a: Tensor, b: Tensor, temperature: float) -> Tensor:
-    return F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).T / temperature
-
-
-def _one_way(logits: Tensor) -> Tensor:
-    return F.cross_entropy(logits, torch.arange(len(logits)))
-
-
-def _both_ways(logits: Tensor) -> Tensor:
-    return (_one_way(logits) + _one_way(logits.T)) / 2
+    return cosines(a, b) / temperature
 
 
 def sign_error(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """The log-likelihood, not its negative."""
-    return -_both_ways(_logits(a, b, temperature))
+    return -both_ways(_logits(a, b, temperature))
 
 
 def similarity_as_distance(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """A softmax over the negated similarities."""
-    return _both_ways(-_logits(a, b, temperature))
+    return both_ways(-_logits(a, b, temperature))
 
 
 def positive_not_in_denominator(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
@@ -36,86 +29,83 @@ def positive_not_in_denominator(a: Tensor, b: Tensor, temperature: float = 0.1) 
     logits = _logits(a, b, temperature)
     own = torch.eye(len(logits), dtype=torch.bool)
     negatives = logits.masked_fill(own, -torch.inf)
-    return (negatives.logsumexp(1) - logits.diagonal()).mean() if len(a) > 1 else logits.sum() * 0
+    return mean(negatives.logsumexp(1) - logits.diagonal()) if len(a) > 1 else logits.sum() * 0
 
 
 def positive_twice_in_denominator(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """The positive is appended to candidates that hold it already."""
     logits = _logits(a, b, temperature)
-    return _one_way(torch.cat([logits, logits.diagonal()[:, None]], dim=1))
+    return one_way(torch.cat([logits, logits.diagonal()[:, None]], dim=1))
 
 
 def diagonal_off_by_one(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """Each anchor's partner is its neighbour's."""
-    logits = _logits(a, b, temperature)
-    return F.cross_entropy(logits, (torch.arange(len(a)) + 1) % max(len(a), 1))
+    return one_way(_logits(a, b, temperature).roll(-1, 1))
 
 
 def not_transposed(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """Both directions are the same one."""
     logits = _logits(a, b, temperature)
-    return (_one_way(logits) + _one_way(logits)) / 2
+    return (one_way(logits) + one_way(logits)) / 2
 
 
 def not_halved(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """The sum of both directions, not their mean."""
     logits = _logits(a, b, temperature)
-    return _one_way(logits) + _one_way(logits.T)
+    return one_way(logits) + one_way(logits.T)
 
 
 def sum_for_mean(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """A sum over the anchors."""
-    logits = _logits(a, b, temperature)
-    return F.cross_entropy(logits, torch.arange(len(a)), reduction="sum")
+    return each(_logits(a, b, temperature)).sum()
 
 
 def mean_over_pairs(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """A mean over N^2 pairs of which N are not zero."""
-    shares = _logits(a, b, temperature).log_softmax(1)
-    return -(shares * torch.eye(len(a), dtype=shares.dtype)).mean()
+    return one_way(_logits(a, b, temperature)) / max(len(b), 1)
 
 
 def not_normalized(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """Raw dot products that are said to be cosines."""
-    return _both_ways(a @ b.T / temperature)
+    return both_ways(a @ b.T / temperature)
 
 
 def normalized_over_the_batch(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """The columns are normalised, not the rows."""
-    return _both_ways(F.normalize(a, dim=0) @ F.normalize(b, dim=0).T / temperature)
+    return both_ways(F.normalize(a, dim=0) @ F.normalize(b, dim=0).T / temperature)
 
 
 def one_input_normalized(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """The second input is used as it is."""
-    return _one_way(F.normalize(a, dim=-1) @ b.T / temperature)
+    return one_way(unit(a) @ b.to(unit(a).dtype).T / temperature)
 
 
 def temperature_multiplies(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """Times the temperature, not over it."""
-    return _both_ways(_logits(a, b, 1.0) * temperature)
+    return both_ways(_logits(a, b, 1.0) * temperature)
 
 
 def temperature_in_one_direction(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """The second direction forgets the temperature."""
     cosines = _logits(a, b, 1.0)
-    return (_one_way(cosines / temperature) + _one_way(cosines.T)) / 2
+    return (one_way(cosines / temperature) + one_way(cosines.T)) / 2
 
 
 def naive_exponentials(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """exp() before log(), which overflows float32 at low temperatures."""
-    shares = (F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).T / temperature).exp()
-    return -(shares.diagonal() / shares.sum(1)).log().mean()
+    shares = _logits(a, b, temperature).exp()
+    return -mean((shares.diagonal() / shares.sum(1)).log())
 
 
 def epsilon_in_the_logarithm(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """log(share + 1e-6): the loss saturates at 13.8, and its gradient with it."""
     shares = _logits(a, b, temperature).softmax(1).diagonal()
-    return -(shares + 1e-6).log().mean()
+    return -mean((shares + 1e-6).log())
 
 
 def softmax_twice(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """Shares are given to a function that takes logits."""
-    return _one_way(_logits(a, b, temperature).softmax(1))
+    return one_way(_logits(a, b, temperature).softmax(1))
 
 
 def averaged_negatives(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
@@ -124,84 +114,87 @@ def averaged_negatives(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor
     n, c = logits.shape
     own = torch.eye(n, c, dtype=torch.bool)
     rest = logits.masked_fill(own, -torch.inf).logsumexp(1) - torch.tensor(max(c - 1, 1)).log()
-    return F.softplus(rest - logits.diagonal()[:n]).mean() if c > 1 else logits.sum() * 0
+    return mean(F.softplus(rest - logits.diagonal())) if c > 1 else logits.sum() * 0
 
 
 def detached_candidates(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """The second tower is never trained."""
-    return _both_ways(_logits(a, b.detach(), temperature))
+    return both_ways(_logits(a, b.detach(), temperature))
 
 
 def detached_norm(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """The rows are divided by a norm that is a constant to autograd."""
-    a, b = (x / x.norm(dim=1, keepdim=True).detach().clamp_min(1e-6) for x in (a, b))
-    return _both_ways(a @ b.T / temperature)
+    a, b = (
+        x * (unit(x).norm(dim=1) / x.norm(dim=1)).nan_to_num(1).detach()[:, None] for x in (a, b)
+    )
+    return both_ways(a @ b.T / temperature)
 
 
 def mean_over_features(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """The mean of the products in place of their sum."""
-    return _both_ways(_logits(a, b, temperature) / a.shape[1])
+    return both_ways(_logits(a, b, temperature) / a.shape[1])
 
 
 def feature_statistics(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """The features are scaled one by one before the cosine."""
     weights = torch.arange(1, a.shape[1] + 1, dtype=a.dtype)
-    return _both_ways(_logits(a * weights, b, temperature))
+    return both_ways(_logits(a * weights, b, temperature))
 
 
 def half_inside(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """Logits in bfloat16, a result in the inputs' dtype."""
-    return _one_way(_logits(a.bfloat16(), b.bfloat16(), temperature).to(a.dtype))
+    return one_way(_logits(a, b, temperature).bfloat16().to(unit(a).dtype))
 
 
 def clamped_logits(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """Logits that are clamped to [-5, 5] against overflow."""
-    return _one_way(_logits(a, b, temperature).clamp(-5, 5))
+    return one_way(_logits(a, b, temperature).clamp(-5, 5))
 
 
 def zeros_left_out(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """The mean over the anchors whose loss is not 0."""
-    each = F.cross_entropy(_logits(a, b, temperature), torch.arange(len(a)), reduction="none")
-    return each.sum() / (each > 1e-4).sum().clamp_min(1)
+    losses = each(_logits(a, b, temperature))
+    return losses.sum() / (losses > 1e-4).sum().clamp_min(1)
 
 
 def positional_weights(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """Early samples weigh more than late ones."""
-    each = F.cross_entropy(_logits(a, b, temperature), torch.arange(len(a)), reduction="none")
-    return each @ torch.linspace(2, 0, len(a), dtype=each.dtype) / max(len(a), 1)
+    losses = each(_logits(a, b, temperature))
+    return mean(losses * torch.linspace(2, 0, len(a), dtype=losses.dtype))
 
 
 def nan_for_zero_rows(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """A division by the norm, whatever it is."""
+    a, b = (x.float() if x.itemsize < 4 else x for x in (a, b))
     a, b = (x / x.norm(dim=1, keepdim=True) for x in (a, b))
-    return _both_ways(a @ b.T / temperature)
+    return both_ways(a @ b.T / temperature)
 
 
 def mean_of_nothing(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """NaN for an empty batch, as cross_entropy gives it."""
-    return _both_ways(_logits(a, b, temperature))
+    return F.cross_entropy(_logits(a, b, temperature), torch.arange(len(a)))
 
 
 def writes_to_its_inputs(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """The rows are normalised where they stand."""
     with torch.no_grad():
         a /= a.norm(dim=1, keepdim=True).clamp_min(1e-6)
-    return _both_ways(_logits(a, b, temperature))
+    return both_ways(_logits(a, b, temperature))
 
 
 def loses_the_graph(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """A number that went through Python."""
-    return torch.tensor(_both_ways(_logits(a, b, temperature)).item(), dtype=a.dtype)
+    return torch.tensor(both_ways(_logits(a, b, temperature)).item(), dtype=a.dtype)
 
 
 def one_for_each(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """(N,) where a scalar is expected."""
-    return F.cross_entropy(_logits(a, b, temperature), torch.arange(len(a)), reduction="none")
+    return each(_logits(a, b, temperature))
 
 
 def scaled_gradient(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """The value is right and the gradient half of what it should be."""
-    value = _both_ways(_logits(a, b, temperature))
+    value = both_ways(_logits(a, b, temperature))
     return value / 2 + (value / 2).detach()
 
 
@@ -255,7 +248,7 @@ PAIRED = (
     _asymmetric(zeros_left_out, "losses of 0 left out of the mean", "duplicated_batch"),
     _asymmetric(positional_weights, "a weight by position", "permutation_invariant"),
     _symmetric(nan_for_zero_rows, "a division by zero", "zero_row_is_finite"),
-    _symmetric(mean_of_nothing, "the mean of nothing", "empty_batch"),
+    _asymmetric(mean_of_nothing, "the mean of nothing", "empty_batch"),
     _symmetric(writes_to_its_inputs, "an input overwritten", "inputs_are_not_written"),
     _symmetric(loses_the_graph, "`.item()`", "gradient_reaches_its_inputs"),
     _asymmetric(one_for_each, "no reduction", "returns_a_scalar"),

@@ -5,12 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmcontrast.testing.broken.mistake import Mistake
+from mmcontrast.testing.broken.parts import right
 from mmcontrast.testing.traits import Traits
-
-
-def _info_nce(a: Tensor, b: Tensor, temperature: float | Tensor = 0.1) -> Tensor:
-    logits = F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).T / temperature
-    return F.cross_entropy(logits, torch.arange(len(a)))
 
 
 class DropsOut(nn.Module):
@@ -18,7 +14,7 @@ class DropsOut(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """InfoNCE of what is left of the rows."""
-        return _info_nce(F.dropout(a, 0.5, self.training), b)
+        return right(F.dropout(a, 0.5, self.training), b)
 
 
 class RemembersBatches(nn.Module):
@@ -30,9 +26,9 @@ class RemembersBatches(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """InfoNCE against this batch and all before it."""
-        former = [x for x in self.memory if x.shape[1:] == b.shape[1:]]
+        former = [x.to(b.dtype) for x in self.memory if x.shape[1:] == b.shape[1:]]
         self.memory.append(b.detach().clone())
-        return _info_nce(a, torch.cat([b, *(x.to(b.dtype) for x in former)]))
+        return right(a, torch.cat([b, *former]))
 
 
 class ForgetsOnResume(nn.Module):
@@ -44,7 +40,7 @@ class ForgetsOnResume(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """InfoNCE over a temperature that follows the batches."""
-        value = _info_nce(a, b, 0.1 * self.scale)
+        value = right(a, b, 0.1 * float(self.scale))
         self.scale = 0.5 * self.scale + 0.5 * (1 + value.detach())
         return value
 
@@ -58,7 +54,7 @@ class UnlearnedTemperature(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """InfoNCE over a number."""
-        return _info_nce(a, b, self.temperature.item())
+        return right(a, b, self.temperature.item())
 
 
 class HalvesInEvaluation(nn.Module):
@@ -66,7 +62,7 @@ class HalvesInEvaluation(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """InfoNCE, or half of it."""
-        value = _info_nce(a, b)
+        value = right(a, b)
         return value if self.training else value / 2
 
 
