@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
-from torch import Tensor
 
 from mmcontrast.testing.batch import Batch
 from mmcontrast.testing.strategies import Draw, batches
@@ -30,14 +29,11 @@ def generic(traits: Traits) -> SearchStrategy[Batch]:
 
 
 def ordinary(traits: Traits) -> SearchStrategy[Batch]:
-    """Samples in general position, each of them with a positive."""
-    return batches(traits, generic=True).map(
-        lambda b: b if b.labels is None else b.with_labels(_shared_labels(len(b)))
-    )
-
-
-def _shared_labels(n: int) -> Tensor:
-    return torch.arange(n) % max(n // 2, 1)
+    """Samples in general position; by label, two classes or more of two samples or more."""
+    if not traits.labelled:
+        return batches(traits, generic=True)
+    some = batches(traits, min_size=4, generic=True)
+    return some.map(lambda batch: batch.with_labels(torch.arange(len(batch)) % (len(batch) // 2)))
 
 
 def small(traits: Traits) -> SearchStrategy[Batch]:
@@ -92,7 +88,8 @@ class Check:
 
     def __call__(self, subject: Subject, batch: Batch, **draws: Any) -> None:
         """Hold the example against the law; LawBroken where it does not stand."""
-        self.body(subject, batch, **draws)
+        with subject.untouched():
+            self.body(subject, batch, **draws)
 
 
 @st.composite

@@ -60,16 +60,18 @@ def _loss_lines(loss: object, imports: set[str]) -> list[str]:
         made = expression(loss, imports)
     except Nameless:
         return [f"# loss: the one under test, {describe(loss)}, which no import names"]
-    lines = [] if made == "loss" else [f"loss = {made}"]
-    if isinstance(loss, nn.Module):
-        lines += _state_lines(loss, made, imports)
-    return lines
+    if not isinstance(loss, nn.Module):
+        return [f"loss = {made}"]
+    try:
+        return [f"loss = {made}", *_state_lines(loss, made, imports)]
+    except Exception:  # a constructor does what it likes; the report shall come all the same
+        return [f"# loss: the one under test, a {describe(loss)}, which its settings do not make"]
 
 
 def _state_lines(loss: nn.Module, made: str, imports: set[str]) -> list[str]:
     """Where a new Module has other numbers than the one under test: those, if they are few."""
     namespace: dict[str, Any] = {}
-    exec("\n".join(imports - {line for line in imports if "mmcontrast.testing" in line}), namespace)
+    exec("\n".join(imports), namespace)
     twin = eval(made, namespace).state_dict()
     state = loss.state_dict()
     if all(torch.equal(twin[k], v) for k, v in state.items() if k in twin):

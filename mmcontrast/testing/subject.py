@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NoReturn
 
 import torch
@@ -62,10 +62,14 @@ class Subject:
         loss = self.fresh()
         return loss if isinstance(loss, nn.Module) else None
 
+    def untouched(self) -> AbstractContextManager[None]:
+        """A loss that cannot be copied is afterwards what it was before."""
+        return _restored(None if self.copied else self.given)
+
     def call(self, batch: Batch, loss: Loss | None = None, **options: Any) -> Any:
         """Whatever the loss returns, or another loss in its place."""
         torch.default_generator.manual_seed(0)  # the global function asks for devices, slowly
-        with _restored(self.given if loss is None and not self.copied else None):
+        with _restored(None if self.copied or loss is not None else self.given):
             return (self.fresh() if loss is None else loss)(*batch.arguments(), **options)
 
     def tensor(self, batch: Batch, loss: Loss | None = None, **options: Any) -> Tensor:

@@ -30,7 +30,8 @@ def sorted_losses(a: Tensor, b: Tensor, reduction: str = "mean") -> Tensor:
 def mean_of_chunk_means(a: Tensor, b: Tensor, chunk_size: int = 1000) -> Tensor:
     """A last chunk that is smaller counts as much as the others."""
     losses = each(cosines(a, b) / 0.1)
-    return torch.stack([mean(chunk) for chunk in losses.split(chunk_size)]).mean()
+    chunks = torch.split(losses, chunk_size)
+    return torch.stack([mean(chunk) for chunk in chunks]).mean()
 
 
 def masked_but_counted(a: Tensor, b: Tensor, keep: Tensor | None = None) -> Tensor:

@@ -16,14 +16,14 @@ def float32_inside(a: Tensor, b: Tensor) -> Tensor:
 
 
 def second_derivative_lost(a: Tensor, b: Tensor) -> Tensor:
-    """A hook makes the gradient a constant."""
+    """A linear function that has the value and the slope of the loss."""
     value = right(a, b)
-    if value.requires_grad:
-        value.register_hook(lambda slope: slope.detach())
-    rows = a * 1
-    if rows.requires_grad:
-        rows.register_hook(lambda slope: slope.detach())
-    return value - right(a, b) + right(rows, b)
+    if not value.requires_grad or not torch.is_grad_enabled():
+        return value
+    here = [x for x in (a, b) if x.requires_grad]
+    slopes = torch.autograd.grad(value, here)
+    steps = [(slope * (x - x.detach())).sum() for slope, x in zip(slopes, here, strict=True)]
+    return value.detach() + torch.stack(steps).sum()
 
 
 def half_without_gradient(a: Tensor, b: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ class _OldStyle(torch.autograd.Function):
         return x.clone()
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, slope: Tensor) -> Tensor:
         return slope
 
 

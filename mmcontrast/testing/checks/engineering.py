@@ -95,12 +95,12 @@ def modes_do_not_matter(subject: Subject, batch: Batch) -> None:
 
     Dropout, batch norm, or a queue that fills in training only.
     """
-    module = subject.module()
-    if module is None:
-        return
-    values = [
-        subject.value(batch, loss=copy.deepcopy(module).train(mode)) for mode in (True, False)
-    ]
+    values = []
+    for mode in (True, False):
+        module = subject.module()
+        if module is None:
+            return
+        values.append(subject.value(batch, loss=module.train(mode)))
     subject.same(values[0], values[1], ("in training the loss", "in evaluation it"))
 
 

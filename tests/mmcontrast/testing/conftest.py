@@ -1,0 +1,10 @@
+"""How many examples of each law: few in ``make test``, 100 with MMCONTRAST_EXAMPLES=100."""
+
+import os
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def examples() -> int:
+    return int(os.environ.get("MMCONTRAST_EXAMPLES", "5"))

@@ -1,0 +1,136 @@
+"""The suite rejects what is wrong: each broken loss by the law that is meant to catch it."""
+
+import os
+
+import pytest
+
+from mmcontrast.testing import CHECKS, Traits, Vary
+from mmcontrast.testing.broken import MISTAKES, parts, table
+from mmcontrast.testing.suite import report_on
+
+FIRST = "returns_a_scalar"
+MANY = 30  # examples: a law that catches a mistake in one of a thousand has no teeth
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_it_is_caught_by_the_law_that_is_meant_to(name):
+    mistake = MISTAKES[name]
+    report = report_on(
+        mistake.loss,
+        mistake.traits,
+        checks={FIRST, mistake.law},
+        max_examples=MANY,
+        shrink=False,
+    )
+    assert mistake.law in report.failed
+
+
+RIGHT = {
+    "one way": (
+        parts.right,
+        Traits(
+            form="info_nce",
+            temperature=0.1,
+            rectangular=True,
+            functional=True,
+            factory=Vary(parts.right, "temperature"),
+        ),
+    ),
+    "both ways": (
+        parts.right_both_ways,
+        Traits(
+            form="info_nce",
+            temperature=0.1,
+            symmetric=True,
+            functional=True,
+            factory=Vary(parts.right_both_ways, "temperature"),
+        ),
+    ),
+    "by label": (
+        parts.right_by_label,
+        Traits(
+            kind="labelled",
+            form="sup_con",
+            temperature=0.1,
+            ignore_index=-100,
+            factory=Vary(parts.right_by_label, "temperature"),
+        ),
+    ),
+    "triplet": (
+        parts.right_triplet,
+        Traits(
+            kind="triplet",
+            normalized=False,
+            translation_invariant=True,
+            factory=Vary(parts.right_triplet, "margin"),
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_without_the_mistake_every_law_holds(name, examples):
+    """What the broken losses are made of: it is the mistake that is caught, and nothing else."""
+    loss, traits = RIGHT[name]
+    report_on(loss, traits, max_examples=max(examples, 10), on_fail="raise")
+
+
+def test_every_law_catches_something():
+    """A law that no broken loss breaks has not shown that it can fail."""
+    assert {mistake.law for mistake in MISTAKES.values()} >= set(CHECKS) - CAUGHT_BESIDES.keys()
+
+
+CAUGHT_BESIDES = {
+    "gradients_permute_along": "positional_weights",
+    "gradients_rotate_along": "feature_statistics",
+    "single_sample": "epsilon_in_the_logarithm",
+    "collapse_is_stationary": "loses_the_graph",
+    "cosine_bounds": "sign_error",
+    "high_temperature_limit": "sign_error",
+    "precise_at_any_temperature": "naive_exponentials",
+    "low_precision_is_close": "not_normalized",
+    "float32_gradients_are_close": "loses_the_graph",
+    "autocast_is_close": "loses_the_graph",
+    "label_dtypes": "labels_as_indices",
+    "two_views_are_nt_xent": "self_not_masked",
+    "larger_margin_costs_more": "margin_subtracted",
+    "absent_sample_is_removed": "absent_times_zero",
+    "nothing_present_is_zero": "absent_times_zero",
+    "expanded_rows": "writes_to_its_inputs",
+    "vectorizes": "old_style_function",
+}
+
+
+@pytest.mark.parametrize("law", CAUGHT_BESIDES)
+def test_laws_that_catch_what_another_one_is_named_for(law):
+    mistake = MISTAKES[CAUGHT_BESIDES[law]]
+    report = report_on(mistake.loss, mistake.traits, checks=[law], max_examples=MANY, shrink=False)
+    assert report.failed == (law,)
+
+
+@pytest.mark.skipif("MMCONTRAST_EXAMPLES" not in os.environ, reason="set MMCONTRAST_EXAMPLES=100")
+@pytest.mark.parametrize("name", MISTAKES)
+def test_the_whole_suite_rejects_it(name, examples):
+    mistake = MISTAKES[name]
+    report = report_on(mistake.loss, mistake.traits, max_examples=examples)
+    assert not report.ok
+    assert mistake.law in report.failed
+    assert report[mistake.law].code
+
+
+def test_the_table_has_a_row_for_each():
+    lines = table().splitlines()
+    assert len(lines) == 2 + len(MISTAKES) >= 27
+    for name, mistake in MISTAKES.items():
+        (row,) = [line for line in lines if line.startswith(f"| `{name}` |")]
+        assert f"`{mistake.law}`" in row
+        assert mistake.wrong in row
+
+
+def test_there_are_broken_losses_of_every_kind():
+    assert {mistake.traits.kind for mistake in MISTAKES.values()} == {
+        "paired",
+        "labelled",
+        "triplet",
+        "multimodal",
+    }

@@ -1,0 +1,209 @@
+"""``python -m mmcontrast.testing``: exit status and output."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from mmcontrast.testing import CHECKS
+from mmcontrast.testing.__main__ import load, main
+from mmcontrast.testing.broken import MISTAKES
+
+HALF = "tests.mmcontrast.testing.losses:half"
+SCALED = "tests.mmcontrast.testing.losses:scaled"
+FEW = ["--examples", "3", "--exclude", "gradcheck", "gradgradcheck"]
+
+
+def run(capsys, *arguments):
+    status = main(arguments)
+    return status, capsys.readouterr().out
+
+
+def command(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "mmcontrast.testing", *arguments], capture_output=True, text=True
+    )
+
+
+def test_as_a_process_a_loss_that_is_right():
+    done = command(
+        "mmcontrast:SymmetricInfoNCE",
+        "--symmetric",
+        "--examples",
+        "2",
+        "--checks",
+        "symmetric",
+        "nonnegative",
+    )
+    assert done.returncode == 0
+    assert done.stdout == (
+        "mmcontrast:SymmetricInfoNCE (paired): 2 of 2 laws hold\npassed: nonnegative, symmetric\n"
+    )
+    assert done.stderr == ""
+
+
+def test_as_a_process_a_loss_that_is_wrong():
+    done = command(HALF, "--form", "info_nce", "--json", "--checks", "collapse_value")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["ok"] is False
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "a loss is missing"),
+        (["mmcontrast"], "expected package.module:name"),
+        (["no_such_package:loss"], "No module named"),
+        (["mmcontrast:no_such_loss"], "no_such_loss"),
+        (["mmcontrast:IGNORE"], "expected something to call"),
+        (["mmcontrast:InfoNCE", "--set", "temperature"], "expected NAME=VALUE"),
+        (["mmcontrast:InfoNCE", "--set", "warmth=1"], "warmth"),
+        (["mmcontrast:info_nce", "--checks", "no_such_law"], "checks: expected one of"),
+        (["mmcontrast:info_nce", "--form", "sup_con"], "form: expected"),
+        (["mmcontrast:info_nce", "--expect", "nonnegative= "], "a reason"),
+        (["mmcontrast:info_nce", "--kind", "other"], "invalid choice"),
+    ],
+)
+def test_wrong_calls_exit_with_2(arguments, message, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_traits_are_flags(capsys):
+    status, text = run(
+        capsys,
+        "mmcontrast:n_pair",
+        "--no-normalized",
+        "--rectangular",
+        "--form",
+        "info_nce",
+        "--temperature",
+        "1",
+        "--empty",
+        "zero",
+        *FEW,
+    )
+    assert status == 0
+    assert "ranks_agree" in text.partition("not claimed")[0]
+    assert "row_scale_invariant" in text.partition("not claimed")[2]
+
+
+def test_ways_to_make_the_loss(capsys):
+    status, text = run(
+        capsys,
+        "mmcontrast:info_nce",
+        "--by-temperature",
+        "temperature",
+        "--by-reduction",
+        "reduction",
+        "--by-chunk",
+        "chunk_size",
+        "--reference",
+        "mmcontrast:info_nce",
+        "--collapse-log-n",
+        *FEW,
+    )
+    assert status == 0
+    held = text.partition("not claimed")[0]
+    for law in (
+        "chunks_are_exact",
+        "mean_of_each_is_the_mean",
+        "precise_at_any_temperature",
+        "equals_the_reference",
+        "collapse_value",
+    ):
+        assert law in held
+
+
+def test_the_example_runs_as_pasted_and_names_the_factory(capsys):
+    status, text = run(
+        capsys,
+        SCALED,
+        "--set",
+        "factor=2.0",
+        "--form",
+        "info_nce",
+        "--by-temperature",
+        "temperature",
+        "--json",
+        "--checks",
+        "high_temperature_limit",
+    )
+    assert status == 1
+    code = json.loads(text)["checks"][0]["code"]
+    assert "Vary(scaled, 'temperature', {'factor': 2.0})" in code.replace("loss=", "").replace(
+        "argument=", ""
+    ).replace("settings=", "")
+    with pytest.raises(AssertionError, match=re.escape("at temperature 1e9 the loss is 1.386")):
+        exec(compile(code, "pasted", "exec"), {})
+
+
+def test_expected_failures(capsys):
+    reason = "collapse_value=half of it is meant"
+    chosen = ["--form", "info_nce", "--checks", "collapse_value", "--examples", "3"]
+    assert run(capsys, HALF, *chosen)[0] == 1
+    status, text = run(capsys, HALF, "--expect", reason, *chosen)
+    assert status == 0
+    assert "half of it is meant" in text
+    status, text = run(capsys, "mmcontrast:info_nce", "--expect", reason, *chosen)
+    assert status == 1
+    assert "UNEXPECTED PASS" in text
+
+
+def test_markdown(capsys):
+    status, text = run(capsys, HALF, "--markdown", "--form", "info_nce", *FEW)
+    assert status == 1
+    assert text.startswith(f"## {HALF} (paired): ")
+    assert "```python" in text
+
+
+def test_the_list_of_laws(capsys):
+    status, text = run(capsys, "--list")
+    assert status == 0
+    assert [line.split(" (law")[0].split(":")[0] for line in text.splitlines()] == list(CHECKS)
+    status, text = run(capsys, "--list", "--kind", "triplet")
+    assert "triplets_do_not_meet" in text
+    assert "relabelling_invariant" not in text
+
+
+def test_the_table_of_broken_losses(capsys):
+    status, text = run(capsys, "--broken")
+    assert status == 0
+    assert text.count("\n") == 2 + len(MISTAKES)
+
+
+def test_other_kinds(capsys):
+    assert (
+        run(capsys, "mmcontrast:sup_con", "--kind", "labelled", "--ignore-index", "-100", *FEW)[0]
+        == 0
+    )
+    assert (
+        run(
+            capsys,
+            "mmcontrast:triplet",
+            "--kind",
+            "triplet",
+            "--no-normalized",
+            "--translation-invariant",
+            "--by-temperature",
+            "margin",
+            *FEW,
+        )[0]
+        == 0
+    )
+    assert (
+        run(capsys, "mmcontrast:anchored_info_nce", "--kind", "multimodal", "--present", *FEW)[0]
+        == 0
+    )
+
+
+def test_settings_are_python_literals_or_text():
+    module = load("mmcontrast:InfoNCE", ["temperature=0.5", "reduction=sum"])
+    assert (module.temperature, module.reduction) == (0.5, "sum")
+    assert load("mmcontrast:info_nce").__name__ == "info_nce"
+    assert load("mmcontrast:info_nce", ["temperature=0.5"]).keywords == {"temperature": 0.5}

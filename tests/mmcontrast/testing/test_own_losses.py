@@ -1,0 +1,37 @@
+"""Our own losses, through the same public door as anybody's."""
+
+import pytest
+
+from mmcontrast.testing.suite import report_on
+from tests.mmcontrast.testing.own import OWN, PUBLIC_LOSSES
+
+SLOW = "compiles_into_one_graph"  # every public function is compiled in test_package.py
+
+
+def test_every_public_loss_has_its_claims():
+    """A new loss without a line in own.py fails here, and so does a line without a loss."""
+    assert {name.split(":")[0] for name in OWN} == PUBLIC_LOSSES
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_every_law_that_it_claims_holds(name, examples):
+    loss, traits = OWN[name]
+    left_out = [SLOW] if examples < 100 else []
+    report_on(loss, traits, max_examples=examples, exclude=left_out, on_fail="raise", name=name)
+
+
+@pytest.mark.parametrize("name", ["symmetric_info_nce", "sup_con", "hybrid_contrast", "triplet"])
+def test_one_of_each_kind_compiles(name):
+    loss, traits = OWN[name]
+    report_on(loss, traits, checks=[SLOW], on_fail="raise")
+
+
+def test_every_law_is_claimed_by_one_of_our_losses():
+    from mmcontrast.testing import CHECKS
+
+    claimed = {
+        name
+        for name, law in CHECKS.items()
+        if any(law.applies(traits) for _, traits in OWN.values())
+    }
+    assert set(CHECKS) - claimed == {"equals_the_reference"}

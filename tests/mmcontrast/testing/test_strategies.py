@@ -1,0 +1,128 @@
+"""The strategies draw what they say, and shrink to what can be read."""
+
+import hypothesis
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmcontrast.testing import (
+    Traits,
+    labelled_embeddings,
+    masks,
+    modal_batches,
+    paired_embeddings,
+    temperatures,
+)
+from mmcontrast.testing import strategies as draws
+from mmcontrast.testing.batch import MODALITIES
+
+KINDS = ("paired", "labelled", "triplet", "multimodal")
+
+
+def smallest(strategy, condition=lambda x: True):
+    settings = hypothesis.settings(database=None, derandomize=True, max_examples=500)
+    return hypothesis.find(strategy, condition, settings=settings)
+
+
+@given(paired_embeddings(min_size=2, max_size=5, min_features=2, max_features=3))
+def test_pairs(pair):
+    a, b = pair
+    assert a.shape == b.shape
+    assert 2 <= len(a) <= 5
+    assert 2 <= a.shape[1] <= 3
+    for x in pair:
+        assert x.dtype == torch.float64
+        assert x.isfinite().all()
+        assert (x != 0).any(1).all()
+
+
+@given(labelled_embeddings(classes=2))
+def test_labels(batch):
+    z, labels = batch
+    assert z.shape[:1] == labels.shape
+    assert labels.dtype == torch.int64
+    assert set(labels.tolist()) <= {0, 1}
+
+
+@given(modal_batches(names=("x", "y")))
+def test_modalities(features):
+    assert list(features) == ["x", "y"]
+    assert len({x.shape for x in features.values()}) == 1
+
+
+@given(temperatures(), masks(2, 3))
+def test_temperatures_and_masks(temperature, mask):
+    assert 0.01 <= temperature <= 1
+    assert mask.shape == (2, 3)
+    assert mask.dtype == torch.bool
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(data=st.data())
+def test_generic_batches_have_no_equal_rows(kind, data):
+    batch = data.draw(draws.batches(Traits(kind=kind), generic=True))
+    rows = torch.cat(list(batch.rows.values()))
+    assert len(rows.unique(dim=0)) == len(rows)
+    assert batch.features >= 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_batches_shrink_to_two_samples_of_ones(kind):
+    batch = smallest(draws.batches(Traits(kind=kind)))
+    for x in batch.rows.values():
+        assert x.tolist() == [[1.0], [1.0]]
+
+
+def test_rows_shrink_to_few_digits():
+    x = smallest(draws.rows(2, 2), lambda x: bool((x[0] != x[1]).all()))
+    assert sorted(x.flatten().tolist()) in (
+        [0.0, 0.0, 0.5, 1.0],
+        [0.0, 0.5, 1.0, 1.0],
+        [0.0, 0.0, 0.5, 0.5],
+    )
+
+
+@pytest.mark.parametrize("shape", draws.SHAPES)
+def test_each_shape_is_what_its_name_says(shape):
+    x = smallest(draws.rows(4, 3, (shape,)))
+    lengths = x.norm(dim=1)
+    cosines = (x / lengths[:, None]) @ (x / lengths[:, None]).T
+    says = {
+        "grid": (2 * x == (2 * x).round()).all(),
+        "gauss": torch.linalg.matrix_rank(x) == 3,
+        "aligned": (cosines > 0.99).all(),
+        "duplicate": torch.equal(x[0], x[1]) and torch.equal(x[2], x[3]),
+        "poles": torch.equal(x[0], -x[1]),
+        "tiny": (lengths < 1e-2).all(),
+        "huge": (lengths > 1e2).all(),
+        "one_direction": (cosines > 1 - 1e-12).all() and len(lengths.unique()) > 1,
+    }
+    assert says[shape]
+
+
+def test_another_shape():
+    with pytest.raises(ValueError, match="shapes: expected one of"):
+        smallest(draws.rows(2, 2, ("square",)))
+
+
+@given(st.data())
+def test_what_laws_draw_beside_a_batch_fits_it(data):
+    batch = data.draw(draws.batches(Traits(kind="multimodal")))
+    n, d = len(batch), batch.features
+    assert sorted(data.draw(draws.orders(batch))) == list(range(n))
+    rotation = data.draw(draws.rotations(batch))
+    torch.testing.assert_close(rotation @ rotation.T, torch.eye(d, dtype=torch.float64))
+    assert all(scale > 0 for scale in data.draw(draws.row_scales(batch)))
+    assert data.draw(draws.chosen_name(batch)) in MODALITIES
+    assert 0 <= data.draw(draws.sample(batch)) < n
+    assert len(data.draw(draws.vectors(batch))) == d
+    assert len(data.draw(draws.numbers(batch))) == n
+    assert data.draw(draws.more_rows(batch)).shape[1] == d
+    targets = data.draw(draws.soft_targets(batch))
+    assert len(targets) == n
+    assert all(len(row) == n and sum(row) > 0 and min(row) >= 0 for row in targets)
+    present = data.draw(draws.presences(batch))
+    assert {name: len(flags) for name, flags in present.items()} == dict.fromkeys(MODALITIES, n)
+    low, high = data.draw(draws.margins(batch))
+    assert 0 <= low <= high
