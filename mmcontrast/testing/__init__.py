@@ -4,6 +4,7 @@
 pytest test a law, and ``python -m mmcontrast.testing my_package.losses:MyLoss --symmetric``.
 """
 
+from mmcontrast.testing import _needs as _needs
 from mmcontrast.testing.parametrize import parametrize_with_checks
 from mmcontrast.testing.registry import CHECKS, Check
 from mmcontrast.testing.report import CheckReport, CheckResult, LawsBroken

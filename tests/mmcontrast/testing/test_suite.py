@@ -75,6 +75,13 @@ def test_importing_mmcontrast_does_not_import_hypothesis():
     assert done.stdout.strip() == "False"
 
 
+def test_without_hypothesis_it_says_what_to_install():
+    program = "import sys; sys.modules['hypothesis'] = None; import mmcontrast.testing"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "pip install 'mmcontrast[testing]'" in done.stderr
+
+
 def test_importing_the_suite_does_not_import_pytest():
     program = "import sys, mmcontrast.testing; print('pytest' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
