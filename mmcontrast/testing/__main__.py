@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
+import torch
 from torch import nn
 
 from mmcontrast.testing import broken
@@ -22,7 +23,7 @@ from mmcontrast.testing.traits import FORMS, KINDS, Loss, Traits
 from mmcontrast.testing.vary import Vary
 
 OK, BROKEN, USAGE = 0, 1, 2
-CHOICES = {"kind": KINDS, "form": FORMS, "empty": ("zero", "raise")}
+CHOICES = {"kind": KINDS, "form": FORMS, "empty": ("zero", "raise", "either")}
 BY_CALL = ("factory", "reductions", "chunked", "reference")
 
 
@@ -124,6 +125,9 @@ def _parser() -> argparse.ArgumentParser:
         "--by-reduction", metavar="NAME", help="the argument that takes mean, sum and none"
     )
     claims.add_argument("--by-chunk", metavar="NAME", help="the argument that takes a chunk's size")
+    claims.add_argument(
+        "--dtypes", nargs="+", metavar="DTYPE", help="float32 and bfloat16 without it; float16"
+    )
     claims.add_argument("--reference", metavar="LOSS", help="package.module:name of a slow one")
     return parser
 
@@ -149,10 +153,12 @@ def _traits(options: argparse.Namespace, loss: Loss | None) -> Traits:
     stated: dict[str, Any] = {}
     for f in fields(Traits):
         value = getattr(options, f.name, None)
-        if f.name not in BY_CALL and value is not None:
+        if f.name not in BY_CALL and f.name != "dtypes" and value is not None:
             stated[f.name] = tuple(value) if isinstance(value, list) else value
     if options.collapse_log_n:
         stated["collapse_value"] = math.log
+    if options.dtypes is not None:
+        stated["dtypes"] = {_dtype(name): None for name in options.dtypes}
     if options.reference is not None:
         stated["reference"] = load(options.reference)
     ways = {
@@ -184,6 +190,13 @@ def _pair(text: str) -> tuple[str, str]:
     if not equals:
         raise ValueError(f"expected NAME=VALUE, got {text!r}")
     return name, value
+
+
+def _dtype(name: str) -> torch.dtype:
+    found = getattr(torch, name, None)
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise ValueError(f"dtypes: expected a floating dtype of torch, got {name!r}")
+    return found
 
 
 def _value(text: str) -> Any:

@@ -13,12 +13,11 @@ Loss = Callable[..., Any]
 
 KINDS = ("paired", "labelled", "triplet", "multimodal")
 FORMS = ("info_nce", "nt_xent", "sup_con")
-EMPTY = ("zero", "raise", None)
+EMPTY = ("zero", "raise", "either", None)
 
 DTYPES: Mapping[torch.dtype, float | None] = {
     torch.float32: None,
     torch.bfloat16: None,
-    torch.float16: None,
 }
 
 
@@ -54,7 +53,8 @@ class Traits:
         labels: multimodal: called with (features, labels).
         present: multimodal: takes ``present=``, a mapping of name to (N,) bool.
         ignore_index: the label that takes no part.
-        empty: an empty batch is worth ``"zero"``, or a ``"raise"`` of ValueError; either if None.
+        empty: an empty batch is worth ``"zero"``, or is refused with a ValueError, ``"raise"``, or
+            ``"either"``; None where nothing is claimed.
         deterministic: the same batch twice in a row is worth the same.
         smooth: differentiable twice, except on a set of measure zero.
         traceable: ``torch.compile(fullgraph=True)`` takes it.
@@ -65,7 +65,7 @@ class Traits:
         chunked: size of a chunk -> loss.
         reference: a slow loss that is right, called with the same batch.
         dtypes: how far from float64 a value may be in each, relative to 1 + value; None: what
-            rounding explains at its temperature.
+            rounding explains at its temperature. float32 and bfloat16 where nothing is said.
         tol: how far apart equal float64 values may be, relative to 1 + value.
 
     Raises:

@@ -1,5 +1,7 @@
 """InfoNCE and its symmetric form, with one mistake each."""
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -248,7 +250,12 @@ PAIRED = (
     _asymmetric(small_losses_left_out, "small losses left out of the mean", "duplicated_batch"),
     _asymmetric(positional_weights, "a weight by position", "permutation_invariant"),
     _symmetric(nan_for_zero_rows, "a division by zero", "zero_row_is_finite"),
-    _asymmetric(mean_of_nothing, "the mean of nothing", "empty_batch"),
+    Mistake(
+        mean_of_nothing,
+        "the mean of nothing",
+        "empty_batch",
+        replace(_claims(mean_of_nothing, symmetric=False), empty="either"),
+    ),
     _symmetric(writes_to_its_inputs, "an input overwritten", "inputs_are_not_written"),
     _symmetric(loses_the_graph, "`.item()`", "gradient_reaches_its_inputs"),
     _asymmetric(one_for_each, "no reduction", "returns_a_scalar"),

@@ -89,7 +89,7 @@ def single_sample(subject: Subject, batch: Batch) -> None:
             broken(f"one sample has no alternatives, yet the gradient of {name} is {show(largest)}")
 
 
-@check("63", batches=one_sample)
+@check("63", when=lambda t: t.empty is not None, needs="empty", batches=one_sample)
 def empty_batch(subject: Subject, batch: Batch) -> None:
     """A batch of no samples is worth 0, or is refused with a ValueError; never NaN or a crash.
 

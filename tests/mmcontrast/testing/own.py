@@ -8,7 +8,8 @@ import mmcontrast as mm
 from mmcontrast.testing import Traits, Vary
 from tests.mmcontrast.laws import LOSSES
 
-EVERYTHING = {"empty": "zero", "traceable": True, "functional": True}
+DTYPES = dict.fromkeys((torch.float32, torch.bfloat16, torch.float16))
+EVERYTHING = {"empty": "zero", "traceable": True, "functional": True, "dtypes": DTYPES}
 SETTINGS = ("temperature", "reduction", "chunk_size")
 
 
@@ -49,11 +50,12 @@ HYCON = {
 
 
 def similarity_ratio(z, labels, *, log=False, reduction="mean"):
-    """Ratio contrast on similarities in [0, 1]."""
+    """Ratio contrast on similarities in [0.1, 1]: of one that cancels to 0, no log has any digits."""
     rows = mm.shifted_cosine_normalize(z)
     same, other = mm.same_label(labels), mm.different_label(labels)
     same = same & mm.off_diagonal(len(z))
-    return mm.ratio_contrast(rows @ rows.T, same, other, log=log, reduction=reduction)
+    alike = 0.1 + 0.9 * rows @ rows.T
+    return mm.ratio_contrast(alike, same, other, log=log, reduction=reduction)
 
 
 def levels(features, *, temperature=0.07, reduction="mean", chunk_size=None):

@@ -2,7 +2,8 @@
 
 ``PYTHONPATH=.venv/peers python -m tests.mmcontrast.testing.peers_table`` prints the table. The
 examples are the same every time. Each loss is called as its own documentation calls it: open_clip's
-takes rows that the caller has normalised, so the caller here does that.
+takes rows that the caller has normalised, so the caller here does that. float16, empty batches and
+compilers are claimed for all of them, to see who keeps what nobody promised.
 """
 
 import argparse
@@ -124,7 +125,12 @@ class Peer:
             return report_on(self.make(at), stated, name=name, **options)
 
 
-ENGINEERING = {"traceable": True, "functional": True}
+ENGINEERING = {
+    "traceable": True,
+    "functional": True,
+    "empty": "either",
+    "dtypes": dict.fromkeys((torch.float32, torch.bfloat16, torch.float16)),
+}
 INFO_NCE = Traits(form="info_nce", **ENGINEERING)
 SYMMETRIC = Traits(form="info_nce", symmetric=True, **ENGINEERING)
 SUP_CON = Traits(kind="labelled", form="sup_con", **ENGINEERING)

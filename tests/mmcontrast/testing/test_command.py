@@ -65,6 +65,7 @@ def test_as_a_process_a_loss_that_is_wrong():
         (["mmcontrast:info_nce", "--form", "sup_con"], "form: expected"),
         (["mmcontrast:info_nce", "--expect", "nonnegative= "], "a reason"),
         (["mmcontrast:info_nce", "--kind", "other"], "invalid choice"),
+        (["mmcontrast:info_nce", "--dtypes", "int64"], "dtypes: expected a floating dtype"),
     ],
 )
 def test_wrong_calls_exit_with_2(arguments, message, capsys):
