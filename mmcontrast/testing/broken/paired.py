@@ -105,6 +105,12 @@ def epsilon_in_the_logarithm(a: Tensor, b: Tensor, temperature: float = 0.1) -> 
     return -mean((shares + 1e-6).log())
 
 
+def epsilon_of_the_dtype(a: Tensor, b: Tensor) -> Tensor:
+    """log(share + eps): the less precise the inputs, the earlier the loss saturates."""
+    shares = _logits(a, b, 0.1).softmax(1).diagonal()
+    return -mean((shares + torch.finfo(a.dtype).eps).log())
+
+
 def softmax_twice(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """Shares are given to a function that takes logits."""
     return one_way(_logits(a, b, temperature).softmax(1))
@@ -237,6 +243,12 @@ PAIRED = (
     ),
     _asymmetric(naive_exponentials, "exp() before log()", "finite_at_any_temperature"),
     _asymmetric(epsilon_in_the_logarithm, "an epsilon in the logarithm", "low_temperature_limit"),
+    Mistake(
+        epsilon_of_the_dtype,
+        "an epsilon that the dtype chooses",
+        "low_precision_is_close",
+        Traits(form="info_nce", temperature=0.1),
+    ),
     _asymmetric(softmax_twice, "a softmax of a softmax", "low_temperature_limit"),
     _asymmetric(
         averaged_negatives, "negatives averaged", "more_negatives_cost_more", rectangular=True

@@ -50,7 +50,7 @@ HYCON = {
 
 
 def similarity_ratio(z, labels, *, log=False, reduction="mean"):
-    """Ratio contrast on similarities in [0.1, 1]: of one that cancels to 0, no log has any digits."""
+    """Ratio contrast on similarities in [0.1, 1]: a log has no digits of one that cancels."""
     rows = mm.shifted_cosine_normalize(z)
     same, other = mm.same_label(labels), mm.different_label(labels)
     same = same & mm.off_diagonal(len(z))

@@ -112,7 +112,6 @@ CAUGHT_BESIDES = {
     "cosine_bounds": "sign_error",
     "high_temperature_limit": "sign_error",
     "precise_at_any_temperature": "naive_exponentials",
-    "low_precision_is_close": "not_normalized",
     "float32_gradients_are_close": "loses_the_graph",
     "autocast_is_close": "loses_the_graph",
     "label_dtypes": "labels_as_indices",
@@ -132,14 +131,15 @@ def test_laws_that_catch_what_another_one_is_named_for(law):
     assert report.failed == (law,)
 
 
-@pytest.mark.skipif("MMCONTRAST_EXAMPLES" not in os.environ, reason="set MMCONTRAST_EXAMPLES=100")
-@pytest.mark.parametrize("name", MISTAKES)
-def test_the_whole_suite_rejects_it(name, examples):
-    mistake = MISTAKES[name]
-    report = report_on(mistake.loss, mistake.traits, max_examples=examples)
-    assert not report.ok
-    assert mistake.law in report.failed
-    assert report[mistake.law].code
+if "MMCONTRAST_EXAMPLES" in os.environ:  # minutes: not in `make test`
+
+    @pytest.mark.parametrize("name", MISTAKES)
+    def test_the_whole_suite_rejects_it(name, examples):
+        mistake = MISTAKES[name]
+        report = report_on(mistake.loss, mistake.traits, max_examples=examples)
+        assert not report.ok
+        assert mistake.law in report.failed
+        assert report[mistake.law].code
 
 
 def test_the_table_has_a_row_for_each():
