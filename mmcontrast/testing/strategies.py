@@ -192,7 +192,8 @@ def batches(
     size: dict[str, Any] = {
         "min_size": min_size,
         "max_size": max_size,
-        "min_features": 2 if generic else 1,
+        "min_features": traits.features or (2 if generic else 1),
+        "max_features": traits.features or 4,
         "shapes": shapes,
     }
     _checks.one_of("kind", traits.kind, KINDS)

@@ -69,7 +69,7 @@ class Subject:
     def call(self, batch: Batch, loss: Loss | None = None, **options: Any) -> Any:
         """Whatever the loss returns, or another loss in its place."""
         torch.default_generator.manual_seed(0)  # the global function asks for devices, slowly
-        with _restored(None if self.copied or loss is not None else self.given):
+        with self.untouched() if loss is None else _restored(loss):
             return (self.fresh() if loss is None else loss)(*batch.arguments(), **options)
 
     def tensor(self, batch: Batch, loss: Loss | None = None, **options: Any) -> Tensor:
@@ -184,25 +184,29 @@ def _can_be_copied(loss: Loss) -> bool:
 
 @contextmanager
 def _restored(loss: Loss | None) -> Iterator[None]:
-    """A Module that cannot be copied: its tensors and modes afterwards are what they were."""
-    modules = list(loss.modules()) if isinstance(loss, nn.Module) else []
-    held = [
-        (x, x.detach().clone())
-        for m in modules
-        for x in (*m._parameters.values(), *m._buffers.values())
-        if x is not None
-    ]
-    attributes = [(m, dict(m.__dict__), dict(m._buffers)) for m in modules]
+    """A Module afterwards has the numbers, modes and plain attributes that it had before.
+
+    A buffer that was written to is replaced, and not written to again: a graph may hold it.
+    """
+    held = []
+    for module in loss.modules() if isinstance(loss, nn.Module) else ():
+        buffers = {name: (x, _clone(x)) for name, x in module._buffers.items()}
+        parameters = [(p, p.detach().clone()) for p in module.parameters(recurse=False)]
+        held.append((module, dict(module.__dict__), buffers, parameters))
     try:
         yield
     finally:
-        for module, plain, buffers in attributes:
+        for module, plain, buffers, parameters in held:
             module.__dict__.clear()
             module.__dict__.update(plain)
             module._buffers.clear()
-            module._buffers.update(buffers)
-        with torch.no_grad():
-            for x, before in held:
-                if x.shape != before.shape:
-                    x.resize_(before.shape)
-                x.copy_(before)
+            for name, (x, before) in buffers.items():
+                same = x is None or before is None or torch.equal(x, before)
+                module._buffers[name] = x if same else before
+            for parameter, before in parameters:
+                if not torch.equal(parameter, before):
+                    parameter.data = before
+
+
+def _clone(x: Tensor | None) -> Tensor | None:
+    return None if x is None else x.detach().clone()

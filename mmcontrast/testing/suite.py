@@ -79,6 +79,7 @@ def check_contrastive_loss(
     temperature: float | None = None,
     collapse_value: Callable[[int], float] | None = None,
     differentiable: tuple[str, ...] | None = None,
+    features: int | None = None,
     rectangular: bool = False,
     keep: bool = False,
     positives: bool = False,
@@ -118,10 +119,10 @@ def check_contrastive_loss(
         kind: ``"paired"``, ``"labelled"``, ``"triplet"`` or ``"multimodal"``.
         symmetric, normalized, rotation_invariant, permutation_invariant, translation_invariant,
             row_shift_invariant, relabelling_invariant, nonnegative, bounds, discriminative,
-            needs_positive, form, temperature, collapse_value, differentiable, rectangular, keep,
-            positives, labels, present, ignore_index, empty, deterministic, smooth, traceable,
-            functional, stateful, factory, reductions, chunked, reference, dtypes, tol: what is
-            claimed; see :class:`Traits`.
+            needs_positive, form, temperature, collapse_value, differentiable, features,
+            rectangular, keep, positives, labels, present, ignore_index, empty, deterministic,
+            smooth, traceable, functional, stateful, factory, reductions, chunked, reference,
+            dtypes, tol: what is claimed; see :class:`Traits`.
         checks: names of laws, to leave out all others.
         exclude: names of laws to leave out.
         expected_failures: names of laws that the loss is known to break, each with the reason. One

@@ -47,6 +47,7 @@ class Traits:
         collapse_value: the loss of N equal rows by N, where no form says it.
         differentiable: the names of the inputs that get a gradient (paired: a, b; labelled: z;
             triplet: a, p, n; multimodal: text, audio, vision); all where None.
+        features: the D that it needs, where it does not take any: learned weights, a queue.
         rectangular: paired: b may have more rows than a, further negatives.
         keep: takes ``keep=``, a bool mask: paired (N, C), who is compared with whom.
         positives: paired: takes ``positives=``, (N, C) soft targets.
@@ -92,6 +93,7 @@ class Traits:
     temperature: float | None = None
     collapse_value: Callable[[int], float] | None = None
     differentiable: tuple[str, ...] | None = None
+    features: int | None = None
     rectangular: bool = False
     keep: bool = False
     positives: bool = False
@@ -127,6 +129,8 @@ class Traits:
                 _checks.fail(name, "False unless the kind is 'multimodal'", True)
         if self.temperature is not None:
             _checks.positive("temperature", self.temperature)
+        if self.features is not None:
+            _checks.whole("features", self.features)
         if self.bounds is not None and not self.bounds[0] <= self.bounds[1]:
             _checks.fail("bounds", "the smaller one first", self.bounds)
 

@@ -95,7 +95,11 @@ def row_scale_invariant(subject: Subject, batch: Batch, scales: list[float], nam
     subject.same(subject.value(batch), subject.value(scaled), said)
 
 
-@check("16", when=lambda t: t.rotation_invariant, needs="rotation_invariant")
+@check(
+    "16",
+    when=lambda t: t.rotation_invariant and t.features is None,
+    needs="rotation_invariant, any number of features",
+)
 def zero_padding_invariant(subject: Subject, batch: Batch) -> None:
     """Features that are zero in every row change nothing.
 

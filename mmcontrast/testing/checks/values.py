@@ -22,11 +22,18 @@ def has_form(traits: Traits) -> bool:
     return traits.form is not None
 
 
+def _on_logits(traits: Traits) -> bool:
+    """Rows times the identity are logits."""
+    raw = not traits.normalized and traits.features is None
+    return traits.form == "info_nce" and raw and not traits.symmetric
+
+
 @st.composite
 def _equal_rows(draw: DrawFn, traits: Traits) -> Batch:
     """N equal rows in every input; for labels, all of one class."""
     n = draw(st.integers(2, 6))
-    row = draw(draws.rows(1, draw(st.integers(1, 4)), ("grid", "gauss")))
+    d = draw(st.integers(1, 4)) if traits.features is None else traits.features
+    row = draw(draws.rows(1, d, ("grid", "gauss")))
     labels = torch.zeros(n, dtype=torch.int64) if traits.labelled else None
     return Batch(traits.kind, {k: row.repeat(n, 1) for k in NAMES[traits.kind]}, labels)
 
@@ -40,8 +47,9 @@ def equal_rows(traits: Traits) -> SearchStrategy[Batch]:
 @st.composite
 def _orthogonal_partners(draw: DrawFn, traits: Traits) -> Batch:
     """Partners (of a pair, a class, a sample) are equal, strangers are at right angles."""
-    n = draw(st.integers(2, 4))
-    rotation = torch.linalg.qr(draws.normal(draw(draws.seeds), n, n))[0]
+    n = draw(st.integers(2, min(traits.features or 4, 4)))
+    d = traits.features or n
+    rotation = torch.linalg.qr(draws.normal(draw(draws.seeds), d, n))[0].T
     names = NAMES[traits.kind]
     if traits.labelled:
         ids = torch.arange(n).repeat(2)
@@ -60,7 +68,7 @@ def orthogonal_partners(traits: Traits) -> SearchStrategy[Batch]:
 
 @check(
     "10",
-    when=lambda t: t.discriminative,
+    when=lambda t: t.discriminative and t.features != 1,
     needs="discriminative",
     batches=orthogonal_partners,
 )
@@ -203,8 +211,8 @@ def ranks_agree(subject: Subject, batch: Batch) -> None:
 
 @check(
     "13",
-    when=lambda t: t.form == "info_nce" and not t.normalized and not t.symmetric,
-    needs="form='info_nce' on raw dot products, one way",
+    when=_on_logits,
+    needs="form='info_nce' on raw dot products of any D, one way",
     batches=generic,
 )
 def logit_gradients(subject: Subject, batch: Batch) -> None:
@@ -226,8 +234,8 @@ def logit_gradients(subject: Subject, batch: Batch) -> None:
 
 @check(
     "9",
-    when=lambda t: t.form == "info_nce" and not t.normalized and not t.symmetric,
-    needs="form='info_nce' on raw dot products, one way",
+    when=_on_logits,
+    needs="form='info_nce' on raw dot products of any D, one way",
     draws={"shifts": draws.numbers},
 )
 def logit_shift_invariant(subject: Subject, batch: Batch, shifts: list[float]) -> None:

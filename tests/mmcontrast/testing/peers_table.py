@@ -51,6 +51,13 @@ def pml_sup_con(temperature):
     return module("pytorch_metric_learning.losses").SupConLoss(temperature=temperature)
 
 
+def pml_memory(temperature):
+    """A queue that the loss fills itself, for rows of three features."""
+    losses = module("pytorch_metric_learning.losses")
+    loss = losses.NTXentLoss(temperature=temperature)
+    return losses.CrossBatchMemory(loss, embedding_size=3, memory_size=16)
+
+
 def pml_triplet(margin):
     loss = module("pytorch_metric_learning.losses").TripletMarginLoss(margin=margin)
 
@@ -138,6 +145,10 @@ SUP_CON = Traits(kind="labelled", form="sup_con", **ENGINEERING)
 PEERS = {
     "pytorch-metric-learning NTXentLoss": Peer(pml_nt_xent, INFO_NCE),
     "pytorch-metric-learning SupConLoss": Peer(pml_sup_con, SUP_CON),
+    "pytorch-metric-learning CrossBatchMemory": Peer(
+        pml_memory,
+        Traits(kind="labelled", features=3, deterministic=False, needs_positive=False),
+    ),
     "pytorch-metric-learning TripletMarginLoss": Peer(
         pml_triplet, Traits(kind="triplet", **ENGINEERING), 0.2
     ),

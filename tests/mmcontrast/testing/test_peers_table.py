@@ -18,6 +18,7 @@ NEEDS = {
 }
 NT_XENT = "pytorch-metric-learning NTXentLoss"
 SUP_CON = "pytorch-metric-learning SupConLoss"
+MEMORY = "pytorch-metric-learning CrossBatchMemory"
 SUP_CONTRAST = "SupContrast's formula"
 
 
@@ -73,7 +74,12 @@ def test_defect_4_a_mean_that_depends_on_the_dtype():
     assert set(found.failed) == {"low_precision_is_close", "precise_at_any_temperature"}
 
 
-@pytest.mark.parametrize("name", PEERS)
+def test_defect_5_a_queue_that_is_lost_on_resume():
+    found = report(MEMORY, "copies_are_worth_the_same", max_examples=10)
+    assert "loaded from its state_dict, it = " in found["copies_are_worth_the_same"].message
+
+
+@pytest.mark.parametrize("name", [name for name in PEERS if name != MEMORY])
 def test_what_all_of_them_do(name):
     """The suite is no enemy: these laws hold in all of them."""
     laws = (

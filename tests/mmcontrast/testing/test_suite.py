@@ -124,6 +124,20 @@ def test_a_callable_that_makes_a_loss_is_stateful():
 # --- how it ends ----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("features", [1, 3, 7])
+@pytest.mark.parametrize("kind", ["paired", "labelled", "triplet", "multimodal"])
+def test_a_loss_that_needs_a_number_of_features_sees_no_other(kind, features):
+    seen = set()
+
+    def recorded(*inputs):
+        rows = inputs[0].values() if kind == "multimodal" else [x for x in inputs if x.ndim == 2]
+        seen.update(x.shape[1] for x in rows)
+        return sum((x * x).sum() / (1 + (x * x).sum()) for x in rows)
+
+    report_on(recorded, {"kind": kind, "features": features, "normalized": False}, max_examples=2)
+    assert seen == {features}
+
+
 def test_a_broken_law_raises_with_the_report():
     with pytest.raises(LawsBroken, match="collapse_value") as caught:
         check_contrastive_loss(losses.half, form="info_nce", max_examples=3)
@@ -216,6 +230,7 @@ def test_an_expectation_of_a_law_that_is_not_run_is_reported_as_not_run():
         ({"present": True}, "present: expected False"),
         ({"temperature": 0.0}, "temperature: expected a number above 0"),
         ({"bounds": (1.0, 0.0)}, "bounds: expected the smaller one first"),
+        ({"features": 0}, "features: expected an int of at least 1"),
         ({"empty": "nan"}, "empty: expected one of"),
     ],
 )
@@ -330,6 +345,16 @@ def test_every_call_starts_from_the_same_state():
 
     report = report_on(losses.Grows(), {"form": "info_nce", "temperature": 0.07}, max_examples=3)
     assert report.failed == ("repeats_itself",)
+
+
+def test_a_loss_of_the_factory_starts_every_call_from_the_same_state():
+    report = report_on(
+        losses.Grows(),
+        {"factory": lambda temperature: losses.Grows()},
+        checks=["precise_at_any_temperature", "finite_at_any_temperature"],
+        max_examples=3,
+    )
+    assert report.ok
 
 
 def test_the_random_states_are_what_they_were():
