@@ -404,3 +404,45 @@ def test_vary_makes_functions_and_modules():
 def test_traits_are_compared_with_what_is_usual():
     assert Traits().claimed() == {}
     assert copy.deepcopy(Traits(kind="triplet")).claimed() == {"kind": "triplet"}
+
+
+# --- what a policy and a number of features mean --------------------------------------------------
+
+
+def refuses_nobody(a, b):
+    if len(a) == 0:
+        raise ValueError("a: expected a sample")
+    return mm.info_nce(a, b)
+
+
+def nan_for_nobody(a, b):
+    return mm.info_nce(a, b) * (1 if len(a) else torch.nan)
+
+
+@pytest.mark.parametrize(
+    ("loss", "held"),
+    [
+        (mm.info_nce, {"zero", "either"}),
+        (refuses_nobody, {"raise", "either"}),
+        (nan_for_nobody, set()),
+        (lambda a, b: mm.info_nce(a, b) + 1, set()),
+    ],
+    ids=["zero", "raises", "nan", "one"],
+)
+def test_policies_for_an_empty_batch(loss, held):
+    found = {
+        policy
+        for policy in ("zero", "raise", "either")
+        if report_on(loss, {"empty": policy}, checks=["empty_batch"], max_examples=1).ok
+    }
+    assert found == held
+    assert "empty_batch" not in [c.name for _, c in iter_checks(loss)]
+
+
+def test_laws_that_need_other_numbers_of_features_are_not_claimed():
+    raw = {"form": "info_nce", "normalized": False}
+    free = {c.name for _, c in iter_checks(mm.info_nce, raw)}
+    bound = {c.name for _, c in iter_checks(mm.info_nce, {**raw, "features": 3})}
+    assert free - bound == {"logit_gradients", "logit_shift_invariant", "zero_padding_invariant"}
+    one = {c.name for _, c in iter_checks(mm.info_nce, {**raw, "features": 1})}
+    assert bound - one == {"partners_are_worth_less"}
