@@ -7,4 +7,4 @@ import pytest
 
 @pytest.fixture(scope="session")
 def examples() -> int:
-    return int(os.environ.get("MMCONTRAST_EXAMPLES", "5"))
+    return int(os.environ.get("MMCONTRAST_EXAMPLES", "4"))
