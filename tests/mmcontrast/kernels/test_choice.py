@@ -13,19 +13,22 @@ LOSSES = {
     "symmetric": lambda x, y, **o: mm.symmetric_info_nce(x, y, temperature=0.2, **o),
     "one_way": lambda x, y, **o: mm.info_nce(x, y, temperature=0.2, **o),
     "sigmoid": lambda x, y, **o: mm.sigmoid_contrast(x, y, **o),
-    "sup_con": lambda x, y, **o: mm.sup_con(x + y, torch.arange(N) % 3, temperature=0.2, **o),
+    "sup_con": lambda x, y, **o: mm.sup_con(
+        x + y, torch.arange(N, device=x.device) % 3, temperature=0.2, **o
+    ),
 }
 every_loss = pytest.mark.parametrize("name", LOSSES)
 
 
-def rows(dtype=torch.float32):
+def rows(dtype=torch.float32, device="cpu"):
     source = torch.Generator().manual_seed(1)
-    return [torch.randn(N, D, generator=source).to(dtype).requires_grad_() for _ in range(2)]
+    drawn = [torch.randn(N, D, generator=source) for _ in range(2)]
+    return [x.to(device, dtype).requires_grad_() for x in drawn]
 
 
 @pytest.fixture
 def calls(monkeypatch):
-    """The precisions that the kernels are called with; they are at hand for tensors on the CPU."""
+    """The precisions that the kernels are called with, which small batches have too."""
     found = []
 
     def watched(kernel):
@@ -37,7 +40,6 @@ def calls(monkeypatch):
 
     for name in LOSSES:
         monkeypatch.setattr(kernels, name, watched(getattr(kernels, name)))
-    monkeypatch.setattr(kernels, "INTERPRETED", True)
     monkeypatch.setattr(kernels, "LEAST", 1)
     monkeypatch.setattr("mmcontrast.streaming.LEAST", 1)
     monkeypatch.setattr("mmcontrast.supervised_tiles.LEAST", 1)
@@ -47,12 +49,15 @@ def calls(monkeypatch):
 @every_loss
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("weight", [None, torch.linspace(0, 2, N)])
-def test_the_value_and_the_gradients_are_the_same(name, reduction, weight, calls, monkeypatch):
+def test_the_value_and_the_gradients_are_the_same(
+    name, reduction, weight, calls, device, monkeypatch
+):
+    weight = None if weight is None else weight.to(device)
     options = {"reduction": reduction, "weight": weight}
     results = []
-    for used in (True, False):
-        monkeypatch.setattr(kernels, "INTERPRETED", used)
-        inputs = rows()
+    for least in (1, N * N + 1):
+        monkeypatch.setattr(kernels, "LEAST", least)
+        inputs = rows(device=device)
         value = LOSSES[name](*inputs, **options)
         results.append((value, *torch.autograd.grad(value.sum(), inputs)))
     assert calls == ["ieee"]
@@ -64,15 +69,16 @@ def test_the_value_and_the_gradients_are_the_same(name, reduction, weight, calls
 @pytest.mark.parametrize(
     ("dtype", "precision"), [(torch.bfloat16, "bf16"), (torch.float16, "fp16")]
 )
-def test_rows_in_16_bits_are_multiplied_so(name, dtype, precision, calls):
-    value = LOSSES[name](*rows(dtype))
+def test_rows_in_16_bits_are_multiplied_so(name, dtype, precision, calls, device):
+    value = LOSSES[name](*rows(dtype, device))
     assert calls == [precision]
     assert value.dtype == torch.float32
-    close(value, LOSSES[name](*(x.double() for x in rows(dtype))), 2e-2, 2e-2)
+    close(value, LOSSES[name](*(x.double() for x in rows(dtype, device))), 2e-2, 2e-2)
 
 
 @every_loss
 def test_what_the_kernels_cannot_do_takes_the_other_path(name, calls, monkeypatch):
+    monkeypatch.setattr(kernels, "INTERPRETED", True)
     loss = LOSSES[name]
     loss(*rows(torch.float64))
     loss(*rows(), keep=KEEP)
