@@ -160,7 +160,6 @@ def test_things_without_a_name():
         Vary(mm.InfoNCE, "temperature"),
         {"a": mm.info_nce},
     ],
-    ids=str,
 )
 def test_expressions_make_what_they_say(value):
     imports = set()
