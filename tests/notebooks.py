@@ -1,0 +1,104 @@
+"""Runs the notebooks, each in a kernel of its own, and stores what they show.
+
+``python -m tests.notebooks`` runs all of them, ``python -m tests.notebooks 01 05`` some.
+"""
+
+import argparse
+import hashlib
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+TIMEOUT = 600  # seconds a cell may take
+
+
+def execute(path: Path) -> NotebookNode:
+    """The notebook with the outputs of a run from its first cell to its last.
+
+    Raises:
+        CellExecutionError: a cell that raises; it shows the cell and the error.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    client = NotebookClient(
+        notebook,
+        timeout=TIMEOUT,
+        kernel_name="python3",
+        record_timing=False,
+        resources={"metadata": {"path": str(path.parent)}},
+    )
+    with tempfile.TemporaryDirectory() as settings:
+        # This checkout's packages, nothing from a hub, and no settings of whoever runs it. A kernel
+        # makes tqdm ask for widgets, which nothing here draws.
+        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        client.execute(
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(paths),
+                "HF_HUB_OFFLINE": "1",
+                "PYTHONWARNINGS": "ignore:IProgress not found",
+                "IPYTHONDIR": settings,
+                "MPLCONFIGDIR": settings,
+            }
+        )
+    return tidy(notebook)
+
+
+def tidy(notebook: NotebookNode) -> NotebookNode:
+    """The notebook without what differs from one machine to another."""
+    for cell in notebook.cells:
+        cell.metadata = NotebookNode()
+        if cell.cell_type == "code":
+            cell.outputs = joined(cell.outputs)
+        for output in cell.get("outputs", []):
+            if "metadata" in output:
+                output.metadata = NotebookNode()
+            if "image/png" in output.get("data", {}):
+                output.data.pop("text/plain", None)
+    notebook.metadata = NotebookNode(
+        kernelspec={"display_name": "Python 3", "language": "python", "name": "python3"},
+        language_info={"name": "python"},
+        sources=sources(notebook),
+    )
+    return notebook
+
+
+def joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """What a cell printed in one piece, however many pieces it came in."""
+    out: list[NotebookNode] = []
+    for output in outputs:
+        same = [old for old in out if output.output_type == "stream" == old.output_type]
+        same = [old for old in same if old.name == output.name]
+        if same:
+            same[0].text += output.text
+        else:
+            out.append(output)
+    return out
+
+
+def sources(notebook: NotebookNode) -> str:
+    """SHA-256 of the code, by which stored outputs are known to be this code's."""
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    return hashlib.sha256("\n\n".join(code).encode()).hexdigest()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help="how the names begin; all where none is given")
+    names = tuple(parser.parse_args().names) or ("",)
+    for path in NOTEBOOKS:
+        if path.name.startswith(names):
+            start = time.perf_counter()
+            nbformat.write(execute(path), path)
+            seconds, size = time.perf_counter() - start, path.stat().st_size / 1024
+            print(f"{path.name}: {seconds:.0f} s, {size:.0f} KB", flush=True)
+
+
+if __name__ == "__main__":
+    main()
