@@ -1,0 +1,136 @@
+"""The notebooks run from start to end; what they store is of their own code, and small."""
+
+import re
+
+import nbformat
+import pytest
+
+from tests import notebooks
+
+STORED = [pytest.param(path, id=path.stem) for path in notebooks.NOTEBOOKS]
+KILOBYTES = 150
+MACHINE = re.compile(
+    r"(?:^|[\s\"'(=:])(?:/(?:tmp|home|root|usr|opt|work|mnt|var|Users|private)/|~/|[A-Z]:\\)"
+    r"|site-packages[/\\]|ipykernel_\d"
+)
+
+
+def read(path):
+    notebook = nbformat.read(path, as_version=4)
+    return notebook, [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def words(output):
+    """All that an output says, without its pictures."""
+    said = [output.get("text", ""), *output.get("traceback", [])]
+    return said + [text for kind, text in output.get("data", {}).items() if kind != "image/png"]
+
+
+def test_the_notebooks_are_these():
+    assert [path.stem for path in notebooks.NOTEBOOKS] == [
+        "01_drop_in_losses",
+        "02_three_modalities",
+        "03_hard_negatives",
+        "04_test_your_loss",
+        "05_big_batches",
+        "06_reproduce_a_paper",
+    ]
+
+
+@pytest.mark.parametrize("path", STORED)
+def test_every_cell_has_been_run_in_order(path):
+    notebook, cells = read(path)
+    nbformat.validate(notebook)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+
+
+@pytest.mark.parametrize("path", STORED)
+def test_outputs_are_of_the_code_that_stands_there(path):
+    notebook, _ = read(path)
+    assert notebook.metadata["sources"] == notebooks.sources(notebook), "run make notebooks"
+
+
+@pytest.mark.parametrize("path", STORED)
+def test_nothing_went_wrong_and_nothing_was_warned_of(path):
+    _, cells = read(path)
+    outputs = [output for cell in cells for output in cell.outputs]
+    assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
+
+
+@pytest.mark.parametrize("path", STORED)
+def test_no_path_of_a_machine_is_in_it(path):
+    notebook, cells = read(path)
+    texts = [cell.source for cell in notebook.cells]
+    texts += [text for cell in cells for output in cell.outputs for text in words(output)]
+    assert not [found.group() for text in texts for found in MACHINE.finditer(text)]
+
+
+@pytest.mark.parametrize("path", STORED)
+def test_it_has_pictures_and_is_small(path):
+    _, cells = read(path)
+    data = [output.get("data", {}) for cell in cells for output in cell.outputs]
+    assert any("image/png" in kinds for kinds in data)
+    assert path.stat().st_size < KILOBYTES * 1024
+
+
+@pytest.mark.parametrize("path", STORED)
+def test_it_begins_with_a_title_and_its_links_lead_somewhere(path):
+    notebook, _ = read(path)
+    assert re.match(r"# [A-Z].+\n", notebook.cells[0].source)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            for name in re.findall(r"\]\(([^)]+)\)", cell.source):
+                assert (path.parent / name).is_file(), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", STORED)
+def test_it_runs_from_start_to_end(path, monkeypatch):
+    monkeypatch.delenv("MMCONTRAST_DATA", raising=False)  # the same everywhere, and short
+    made = notebooks.execute(path)
+    outputs = [output for cell in made.cells for output in cell.get("outputs", [])]
+    assert not [output.text for output in outputs if output.get("name") == "stderr"]
+    assert len(made.cells) == len(read(path)[0].cells)
+
+
+def test_tidying_joins_what_was_printed_and_takes_the_times_away():
+    def stream(name, text):
+        return nbformat.v4.new_output("stream", name=name, text=text)
+
+    cell = nbformat.v4.new_code_cell(
+        "print()",
+        metadata={"execution": {"iopub.status.busy": "2026-01-01"}},
+        outputs=[stream("stdout", "a"), stream("stderr", "b"), stream("stdout", "c")],
+    )
+    notebook = notebooks.tidy(nbformat.v4.new_notebook(cells=[cell], metadata={"signed": "me"}))
+    assert [(o.name, o.text) for o in notebook.cells[0].outputs] == [
+        ("stdout", "ac"),
+        ("stderr", "b"),
+    ]
+    assert notebook.cells[0].metadata == {}
+    assert set(notebook.metadata) == {"kernelspec", "language_info", "sources"}
+
+
+def test_the_digest_is_of_the_code_alone():
+    def made(*cells):
+        return nbformat.v4.new_notebook(cells=list(cells))
+
+    words, code = nbformat.v4.new_markdown_cell, nbformat.v4.new_code_cell
+    digest = notebooks.sources(made(words("a"), code("1 + 1")))
+    assert digest == notebooks.sources(made(words("b"), code("1 + 1", outputs=[])))
+    assert digest != notebooks.sources(made(code("1 + 2")))
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("File /tmp/ipykernel_1/2.py", True),
+        ("saved to '/home/me/x'", True),
+        ("C:\\Users", True),
+        ("lib/site-packages/torch", True),
+        ("https://example.org/usr/x", False),
+        ("2/3 of them, 1284/229/686", False),
+    ],
+)
+def test_a_path_of_a_machine_is_recognised(text, found):
+    assert bool(MACHINE.search(text)) is found
