@@ -1,9 +1,14 @@
 """The notebooks run from start to end; what they store is of their own code, and small."""
 
+import base64
+import io
 import re
 
 import nbformat
+import numpy as np
 import pytest
+from nbclient.exceptions import CellExecutionError
+from PIL import Image
 
 from tests import notebooks
 
@@ -91,6 +96,45 @@ def test_it_runs_from_start_to_end(path, monkeypatch):
     outputs = [output for cell in made.cells for output in cell.get("outputs", [])]
     assert not [output.text for output in outputs if output.get("name") == "stderr"]
     assert len(made.cells) == len(read(path)[0].cells)
+
+
+@pytest.mark.slow
+def test_a_cell_sees_this_checkout_and_no_hub(tmp_path):
+    code = "import os, mmcontrast; print(mmcontrast.__file__, os.environ['HF_HUB_OFFLINE'])"
+    made = notebooks.execute(written(tmp_path, code))
+    (output,) = made.cells[0].outputs
+    assert output.text.split() == [str(notebooks.ROOT / "mmcontrast" / "__init__.py"), "1"]
+    assert made.metadata["sources"] == notebooks.sources(made)
+
+
+@pytest.mark.slow
+def test_a_cell_that_raises_ends_it(tmp_path):
+    with pytest.raises(CellExecutionError, match="no such luck"):
+        notebooks.execute(written(tmp_path, "raise ValueError('no such luck')"))
+
+
+def written(folder, code):
+    """A notebook of one cell, as a file."""
+    path = folder / "one.ipynb"
+    cells = [nbformat.v4.new_code_cell(code)]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    return path
+
+
+def test_a_picture_keeps_its_size_and_its_look_and_gets_smaller():
+    ramp = np.linspace(0, 255, 300).astype(np.uint8)
+    pixels = np.broadcast_to(ramp[:, None], (200, 300, 3)).copy()
+    pixels[50:150, 100:200] = (213, 94, 0)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "png", compress_level=0)
+    before = base64.b64encode(file.getvalue()).decode()
+    after = notebooks.smaller(before)
+    with Image.open(io.BytesIO(base64.b64decode(after))) as image:
+        assert image.mode == "P"
+        found = np.asarray(image.convert("RGB")).astype(int)
+    assert found.shape == pixels.shape
+    assert np.abs(found - pixels).max() <= 4
+    assert len(after) < len(before) / 3
 
 
 def test_tidying_joins_what_was_printed_and_takes_the_times_away():
