@@ -26,32 +26,34 @@ COLOURS = 255  # of a stored picture
 
 
 def execute(path: Path) -> NotebookNode:
-    """The notebook with the outputs of a run from its first cell to its last.
+    """The notebook with the outputs of a run from its first cell to its last, in an empty folder.
 
     Raises:
         CellExecutionError: a cell that raises; it shows the cell and the error.
     """
     notebook = nbformat.read(path, as_version=4)
-    with tempfile.TemporaryDirectory() as settings:
+    with tempfile.TemporaryDirectory() as folder:
         client = NotebookClient(
             notebook,
             timeout=TIMEOUT,
             kernel_name="python3",
             record_timing=False,
-            resources={"metadata": {"path": str(path.parent)}},
-            config=Config({"KernelManager": kernel_files(settings)}),
+            resources={"metadata": {"path": folder}},
+            config=Config({"KernelManager": kernel_files(folder)}),
         )
         # This checkout's packages, nothing from a hub, and no settings of whoever runs it. A kernel
         # makes tqdm ask for widgets, which nothing here draws.
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        data = os.environ.get("MMCONTRAST_DATA")  # from here, where the kernel is not
         client.execute(
             env={
                 **os.environ,
+                **({"MMCONTRAST_DATA": str(Path(data).resolve())} if data else {}),
                 "PYTHONPATH": os.pathsep.join(paths),
                 "HF_HUB_OFFLINE": "1",
                 "PYTHONWARNINGS": "ignore:IProgress not found",
-                "IPYTHONDIR": settings,
-                "MPLCONFIGDIR": settings,
+                "IPYTHONDIR": folder,
+                "MPLCONFIGDIR": folder,
             }
         )
     return tidy(notebook)

@@ -100,11 +100,17 @@ def test_it_runs_from_start_to_end(path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_cell_sees_this_checkout_and_no_hub(tmp_path):
-    code = "import os, mmcontrast; print(mmcontrast.__file__, os.environ['HF_HUB_OFFLINE'])"
+    code = """
+import os, mmcontrast
+print(mmcontrast.__file__, os.environ["HF_HUB_OFFLINE"])
+open("left over", "w").close()
+"""
     made = notebooks.execute(written(tmp_path, code))
     (output,) = made.cells[0].outputs
     assert output.text.split() == [str(notebooks.ROOT / "mmcontrast" / "__init__.py"), "1"]
     assert made.metadata["sources"] == notebooks.sources(made)
+    assert [path.name for path in tmp_path.iterdir()] == ["one.ipynb"]
+    assert not (notebooks.ROOT / "left over").exists()
 
 
 @pytest.mark.slow
