@@ -33,10 +33,11 @@ class GradCache:
     leave by themselves. A module's buffers (running statistics) change in the first encoding only.
 
     Args:
-        encoders: by modality, a callable of that modality's inputs, one argument. It returns
-            representations (B, ...), one row for each row of its inputs: a tensor, or mappings,
-            tuples and lists of tensors. A number among them (0-d: a learned temperature, say) is
-            taken from the last micro-batch. Several modalities may share an encoder.
+        encoders: by modality (a mapping, or ``nn.ModuleDict``), a callable of that modality's
+            inputs, one argument. It returns representations (B, ...), one row for each row of its
+            inputs: a tensor, or mappings, tuples and lists of tensors. A number among them (0-d: a
+            learned temperature, say) is taken from the last micro-batch. Several modalities may
+            share an encoder.
         loss: a callable of the mapping of modality to representations, in the order of
             ``encoders``; further arguments are handed through. It returns a scalar or
             :class:`LossTerms` of scalars.
@@ -96,12 +97,14 @@ class GradCache:
 
     def __init__(
         self,
-        encoders: Mapping[str, Encoder],
+        encoders: Mapping[str, Encoder] | nn.ModuleDict,
         loss: Loss,
         *,
         chunk_size: int | Mapping[str, int],
         backward: Callable[[Tensor], Any] = Tensor.backward,
     ):
+        if isinstance(encoders, nn.ModuleDict):
+            encoders = dict(encoders.items())
         if not isinstance(encoders, Mapping) or not encoders:
             _checks.fail("encoders", "a mapping of at least one modality to a callable", encoders)
         for name, encoder in encoders.items():

@@ -107,6 +107,18 @@ def test_three_modalities_with_terms_and_labels(seed, size):
         same(gradients(*encoders.values()), whole)
 
 
+def test_encoders_may_stand_in_a_module():
+    towers = nn.ModuleDict({"text": nn.Linear(3, 2), "audio": nn.Linear(4, 2)})
+    batch = {"text": torch.randn(5, 3), "audio": torch.randn(5, 4)}
+    cache = mm.GradCache(towers, lambda z: (z["text"] * z["audio"]).sum(), chunk_size=2)
+    value = cache(batch)
+    expected = (towers["text"](batch["text"]) * towers["audio"](batch["audio"])).sum()
+    torch.testing.assert_close(value, expected.detach())
+    gradients = torch.autograd.grad(expected, list(towers.parameters()))
+    for parameter, gradient in zip(towers.parameters(), gradients, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)
+
+
 def test_it_adds_to_what_is_there():
     encoder, inputs = tower(0), {"x": normal(1, 5, 3), "y": normal(2, 5, 3)}
     cache = mm.GradCache(dict.fromkeys(inputs, encoder), pair_loss, chunk_size=2)
