@@ -3,6 +3,8 @@
 Time is the process's, forward and backward in float32, the median of rounds in which all cases of
 one size take turns. Memory is the peak above what the process held before, in a process of its own
 for each case. The floor is the matrix products alone that such a loss needs, in the same rounds.
+
+Where there is a CUDA device, tests.benchmarks.gpu measures the losses there too, into OUT/gpu.
 """
 
 import argparse
@@ -13,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from tests.benchmarks import cases, measure, peers, report, targets
+from tests.benchmarks import cases, gpu, measure, peers, report, targets
 
 LOSSES = {loss.name: loss for loss in cases.LOSSES}
 
@@ -167,7 +169,7 @@ def main(argv: list[str] | None = None) -> int:
     header = "\n".join(f"- {key}: {value}" for key, value in about.items())
     verdict = "\n".join(f"- {line}" for line in lines)
     report.write(options.out, found, f"{header}\n\n{text}\n\n### Targets\n\n{verdict}")
-    return 0
+    return gpu.main(["--out", str(options.out / "gpu")])
 
 
 if __name__ == "__main__":
