@@ -43,6 +43,7 @@ class ClipLoss(nn.Module):
         ValueError: on Horovod; when called, on a world_size that is not the process group's.
 
     Example:
+        >>> import torch
         >>> ClipLoss()(torch.eye(3), torch.eye(3), 1.0)
         tensor(0.5514)
     """
@@ -115,6 +116,7 @@ class SigLipLoss(nn.Module):
             group's.
 
     Example:
+        >>> import torch
         >>> SigLipLoss()(torch.eye(2), torch.eye(2), 1.0, 0.0)
         tensor(1.0064)
     """
