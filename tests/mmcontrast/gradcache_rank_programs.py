@@ -1,9 +1,6 @@
 """What test_gradcache.py runs on several ranks, by name."""
 
-import os
-import sys
 from contextlib import ExitStack
-from datetime import timedelta
 from functools import partial
 
 import torch
@@ -13,6 +10,7 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_
 from torch.nn.parallel import DistributedDataParallel
 
 import mmcontrast as mm
+from tests.ranks import run
 
 SIZES = {2: [3, 5], 3: [4, 0, 3]}
 TEMPERATURE = 0.3
@@ -206,10 +204,4 @@ def agreed(module):
 
 
 if __name__ == "__main__":
-    dist.init_process_group("gloo", timeout=timedelta(seconds=30))
-    for program in sys.argv[1:]:
-        globals()[program](dist.get_rank(), dist.get_world_size())
-    dist.barrier()
-    dist.destroy_process_group()
-    # What threads of torch are left may abort while the interpreter goes down.
-    os._exit(0)
+    run(globals())

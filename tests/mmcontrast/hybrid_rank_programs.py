@@ -1,17 +1,14 @@
 """What test_hybrid_ranks.py runs on several ranks, by name."""
 
-import os
-import sys
-from datetime import timedelta
 from itertools import product
 
 import pytest
 import torch
-import torch.distributed as dist
 
 import mmcontrast as mm
 from mmcontrast import hybrid_evaluate, moments
 from tests.mmcontrast.strategies import labels, mask, modalities, normal, presence
+from tests.ranks import run
 
 SIZES = {1: [11], 2: [8, 5], 3: [4, 9, 6], 4: [6, 3, 0, 7]}
 NAMES = ("text", "audio", "vision")
@@ -165,10 +162,4 @@ def levels(rank, world):
 
 
 if __name__ == "__main__":
-    dist.init_process_group("gloo", timeout=timedelta(seconds=30))
-    for program in sys.argv[1:]:
-        globals()[program](dist.get_rank(), dist.get_world_size())
-    dist.barrier()
-    dist.destroy_process_group()
-    # What threads of torch are left may abort while the interpreter goes down.
-    os._exit(0)
+    run(globals())

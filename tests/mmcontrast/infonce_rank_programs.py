@@ -1,8 +1,6 @@
 """What test_infonce_ranks.py runs on several ranks, by name."""
 
-import os
 import sys
-from datetime import timedelta
 
 import pytest
 import torch
@@ -10,6 +8,7 @@ import torch.distributed as dist
 
 import mmcontrast as mm
 from mmcontrast import infonce_tiles, streaming
+from tests.ranks import run
 
 SIZES = {1: [7], 2: [3, 5], 3: [4, 1, 6], 4: [2, 3, 0, 4]}
 LARGE = {2: [70, 3], 3: [1, 64, 20], 4: [33, 0, 70, 1]}
@@ -242,11 +241,4 @@ def disagree(rank, world):
 
 
 if __name__ == "__main__":
-    dist.init_process_group("gloo", timeout=timedelta(minutes=5))
-    torch.set_num_threads(1)
-    for name in sys.argv[1:]:
-        sys.stderr.write(f"{name}\n")
-        globals()[name](dist.get_rank(), dist.get_world_size())
-    dist.barrier()
-    dist.destroy_process_group()
-    os._exit(0)
+    run(globals())

@@ -1,8 +1,6 @@
 """What test_distributed.py runs on several ranks, by name."""
 
 import os
-import sys
-from datetime import timedelta
 from functools import partial
 
 import pytest
@@ -13,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import mmcontrast as mm
 from mmcontrast import _checks, distributed
+from tests.ranks import run
 
 SIZES = {1: [7], 2: [3, 5], 3: [4, 1, 6], 4: [2, 3, 0, 4]}
 
@@ -237,12 +236,4 @@ def groups(rank, world):
 
 
 if __name__ == "__main__":
-    # No test waits for it: a rank that is gone is seen at once.
-    dist.init_process_group("gloo", timeout=timedelta(minutes=5))
-    for name in sys.argv[1:]:
-        sys.stderr.write(f"{name}\n")
-        globals()[name](dist.get_rank(), dist.get_world_size())
-    dist.barrier()
-    dist.destroy_process_group()
-    # What threads of torch are left may abort while the interpreter goes down.
-    os._exit(0)
+    run(globals())

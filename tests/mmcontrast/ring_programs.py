@@ -1,9 +1,5 @@
 """What test_ring.py runs on several ranks, by name: candidates that go round, and one process."""
 
-import os
-import sys
-from datetime import timedelta
-
 import torch
 import torch.distributed as dist
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -11,6 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import mmcontrast as mm
 from mmcontrast import distributed, ring
 from tests.mmcontrast.rank_programs import batch
+from tests.ranks import run
 
 CLOSE = {torch.float64: 1e-12, torch.float32: 2e-6}
 
@@ -182,9 +179,4 @@ def memory(rank, world):
 
 
 if __name__ == "__main__":
-    dist.init_process_group("gloo", timeout=timedelta(minutes=5))
-    for name in sys.argv[1:]:
-        globals()[name](dist.get_rank(), dist.get_world_size())
-    dist.barrier()
-    # What threads of torch are left may abort while the interpreter goes down.
-    os._exit(0)
+    run(globals())

@@ -1,9 +1,5 @@
 """What test_supervised_ranks.py runs on several ranks: labels, positives and miners, shared out."""
 
-import os
-import sys
-from datetime import timedelta
-
 import torch
 import torch.distributed as dist
 
@@ -12,6 +8,7 @@ from mmcontrast import ranking, supervised, supervised_tiles
 from tests import oracles
 from tests.mmcontrast.rank_programs import SIZES, batch
 from tests.mmcontrast.strategies import labels, mask, numpy
+from tests.ranks import run
 
 CLOSE = {torch.float64: 1e-12, torch.float32: 1e-6}
 
@@ -255,9 +252,4 @@ def blocks(rank, world):
 
 
 if __name__ == "__main__":
-    dist.init_process_group("gloo", timeout=timedelta(minutes=5))
-    for name in sys.argv[1:]:
-        globals()[name](dist.get_rank(), dist.get_world_size())
-    dist.barrier()
-    # What threads of torch are left may abort while the interpreter goes down.
-    os._exit(0)
+    run(globals())

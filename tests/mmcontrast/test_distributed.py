@@ -1,33 +1,12 @@
 """Rows of all ranks, in real processes; a rank that dies is an error, not a wait."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
 import mmcontrast as mm
 from mmcontrast import distributed
 from tests.mmcontrast import rank_programs
-
-ROOT = Path(__file__).parents[2]
-
-
-def launch(world, *programs, module="rank_programs"):
-    """Run programs of a module beside this one, one after the other, on several ranks."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    call = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={world}"]
-    return subprocess.run(
-        [sys.executable, *call, "-m", f"tests.mmcontrast.{module}", *programs],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+from tests.ranks import launch
 
 
 @pytest.mark.slow
@@ -42,8 +21,7 @@ def launch(world, *programs, module="rank_programs"):
     ],
 )
 def test_on_ranks(world, programs):
-    done = launch(world, *programs)
-    assert done.returncode == 0, done.stderr[-3000:]
+    launch(world, "tests.mmcontrast.rank_programs", *programs)
 
 
 def test_without_a_process_group_it_is_the_identity():

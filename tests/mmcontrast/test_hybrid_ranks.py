@@ -1,32 +1,17 @@
 """HyCon's and MCL-MCF's losses over ranks are those of one process, in real processes."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from tests.mmcontrast import hybrid_rank_programs
+from tests.ranks import launch
 
-ROOT = Path(__file__).parents[2]
 PROGRAMS = ["by_labels", "selected", "by_masks", "one_loss", "no_rows", "levels"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("world", [2, 3, 4])
 def test_on_ranks(world):
-    call = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={world}"]
-    done = subprocess.run(
-        [sys.executable, *call, "-m", "tests.mmcontrast.hybrid_rank_programs", *PROGRAMS],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    launch(world, "tests.mmcontrast.hybrid_rank_programs", *PROGRAMS)
 
 
 def test_without_ranks_a_group_changes_nothing():

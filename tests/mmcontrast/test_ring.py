@@ -2,13 +2,12 @@
 
 import pytest
 
-from tests.mmcontrast.test_distributed import launch
+from tests.ranks import launch
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("world", [2, 3, 4])
 def test_candidates_go_round(world):
-    done = launch(
-        world, "both_ways", "one_way", "twice", "memory", "chosen", module="ring_programs"
+    launch(
+        world, "tests.mmcontrast.ring_programs", "both_ways", "one_way", "twice", "memory", "chosen"
     )
-    assert done.returncode == 0, done.stderr[:6000]

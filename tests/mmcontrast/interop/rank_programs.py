@@ -1,8 +1,6 @@
 """What test_ranks.py runs on three ranks, by name."""
 
 import importlib.util
-import sys
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ from mmcontrast.interop import open_clip as ours
 from mmcontrast.interop import pml
 from mmcontrast.interop.sentence_transformers import InfoNCELoss
 from tests.mmcontrast.test_peers import peer
+from tests.ranks import run
 
 EVEN, UNEVEN = [3, 3, 3], [0, 4, 3]
 SCALE, BIAS = 14.0, -3.0
@@ -151,7 +150,4 @@ def sizes(rank, world):
 
 
 if __name__ == "__main__":
-    dist.init_process_group("gloo", timeout=timedelta(minutes=1))
-    for name in sys.argv[1:]:
-        sys.stderr.write(f"{name}\n")
-        globals()[name](dist.get_rank(), dist.get_world_size())
+    run(globals())
