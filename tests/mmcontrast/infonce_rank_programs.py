@@ -185,7 +185,7 @@ def shifts(rank, world):
 def single_precision(rank, world):
     batch = Batch(rank, LARGE[world], dtype=torch.float32)
     for name in ("one way", "symmetric", "matched", "anchored", "sigmoid"):
-        equal(world, batch, forms(batch)[name], "mean", tolerance=2e-6)
+        equal(world, batch, forms(batch)[name], "mean", tolerance=1e-6)
 
 
 def products(rank, world):
