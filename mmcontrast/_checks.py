@@ -165,8 +165,7 @@ def reduce(
         return values
     if reduction == "sum":
         return distributed.total(values.sum(), group)
-    total = (counted if weight is None else counted * weight).sum().to(values.dtype)
-    if distributed.active(group) is None:
-        return values.sum() / torch.where(total == 0, 1, total)
-    both = distributed.total(torch.stack([values.sum(), total]), group)
-    return both[0] / torch.where(both[1] == 0, 1, both[1])
+    number = (counted if weight is None else counted * weight).sum().to(values.dtype)
+    number = distributed.total(number, group)
+    # Divided here, then summed up: as by a loss in tiles, which may be another rank's path.
+    return distributed.total(values.sum() / torch.where(number == 0, 1, number), group)

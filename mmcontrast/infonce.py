@@ -142,7 +142,7 @@ def info_nce(
         normalize=normalize,
         chunk_size=step,
     )
-    return streaming.reduced(losses, counted, weight, reduction, group)
+    return _checks.reduce(losses, counted, weight=weight, reduction=reduction, group=group)
 
 
 def matched_pair_nce(

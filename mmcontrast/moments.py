@@ -11,7 +11,8 @@ from a target t, are two moments of that set,
 The set is the anchor's class, or everybody else. The batch is sorted by class and cut into parts: a
 part of a class that is large enough to be worth its moments, or a few small classes together, whose
 similarities are taken as they are. So K samples cost O(K D^2) time and O(K D) memory however many
-classes there are. All steps are plain torch operations; autograd takes every derivative of them.
+classes there are. What autograd does not know has a backward pass of such operations as it knows,
+so that there are derivatives of any order.
 """
 
 from collections.abc import Mapping

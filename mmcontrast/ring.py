@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from mmcontrast.distributed import joined
-from mmcontrast.infonce_tiles import add, negative_share
+from mmcontrast.infonce_tiles import add, negative_share, plain_symmetric
 from mmcontrast.masks import IGNORE
 from mmcontrast.rows import dot
 from mmcontrast.softmax import log_share
@@ -202,11 +202,9 @@ def _plain(
     x: Tensor, y: Tensor, temperature: Tensor, targets: Tensor, both: bool, group: Any
 ) -> Tensor:
     """The same with all candidates at once, to be differentiated twice."""
-
-    def one_way(a: Tensor, b: Tensor) -> Tensor:
-        every, own = joined(b, group)
-        columns = torch.arange(len(every), device=b.device)
-        partners = torch.where(targets != IGNORE, targets + own.start, -1)
-        return log_share(dot(a, every) / temperature, columns == partners[:, None], None)[0]
-
-    return (one_way(x, y) + one_way(y, x)) / 2 if both else one_way(x, y)
+    every, own = joined(y, group)
+    if both:
+        return plain_symmetric(x, every, temperature, own, group)
+    columns = torch.arange(len(every), device=y.device)
+    partners = torch.where(targets != IGNORE, targets + own.start, -1)
+    return log_share(dot(x, every) / temperature, columns == partners[:, None], None)[0]

@@ -98,7 +98,7 @@ def sigmoid_contrast(
     tile = streaming.step(*size, chunk_size, side=streaming.TILE)
     if tile is None or not streaming.possible():
         losses = pairs.losses(map_rows(x, normalize), map_rows(y, normalize), temperature, bias)
-        return streaming.reduced(losses, counted, weight, reduction, group)
+        return _checks.reduce(losses, counted, weight=weight, reduction=reduction, group=group)
     sides = streaming.WIDE if chunk_size is None else (tile, tile)
     precision = kernels.precision(x, y)
     x, y = (streaming.mapped(z, normalize, sides[0]) for z in (x, y))

@@ -135,19 +135,6 @@ def all_shares(
     return shares(everyone, weight, reduction, rows.dtype, group)
 
 
-def reduced(
-    losses: Tensor, counted: Tensor, weight: Tensor | None, reduction: str, group: Group | None
-) -> Tensor:
-    """``_checks.reduce`` with the collectives of a loss in tiles: its shares first, then its sum.
-
-    Ranks may take different paths, and have to meet on each of them.
-    """
-    each = shares(counted, weight, reduction, losses.dtype, group)
-    if each is None or distributed.active(group) is None:
-        return _checks.reduce(losses, counted, weight=weight, reduction=reduction)
-    return distributed.total((torch.where(counted, losses, 0) * each).sum(), group)
-
-
 def full_precision(x: Tensor) -> AbstractContextManager[Any]:
     """Autocast off: matrix products of what is in float32 stay there."""
     kind = x.device.type

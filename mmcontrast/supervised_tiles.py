@@ -18,7 +18,7 @@ from mmcontrast import _checks
 from mmcontrast.masks import off_diagonal, same_label
 from mmcontrast.rows import RowMap, map_rows
 from mmcontrast.softmax import log_share
-from mmcontrast.streaming import differentiate, full_precision, number, possible
+from mmcontrast.streaming import differentiate, full_precision, number, possible, slices
 from mmcontrast.supervised_classes import Classes, by_class, windows
 
 LEAST = 128  # samples from which tiles are faster than the whole matrix
@@ -113,7 +113,7 @@ class _TiledSupCon(torch.autograd.Function):
         sizes = classes.sizes
         totals = _class_sums(rows, classes, side)
         near = totals.new_empty(len(rows))
-        for i in _chunks(len(rows), side):
+        for i in slices(len(rows), side):
             near[i] = (rows[i] * (totals[classes.ids[i]] - rows[i].double())).sum(1)
         gap = sums.double().log2() + shift - scale * (near / (sizes - 1).clamp_min(1))
         gap = torch.where(sizes > 1, LOG2 * gap, -math.inf)
@@ -189,7 +189,7 @@ def _gradient(
 def _class_sums(rows: Tensor, classes: Classes, side: int) -> Tensor:
     """(classes, D) float64: taking one row out of a sum again shall not cost the others' digits."""
     sums = rows.new_zeros(len(classes.counts), rows.shape[1], dtype=torch.float64)
-    for i in _chunks(len(rows), side):
+    for i in slices(len(rows), side):
         sums.index_add_(0, classes.ids[i], rows[i].double())
     return sums
 
@@ -245,7 +245,7 @@ def _logits(
     room = rows.new_empty(min(side, len(rows)) ** 2)
     ids, couples = classes.ids, classes.sizes == 2
     linked = couples[1:] & (ids[1:] == ids[:-1])  # the two of a class of two are neighbours
-    chunks = _chunks(len(rows), side)
+    chunks = list(slices(len(rows), side))
     for place, i in enumerate(chunks):
         left = rows[i]
         for j in chunks[place:]:
@@ -299,7 +299,3 @@ def plain(rows: Tensor, scale: Tensor, classes: Classes) -> Tensor:
     logits = (rows @ rows.mT) * (LOG2 * scale).to(rows.dtype)
     losses, counted = log_share(logits, same_label(ids), off_diagonal(len(ids), ids.device))
     return torch.where(counted, losses, 0)
-
-
-def _chunks(size: int, side: int) -> list[slice]:
-    return [slice(start, min(start + side, size)) for start in range(0, size, side)]
