@@ -273,6 +273,25 @@ def test_oneself_is_taken_off_without_losing_the_others(n):
     assert error < 5e-6
 
 
+@pytest.mark.parametrize("log", [False, True])
+def test_fellows_of_a_heavy_row_are_there_to_the_last_digit_in_the_gradient(log):
+    """Its sample's text is pulled by the other rows of audio, who are 1e-6 of the class's sum."""
+    features = {name: x.abs() for name, x in modalities(0, 40, 6, ("text", "audio")).items()}
+    features["audio"][3] *= 1e6
+    options = {"refine": False, "log": log, "normalize": None, "reduction": "none"}
+
+    def of_text(*x):
+        moved = dict(zip(features, x, strict=True))
+        return mm.inter_modal_contrast(moved, torch.arange(40) % 2, **options)[:, 0].sum()
+
+    inputs = [x.float() for x in features.values()]
+    with by_pairs():
+        _, (exact, _) = gradients(of_text, *[x.double() for x in inputs])
+    with sizes():
+        _, (found, _) = gradients(of_text, *inputs)
+    assert (found[3] - exact[3]).norm() < 5e-6 * exact[3].norm()
+
+
 def test_a_small_sum_beside_a_large_one_is_there_to_the_last_digit():
     """A total less one's own would leave nothing of 3 beside 1e20."""
     sums = torch.tensor([[1.0], [1e20], [2.0]], dtype=torch.float64)
