@@ -55,14 +55,9 @@ from mmcontrast.mining import (
     select_pairs,
 )
 from mmcontrast.multilevel import MultilevelContrast, multilevel_contrast
-from mmcontrast.negatives import (
-    Negatives,
-    add_noise,
-    mixed_negatives,
-    replace_tokens,
-    shift,
-    swap,
-)
+from mmcontrast.negatives import mixed_negatives, shift, swap
+from mmcontrast.negatives_batch import Negatives
+from mmcontrast.negatives_noise import add_noise, replace_tokens
 from mmcontrast.pairs import Pairs, inter_modal_pairs, intra_modal_pairs
 from mmcontrast.queue import EmbeddingQueue
 from mmcontrast.rows import (

@@ -5,34 +5,16 @@ altered, and says which. Shapes are those of the batch, whatever was drawn.
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mmcontrast import _checks
-from mmcontrast.masks import off_diagonal, presence
-from mmcontrast.mining import extreme, sample_one
-from mmcontrast.rows import upcast
-
-
-class Negatives(NamedTuple):
-    """A negative batch, and who was altered in it; mappings by modality.
-
-    Example:
-        >>> negatives = swap({"text": torch.eye(2), "audio": torch.eye(2)}, modalities=["audio"])
-        >>> negatives.altered["text"], negatives.altered["audio"]
-        (tensor([False, False]), tensor([True, True]))
-    """
-
-    features: dict[str, Tensor]
-    """Of the shapes and dtypes that came."""
-    altered: dict[str, Tensor]
-    """(B,) bool: whose modality is no longer the sample's own as it was."""
-    masks: dict[str, Tensor]
-    """(B, T) bool, those that came, carried along."""
-    lengths: dict[str, Tensor]
-    """(B,) integer, those that came, carried along."""
+from mmcontrast.masks import off_diagonal
+from mmcontrast.mining import sample_one
+from mmcontrast.negatives_batch import Negatives, is_sequence, read, shapes
+from mmcontrast.negatives_noise import add_noise, replace_tokens
 
 
 def swap(
@@ -77,7 +59,7 @@ def swap(
     References: CorMulT, arXiv:2407.07046, section 4.2, strategy A. Its code draws the other sample
         from the whole split: append such samples to the batch, and keep the first B rows.
     """
-    batch, names = _read(features, modalities, present, masks, lengths)
+    batch, names = read(features, modalities, present, masks, lengths)
     rows = len(batch.has[names[0]])
     device = batch.has[names[0]].device
     others = off_diagonal(rows, device)
@@ -145,10 +127,10 @@ def shift(
 
     References: CorMulT, arXiv:2407.07046, section 4.2, strategy B.
     """
-    batch, names = _read(features, modalities, present, masks, lengths)
-    names = [name for name in names if _is_sequence(features[name])]
+    batch, names = read(features, modalities, present, masks, lengths)
+    names = [name for name in names if is_sequence(features[name])]
     if not names:
-        _checks.fail("features", "a sequence to shift, (B, T, D) or (B, T)", _shapes(features))
+        _checks.fail("features", "a sequence to shift, (B, T, D) or (B, T)", shapes(features))
     if isinstance(steps, Mapping):
         for name in steps:
             _checks.one_of("steps", name, names)
@@ -175,134 +157,6 @@ def shift(
         if name in negatives.lengths:
             length = negatives.lengths[name]
             negatives.lengths[name] = length - ahead.to(length.dtype)
-    return negatives
-
-
-def add_noise(
-    features: Mapping[str, Tensor],
-    *,
-    std: float = 0.1,
-    relative: bool = True,
-    modalities: Collection[str] | None = None,
-    present: Mapping[str, Tensor] | None = None,
-    masks: Mapping[str, Tensor] | None = None,
-    lengths: Mapping[str, Tensor] | None = None,
-    generator: torch.Generator | None = None,
-) -> Negatives:
-    """Strategy C: Gaussian noise on every real frame of every floating modality.
-
-    Args:
-        features: as in :func:`swap`; token ids stay as they are, see :func:`replace_tokens`.
-        std: standard deviation of the noise, above 0.
-        relative: in units of each feature's own standard deviation over the real frames of the
-            batch, so that a constant feature stays as it is; False: in the features' unit, as in
-            the paper's code.
-        modalities, present, masks, lengths, generator: as in :func:`swap`.
-
-    Returns:
-        :class:`Negatives`. The gradient reaches the features as if nothing had been added.
-
-    Raises:
-        ValueError: on shapes or dtypes that disagree, a modality that is not in the features, a std
-            that is not positive, or no floating modality.
-
-    Example:
-        >>> features = {"audio": torch.tensor([[1.0, 5.0], [3.0, 5.0]])}
-        >>> noisy = add_noise(features).features["audio"]
-        >>> noisy == features["audio"]
-        tensor([[False,  True],
-                [False,  True]])
-
-    References: CorMulT, arXiv:2407.07046, section 4.2, strategy C, for audio and video.
-    """
-    _checks.positive("std", std)
-    batch, names = _read(features, modalities, present, masks, lengths)
-    names = [name for name in names if features[name].is_floating_point()]
-    if not names:
-        _checks.fail("features", "a floating modality", _shapes(features))
-    negatives = batch.unaltered()
-    for name in names:
-        x, frames = features[name], batch.real[name][..., None]
-        exact = upcast(x)
-        noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=exact.dtype)
-        if relative:
-            noise = noise * _deviation(exact.detach(), frames)
-        noisy = torch.where(frames, (exact + std * noise).to(x.dtype), x)
-        negatives.features[name] = noisy
-        negatives.altered[name] = (frames & (noisy != x)).flatten(1).any(-1)
-    return negatives
-
-
-def replace_tokens(
-    features: Mapping[str, Tensor],
-    *,
-    vocabulary_size: int,
-    probability: float = 0.15,
-    special: Iterable[int] = (),
-    modalities: Collection[str] | None = None,
-    present: Mapping[str, Tensor] | None = None,
-    masks: Mapping[str, Tensor] | None = None,
-    lengths: Mapping[str, Tensor] | None = None,
-    generator: torch.Generator | None = None,
-) -> Negatives:
-    """Strategy C for token ids: some tokens of every sample become other ones.
-
-    Args:
-        features: as in :func:`swap`; floating modalities stay as they are, see :func:`add_noise`.
-        vocabulary_size: V; the new id is drawn uniformly from 0 to V - 1, without the special ids
-            and without the token's own.
-        probability: of each real token that is not special, in [0, 1]. The paper gives none; this
-            is the share that BERT masks. At least one token of each sample is replaced where there
-            is one, so that 0 means exactly one.
-        special: ids that are neither replaced nor drawn; without a mask, the padding's too.
-        modalities, present, masks, lengths, generator: as in :func:`swap`.
-
-    Returns:
-        :class:`Negatives`.
-
-    Raises:
-        ValueError: on shapes or dtypes that disagree, a modality that is not in the features, a
-            probability outside [0, 1], special ids outside the vocabulary, fewer than two others,
-            or no token ids.
-
-    Example:
-        >>> features = {"text": torch.tensor([[0, 2, 1]])}
-        >>> replace_tokens(features, vocabulary_size=4, special=[0, 1]).features["text"]
-        tensor([[0, 3, 1]])
-
-    References: CorMulT, arXiv:2407.07046, section 4.2, strategy C, for text; the share of BERT,
-        arXiv:1810.04805.
-    """
-    _checks.probability(probability)
-    kept = sorted(set(special))
-    _checks.whole("vocabulary_size", vocabulary_size)
-    if kept and not 0 <= kept[0] <= kept[-1] < vocabulary_size:
-        _checks.fail("special", f"ids from 0 to {vocabulary_size - 1}", kept)
-    choices = vocabulary_size - len(kept)
-    if choices < 2:
-        _checks.fail("vocabulary_size", "two ids that are not special", choices)
-    batch, names = _read(features, modalities, present, masks, lengths)
-    names = [name for name in names if not features[name].is_floating_point()]
-    if not names:
-        _checks.fail("features", "a modality of token ids, (B, T) integer", _shapes(features))
-    negatives = batch.unaltered()
-    for name in names:
-        x, free, place = features[name], batch.real[name], features[name].long()
-        for token in kept:
-            free = free & (x != token)
-            place = place - (x > token).long()
-        draws = torch.rand(x.shape, generator=generator, device=x.device)
-        # Whoever has a draw below the probability has the smallest one there too.
-        least, _ = extreme(draws, free, largest=False)
-        columns = torch.arange(x.shape[1], device=x.device)
-        chosen = free & ((draws < probability) | (columns == least[:, None]))
-        # Numbered without the special ids, then without the token's own: each step leaves a gap.
-        drawn = torch.randint(choices - 1, x.shape, generator=generator, device=x.device)
-        drawn = drawn + (drawn >= place).long()
-        for token in kept:
-            drawn = drawn + (drawn >= token).long()
-        negatives.features[name] = torch.where(chosen, drawn.to(x.dtype), x)
-        negatives.altered[name] = chosen.any(-1)
     return negatives
 
 
@@ -354,7 +208,7 @@ def mixed_negatives(
 
     References: CorMulT, arXiv:2407.07046, section 4.2, strategy D.
     """
-    batch, names = _read(features, modalities, present, masks, lengths)
+    batch, names = read(features, modalities, present, masks, lengths)
     shared: dict[str, Any] = {
         "present": present,
         "masks": masks,
@@ -363,7 +217,7 @@ def mixed_negatives(
     }
     floating = [name for name in names if features[name].is_floating_point()]
     tokens = [name for name in names if name not in floating]
-    sequences = [name for name in names if _is_sequence(features[name])]
+    sequences = [name for name in names if is_sequence(features[name])]
 
     parts = [swap(features, allowed=allowed, modalities=names, **shared)]
     if sequences:
@@ -407,91 +261,6 @@ def mixed_negatives(
     return Negatives(*(chosen(list(mappings)) for mappings in zip(*parts, strict=True)))
 
 
-class _Batch(NamedTuple):
-    """A checked batch, in mappings of its own, and what is real in it."""
-
-    features: dict[str, Tensor]
-    masks: dict[str, Tensor]
-    lengths: dict[str, Tensor]
-    real: dict[str, Tensor]
-    """(B, T) bool of a sequence, (B,) of vectors: which frames are there."""
-    has: dict[str, Tensor]
-    """(B,) bool: who has any of them."""
-
-    def unaltered(self) -> Negatives:
-        """The batch as it came."""
-        altered = {name: torch.zeros_like(has) for name, has in self.has.items()}
-        return Negatives(self.features, altered, self.masks, self.lengths)
-
-
-def _read(
-    features: Mapping[str, Tensor],
-    modalities: Collection[str] | None,
-    present: Mapping[str, Tensor] | None,
-    masks: Mapping[str, Tensor] | None,
-    lengths: Mapping[str, Tensor] | None,
-) -> tuple[_Batch, list[str]]:
-    """The batch, checked, and the names of the modalities that may be altered, in its order."""
-    if not isinstance(features, Mapping):
-        _checks.fail("features", "a mapping of modality to tensor", type(features).__name__)
-    if not features:
-        _checks.fail("features", "at least one modality", "none")
-    rows: int | None = None
-    for name, x in features.items():
-        _checks.tensor(f"features[{name!r}]", x)
-        axes = (2, 3) if x.is_floating_point() else (2,)
-        if x.ndim not in axes or x.dtype == torch.bool or x.is_complex():
-            expected, got = "(B, T, D) or (B, D) floating, or (B, T) integer", _checks.shape(x)
-            _checks.fail(f"features[{name!r}]", expected, f"{got} {x.dtype}")
-        rows = len(x) if rows is None else rows
-        if len(x) != rows:
-            _checks.fail(f"features[{name!r}]", f"{rows} samples", len(x))
-    for name in () if modalities is None else modalities:
-        _checks.one_of("modalities", name, list(features))
-    names = [name for name in features if modalities is None or name in modalities]
-    if not names:
-        _checks.fail("modalities", f"some of {list(features)}", "none")
-    masks = _of_sequences("masks", masks, features)
-    lengths = _of_sequences("lengths", lengths, features)
-    real, has = {}, {}
-    for name, there in presence(features, present).items():
-        x = features[name]
-        if not _is_sequence(x):
-            real[name] = has[name] = there
-            continue
-        frames = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
-        if name in lengths:
-            _checks.vector(f"lengths[{name!r}]", lengths[name], len(x))
-            if lengths[name].is_floating_point() or lengths[name].dtype == torch.bool:
-                _checks.fail(f"lengths[{name!r}]", "an integer dtype", lengths[name].dtype)
-            frames = torch.arange(x.shape[1], device=x.device) < lengths[name][:, None]
-        if name in masks:
-            _checks.mask(f"masks[{name!r}]", masks[name], tuple(x.shape[:2]))
-            frames = masks[name]
-        real[name] = frames & there[:, None]
-        has[name] = real[name].any(-1)
-    return _Batch(dict(features), masks, lengths, real, has), names
-
-
-def _of_sequences(
-    name: str, given: Mapping[str, Tensor] | None, features: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """Masks or lengths, if any, which only sequences have."""
-    sequences = [modality for modality, x in features.items() if _is_sequence(x)]
-    for modality in {} if given is None else given:
-        _checks.one_of(name, modality, sequences)
-    return {} if given is None else dict(given)
-
-
-def _is_sequence(x: Tensor) -> bool:
-    """(B, T, D) frames or (B, T) token ids, not (B, D) vectors."""
-    return x.ndim == 3 or not x.is_floating_point()
-
-
-def _shapes(features: Mapping[str, Tensor]) -> str:
-    return ", ".join(f"{name!r}: {_checks.shape(x)} {x.dtype}" for name, x in features.items())
-
-
 def _move(x: Tensor, real: Tensor, ahead: Tensor, padding_id: int) -> tuple[Tensor, Tensor]:
     """Every real frame taken from ``ahead`` (B,) real frames later, and which frames still are."""
     place = real.cumsum(-1) - 1 + ahead[:, None]
@@ -503,12 +272,3 @@ def _move(x: Tensor, real: Tensor, ahead: Tensor, padding_id: int) -> tuple[Tens
     axes = (..., None) if x.ndim == 3 else ...
     moved = torch.where(kept[axes], moved, end)
     return torch.where(real[axes], moved, x), kept
-
-
-def _deviation(x: Tensor, frames: Tensor) -> Tensor:
-    """(D,) standard deviation of each feature over the frames (..., 1)."""
-    axes = tuple(range(x.ndim - 1))
-    count = frames.sum()  # of 0 the result is NaN, and there is no frame that it could reach
-    mean = torch.where(frames, x, 0).sum(axes) / count
-    gaps: Tensor = torch.where(frames, x - mean, 0)
-    return (gaps.square().sum(axes) / count).sqrt()

@@ -10,14 +10,7 @@ from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import mmcontrast as mm
-from mmcontrast.negatives import (
-    Negatives,
-    add_noise,
-    mixed_negatives,
-    replace_tokens,
-    shift,
-    swap,
-)
+from mmcontrast import Negatives, add_noise, mixed_negatives, replace_tokens, shift, swap
 from tests import oracles
 from tests.mmcontrast.strategies import close, leaf, mask, normal, rng, seeds
 
