@@ -1,8 +1,7 @@
 """Exact gradients of a large batch through encoders that hold one micro-batch at a time."""
 
-import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -11,10 +10,20 @@ import torch
 from torch import Tensor, nn
 
 from mmcontrast import _checks
+from mmcontrast.encoders import (
+    Encoder,
+    States,
+    frozen,
+    random_states,
+    restore,
+    synchronised,
+    unchanged_buffers,
+    unchanged_random_states,
+)
+from mmcontrast.nested import mapped, tensors
 from mmcontrast.streaming import full_precision
 from mmcontrast.terms import LossTerms
 
-Encoder = Callable[[Any], Any]
 Loss = Callable[..., Tensor | LossTerms]
 
 
@@ -141,8 +150,8 @@ class GradCache:
         features = self._encode(inputs, chunks)
         if torch.is_grad_enabled():
             for name, found in features.items():
-                if not _frozen(self.encoders[name], inputs[name]):
-                    for x in _tensors(found):
+                if not frozen(self.encoders[name], inputs[name]):
+                    for x in tensors(found):
                         x.requires_grad_(x.is_floating_point() or x.is_complex())
         result = self.loss(dict(features), *args, **kwargs)
         value = result.total if isinstance(result, LossTerms) else result
@@ -166,7 +175,7 @@ class GradCache:
         for name in self.encoders:
             if name not in inputs:
                 continue
-            shapes = [x.shape for x in _tensors(inputs[name]) if x.ndim > 0]
+            shapes = [x.shape for x in tensors(inputs[name]) if x.ndim > 0]
             if len({shape[0] for shape in shapes}) != 1:
                 expected = "tensors with one first axis in common"
                 _checks.fail(f"inputs[{name!r}]", expected, [tuple(shape) for shape in shapes])
@@ -182,11 +191,11 @@ class GradCache:
         found: dict[str, list[Any]] = {}
         with torch.no_grad():
             for chunk in chunks:
-                chunk.states = _random_state()
+                chunk.states = random_states()
                 # A copy: the first token's state, say, is a view that would keep all others.
-                part = _map(_copied, self._encode_one(inputs, chunk))
+                part = mapped(_copied, self._encode_one(inputs, chunk))
                 found.setdefault(chunk.name, []).append(part)
-            joined = {name: _map(partial(_joined, name), *parts) for name, parts in found.items()}
+            joined = {name: mapped(partial(_joined, name), *parts) for name, parts in found.items()}
         # Autocast keeps the weights that it casts; older releases of torch, these without a graph.
         torch.clear_autocast_cache()
         return joined
@@ -195,9 +204,9 @@ class GradCache:
         """The representations of a micro-batch."""
         rows = chunk.rows
         found = self.encoders[chunk.name](
-            _map(lambda x: x[rows] if isinstance(x, Tensor) and x.ndim else x, inputs[chunk.name])
+            mapped(lambda x: x[rows] if isinstance(x, Tensor) and x.ndim else x, inputs[chunk.name])
         )
-        shapes = [tuple(x.shape) for x in _tensors(found)]
+        shapes = [tuple(x.shape) for x in tensors(found)]
         size = rows.stop - rows.start
         if not shapes or any(shape and shape[0] != size for shape in shapes):
             _checks.fail(f"encoders[{chunk.name!r}]", f"representations of {size} rows", shapes)
@@ -207,21 +216,20 @@ class GradCache:
         self, inputs: Mapping[str, Any], chunks: list["_Chunk"], features: Mapping[str, Any]
     ) -> None:
         """Every micro-batch with a graph, which takes the gradient of its representations."""
-        chunks = [c for c in chunks if any(x.grad is not None for x in _tensors(features[c.name]))]
+        chunks = [c for c in chunks if any(x.grad is not None for x in tensors(features[c.name]))]
         encoders = [self.encoders[chunk.name] for chunk in chunks]
-        last = {model: k for k, f in enumerate(encoders) for model in _synchronised(f)}
-        with _unchanged_buffers(encoders), _unchanged_random_state():
+        last = {model: k for k, f in enumerate(encoders) for model in synchronised(f)}
+        with unchanged_buffers(encoders), unchanged_random_states():
             for k, (chunk, encoder) in enumerate(zip(chunks, encoders, strict=True)):
-                for put, state in chunk.states:
-                    put(state)
+                restore(chunk.states)
                 with ExitStack() as stack:
-                    for model in _synchronised(encoder):
+                    for model in synchronised(encoder):
                         if last[model] != k:
                             stack.enter_context(model.no_sync())
                     # No name for the graph: it is gone before the next one is made.
                     _backward(
-                        _tensors(self._encode_one(inputs, chunk)),
-                        [chunk.gradient(x) for x in _tensors(features[chunk.name])],
+                        tensors(self._encode_one(inputs, chunk)),
+                        [chunk.gradient(x) for x in tensors(features[chunk.name])],
                     )
 
 
@@ -232,7 +240,7 @@ class _Chunk:
     name: str
     rows: slice
     is_last: bool
-    states: list[tuple[Callable[[Any], None], Any]] = field(default_factory=list)
+    states: States = field(default_factory=list)
 
     def gradient(self, x: Tensor) -> Tensor | None:
         """Its part of a representation's gradient; a number's belongs to the last micro-batch."""
@@ -262,97 +270,3 @@ def _backward(found: list[Tensor], gradients: list[Tensor | None]) -> None:
     if pairs:
         with full_precision(pairs[0][0]):
             torch.autograd.backward([x for x, _ in pairs], [g for _, g in pairs])
-
-
-# --- encoders ------------------------------------------------------------------------------------
-
-
-def _module(encoder: Encoder) -> nn.Module | None:
-    """The module that it is, or a method of; None for another callable."""
-    owner = getattr(encoder, "__self__", encoder)
-    return owner if isinstance(owner, nn.Module) else None
-
-
-def _frozen(encoder: Encoder, inputs: Any) -> bool:
-    """Whether nothing in it collects a gradient; of what is no module, nobody knows."""
-    module = _module(encoder)
-    if module is None or any(x.requires_grad for x in _tensors(inputs)):
-        return False
-    parameters = list(module.parameters())
-    return bool(parameters) and not any(x.requires_grad for x in parameters)
-
-
-def _synchronised(encoder: Any) -> list[Any]:
-    """What synchronises gradients over ranks: itself, or modules inside it."""
-    if hasattr(encoder, "no_sync"):
-        return [encoder]
-    module = _module(encoder)
-    inside = () if module is None else module.children()
-    return [found for child in inside for found in _synchronised(child)]
-
-
-@contextmanager
-def _unchanged_buffers(encoders: Iterable[Encoder]) -> Iterator[None]:
-    """Afterwards, the modules' buffers are what they were."""
-    modules = {module for module in map(_module, encoders) if module is not None}
-    before = {(m, name): x.clone() for m in modules for name, x in m.named_buffers()}
-    try:
-        yield
-    finally:
-        for module in modules:
-            for name, x in module.named_buffers():
-                # By .data: to autograd, a buffer that nobody changed has not been written to.
-                x.data.copy_(before[module, name])
-
-
-# --- random numbers ------------------------------------------------------------------------------
-
-
-def _random_state() -> list[tuple[Callable[[Any], None], Any]]:
-    """The states of the CPU's generator and of all devices' in use, each with what sets it."""
-    states: list[tuple[Callable[[Any], None], Any]]
-    states = [(torch.set_rng_state, torch.get_rng_state())]
-    device: Any = torch.get_device_module()
-    if getattr(device, "is_initialized", lambda: True)():
-        if hasattr(device, "get_rng_state_all"):
-            states.append((device.set_rng_state_all, device.get_rng_state_all()))
-        elif hasattr(device, "get_rng_state"):
-            states.append((device.set_rng_state, device.get_rng_state()))
-    return states
-
-
-@contextmanager
-def _unchanged_random_state() -> Iterator[None]:
-    states = _random_state()
-    try:
-        yield
-    finally:
-        for put, state in states:
-            put(state)
-
-
-# --- nested tensors ------------------------------------------------------------------------------
-
-
-def _tensors(tree: Any) -> list[Tensor]:
-    """All tensors of nested mappings, tuples and lists, in order."""
-    if isinstance(tree, Tensor):
-        return [tree]
-    if isinstance(tree, Mapping):
-        tree = [tree[key] for key in tree]
-    return [x for part in tree for x in _tensors(part)] if isinstance(tree, tuple | list) else []
-
-
-def _map(function: Callable[..., Any], *trees: Any) -> Any:
-    """The first tree with its leaves replaced by the function of the trees' leaves."""
-    first = trees[0]
-    if isinstance(first, Mapping):
-        # A copy keeps what a BatchEncoding or a ModelOutput is beside a mapping.
-        made = copy.copy(first) if isinstance(first, MutableMapping) else dict(first)
-        for key in first:
-            made[key] = _map(function, *(tree[key] for tree in trees))
-        return made
-    if isinstance(first, tuple | list):
-        parts = [_map(function, *part) for part in zip(*trees, strict=True)]
-        return type(first)(*parts) if hasattr(first, "_fields") else type(first)(parts)
-    return function(*trees)
