@@ -97,63 +97,25 @@ def values(
     Returns:
         The values, and (B, M, M) similarities between each sample's own modalities.
     """
-    least = max(LARGE_CLASS, next(iter(features.values())).shape[1])
-    ranks = active(group) is not None
-    samples = by_size(labels, own, least)
-    cuts = cut_large(samples.large_counts, PART)
-    rest = samples.small[samples.own] - own.start
-    # Ranks send theirs as they stand in the batch, and sort all of them afterwards.
-    sent = rest.sort().values if ranks else rest
-    places = torch.cat([samples.large, sent])
-    here = torch.stack(list(taking_part.values()), dim=1)[places]
-    *rows, small = mapped(features, places, here, [*cuts.sizes, len(sent)], normalize)
-    *present, small_here = torch.split(here.to(small.dtype), [*cuts.sizes, len(sent)])
-    kinds = kinds_of(small, len(features), targets)
-    sums: list[Tensor] = []
-    exchanged: list[Tensor] = []
-    if ranks and samples.small_counts:
-        small, _ = joined(small, group)
-        small_here, _ = joined(small_here, group)
-        exchanged.append(small)
-        back = samples.small.argsort().argsort()
-        small, small_here = small[back], small_here[back]
-    if rows:
-        whole = classes(rows, present, cuts.shares, group)
-        sums += whole.totals
-        exchanged += [whole.totals, whole.moments]
-        about = list(zip(whole.totals.unbind(), whole.moments.unbind(), strict=True))
+    batch = _in_parts(features, labels, taking_part, normalize, own, group)
+    kinds = kinds_of(batch.small[0].part.rows, len(features), targets)
+    found = [of_one_class(*x, kinds, refine) for x in batch.large if len(x.part.rows) > 0]
+    for some in batch.small:
+        # One at least, where a rank has no samples.
+        if not found or len(some.ids[some.anchors]) > 0:
+            found.append(checkpoint(of_small_classes, *some, kinds, use_reentrant=False))
 
-    sizes = cut_small(samples.small_counts, least) or [0]
-    parts = list(zip(torch.split(small, sizes), torch.split(small_here, sizes), strict=True))
-    sums += [with_numbers(added(x), there) for x, there in parts]
-    others = all_but_each(torch.stack(sums)).unbind()
-    found = []
-    whose = [k for k, share in enumerate(cuts.shares) for _ in range(share)]
-    for place, (k, x, there) in enumerate(zip(whose, rows, present, strict=True)):
-        if len(x) > 0:
-            total, moments = about[k]
-            of_class = OneClass(total, whole.beside[place], moments)
-            found.append(of_one_class(Part(x, there, others[k]), of_class, kinds, refine))
-    who = zip(torch.split(samples.ids, sizes), torch.split(samples.own, sizes), strict=True)
-    outside = others[len(cuts.shares) :]
-    for (x, there), (ids, mine), elsewhere in zip(parts, who, outside, strict=True):
-        anchors = mine.nonzero()[:, 0] if ranks else slice(None)
-        if not found or len(ids[anchors]) > 0:
-            given = Part(x, there, elsewhere), ids, anchors, kinds
-            found.append(checkpoint(of_small_classes, *given, use_reentrant=False))
-
-    order = torch.cat([samples.large, rest])
     size = len(next(iter(features.values())))
 
     def unsorted(pieces: list[Tensor]) -> Tensor:
         x = torch.cat(pieces)
-        return x.new_zeros(size, *x.shape[1:]).index_copy(0, order, x)
+        return x.new_zeros(size, *x.shape[1:]).index_copy(0, batch.order, x)
 
     values = [to_values(summed, log) for _, summed in found]
     pieces = zip((x for x, _ in found), values, strict=True)
     numbers = unsorted([torch.cat([x, v.ratio, v.refinement], dim=1) for x, v in pieces])
     masks = unsorted([torch.cat([v.contrasted, v.refined], dim=1) for v in values])
-    for x in exchanged if ranks else []:
+    for x in batch.exchanged:
         # Backward, ranks exchange again: every rank's loss hangs on it, whatever the rank has.
         numbers = numbers + x.flatten()[:0].sum().to(numbers.dtype)
     similarity, ratio, refinement = torch.split(
@@ -162,6 +124,80 @@ def values(
     contrasted, refined = masks.chunk(2, dim=1)
     each = zip(*(x.unbind(1) for x in (ratio, contrasted, refinement, refined)), strict=True)
     return {name: Values(*x) for name, x in zip(targets, each, strict=True)}, similarity
+
+
+class _OfOneClass(NamedTuple):
+    part: Part
+    whole: OneClass
+
+
+class _OfSmallClasses(NamedTuple):
+    part: Part
+    ids: Tensor
+    """(k,) their classes."""
+    anchors: Tensor | slice
+    """Which of them are this rank's."""
+
+
+class _Batch(NamedTuple):
+    """A batch in parts, one of small classes at least."""
+
+    large: list[_OfOneClass]
+    small: list[_OfSmallClasses]
+    order: Tensor
+    """(B,) this rank's samples as they stand in the parts."""
+    exchanged: list[Tensor]
+    """What came from all ranks, with a graph."""
+
+
+def _in_parts(
+    features: Mapping[str, Tensor],
+    labels: Tensor,
+    taking_part: Mapping[str, Tensor],
+    normalize: RowMap | None,
+    own: slice,
+    group: Group | None,
+) -> _Batch:
+    """Sorted and cut, each part with what there is outside it; see :func:`values`."""
+    least = max(LARGE_CLASS, next(iter(features.values())).shape[1])
+    ranks = active(group) is not None
+    samples = by_size(labels, own, least)
+    cuts = cut_large(samples.large_counts, PART)
+    rest = samples.small[samples.own] - own.start
+    # Ranks send theirs as they stand in the batch, and sort all of them afterwards.
+    sent = rest.sort().values if ranks else rest
+    lengths = [*cuts.sizes, len(sent)]
+    places = torch.cat([samples.large, sent])
+    here = torch.stack(list(taking_part.values()), dim=1)[places]
+    *rows, small = mapped(features, places, here, lengths, normalize)
+    *present, small_here = torch.split(here.to(small.dtype), lengths)
+    exchanged: list[Tensor] = []
+    if ranks and samples.small_counts:
+        small, small_here = (joined(x, group)[0] for x in (small, small_here))
+        exchanged.append(small)
+        back = samples.small.argsort().argsort()
+        small, small_here = small[back], small_here[back]
+    sums: list[Tensor] = []
+    if rows:
+        whole = classes(rows, present, cuts.shares, group)
+        sums += whole.totals
+        exchanged += [whole.totals, whole.moments]
+        about = list(zip(whole.totals.unbind(), whole.moments.unbind(), strict=True))
+
+    sizes = cut_small(samples.small_counts, least) or [0]
+    split = [torch.split(x, sizes) for x in (small, small_here, samples.ids, samples.own)]
+    sums += [with_numbers(added(x), there) for x, there, _, _ in zip(*split, strict=True)]
+    others = all_but_each(torch.stack(sums)).unbind()
+    large_parts, small_parts = [], []
+    whose = [k for k, share in enumerate(cuts.shares) for _ in range(share)]
+    for place, (k, x, there) in enumerate(zip(whose, rows, present, strict=True)):
+        of_class = OneClass(about[k][0], whole.beside[place], about[k][1])
+        large_parts.append(_OfOneClass(Part(x, there, others[k]), of_class))
+    for elsewhere, x, there, ids, mine in zip(others[len(cuts.shares) :], *split, strict=True):
+        anchors = mine.nonzero()[:, 0] if ranks else slice(None)
+        small_parts.append(_OfSmallClasses(Part(x, there, elsewhere), ids, anchors))
+    order = torch.cat([samples.large, rest])
+    return _Batch(large_parts, small_parts, order, exchanged if ranks else [])
 
 
 def to_values(sums: Sums, log: bool) -> Values:
