@@ -5,12 +5,14 @@ gradient is that of the sum of the ranks' losses. Their mean, which DistributedD
 the parameters' gradients, is then that of one process on the whole batch.
 """
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional as F
+
+from mmcontrast._autograd import apply
 
 Group = Any
 """A process group, or "world": the default one, looked up at the call."""
@@ -89,14 +91,13 @@ def joined(x: Tensor, group: Group | None, counts: list[int] | None = None) -> t
         return x, slice(0, len(x))
     counts = sizes(x, there) if counts is None else counts
     start = sum(counts[: dist.get_rank(there)])
-    rows = _Gather.apply(x, counts, there)  # type: ignore[no-untyped-call]
-    return cast(Tensor, rows), slice(start, start + len(x))
+    return apply(_Gather, x, counts, there), slice(start, start + len(x))
 
 
 def total(x: Tensor, group: Group | None) -> Tensor:
     """The sum over ranks, with gradients; the same on every rank."""
     there = active(group)
-    return x if there is None else cast(Tensor, _Total.apply(x, there))  # type: ignore[no-untyped-call]
+    return x if there is None else apply(_Total, x, there)
 
 
 def _padded(x: Tensor, size: int) -> Tensor:
@@ -119,7 +120,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return _SumOfOwn.apply(gradient, ctx.sizes, ctx.group), None, None  # type: ignore[no-untyped-call]
+        return apply(_SumOfOwn, gradient, ctx.sizes, ctx.group), None, None
 
 
 class _SumOfOwn(torch.autograd.Function):
@@ -136,7 +137,7 @@ class _SumOfOwn(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return _Gather.apply(gradient, ctx.sizes, ctx.group), None, None  # type: ignore[no-untyped-call]
+        return apply(_Gather, gradient, ctx.sizes, ctx.group), None, None
 
 
 class _Total(torch.autograd.Function):
@@ -152,4 +153,4 @@ class _Total(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _Total.apply(gradient, ctx.group), None  # type: ignore[no-untyped-call]
+        return apply(_Total, gradient, ctx.group), None

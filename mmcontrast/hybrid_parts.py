@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from mmcontrast._autograd import apply_to_several
 from mmcontrast.rows import RowMap, map_rows, upcast
 from mmcontrast.supervised_classes import by_class
 
@@ -83,7 +84,7 @@ def mapped(
     normalize: RowMap | None,
 ) -> list[Tensor]:
     """Parts of the batch in the order given, (k, M, D) each, zero where absent."""
-    pieces: tuple[Tensor, ...] = _Picked.apply(order, sizes, *features.values())  # type: ignore[no-untyped-call]
+    pieces = apply_to_several(_Picked, order, sizes, *features.values())
     whole = bool(here.all())
     found = []
     for x, there in zip(pieces, torch.split(here[..., None], sizes), strict=True):

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from mmcontrast._autograd import apply, apply_to_several
 from mmcontrast.rows import dot
 
 RUN = 64
@@ -68,7 +69,7 @@ def of_one_class(part: Part, whole: OneClass, kinds: Kinds, refine: bool) -> tup
         forms = forms.view(*partners.shape[:2], *moments.shape[1:]).transpose(0, 1)
         forms = forms.flatten(1, 2).to(x.dtype)
     others = part.others[:, :-1]
-    found: tuple[Tensor, ...] = _Contrasted.apply(x, beside[:, :-1], total[:, :-1], others, forms)  # type: ignore[no-untyped-call]
+    found = apply_to_several(_Contrasted, x, beside[:, :-1], total[:, :-1], others, forms)
     own, positives, negatives, squares = found
     drawn = over(positives, partners)
     number = total[:, -1].to(x.dtype) - here
@@ -95,7 +96,7 @@ def of_small_classes(
     # Sums of rows first: no products of all pairs are kept.
     columns = part.rows.flatten(1).mT
     positives = dot(x, dot(alike, columns).view_as(x))
-    beyond: Tensor = _Products.apply(x, part.others[:, :-1])  # type: ignore[no-untyped-call]
+    beyond = apply(_Products, x, part.others[:, :-1])
     negatives = dot(x, dot(unlike, columns).view_as(x)) + beyond
     errors = []
     for partners, target in zip(*kinds, strict=True):
@@ -126,8 +127,8 @@ def _numbers(here: Tensor, has: Tensor, lacks: Tensor, partners: Tensor) -> tupl
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Float64 sums over the samples, (k, M, D) -> (M, D) of x, (M, D, D) of x' x."""
-    found: tuple[Tensor, Tensor] = _Moments.apply(x)  # type: ignore[no-untyped-call]
-    return found
+    of_x, of_products = apply_to_several(_Moments, x)
+    return of_x, of_products
 
 
 class _Moments(torch.autograd.Function):
@@ -173,7 +174,7 @@ class _Contrasted(torch.autograd.Function):
         images = dot(x.transpose(0, 1), forms)
         images = images.view(*images.shape[:2], -1, x.shape[2])
         squares = images.mul_(x.transpose(0, 1)[:, :, None]).sum(-1).transpose(0, 1)
-        fellows: Tensor = _Fellows.apply(x, total, top, rest)  # type: ignore[no-untyped-call]
+        fellows = apply(_Fellows, x, total, top, rest)
         return dot(x, x), dot(x, fellows), dot(x, others.to(x.dtype)), squares
 
     @staticmethod
@@ -190,7 +191,7 @@ class _Contrasted(torch.autograd.Function):
         # The sums of many rows outweigh all else and cancel: float64, and rounded once. A feature
         # that is most of all one row's stays with that row's fellows, who are little beside it.
         common = torch.where(rest.abs() > total.abs() / 2, total, 0).detach()
-        fellows: Tensor = _Fellows.apply(x, total - common, top, rest - common)  # type: ignore[no-untyped-call]
+        fellows = apply(_Fellows, x, total - common, top, rest - common)
         to_rows = to_own + to_own.mT - to_positives.mT
         found = dot(to_rows, x.mT) + dot(to_positives, fellows.mT)
         found = found + dot(weighted, 2 * forms.mT).transpose(0, 1)

@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from mmcontrast._autograd import apply
 from mmcontrast.distributed import joined
 from mmcontrast.infonce_tiles import add, negative_share, plain_symmetric
 from mmcontrast.masks import IGNORE
@@ -65,10 +66,7 @@ def info_nce(
     """
     dtype = torch.promote_types(x.dtype, y.dtype)
     x, y = x.to(dtype), y.to(dtype)
-    losses: Tensor = _Ring.apply(  # type: ignore[no-untyped-call]
-        x, y, number(temperature, x), targets, both, tile, sizes, group
-    )
-    return losses
+    return apply(_Ring, x, y, number(temperature, x), targets, both, tile, sizes, group)
 
 
 def circulate(

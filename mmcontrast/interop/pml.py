@@ -52,6 +52,7 @@ def _base(module: str, name: str) -> Any:
         return _Absent
 
 
+# The library has no types, so these are Any; a class built on Any is what mypy calls [misc] below.
 BaseMiner: Any = _base("miners", "BaseMiner")
 BaseMetricLossFunction: Any = _base("losses", "BaseMetricLossFunction")
 

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmcontrast._autograd import apply
 from mmcontrast.infonce_tiles import negative_share, plain_symmetric
 from mmcontrast.kernels import launch
 from mmcontrast.kernels.blocks import Blocks
@@ -52,10 +53,7 @@ def symmetric(
     One pass for the sums of the rows and of the columns, and two passes of two products for the
     gradients. ``tile`` is the CPU's and not used; see the package for ``precision``.
     """
-    losses: Tensor = _Symmetric.apply(  # type: ignore[no-untyped-call]
-        x, y, number_for(temperature, x), precision, blocks
-    )
-    return losses
+    return apply(_Symmetric, x, y, number_for(temperature, x), precision, blocks)
 
 
 class _Symmetric(torch.autograd.Function):

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmcontrast._autograd import apply
 from mmcontrast.kernels import launch
 from mmcontrast.kernels.blocks import Blocks
 from mmcontrast.kernels.launch import Logits, Share
@@ -38,9 +39,7 @@ def sup_con(
     """
     classes = by_class(labels)
     rows = map_rows(anchors.index_select(0, classes.order), normalize).float()
-    losses = _SupCon.apply(  # type: ignore[no-untyped-call]
-        rows, number_for(temperature, rows), classes, precision, blocks
-    )
+    losses = apply(_SupCon, rows, number_for(temperature, rows), classes, precision, blocks)
     every = losses.new_zeros(len(anchors))
     counted = torch.zeros(len(anchors), dtype=torch.bool, device=every.device)
     several = classes.counts[classes.ids] > 1

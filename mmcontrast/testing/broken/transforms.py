@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmcontrast._autograd import apply
 from mmcontrast.testing.broken.mistake import Mistake
 from mmcontrast.testing.broken.parts import right
 from mmcontrast.testing.traits import Loss, Traits
@@ -63,12 +64,14 @@ class _OldStyle(torch.autograd.Function):
 
 def old_style_function(a: Tensor, b: Tensor) -> Tensor:
     """An autograd function without setup_context."""
-    found: Tensor = _OldStyle.apply(right(a, b))  # type: ignore[no-untyped-call]
-    return found
+    return apply(_OldStyle, right(a, b))
 
 
-def _wrong(loss: Loss, wrong: str, law: str, **claims: bool) -> Mistake:
-    return Mistake(loss, wrong, law, Traits(form="info_nce", temperature=0.1, **claims))  # type: ignore[arg-type]
+def _wrong(
+    loss: Loss, wrong: str, law: str, *, traceable: bool = False, functional: bool = False
+) -> Mistake:
+    claims = Traits(form="info_nce", temperature=0.1, traceable=traceable, functional=functional)
+    return Mistake(loss, wrong, law, claims)
 
 
 TRANSFORMS = (

@@ -29,7 +29,7 @@ def inputs_are_not_written(subject: Subject, batch: Batch) -> None:
             broken(f"the loss writes to an input: {error}")
         raise
     if value.requires_grad:
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()  # type: ignore[no-untyped-call]  # torch's lacks types
     subject.tensor(batch)
     for x, same, version in zip(held, was, versions, strict=True):
         demand(torch.equal(x, same) and x._version == version, "the loss wrote to an input")
