@@ -26,7 +26,9 @@ def anchored_info_nce(
     reduction: str = "mean",
     group: Group | None = None,
 ) -> LossTerms:
-    """InfoNCE between one anchor modality and each of the others, text-centred by default.
+    r"""InfoNCE between one anchor modality and each of the others, text-centred by default.
+
+    .. math:: L = \sum_{m \ne a} \mathrm{InfoNCE}(x_a, x_m)
 
     A sample takes part in the term of a pair of modalities where it has both of them.
 

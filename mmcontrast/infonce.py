@@ -76,7 +76,8 @@ def info_nce(
     Note:
         Equals sentence-transformers' ``MultipleNegativesRankingLoss(scale=1 / temperature)`` and
         info-nce-pytorch's ``InfoNCE(temperature)``; with unit rows, one direction of open_clip's
-        ``ClipLoss`` at ``logit_scale = 1 / temperature``.
+        ``ClipLoss`` at ``logit_scale = 1 / temperature``; up to a saturation in low precision,
+        pytorch-metric-learning's ``NTXentLoss`` with ``ref_emb=candidates``.
 
     References: InfoNCE, arXiv:1807.03748; cosine over temperature, SimCLR, arXiv:2002.05709;
         TeCaFN eq. 6 and 15 in their standard reading; MFON eq. 7-8.

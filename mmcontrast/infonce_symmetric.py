@@ -59,8 +59,10 @@ def symmetric_info_nce(
         tensor(0.5514)
 
     Note:
-        Equals open_clip's ``ClipLoss`` at ``logit_scale = 1 / temperature`` on unit rows. lightly's
-        ``NTXentLoss`` differs: there the views' own batches are negatives too.
+        Equals open_clip's ``ClipLoss`` at ``logit_scale = 1 / temperature`` on unit rows, and
+        sentence-transformers' ``MultipleNegativesRankingLoss`` of both directions with
+        ``partition_mode="per_direction"``. lightly's ``NTXentLoss`` differs: there the views' own
+        batches are negatives too.
 
     References: CLIP, arXiv:2103.00020; MCL-MCF, Algorithm 1.
     """

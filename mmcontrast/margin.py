@@ -52,7 +52,10 @@ def triplet(
         tensor(0.5000)
 
     Note:
-        Equals ``torch.nn.functional.triplet_margin_with_distance_loss`` with the same distance.
+        Equals ``torch.nn.functional.triplet_margin_with_distance_loss`` with the same distance;
+        pytorch-metric-learning's ``TripletMarginLoss`` with ``MeanReducer()`` and an ``LpDistance``
+        that does not normalise; with :func:`cosine_distance`, sentence-transformers'
+        ``TripletLoss`` with its ``COSINE``.
 
     References: FaceNet, arXiv:1503.03832; HyCon, IEEE TAFFC 14(3), eq. 19.
     """

@@ -83,7 +83,8 @@ def sup_con(
     Note:
         "out" equals pytorch-metric-learning's ``SupConLoss(temperature)`` where every anchor has a
         positive, and SupContrast's ``SupConLoss`` at ``base_temperature = temperature``. With two
-        views and unique labels it is SimCLR's NT-Xent, lightly's ``NTXentLoss``.
+        views and unique labels it is SimCLR's NT-Xent, the ``NTXentLoss`` of lightly and of
+        pytorch-metric-learning.
 
         Tiles give way to the other path by themselves under ``torch.compile``, ``torch.func`` and
         forward-mode differentiation. They read the labels' classes and one number on the host. A
@@ -219,6 +220,10 @@ def n_pair(
     Example:
         >>> n_pair(torch.eye(3), torch.eye(3))  # log(1 + 2 / e)
         tensor(0.5514)
+
+    Note:
+        Equals pytorch-metric-learning's ``NPairsLoss`` with a ``DotProductSimilarity`` that does
+        not normalise, and on unit rows info-nce-pytorch's ``InfoNCE(temperature=1)``.
 
     References: N-pair loss, Sohn, NeurIPS 2016; HyCon, IEEE TAFFC 14(3), eq. 20.
     """
