@@ -1,9 +1,11 @@
-"""What our losses equal elsewhere: each equality that a docstring states, against the library.
+"""What our losses equal elsewhere: each case of ``peer_cases.py`` against the library itself.
 
 A library that is not installed is skipped with its name; ``make test`` installs them all.
 """
 
 import importlib
+import inspect
+import re
 import sys
 import types
 import warnings
@@ -12,15 +14,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmcontrast import (
-    euclidean,
-    info_nce,
-    n_pair,
-    squared_euclidean,
-    sup_con,
-    symmetric_info_nce,
-    triplet,
-)
+import mmcontrast as mm
+from mmcontrast import info_nce, sup_con
+from tests.mmcontrast.peer_cases import CASES, MODULES, TORCH
 
 TEMPERATURES = [0.05, 0.5]
 
@@ -57,80 +53,58 @@ def same_value_and_gradient(ours, theirs, *inputs):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("temperature", TEMPERATURES)
-def test_symmetric_info_nce_is_open_clips_clip_loss(pair, temperature):
-    clip = peer("open_clip.loss").ClipLoss()
-    same_value_and_gradient(
-        lambda x, y: symmetric_info_nce(x, y, temperature=temperature),
-        lambda x, y: clip(F.normalize(x, dim=-1), F.normalize(y, dim=-1), 1 / temperature),
-        *pair,
-    )
+def evaluate(code, library):
+    """A call of ``peer_cases.py`` as a function of the rows, a temperature, a bias and a margin."""
+    names = vars(mm) | {"F": F, "cat": torch.cat, "unit": lambda x: F.normalize(x, dim=-1)}
+    for name in MODULES[library]:
+        names |= vars(peer(name))
+    names |= {
+        "model": torch.nn.Identity(),
+        "ids": torch.arange(7),
+        "labels": torch.tensor([3, 3, 5, 5, 5, 9, 9]),
+        "paired": torch.tensor([0, 1, 1, 0, 1, 0, 0]),
+        "eye": torch.eye(7, dtype=torch.bool),
+        "ones": torch.ones(7, 7, dtype=torch.bool),
+    }
+    compiled = compile(code, "peer_cases.py", "eval")
+    return lambda **values: eval(compiled, names | values)
 
 
 @pytest.mark.parametrize("temperature", TEMPERATURES)
-def test_info_nce_is_info_nce_pytorchs(pair, temperature):
-    peers = peer("info_nce").InfoNCE(temperature=temperature)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.ours} = {case.library}")
+def test_the_values_and_gradients_are_the_peers(case, temperature, generator):
+    x, y, z = torch.randn(3, 7, 5, dtype=torch.float64, generator=generator)
+    b = torch.tensor(-4.0, dtype=torch.float64)
+    values = {"x": x, "y": y, "z": z, "b": b, "t": temperature, "m": 0.7}
+
+    def of_the_inputs(call):
+        return lambda *inputs: call(**values | dict(zip(case.inputs, inputs, strict=True)))
+
     same_value_and_gradient(
-        lambda x, y: info_nce(x, y, temperature=temperature), lambda x, y: peers(x, y), *pair
+        of_the_inputs(evaluate(case.ours, TORCH)),
+        of_the_inputs(evaluate(case.theirs, case.library)),
+        *(values[name] for name in case.inputs),
     )
 
 
-def test_n_pair_on_unit_rows_is_info_nce_pytorchs_at_temperature_one(pair):
-    peers = peer("info_nce").InfoNCE(temperature=1.0)
-    same_value_and_gradient(
-        lambda x, y: n_pair(F.normalize(x, dim=-1), F.normalize(y, dim=-1)),
-        lambda x, y: peers(x, y),
-        *pair,
-    )
+def test_every_case_names_one_of_ours_and_calls_it():
+    for case in CASES:
+        assert case.function in mm.__all__
+        assert f"{case.function}(" in case.ours
 
 
-@pytest.mark.parametrize("temperature", TEMPERATURES)
-def test_info_nce_is_sentence_transformers_multiple_negatives_ranking(pair, temperature, generator):
-    losses = peer("sentence_transformers.losses")
-    peers = losses.MultipleNegativesRankingLoss(torch.nn.Identity(), scale=1 / temperature)
-    negatives = torch.randn(7, 5, dtype=torch.float64, generator=generator)
-    same_value_and_gradient(
-        lambda x, y, z: info_nce(x, torch.cat([y, z]), temperature=temperature),
-        lambda x, y, z: peers.compute_loss_from_embeddings([x, y, z], None),
-        *pair,
-        negatives,
-    )
+def named_losses(text):
+    return set(re.findall(r"\b(\w+Loss|InfoNCE|triplet_margin\w+|kl_div|cross_entropy)\b", text))
 
 
-@pytest.mark.parametrize("temperature", TEMPERATURES)
-def test_symmetric_info_nce_is_sentence_transformers_per_direction(pair, temperature):
-    losses = peer("sentence_transformers.losses")
-    peers = losses.MultipleNegativesRankingLoss(
-        torch.nn.Identity(),
-        scale=1 / temperature,
-        directions=("query_to_doc", "doc_to_query"),
-        partition_mode="per_direction",
-    )
-    same_value_and_gradient(
-        lambda x, y: symmetric_info_nce(x, y, temperature=temperature),
-        lambda x, y: peers.compute_loss_from_embeddings([x, y], None),
-        *pair,
-    )
-
-
-@pytest.mark.parametrize("temperature", TEMPERATURES)
-def test_sup_con_on_two_views_is_lightlys_nt_xent(pair, temperature):
-    peers = peer("lightly.loss").NTXentLoss(temperature=temperature)
-    ids = torch.arange(7).repeat(2)
-    same_value_and_gradient(
-        lambda x, y: sup_con(torch.cat([x, y]), ids, temperature=temperature),
-        lambda x, y: peers(x, y),
-        *pair,
-    )
-
-
-@pytest.mark.parametrize("temperature", TEMPERATURES)
-def test_sup_con_is_pytorch_metric_learnings(pair, temperature):
-    peers = peer("pytorch_metric_learning.losses").SupConLoss(temperature=temperature)
-    labels = torch.tensor([3, 3, 5, 5, 5, 9, 9])
-    same_value_and_gradient(
-        lambda x: sup_con(x, labels, temperature=temperature), lambda x: peers(x, labels), pair[0]
-    )
+@pytest.mark.parametrize("function", dict.fromkeys(case.function for case in CASES))
+def test_docstrings_name_the_same_peers(function):
+    """The note that a reader of the code sees, and the table that a reader of the README sees."""
+    note = inspect.getdoc(getattr(mm, function)).partition("Note:")[2].partition("References:")[0]
+    expected = {name for c in CASES if c.function == function for name in named_losses(c.theirs)}
+    assert expected <= named_losses(note)
+    for library in {c.library for c in CASES if c.function == function}:
+        assert library in note
 
 
 @pytest.mark.parametrize("temperature", TEMPERATURES)
@@ -151,19 +125,6 @@ def test_sup_con_is_the_formula_of_supcontrast(pair, temperature):
         return total / 7
 
     same_value_and_gradient(lambda x: sup_con(x, labels, temperature=temperature), formula, pair[0])
-
-
-@pytest.mark.parametrize("distance", [euclidean, squared_euclidean])
-def test_triplet_is_pytorchs(pair, distance, generator):
-    negatives = torch.randn(7, 5, dtype=torch.float64, generator=generator)
-    same_value_and_gradient(
-        lambda a, p, n: triplet(a, p, n, margin=0.7, distance=distance),
-        lambda a, p, n: F.triplet_margin_with_distance_loss(
-            a, p, n, distance_function=distance, margin=0.7
-        ),
-        *pair,
-        negatives,
-    )
 
 
 def test_the_peers_that_drift_are_left_behind(pair):
