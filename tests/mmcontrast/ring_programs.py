@@ -2,10 +2,10 @@
 
 import torch
 import torch.distributed as dist
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import mmcontrast as mm
 from mmcontrast import distributed, ring
+from tests.mmcontrast.memory import Made
 from tests.mmcontrast.rank_programs import batch
 from tests.ranks import run
 
@@ -153,29 +153,16 @@ def chosen(rank, world):
     ring.info_nce, ring.LEAST = around, least
 
 
-class Largest(TorchDispatchMode):
-    """The number of entries of the largest tensor that is made."""
-
-    entries = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        found = function(*args, **(kwargs or {}))
-        for x in found if isinstance(found, tuple | list) else [found]:
-            if isinstance(x, torch.Tensor):
-                self.entries = max(self.entries, x.numel())
-        return found
-
-
 def memory(rank, world):
     """No rank ever holds the rows of all, nor the logits of more than a tile."""
     x, y, own = unit_rows(rank, world)
     here = leaves(x[own], y[own])
     sizes = distributed.sizes(y[own], dist.group.WORLD)
     options = {"both": True, "tile": 2, "sizes": sizes, "group": dist.group.WORLD}
-    with Largest() as seen:
+    with Made() as made:
         losses = ring.info_nce(*here, torch.arange(len(here[0])), 0.1, **options)
         torch.autograd.grad(losses.sum(), here)
-    assert seen.entries <= max(sizes) * x.shape[1] < y.numel()
+    assert made.largest <= max(sizes) * x.shape[1] < y.numel()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmcontrast import distances as module
 from mmcontrast.distances import (
@@ -24,6 +23,7 @@ from mmcontrast.distances import (
 )
 from mmcontrast.rows import l2_normalize
 from tests import oracles
+from tests.mmcontrast.memory import Made
 from tests.mmcontrast.strategies import (
     close,
     embeddings,
@@ -465,30 +465,15 @@ def test_any_wrapped_distance_has_second_derivatives():
     assert torch.autograd.gradgradcheck(lambda x, y: pairwise(cosine_distance, x, y), (x, y))
 
 
-class Largest(TorchDispatchMode):
-    """The size of the largest result of any operation."""
-
-    def __init__(self):
-        super().__init__()
-        self.size = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        for x in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(x, torch.Tensor) and not func.is_view:
-                self.size = max(self.size, x.numel())
-        return result
-
-
 @pytest.mark.parametrize("distance", all_distances(20))
 def test_pairwise_makes_no_copy_of_all_differences(distance):
     x, y = leaf(normal(1, 30, 20)), leaf(normal(2, 31, 20))
-    with Largest() as seen:
+    with Made() as made:
         pairwise(distance, x, y).sum().backward()
-    assert seen.size == 30 * 31
-    with Largest() as seen:  # what the test is there to catch
+    assert made.largest == 30 * 31
+    with Made() as made:  # what the test is there to catch
         pairwise(lambda a, b: distance(a, b), x, y)
-    assert seen.size == 30 * 31 * 20
+    assert made.largest == 30 * 31 * 20
 
 
 @pytest.mark.parametrize("distance", [*all_distances(3), lambda a, b: (a - b).abs().sum(-1)])

@@ -4,12 +4,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 import mmcontrast as mm
 from mmcontrast import ranking
 from tests import oracles
+from tests.mmcontrast.memory import Made
 from tests.mmcontrast.strategies import (
     close,
     labels,
@@ -612,20 +611,6 @@ def test_compiled_and_transformed_miners_sort_whole_rows():
             assert (value == batched[0]).float().mean() > 0.99
 
 
-class Largest(TorchDispatchMode):
-    """The most elements that any one operation's result has."""
-
-    def __init__(self):
-        super().__init__()
-        self.seen = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        sizes = [x.numel() for x in tree_leaves(out) if isinstance(x, torch.Tensor)]
-        self.seen = max([self.seen, *sizes])
-        return out
-
-
 @pytest.mark.parametrize("n", [400, 3000])
 def test_no_operation_makes_more_than_a_block(n):
     x, ids = normal(1, n, 2), labels(1, n, 3)
@@ -634,9 +619,9 @@ def test_no_operation_makes_more_than_a_block(n):
         lambda: mm.hard_negatives(x, x, 3, labels=ids, chunk_size=16),
         lambda: mm.hard_triplets(x, ids, chunk_size=16),
     ):
-        with Largest() as largest:
+        with Made() as made:
             call()
-        assert largest.seen <= 16 * n
+        assert made.largest <= 16 * n
 
 
 @pytest.mark.parametrize(

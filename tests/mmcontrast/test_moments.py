@@ -7,11 +7,11 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import mmcontrast as mm
 from mmcontrast import hybrid_classes, hybrid_evaluate, moments
 from tests import oracles
+from tests.mmcontrast.memory import Made
 from tests.mmcontrast.strategies import (
     KINDS,
     close,
@@ -438,37 +438,20 @@ def test_blocks_of_masks_and_weights(floating):
 # --- memory --------------------------------------------------------------------------------------
 
 
-class Largest(TorchDispatchMode):
-    """The most entries that any tensor made inside has, and how many all of them have."""
-
-    def __init__(self):
-        super().__init__()
-        self.most = self.all = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        found = function(*args, **(kwargs or {}))
-        seen = {x.untyped_storage().data_ptr() for x in args if isinstance(x, torch.Tensor)}
-        for x in found if isinstance(found, tuple | list) else [found]:
-            if isinstance(x, torch.Tensor) and x.untyped_storage().data_ptr() not in seen:
-                self.most = max(self.most, x.untyped_storage().nbytes() // x.element_size())
-                self.all += x.numel()
-        return found
-
-
 def entries(n, classes, selection=None):
     function, inputs = loss(modalities(1, n, 8), labels(1, n, classes), selection=selection)
-    with Largest() as seen:
+    with Made() as made:
         gradients(function, *inputs)
-    return seen
+    return made
 
 
 @pytest.mark.parametrize("classes", [2, 37, 4000])
 def test_memory_and_work_grow_with_the_batch_not_with_its_square(classes):
     small, large = entries(2000, classes), entries(8000, classes)
-    assert large.most <= 3 * 8 * 8000
+    assert large.largest <= 3 * 8 * 8000
     assert large.all <= 5 * small.all
 
 
 def test_no_block_of_similarities_is_larger_than_it_may():
     with by_pairs(block=3 * 300 * 10):
-        assert entries(300, 3, mm.PairSelection()).most <= 3 * 300 * 10
+        assert entries(300, 3, mm.PairSelection()).largest <= 3 * 300 * 10

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import mmcontrast as mm
 from mmcontrast import infonce_tiles, infonce_whole, streaming
 from tests import oracles
+from tests.mmcontrast.memory import Made, peak
 from tests.mmcontrast.strategies import close, embeddings, gradients, leaf, normal, numpy, seeds
 from tests.mmcontrast.test_softmax import EXACT, relative, unit_rows
 
@@ -419,34 +419,15 @@ def test_other_devices_need_no_device(form):
 # --- memory --------------------------------------------------------------------------------------
 
 
-class Allocations(TorchDispatchMode):
-    """The entries of the largest tensor that any operation makes, and the matrix products."""
+class Allocations(Made):
+    """And how many matrix products."""
 
-    def __init__(self):
-        super().__init__()
-        self.largest = 0
-        self.products = 0
+    products = 0
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         aten = torch.ops.aten
-        self.products += func.overloadpacket in (aten.mm, aten.matmul, aten.addmm, aten.addmm_)
-        found = func(*args, **(kwargs or {}))
-        for x in found if isinstance(found, (list, tuple)) else [found]:
-            if isinstance(x, torch.Tensor):
-                self.largest = max(self.largest, x.numel())
-        return found
-
-
-def peak(function):
-    """The most bytes held at once beyond what was there before, by the profiler's record."""
-    with torch.profiler.profile(profile_memory=True) as profile:
-        function()
-    held = most = 0
-    for event in profile.profiler.kineto_results.events():
-        if event.name() == "[memory]":
-            held += event.nbytes()
-            most = max(most, held)
-    return most
+        self.products += function.overloadpacket in (aten.mm, aten.matmul, aten.addmm, aten.addmm_)
+        return super().__torch_dispatch__(function, types, args, kwargs)
 
 
 @every_form

@@ -5,13 +5,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 import mmcontrast as mm
 from mmcontrast import supervised_tiles
 from mmcontrast.supervised_tiles import LEAST, tiled_sup_con
 from tests import oracles
+from tests.mmcontrast.memory import Made, peak
 from tests.mmcontrast.strategies import close, embeddings, labels, leaf, normal, numpy, seeds
 
 KINDS = ["gauss", "aligned", "duplicate", "tiny", "huge", "one_direction"]
@@ -272,27 +271,13 @@ def test_transforms_take_the_plain_path(n):
 # --- memory --------------------------------------------------------------------------------------
 
 
-class Largest(TorchDispatchMode):
-    """The most elements that any one operation's result has."""
-
-    def __init__(self):
-        super().__init__()
-        self.seen = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        sizes = [x.numel() for x in tree_leaves(out) if isinstance(x, torch.Tensor)]
-        self.seen = max([self.seen, *sizes])
-        return out
-
-
 @pytest.mark.parametrize("n", [600, 1200])
 def test_no_operation_makes_more_than_a_tile(n):
     x, ids = leaf(normal(1, n, 2)), labels(1, n, 2)
     for chunk_size, most in ((64, max(64 * 64, 2 * n)), (None, 512 * 512)):
-        with Largest() as largest:
+        with Made() as made:
             mm.sup_con(x, ids, chunk_size=chunk_size).backward()
-        assert largest.seen <= most
+        assert made.largest <= most
 
 
 def test_the_blocks_of_rows_behind_the_tiles_make_no_whole_matrix(monkeypatch):
@@ -300,24 +285,17 @@ def test_the_blocks_of_rows_behind_the_tiles_make_no_whole_matrix(monkeypatch):
     huge, ids = 1e25 * normal(1, 1024, 2).float(), labels(1, 1024, 2)
     assert tiled_sup_con(huge, ids, temperature=1.0, normalize=None, side=64) is None
     monkeypatch.setattr(supervised_tiles, "_in_range", lambda sums: False)
-    with Largest() as largest:
+    with Made() as made:
         mm.sup_con(leaf(normal(1, 1024, 2).float()), ids).backward()
-    assert largest.seen < 1024**2
+    assert made.largest < 1024**2
 
 
 def test_bytes_grow_with_n_not_with_its_square():
-    def peak(n):
+    def of(n):
         x, ids = leaf(normal(1, n, 8).float()), torch.arange(n) // 4
-        with torch.profiler.profile(profile_memory=True) as run:
-            mm.sup_con(x, ids, chunk_size=64).backward()
-        now = most = 0
-        for event in run.profiler.kineto_results.events():
-            if event.name() == "[memory]":
-                now += event.nbytes()
-                most = max(most, now)
-        return most
+        return peak(lambda: mm.sup_con(x, ids, chunk_size=64).backward())
 
-    few, many = peak(500), peak(2000)
+    few, many = of(500), of(2000)
     assert few > 0
     assert many < 5 * few
     assert many < 40 * 2000 * 8 * 4

@@ -2,8 +2,6 @@
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 import mmcontrast as mm
 from mmcontrast import kernels
@@ -21,6 +19,7 @@ from tests.mmcontrast.kernels.cases import (
     plain_sigmoid,
     targets,
 )
+from tests.mmcontrast.memory import Made
 from tests.mmcontrast.strategies import close
 
 # A row's logits are off by some roundings of its largest; a gradient in 16 bits is rounded entry by
@@ -310,20 +309,14 @@ def test_only_what_is_asked_for(loss, device):
     assert not ours(x.detach(), y.detach(), t.detach(), blocks=BLOCKS).requires_grad
 
 
-class Largest(TorchDispatchMode):
-    """The most entries of a tensor that is made, and whether one was read on the host."""
+class Seen(Made):
+    """And whether a value was read on the host."""
 
-    def __init__(self):
-        super().__init__()
-        self.entries, self.read = 0, False
+    read = False
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         self.read |= function is torch.ops.aten._local_scalar_dense.default
-        made = function(*args, **(kwargs or {}))
-        for x in tree_leaves(made):
-            if isinstance(x, torch.Tensor):
-                self.entries = max(self.entries, x.numel())
-        return made
+        return super().__torch_dispatch__(function, types, args, kwargs)
 
 
 @every_loss
@@ -331,9 +324,9 @@ def test_nothing_of_the_size_of_all_pairs_is_made_and_nothing_is_read(loss, devi
     x, y = given("random", 150, 4, "ieee", device)
     t = torch.tensor(0.05, device=device, requires_grad=True)
     blocks = kernels.Blocks(64, 64, 16, 16, 4, 1)
-    with Largest() as seen:
+    with Seen() as seen:
         LOSSES[loss][0](x, y, t, blocks=blocks).sum().backward()
     parts = 4  # of the sums and gradients that so few rows are cut into on the CPU, or on a GPU
-    assert seen.entries <= 2 * parts * 153 * 4 or device.type == "cuda"
-    assert seen.entries < 150 * 150
+    assert seen.largest <= 2 * parts * 153 * 4 or device.type == "cuda"
+    assert seen.largest < 150 * 150
     assert not seen.read or loss == "sup_con"  # which reads the classes
