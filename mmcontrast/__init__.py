@@ -9,7 +9,8 @@ from mmcontrast.correlation import (
     modality_correlation,
     modality_correlation_triplet,
 )
-from mmcontrast.diagnostics import Diagnosis, diagnose
+from mmcontrast.diagnosis import Diagnosis
+from mmcontrast.diagnostics import diagnose
 from mmcontrast.distances import (
     Mahalanobis,
     chebyshev,

@@ -1,91 +1,15 @@
 """What two sets of embeddings look like: alignment, uniformity, gap, collapse, hard negatives."""
 
 import math
-from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mmcontrast import _checks, streaming
+from mmcontrast.diagnosis import BINS, Diagnosis
 from mmcontrast.masks import IGNORE, different_label, partner_indices, same_label
 from mmcontrast.rows import RowMap, dot, l2_normalize, map_rows
-
-BINS = 40
-
-
-class Diagnosis(NamedTuple):
-    """What :func:`diagnose` found: 0-d tensors, and histograms over ``edges``."""
-
-    alignment: Tensor
-    """Mean squared distance of partners: 0 where they coincide; 2 on average if they are random."""
-    anchor_uniformity: Tensor
-    """log of the mean of exp(-2 d^2) over the anchors' pairs: 0 if they are all alike, and about -4
-    where many of them are spread evenly."""
-    candidate_uniformity: Tensor
-    """The same of the candidates."""
-    gap: Tensor
-    """Distance of the two centroids: the modality gap."""
-    loss: Tensor
-    """InfoNCE at the given temperature."""
-    chance: Tensor
-    """log C: the loss of embeddings that are all alike, or do not tell candidates apart."""
-    accuracy: Tensor
-    """Share of anchors to which no candidate is as similar as their partner."""
-    anchor_rank: Tensor
-    """Effective rank of the anchors: how many directions they fill, from 1 to D."""
-    candidate_rank: Tensor
-    """The same of the candidates."""
-    effective_negatives: Tensor
-    """Mean over the anchors of the perplexity of the softmax over their negatives: how many of
-    them share the gradient, from 1 to C - 1."""
-    false_negatives: Tensor | None
-    """Share of the k most similar negatives that have the anchor's label; None without labels."""
-    edges: Tensor
-    """(41,) bounds of the similarity bins."""
-    positives: Tensor
-    """(40,) how many partners are that similar."""
-    negatives: Tensor
-    """(40,) how many negatives are that similar."""
-    hardest: Tensor
-    """(40,) of how many anchors the most similar negative is that similar."""
-
-    def summary(self) -> str:
-        """The numbers as text, a line each."""
-        false = "no labels" if self.false_negatives is None else f"{self.false_negatives:.1%}"
-        spread = f"{self.anchor_uniformity:.3f} and {self.candidate_uniformity:.3f}"
-        rows = [
-            ("alignment", f"{self.alignment:.3f}", "0: partners coincide"),
-            ("uniformity", spread, "0: collapsed, -4: spread out"),
-            ("modality gap", f"{self.gap:.3f}", "0: one cloud, 2: opposite poles"),
-            ("loss", f"{self.loss:.3f}", f"{self.chance - self.loss:.3f} below chance"),
-            ("accuracy", f"{self.accuracy:.1%}", "partners found"),
-            (
-                "effective rank",
-                f"{self.anchor_rank:.1f} and {self.candidate_rank:.1f}",
-                "1: a line",
-            ),
-            ("effective negatives", f"{self.effective_negatives:.1f}", "an anchor"),
-            ("false negatives", false, "of the most similar negatives"),
-        ]
-        return "\n".join(f"{name:<20} {value:<18} {note}" for name, value, note in rows)
-
-    def figure(self) -> Any:
-        """The histograms, with the numbers beside them, as a matplotlib ``Figure``."""
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(12, 4), layout="constrained")
-        left, right = figure.subplots(1, 2, width_ratios=(3, 2))
-        edges = self.edges.tolist()
-        for name in ("negatives", "hardest", "positives"):
-            counts = getattr(self, name)
-            left.stairs((counts / counts.sum().clamp_min(1)).tolist(), edges, label=name, lw=1.5)
-        left.set_xlabel("similarity")
-        left.set_ylabel("share")
-        left.legend()
-        right.axis("off")
-        right.text(0, 0.95, self.summary(), family="monospace", size=8, va="top")
-        return figure
 
 
 @torch.no_grad()
@@ -129,7 +53,7 @@ def diagnose(
         temperature: of the loss and of the softmax over the negatives.
         k: of how many of the most similar negatives the false ones are counted.
         normalize: row map before the dot product; None for raw dot products.
-        chunk_size: anchors at a time. Memory is O(chunk_size C + (B + C) D). None chooses.
+        chunk_size: anchors at a time. Memory is O((chunk_size + D) (B + C)). None chooses.
 
     Returns:
         :class:`Diagnosis`, without gradient. What has nobody to count is 0, a rank too.
@@ -155,7 +79,8 @@ def diagnose(
     x, y = map_rows(anchors, normalize), map_rows(candidates, normalize)
     dtype = torch.promote_types(x.dtype, y.dtype)
     x, y = x.to(dtype), y.to(dtype)
-    size = max(1, streaming.BLOCK // max(len(y), 1)) if chunk_size is None else chunk_size
+    width = max(len(x), len(y), 1)
+    size = max(1, streaming.BLOCK // width) if chunk_size is None else chunk_size
     _checks.whole("chunk_size", size)
     counted = own != IGNORE
     edges = _edges(x, y, normalize)
@@ -165,32 +90,10 @@ def diagnose(
         similarity = dot(x[i], y)
         positive = columns == own[i, None]
         negative = ~positive & counted[i, None]
-        kept, others = counted[i], negative.any(1)
-        score = torch.where(positive, similarity, 0).sum(1)
-        ranked = torch.where(negative, similarity, -math.inf)
-        best = ranked.amax(1) if len(y) else ranked.sum(1)
-        # With the negatives' odds against the hardest one, e^(gap / t): the entropy of their
-        # softmax is log(sum) - mean(gap) / t, and the loss softplus(lse of them - the positive).
-        top = torch.where(others, best, 0)
-        odds = ((ranked - top[:, None]) / temperature).exp()
-        total = torch.where(others, odds.sum(1), 1)
-        mean = (odds * (similarity - top[:, None])).sum(1) / total
-        perplexity = (total.log() - mean / temperature).exp()
-        losses = F.softplus((top - score) / temperature + total.log(), threshold=50)
-        blocks.append(
-            (
-                torch.where(others, losses, 0).sum(),
-                (kept & (score > best)).sum(),
-                torch.where(others, perplexity, 0).sum(),
-                *_false_negatives(ranked, negative, i, given, k),
-                _histogram(score, kept, edges),
-                _histogram(similarity, negative, edges),
-                _histogram(best, others, edges),
-            )
-        )
-    loss, found, perplexity, false, known, *bins = (
-        torch.stack(parts).sum(0) for parts in zip(*blocks, strict=True)
-    )
+        sums = _of_anchors(similarity, positive, negative, counted[i], temperature, edges)
+        blocks.append((*sums, *_false_negatives(similarity, negative, i, given, k)))
+    sums = tuple(torch.stack(parts).sum(0) for parts in zip(*blocks, strict=True))
+    loss, right, perplexity, positives, negatives, hardest, false, known = sums
     partnered = counted.sum().clamp_min(1)
     partners = y[own.clamp_min(0)] if len(y) else torch.zeros_like(x)
     distances = torch.where(counted, (x - partners).square().sum(1), 0)
@@ -201,15 +104,46 @@ def diagnose(
         gap=torch.linalg.vector_norm(_centroid(x) - _centroid(y)),
         loss=loss / partnered,
         chance=x.new_full((), math.log(max(len(y), 1))),
-        accuracy=found.to(dtype) / partnered,
+        accuracy=right.to(dtype) / partnered,
         anchor_rank=_effective_rank(x),
         candidate_rank=_effective_rank(y),
         effective_negatives=perplexity / partnered,
         false_negatives=None if given is None else false.to(dtype) / known.clamp_min(1),
         edges=edges,
-        positives=bins[0],
-        negatives=bins[1],
-        hardest=bins[2],
+        positives=positives,
+        negatives=negatives,
+        hardest=hardest,
+    )
+
+
+def _of_anchors(
+    similarity: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    partnered: Tensor,
+    temperature: float | Tensor,
+    edges: Tensor,
+) -> tuple[Tensor, ...]:
+    """Sums over (b,) anchors: loss, who is right, perplexity; histograms of three similarities."""
+    opposed = negative.any(1)
+    score = torch.where(positive, similarity, 0).sum(1)
+    ranked = torch.where(negative, similarity, -math.inf)
+    best = ranked.amax(1) if similarity.shape[1] else ranked.sum(1)
+    # With the negatives' odds against the hardest one, e^(gap / t): the entropy of their
+    # softmax is log(sum) - mean(gap) / t, and the loss softplus(lse of them - the positive).
+    top = torch.where(opposed, best, 0)
+    odds = ((ranked - top[:, None]) / temperature).exp()
+    total = torch.where(opposed, odds.sum(1), 1)
+    mean = (odds * (similarity - top[:, None])).sum(1) / total
+    perplexity = (total.log() - mean / temperature).exp()
+    losses = F.softplus((top - score) / temperature + total.log(), threshold=50)
+    return (
+        torch.where(opposed, losses, 0).sum(),
+        (partnered & (score > best)).sum(),
+        torch.where(opposed, perplexity, 0).sum(),
+        _histogram(score, partnered, edges),
+        _histogram(similarity, negative, edges),
+        _histogram(best, opposed, edges),
     )
 
 
@@ -232,11 +166,12 @@ def _labels(
 
 
 def _false_negatives(
-    ranked: Tensor, negative: Tensor, rows: slice, given: Labels, k: int
+    similarity: Tensor, negative: Tensor, rows: slice, given: Labels, k: int
 ) -> tuple[Tensor, Tensor]:
     """Of the k highest negatives of each row: how many have its label, how many have any."""
     if given is None:
         return torch.zeros_like(negative.sum()), torch.zeros_like(negative.sum())
+    ranked = torch.where(negative, similarity, -math.inf)
     highest = ranked.topk(min(k, ranked.shape[1]), dim=1).indices
     pair = given[0][rows], given[1]
     same = (same_label(*pair) & negative).gather(1, highest)
@@ -261,18 +196,19 @@ def _histogram(values: Tensor, mask: Tensor, edges: Tensor) -> Tensor:
 
 
 def _uniformity(x: Tensor, size: int) -> Tensor:
-    """log of the mean over pairs of exp(-2 d^2), some rows at a time."""
+    """log of the mean over pairs of exp(-2 d^2): some rows at a time with those after them."""
     n = len(x)
     if n < 2:
         return x.new_zeros(())
     squares = x.square().sum(1)
-    columns = torch.arange(n, device=x.device)
+    places = torch.arange(n, device=x.device)
     parts = []
     for i in streaming.slices(n, size):
-        distances = (squares[i, None] + squares - 2 * dot(x[i], x)).clamp_min(0)
-        itself = columns[i, None] == columns
-        parts.append(torch.where(itself, -math.inf, -2 * distances).flatten().logsumexp(0))
-    return torch.stack(parts).logsumexp(0) - math.log(n * (n - 1))
+        later = slice(i.start, n)
+        distances = (squares[i, None] + squares[later] - 2 * dot(x[i], x[later])).clamp_min(0)
+        counted = places[later] > places[i, None]
+        parts.append(torch.where(counted, -2 * distances, -math.inf).flatten().logsumexp(0))
+    return torch.stack(parts).logsumexp(0) - math.log(n * (n - 1) / 2)
 
 
 def _centroid(x: Tensor) -> Tensor:

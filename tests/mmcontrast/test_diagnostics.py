@@ -9,6 +9,8 @@ import torch
 from hypothesis import given
 
 import mmcontrast as mm
+from mmcontrast import streaming
+from tests.mmcontrast.memory import Made
 from tests.mmcontrast.strategies import close, numpy, pairs
 
 SETTINGS = {"temperature": 0.3, "k": 2}
@@ -208,20 +210,17 @@ def test_blocks_change_nothing(rows, chunk_size):
 def test_memory_is_that_of_a_block():
     """A million pairs in blocks of ten rows: no tensor larger than a few of them is made."""
     x = torch.randn(1000, 8)
-    largest = 0
-
-    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-            nonlocal largest
-            out = function(*args, **(kwargs or {}))
-            for value in out if isinstance(out, tuple) else (out,):
-                if isinstance(value, torch.Tensor):
-                    largest = max(largest, value.numel())
-            return out
-
-    with Watch():
+    with Made() as made:
         mm.diagnose(x, x.flip(0), labels=torch.arange(1000) % 5, chunk_size=10)
-    assert largest == 10 * 1000
+    assert made.largest == 10 * 1000
+
+
+@pytest.mark.parametrize(("b", "c"), [(1000, 10), (10, 1000)])
+def test_blocks_are_those_of_the_longer_side(b, c, monkeypatch):
+    monkeypatch.setattr(streaming, "BLOCK", 10 * 1000)
+    with Made() as made:
+        mm.diagnose(torch.randn(b, 8), torch.randn(c, 8), torch.arange(b) % min(b, c))
+    assert made.largest == 10 * 1000
 
 
 @pytest.mark.parametrize("targets", [None, -100])
