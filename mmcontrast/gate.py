@@ -58,7 +58,10 @@ def replacement_gate(
     probability: float,
     generator: torch.Generator | None = None,
     training: bool = True,
-) -> Gate: ...
+) -> Gate:
+    """One modality's gate."""
+
+
 @overload
 def replacement_gate(
     negatives: Mapping[str, HardNegatives],
@@ -66,7 +69,10 @@ def replacement_gate(
     probability: float,
     generator: torch.Generator | None = None,
     training: bool = True,
-) -> dict[str, Gate]: ...
+) -> dict[str, Gate]:
+    """A gate for each modality."""
+
+
 def replacement_gate(
     negatives: HardNegatives | Mapping[str, HardNegatives],
     *,
@@ -232,11 +238,15 @@ class ReplacementGate(nn.Module):
     @overload
     def forward(
         self, negatives: HardNegatives, *, generator: torch.Generator | None = None
-    ) -> Gate: ...
+    ) -> Gate:
+        """One modality's gate."""
+
     @overload
     def forward(
         self, negatives: Mapping[str, HardNegatives], *, generator: torch.Generator | None = None
-    ) -> dict[str, Gate]: ...
+    ) -> dict[str, Gate]:
+        """A gate for each modality."""
+
     def forward(
         self,
         negatives: HardNegatives | Mapping[str, HardNegatives],
