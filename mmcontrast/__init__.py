@@ -11,13 +11,12 @@ from mmcontrast.correlation import (
 )
 from mmcontrast.diagnosis import Diagnosis
 from mmcontrast.diagnostics import diagnose
+from mmcontrast.distance_matrix import pairwise
 from mmcontrast.distances import (
-    Mahalanobis,
     chebyshev,
     cosine_distance,
     euclidean,
     manhattan,
-    pairwise,
     squared_euclidean,
 )
 from mmcontrast.distill import KLDistill, kl_distill
@@ -34,6 +33,7 @@ from mmcontrast.hybrid import HybridContrast, hybrid_contrast
 from mmcontrast.hybrid_terms import inter_modal_contrast, intra_modal_contrast, semi_contrast
 from mmcontrast.infonce import InfoNCE, info_nce, matched_pair_nce
 from mmcontrast.infonce_symmetric import SymmetricInfoNCE, symmetric_info_nce
+from mmcontrast.mahalanobis import Mahalanobis
 from mmcontrast.margin import Triplet, triplet
 from mmcontrast.masks import (
     IGNORE,

@@ -16,13 +16,13 @@ from mmcontrast.correlation import (
     modality_correlation_triplet,
 )
 from mmcontrast.distances import (
-    Mahalanobis,
     chebyshev,
     cosine_distance,
     euclidean,
     manhattan,
     squared_euclidean,
 )
+from mmcontrast.mahalanobis import Mahalanobis
 from tests import oracles
 from tests.mmcontrast.strategies import (
     close,

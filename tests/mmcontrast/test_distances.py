@@ -11,16 +11,16 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmcontrast import distances as module
+from mmcontrast.distance_matrix import pairwise
 from mmcontrast.distances import (
-    Mahalanobis,
     chebyshev,
     cosine_distance,
     euclidean,
     manhattan,
-    pairwise,
     squared_euclidean,
+    within,
 )
+from mmcontrast.mahalanobis import Mahalanobis
 from mmcontrast.rows import l2_normalize
 from tests import oracles
 from tests.mmcontrast.memory import Made
@@ -594,7 +594,7 @@ def test_wrong_calls_of_mahalanobis_and_pairwise(call, message):
 
 def test_a_bound_takes_the_excess_off_and_leaves_the_gradient():
     x = leaf(torch.tensor([-0.5, 0.3, 2.5]))
-    found = module.within(x, 0, 2)
+    found = within(x, 0, 2)
     assert torch.equal(found.detach(), torch.tensor([0.0, 0.3, 2.0]))
     found.sum().backward()
     assert torch.equal(x.grad, torch.ones(3))

@@ -1,0 +1,75 @@
+"""All distances between two sets of rows."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from mmcontrast import _checks
+from mmcontrast.distances import (
+    Distance,
+    chebyshev,
+    cosine_distance,
+    euclidean,
+    manhattan,
+    squared_euclidean,
+    within,
+)
+from mmcontrast.mahalanobis import Mahalanobis
+from mmcontrast.rows import dot, l2_normalize, upcast
+
+
+def pairwise(distance: Distance, x: Tensor, y: Tensor) -> Tensor:
+    """All distances between two sets of rows.
+
+    The package's own distances are computed without an (N, M, D) copy. Equal rows are exactly 0
+    apart, or a rounding where a matrix product is involved, in the cosine and the Mahalanobis
+    distance. Any other callable is called on (N, M, D) views.
+
+    All but the cosine distance are ``torch.cdist``, which has no second derivative. Wrapped in a
+    lambda they count as any other callable, and have one.
+
+    Args:
+        distance: one of them, or a callable (..., D), (..., D) -> (...).
+        x: (N, D).
+        y: (M, D).
+
+    Returns:
+        (N, M) in float32, or float64 for float64 input.
+
+    Raises:
+        ValueError: on shapes or dtypes that disagree, or a callable that returns another shape.
+
+    Example:
+        >>> pairwise(euclidean, torch.tensor([[0.0], [3.0]]), torch.tensor([[0.0], [1.0]]))
+        tensor([[0., 1.],
+                [3., 2.]])
+    """
+    _checks.matrix("x", x)
+    _checks.matrix("y", y, like=x)
+    x, y = upcast(x), upcast(y)
+    if distance is euclidean:
+        return _cdist(x, y, 2)
+    if distance is squared_euclidean:
+        return _cdist(x, y, 2).square()
+    if distance is manhattan:
+        return _cdist(x, y, 1)
+    if distance is chebyshev:
+        return _cdist(x, y, math.inf)
+    if distance is cosine_distance:
+        return within(1 - dot(l2_normalize(x), l2_normalize(y)), 0, 2)
+    if isinstance(distance, Mahalanobis):
+        # Distances are the same from any origin; from one amidst the rows, few digits cancel.
+        origin = y.detach().mean(0)
+        return _cdist(distance.whiten(x - origin), distance.whiten(y - origin), 2)
+    size = (len(x), len(y))
+    found = distance(x[:, None].expand(*size, -1), y.expand(*size, -1))
+    if found.shape != size:
+        _checks.fail("distance", f"(N, M, D), (N, M, D) -> {size}", _checks.shape(found))
+    return found
+
+
+def _cdist(x: Tensor, y: Tensor, order: float) -> Tensor:
+    # By a matrix product, a row would be 1e-3 away from itself.
+    distances: Tensor = torch.cdist(x, y, p=order, compute_mode="donot_use_mm_for_euclid_dist")
+    return distances

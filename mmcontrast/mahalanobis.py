@@ -1,0 +1,148 @@
+"""The distance that knows a covariance, given, estimated or learned."""
+
+import torch
+from torch import Tensor, nn
+
+from mmcontrast import _checks
+from mmcontrast.distances import gap, length
+from mmcontrast.rows import dot, upcast
+
+
+class Mahalanobis(nn.Module):
+    r"""Mahalanobis distance :math:`\sqrt{(x - y)\, C^{-1} (x - y)^\top}`, a distance with a state.
+
+    It is the Euclidean length of the whitened difference :math:`W (x - y)`, with W the inverse of
+    the lower Cholesky factor of C, so that :math:`W^\top W = C^{-1}`. Its gradient at distance 0
+    is 0.
+
+    Args:
+        covariance: (D, D) symmetric and positive definite; a constant, no gradient reaches it.
+        trainable: learn the distance, starting from this covariance. W is then multiplied by a
+            lower triangular :math:`T` with a positive diagonal, so that whatever is learned stays
+            positive definite, and every positive definite matrix can be learned.
+
+    Raises:
+        ValueError: on another shape or dtype, or a matrix that is not symmetric and positive
+            definite.
+
+    Example:
+        >>> distance = Mahalanobis(torch.diag(torch.tensor([4.0, 1.0])))
+        >>> distance(torch.tensor([2.0, 0.0]), torch.tensor([0.0, 0.0]))
+        tensor(1.)
+    """
+
+    whitening: Tensor
+    factor: nn.Parameter | None
+
+    def __init__(self, covariance: Tensor, *, trainable: bool = False):
+        super().__init__()
+        _checks.matrix("covariance", covariance)
+        size = covariance.shape[1]
+        if len(covariance) != size:
+            _checks.fail("covariance", f"shape ({size}, {size})", _checks.shape(covariance))
+        exact = covariance.detach().double()
+        correlations = _correlations(exact)
+        if not correlations.isfinite().all():
+            _checks.fail("covariance", "finite numbers", "NaN or infinity")
+        if not torch.allclose(correlations, correlations.mT, atol=1e-5):
+            _checks.fail("covariance", "a symmetric matrix", "one that is not")
+        rank = _rank(correlations, torch.finfo(covariance.dtype).eps)
+        if rank < size:
+            _checks.fail("covariance", "a positive definite matrix", f"{rank} eigenvalues above 0")
+        lower = torch.linalg.cholesky(exact)
+        whitening = torch.linalg.solve_triangular(lower, torch.eye(size).to(lower), upper=False)
+        self.register_buffer("whitening", whitening.to(upcast(covariance).dtype))
+        self.factor = nn.Parameter(torch.zeros_like(self.whitening)) if trainable else None
+
+    @classmethod
+    def estimate(cls, samples: Tensor, *, shrinkage: float = 0.0) -> "Mahalanobis":
+        r"""The distance for the covariance of samples, shrunk towards a multiple of the identity.
+
+        .. math:: C = (1 - \alpha)\, S + \alpha\, \frac{\mathrm{tr}\, S}{D}\, I
+
+        S is the sample covariance, over N - 1.
+
+        Args:
+            samples: (N, D), two rows or more; constants, no gradient reaches them.
+            shrinkage: :math:`\alpha` from 0 to 1.
+
+        Raises:
+            ValueError: on another shape, values that are not finite, a shrinkage outside [0, 1], or
+                samples whose covariance is singular: fewer than D + 1 of them, a constant feature,
+                features that determine each other. Any shrinkage above 0 then helps, but for
+                samples that are all the same.
+
+        Example:
+            >>> samples = torch.tensor([[-2.0, 0.0], [2.0, 0.0], [0.0, -1.0], [0.0, 1.0]])
+            >>> Mahalanobis.estimate(samples).whitening  # variances 8/3 and 2/3
+            tensor([[0.6124, 0.0000],
+                    [0.0000, 1.2247]])
+
+        References: the shrinkage target is Ledoit and Wolf's, J. Multivariate Analysis 88, 2004.
+        """
+        _checks.matrix("samples", samples)
+        if not (isinstance(shrinkage, int | float) and 0 <= shrinkage <= 1):
+            _checks.fail("shrinkage", "a number from 0 to 1", shrinkage)
+        count, size = samples.shape
+        if count < 2 or not samples.isfinite().all():
+            got = _checks.shape(samples) if count < 2 else "NaN or infinity"
+            _checks.fail("samples", "two finite rows or more", got)
+        # From the first sample on, so that a constant feature has a variance of exactly 0.
+        exact = samples.detach().double() - samples[0].detach().double()
+        covariance: Tensor = exact.mT.cov().reshape(size, size)
+        scatter = covariance.trace() / size * torch.eye(size).to(covariance)
+        covariance = (1 - shrinkage) * covariance + shrinkage * scatter
+        # What rounding leaves of a feature that others determine: its variance, in eps squared.
+        rank = _rank(_correlations(covariance), torch.finfo(samples.dtype).eps ** 2)
+        if rank < size:
+            _checks.fail(
+                "samples",
+                f"a spread in all {size} directions, or shrinkage above 0",
+                f"a covariance of rank {rank} from {count} samples",
+            )
+        return cls(covariance).to(upcast(samples[:1]).dtype)
+
+    @classmethod
+    def learned(cls, size: int) -> "Mahalanobis":
+        """A distance on rows of ``size`` features that is learned, from the Euclidean one on.
+
+        Example:
+            >>> distance = Mahalanobis.learned(2)
+            >>> distance(torch.tensor([3.0, 0.0]), torch.tensor([0.0, 4.0])).item()
+            5.0
+        """
+        _checks.whole("size", size)
+        return cls(torch.eye(size), trainable=True)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """(..., D), (..., D) -> (...), in float32, or float64 for float64 input."""
+        return length(self.whiten(gap(x, y)))
+
+    def whiten(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., D): rows whose Euclidean distances are the Mahalanobis distances."""
+        x = upcast(x)
+        size = len(self.whitening)
+        if x.ndim == 0 or x.shape[-1] != size:
+            _checks.fail("x", f"shape (..., {size}), as the covariance", _checks.shape(x))
+        whitening = self.whitening
+        if self.factor is not None:
+            triangle = self.factor.tril(-1) + self.factor.diagonal().exp().diag_embed()
+            whitening = dot(triangle, whitening.mT)
+        return dot(x[..., None, :], whitening.to(x.dtype))[..., 0, :]
+
+    def extra_repr(self) -> str:
+        """The number of features, and whether the distance is learned."""
+        return f"size={len(self.whitening)}, trainable={self.factor is not None}"
+
+
+def _correlations(covariance: Tensor) -> Tensor:
+    """A covariance with the features' units taken out of it."""
+    variances = covariance.diagonal()
+    scale = torch.where(variances > 0, variances, 1).sqrt()
+    return covariance / scale / scale[:, None]
+
+
+def _rank(correlations: Tensor, resolution: float) -> int:
+    """In how many directions samples spread, to the resolution that their numbers have."""
+    rounding = 10 * len(correlations) * torch.finfo(correlations.dtype).eps
+    return int((torch.linalg.eigvalsh(correlations) > max(resolution, rounding)).sum())
