@@ -1,12 +1,17 @@
 """The command line: ``python -m reference_models``."""
 
 import argparse
+import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from reference_models import commands
 from reference_models.commands import CALL
+
+# What the extra "reference" brings.
+NEEDS = ["accelerate", "filelock", "matplotlib", "safetensors"]
+NEEDS += ["sklearn", "tokenizers", "tqdm", "transformers"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
+        _check_extra()
         options.run(options)
         _leave_ranks()
     except (ValueError, OSError) as error:
@@ -28,6 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\ninterrupted; the same command with the same --out goes on", file=sys.stderr)
         return 130
     return 0
+
+
+def _check_extra() -> None:
+    absent = [name for name in NEEDS if importlib.util.find_spec(name) is None]
+    if absent:
+        raise ValueError(f"needs {', '.join(absent)}: pip install 'mmcontrast[reference]'")
 
 
 def _leave_ranks() -> None:

@@ -39,6 +39,11 @@ def refused(capsys):
     return run
 
 
+def test_without_the_extra_it_says_what_to_install(refused, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    assert refused("list") == "needs tqdm: pip install 'mmcontrast[reference]'"
+
+
 def test_list_shows_every_model_with_its_paper_and_keys(capsys):
     assert main(["list"]) == 0
     out = capsys.readouterr().out
