@@ -1,8 +1,11 @@
 """What is said about two sets of embeddings: numbers, as text and as a picture."""
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 BINS = 40
 
@@ -63,7 +66,7 @@ class Diagnosis(NamedTuple):
         ]
         return "\n".join(f"{name:<20} {value:<18} {note}" for name, value, note in rows)
 
-    def figure(self) -> Any:
+    def figure(self) -> "Figure":
         """The histograms, with the numbers beside them, as a matplotlib ``Figure``."""
         from matplotlib.figure import Figure
 

@@ -5,7 +5,7 @@ gradient is that of the sum of the ranks' losses. Their mean, which DistributedD
 the parameters' gradients, is then that of one process on the whole batch.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -14,7 +14,10 @@ from torch.nn import functional as F
 
 from mmcontrast._autograd import apply
 
-Group = Any
+if TYPE_CHECKING:
+    Group = dist.ProcessGroup | Literal["world"]
+else:
+    Group = Any  # a torch built without torch.distributed has no such class
 """A process group, or "world": the default one, looked up at the call."""
 
 DTYPES = sorted({str(x) for x in vars(torch).values() if isinstance(x, torch.dtype)})

@@ -21,6 +21,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from mmcontrast import _checks
+from mmcontrast.distributed import Group
 from mmcontrast.infonce_symmetric import symmetric_info_nce
 from mmcontrast.sigmoid import sigmoid_contrast
 
@@ -176,7 +177,7 @@ def _mean(losses: Tensor) -> Tensor:
     return losses.sum() / max(len(losses), 1)
 
 
-def _several(world_size: int) -> str | None:
+def _several(world_size: int) -> Group | None:
     """The group to compute with, which must be what the caller believes it is."""
     if world_size == 1:
         return None
