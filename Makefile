@@ -14,7 +14,7 @@ PEERS := pytorch-metric-learning info-nce-pytorch sentence-transformers open_cli
 WITH_PEERS := tests/mmcontrast/test_peers.py tests/mmcontrast/interop tests/mmcontrast/kernels \
 	tests/mmcontrast/testing/test_peers_table.py
 
-.PHONY: demo test bench notebooks lint format clean
+.PHONY: demo test bench notebooks readme lint format clean
 
 demo: .venv/ready
 	$(BIN)/python -m reference_models demo
@@ -32,6 +32,10 @@ bench: .venv/peers/ready
 # folder of real data; without it the sixth stores what the synthetic corpus gives.
 notebooks: .venv/minilm-ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.notebooks $(ARGS)
+
+# The generated tables and the pictures of README.md. ARGS="--bench bench" puts in a run of bench.
+readme: .venv/ready
+	$(BIN)/python -m tests.readme $(ARGS)
 
 lint: .venv/ready
 	$(BIN)/ruff format --check .

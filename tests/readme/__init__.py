@@ -1,0 +1,1 @@
+"""What README.md shows and does not say twice: its generated tables and its pictures."""

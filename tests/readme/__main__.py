@@ -1,0 +1,31 @@
+"""Write the parts of README.md that are generated, and draw its pictures.
+
+``--bench DIR`` first takes the figures of a run of ``make bench`` from DIR, its ``--out``.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from tests.readme import drawing, page, speed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser("python -m tests.readme", description=__doc__)
+    parser.add_argument("--bench", type=Path, metavar="DIR", help="a folder with a bench.json")
+    options = parser.parse_args()
+    if options.bench is not None:
+        speed.store(options.bench / "bench.json")
+    for name, picture in page.PICTURES.items():
+        word = picture.word()
+        if drawing.is_stale(picture.folder, name, word):
+            drawing.draw(picture.folder, name, picture.draw, word)
+            sys.stdout.write(f"drawn: {name}\n")
+    text = page.README.read_text()
+    new = page.render(text)
+    page.README.write_text(new)
+    sys.stdout.write(f"{page.README.name}: {'as it was' if new == text else 'written'}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""The tables of losses, of what they equal elsewhere, and of losses that are wrong on purpose."""
+
+import inspect
+
+import mmcontrast
+from mmcontrast.testing import CHECKS
+from mmcontrast.testing.broken import MISTAKES
+from tests.mmcontrast.peer_cases import CASES, TORCH
+from tests.readme.tables import code, folded, maths, table
+
+LOSSES = [
+    name
+    for name in mmcontrast.__all__
+    if inspect.isfunction(getattr(mmcontrast, name))
+    and "reduction" in inspect.signature(getattr(mmcontrast, name)).parameters
+]
+MODULES = {name.lower(): name for name in mmcontrast.__all__ if name[0].isupper()}
+
+
+def formula(name: str) -> str:
+    """The first formula of a function's docstring."""
+    lines = inspect.getdoc(getattr(mmcontrast, name)).split(".. math::", 1)[1].split("\n")
+    found = [lines[0]]
+    for line in lines[1:]:
+        if line and not line.startswith(" "):
+            break
+        if not line.strip() and any(part.strip() for part in found):
+            break
+        found.append(line)
+    return " ".join(" ".join(found).split())
+
+
+def losses() -> str:
+    rows = []
+    for name in LOSSES:
+        module = MODULES.get(name.replace("_", ""))
+        names = code(name) + (f", {code(module)}" if module else "")
+        peers = dict.fromkeys(c.library for c in CASES if c.function == name)
+        rows.append([names, maths(formula(name)), ", ".join(peers) or "none"])
+    return table(["function, Module", "formula", "equal to one of"], rows)
+
+
+def peers() -> str:
+    rows = []
+    for name in LOSSES:
+        for case in (c for c in CASES if c.function == name):
+            library = "torch" if case.library == TORCH else case.library
+            rows.append([code(case.ours), library, code(case.theirs), case.differs])
+    return table(["ours", "library", "theirs", "beyond that"], rows)
+
+
+def broken() -> str:
+    """By law, what it catches."""
+    by_law: dict[str, list[str]] = {name: [] for name in CHECKS}
+    for mistake in MISTAKES.values():
+        by_law[mistake.law].append(code(mistake.name))
+    rows = [[code(law), ", ".join(names)] for law, names in by_law.items() if names]
+    summary = f"{len(MISTAKES)} wrong losses, and the {len(rows)} laws that catch them"
+    return folded(summary, table(["law", "wrong losses that it catches"], rows))

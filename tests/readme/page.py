@@ -1,0 +1,69 @@
+"""README.md: its parts between ``<!-- begin: NAME -->`` and ``<!-- end -->``, its pictures."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.readme import deviations, drawing, idea, losses, papers, speed
+
+ROOT = Path(__file__).resolve().parents[2]
+README = ROOT / "README.md"
+MARKED = re.compile(r"(<!-- begin: ([\w-]+) -->\n).*?(<!-- end -->)", flags=re.DOTALL)
+PARTS: dict[str, Callable[[], str]] = {
+    "losses": losses.losses,
+    "peers": losses.peers,
+    "broken": losses.broken,
+    "papers": papers.papers,
+    "deviations": deviations.deviations,
+    "machine": speed.machine,
+    "targets": speed.verdict_table,
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    folder: Path
+    draw: drawing.Draw
+    word: Callable[[], str]
+    """Of what it is drawn from."""
+
+
+PICTURES = {
+    "idea": Picture(Path(__file__).parent, idea.picture, lambda: drawing.mark(idea)),
+    "speed": Picture(
+        speed.STORED, speed.picture, lambda: drawing.mark(speed, speed.FILE.read_text())
+    ),
+}
+
+
+def render(text: str) -> str:
+    """The page with its generated parts as they should be.
+
+    Raises:
+        KeyError: a part that nobody makes.
+    """
+
+    def part(match: re.Match[str]) -> str:
+        begin, name, end = match.groups()
+        made = contents(text) if name == "contents" else PARTS[name]()
+        return f"{begin}{made}\n{end}"
+
+    return MARKED.sub(part, text)
+
+
+def outside_code(text: str) -> str:
+    return re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def headings(text: str) -> list[str]:
+    return re.findall(r"^## (.+)$", outside_code(text), flags=re.MULTILINE)
+
+
+def anchor(heading: str) -> str:
+    """The fragment that GitHub gives a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def contents(text: str) -> str:
+    return " · ".join(f"[{heading}](#{anchor(heading)})" for heading in headings(text))
