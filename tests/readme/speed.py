@@ -25,6 +25,7 @@ OTHERS = (
 )
 LOOPS = {hycon.MASKS: "s", hycon.ANCHOR_LOOP: "^", hycon.PAIR_LOOP: "v"}
 """HyCon has no peers: other ways to write it, by their markers."""
+ABOUT = ("processor", "cores", "python", "torch", "threads")
 KEPT = ("loss", "case", "n", "d", "ms", "floor_ms", "MB")
 
 
@@ -33,9 +34,9 @@ def stored() -> dict:
 
 
 def store(file: Path) -> None:
-    """Keep of a run what is shown: four digits, a line a result, and no date."""
+    """Keep of a run what is shown: four digits, a line a result, no date."""
     found = json.loads(file.read_text())
-    machine = {key: value for key, value in found["machine"].items() if key != "date"}
+    machine = {key: found["machine"][key] for key in ABOUT}
     lines = []
     for result in found["results"]:
         kept = {key: result[key] for key in KEPT}
