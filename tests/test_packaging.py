@@ -137,7 +137,10 @@ def test_the_sdist_holds_the_code_the_tests_and_what_they_need(sdist):
     top = {"README.md", "LICENSE", "Makefile", "constraints.txt", "pyproject.toml"}
     made = {"PKG-INFO", ".gitignore"}
     notebooks = {f"notebooks/{path.name}" for path in (ROOT / "notebooks").glob("*.ipynb")}
-    assert files(sdist) == code(*PACKAGES, "tests") | PACKAGED | notebooks | top | made
+    pictures = {f"tests/readme/idea-{theme}.svg" for theme in ("light", "dark")}
+    stored = {f"tests/benchmarks/stored/speed-{theme}.svg" for theme in ("light", "dark")}
+    shown = pictures | stored | {"tests/benchmarks/stored/bench.json"}
+    assert files(sdist) == code(*PACKAGES, "tests") | PACKAGED | notebooks | shown | top | made
 
 
 def test_an_sdist_of_a_littered_checkout_is_the_same(sdist, littered, tmp_path):

@@ -21,7 +21,8 @@ from reference_models.tables import text_table
 from tests import benchmarks
 from tests.benchmarks.__main__ import arguments as bench_arguments
 from tests.benchmarks.targets import verdicts
-from tests.readme import deviations, drawing, idea, losses, page, papers, speed, tables
+from tests.readme import deviations, drawing, idea, losses, page, papers, speed
+from tests.readme.tables import maths
 
 README = page.README.read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
@@ -169,6 +170,13 @@ def test_every_part_is_on_the_page_once_and_not_stale():
     assert page.render(README) == README, "run: make readme"
 
 
+def test_rows_of_a_table_have_as_many_cells_as_its_head():
+    tables = re.findall(r"(?:^\|.*\|\n)+", PROSE, flags=re.MULTILINE)
+    assert len(tables) >= 8
+    for table in tables:
+        assert len({len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}) == 1, table
+
+
 def test_render_replaces_what_is_between_the_marks_alone():
     stale = README.replace("`info_nce`, `InfoNCE`", "`info_nce`, `Infonce`")
     assert stale != README
@@ -196,7 +204,7 @@ def test_every_loss_has_a_row_with_a_formula():
 
 
 def test_a_formula_in_a_cell():
-    assert tables.maths(r"\|x\| + |P|" + "\n  y") == r"$`\Vert x\Vert + \vert P\vert y`$"
+    assert maths(r"\|x\| + |P|" + "\n  y") == r"$`\Vert x\Vert + \vert P\vert y`$"
 
 
 def test_the_table_of_functions_names_public_ones():

@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,8 +75,12 @@ def draw(folder: Path, name: str, picture: Draw, word: str) -> None:
         with matplotlib.rc_context(settings | colours):
             figure = picture(theme)
             FigureCanvasSVG(figure)
+            made = io.StringIO()
             figure.savefig(
-                file,
+                made,
+                format="svg",
                 transparent=True,
                 metadata={"Date": None, "Creator": None, "Description": f"drawn from {word}"},
             )
+            # An element a line; no text is in them that white space would matter to.
+            file.write_text(" ".join(made.getvalue().split()).replace("> <", ">\n<") + "\n")

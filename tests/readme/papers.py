@@ -12,7 +12,8 @@ from tests.readme.tables import code, table
 
 FOLDER = Path(reference_models.__file__).parent
 NOT_SHOWN = {"LossTerms", "Negatives", "Pairs", "gather"}  # results, and what ranks need
-SMALL = ("mmcontrast.rows", "mmcontrast.distances")  # row maps and distances, parts of parts
+# Row maps and distances, parts of parts.
+SMALL = ("mmcontrast.rows", "mmcontrast.distances", "mmcontrast.mahalanobis")
 
 
 def imported(module: str) -> set[str]:
