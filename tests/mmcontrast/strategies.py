@@ -68,6 +68,26 @@ def orthogonal(seed, d):
     return torch.linalg.qr(normal(seed, d, d))[0]
 
 
+def modal_batches(most, classes):
+    """What HyCon's losses take: by name."""
+    return st.builds(
+        lambda seed, n, d, names, classes, ignored, some_absent, weighted: {
+            "features": modalities(seed, n, d, names),
+            "labels": labels(seed, n, classes, 0.25 if ignored else 0.0),
+            "present": presence(seed, n, names) if some_absent else None,
+            "weight": normal(seed, n).abs() if weighted else None,
+        },
+        seed=seeds,
+        n=st.integers(1, most),
+        d=st.integers(1, 4),
+        names=st.sampled_from([("text", "audio"), MODALITIES, ("smell", *MODALITIES)]),
+        classes=st.integers(1, classes),
+        ignored=st.booleans(),
+        some_absent=st.booleans(),
+        weighted=st.booleans(),
+    )
+
+
 @st.composite
 def pairs(draw, most=6, features=5, square=False):
     """Anchors (B, D) and candidates (C, D), C >= B."""
@@ -102,6 +122,17 @@ def gradients(function, *tensors):
     return value.detach(), [
         torch.zeros_like(x) if g is None else g for x, g in zip(leaves, found, strict=True)
     ]
+
+
+def nothing_of(function, tensors, out, filler):
+    """Whatever fills the rows that are out: the same value and gradients, and none to them."""
+    filled = [torch.where(gone[:, None], filler, x) for x, gone in zip(tensors, out, strict=True)]
+    value, found = gradients(function, *filled)
+    plain, expected = gradients(function, *tensors)
+    close(value, plain, atol=0, rtol=0)
+    for gradient, other, gone in zip(found, expected, out, strict=True):
+        close(gradient, other, atol=0, rtol=0)
+        assert (gradient[gone] == 0).all()
 
 
 def close(actual, expected, atol=1e-10, rtol=1e-10):

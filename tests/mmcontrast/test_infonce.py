@@ -18,6 +18,7 @@ from tests.mmcontrast.strategies import (
     mask,
     modalities,
     normal,
+    nothing_of,
     numpy,
     orthogonal,
     pairs,
@@ -400,6 +401,14 @@ def test_law_17_one_sample(form, temperature):
     assert all((gradient == 0).all() for gradient in found)
 
 
+def same_in_chunks(chunked, whole):
+    """Values and gradients, these to the size of their largest entry."""
+    close(chunked[0], whole[0], atol=1e-12)
+    for a, b in zip(chunked[1], whole[1], strict=True):
+        unit = 1 + b.abs().max().item()
+        close(a / unit, b / unit, atol=1e-12)
+
+
 @given(
     pair=pairs(most=7),
     seed=seeds,
@@ -418,11 +427,7 @@ def test_law_19_chunks(pair, seed, size, names, reduction):
             *pair,
         )
 
-    (whole, full), (chunked, parts) = of(None), of(size)
-    close(chunked, whole, atol=1e-12)
-    for a, b in zip(parts, full, strict=True):
-        unit = 1 + b.abs().max().item()
-        close(a / unit, b / unit, atol=1e-12)
+    same_in_chunks(of(size), of(None))
 
 
 @given(pair=pairs(square=True), seed=seeds, size=st.integers(1, 7), reduction=reductions)
@@ -438,11 +443,7 @@ def test_law_19_chunks_of_the_symmetric_loss(pair, seed, size, reduction):
             *pair,
         )
 
-    (whole, full), (chunked, parts) = of(None), of(size)
-    close(chunked, whole, atol=1e-12)
-    for a, b in zip(parts, full, strict=True):
-        unit = 1 + b.abs().max().item()
-        close(a / unit, b / unit, atol=1e-12)
+    same_in_chunks(of(size), of(None))
 
 
 def test_law_19_the_temperature_gets_its_gradient_through_chunks():
@@ -602,21 +603,13 @@ def test_weights_that_are_all_zero_give_zero():
 def test_contract_3_absent_modalities_reach_nothing(filler, direction):
     features, present = modalities(1, 6, 3), presence(4, 6)
     assert all(0 < there.sum() < 6 for there in present.values())
-    filled = {
-        name: torch.where(present[name][:, None], features[name], filler) for name in features
-    }
 
     def total(*x):
         return mm.anchored_info_nce(
             dict(zip(features, x, strict=True)), present=present, direction=direction
         ).total
 
-    value, found = gradients(total, *filled.values())
-    plain, expected = gradients(total, *features.values())
-    close(value, plain, atol=0, rtol=0)
-    for name, gradient, other in zip(features, found, expected, strict=True):
-        close(gradient, other, atol=0, rtol=0)
-        assert (gradient[~present[name]] == 0).all()
+    nothing_of(total, features.values(), [~there for there in present.values()], filler)
 
 
 def test_law_25_an_absent_modality_is_a_sample_removed_from_that_term():
