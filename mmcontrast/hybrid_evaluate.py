@@ -12,7 +12,7 @@ from mmcontrast.hybrid_pairs import all_pairs, in_blocks, selected_pairs
 from mmcontrast.masks import off_diagonal, only_present
 from mmcontrast.mining import PairSelection
 from mmcontrast.moments import Values
-from mmcontrast.pairs import participants, relations
+from mmcontrast.pairs import Relations, participants, relations
 from mmcontrast.rows import RowMap, dot, map_rows
 
 REFINE_ON = ("selected", "all", "weighted")
@@ -48,33 +48,18 @@ def evaluate(
     if not targets:
         return {}
     supervised = {name: target for name, target in targets.items() if name != "semi"}
-    own: Tensor | None = None
-    values: dict[str, Values] = {}
-    every = related.labels
-    possible = selection is None and moments.possible(features, every)
-    if supervised and possible and every is not None:
-        values, own = moments.values(
-            features,
-            every,
-            taking_part,
-            supervised,
-            refine=refine,
-            log=log,
-            normalize=normalize,
-            own=related.own,
-            group=group,
-        )
-    elif supervised:
-        local = mapped(features, taking_part, normalize)
-        rows, everybody = _of_all_ranks(local, taking_part, group)
-        given = rows, everybody, related.masks, supervised
-        width = len(rows) * len(next(iter(rows.values())))
-        if selection is None:
-            block = all_pairs(*given, log=log)
-            width *= len(rows)
-        else:
-            block = selected_pairs(*given, log=log, selection=selection, refine_on=refine_on)
-        values = in_blocks(block, rows, related.own, max(BLOCK // max(width, 1), 1))
+    values, own = _values(
+        features,
+        related,
+        taking_part,
+        supervised,
+        refine=refine,
+        log=log,
+        selection=selection,
+        refine_on=refine_on,
+        normalize=normalize,
+        group=group,
+    )
     reduce = partial(_checks.reduce, weight=weight, reduction=reduction, group=group)
     terms = {}
     for name, (ratio, contrasted, refinement, refined) in values.items():
@@ -89,6 +74,47 @@ def evaluate(
         here = torch.stack(list(taking_part.values()), dim=1)
         terms["semi"] = reduce(*semi(own, here, targets["semi"]))
     return terms
+
+
+def _values(
+    features: Mapping[str, Tensor],
+    related: Relations,
+    taking_part: Mapping[str, Tensor],
+    targets: Mapping[str, float],
+    *,
+    refine: bool,
+    log: bool,
+    selection: PairSelection | None,
+    refine_on: str,
+    normalize: RowMap | None,
+    group: Group | None,
+) -> tuple[dict[str, Values], Tensor | None]:
+    """Those of "intra" and "inter", and each sample's own similarities where these are known."""
+    if not targets:
+        return {}, None
+    labels = related.labels
+    if labels is not None and selection is None and moments.possible(features, labels):
+        return moments.values(
+            features,
+            labels,
+            taking_part,
+            targets,
+            refine=refine,
+            log=log,
+            normalize=normalize,
+            own=related.own,
+            group=group,
+        )
+    local = mapped(features, taking_part, normalize)
+    rows, everybody = _of_all_ranks(local, taking_part, group)
+    given = rows, everybody, related.masks, targets
+    width = len(rows) * len(next(iter(rows.values())))
+    if selection is None:
+        block = all_pairs(*given, log=log)
+        width *= len(rows)
+    else:
+        block = selected_pairs(*given, log=log, selection=selection, refine_on=refine_on)
+    return in_blocks(block, rows, related.own, max(BLOCK // max(width, 1), 1)), None
 
 
 def _of_all_ranks(

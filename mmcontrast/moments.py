@@ -59,9 +59,9 @@ class Values(NamedTuple):
     """bool: who has a positive."""
 
 
-def possible(features: Mapping[str, Tensor], labels: Tensor | None) -> bool:
-    """Whether there are labels to sort by, whose values may be read here, and many of them."""
-    if labels is None or len(labels) < LARGE_BATCH or labels.numel() == 0:
+def possible(features: Mapping[str, Tensor], labels: Tensor) -> bool:
+    """Whether there are many labels to sort by, whose values may be read here."""
+    if len(labels) < LARGE_BATCH or labels.numel() == 0:
         return False
     tensors = [labels, *features.values()]
     # Where there is no float64, the sums would lose what they are there for.
