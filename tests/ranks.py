@@ -1,31 +1,21 @@
 """Programs on several ranks, in real processes: how a test starts them, and how they run."""
 
 import os
-import subprocess
 import sys
 from collections.abc import Mapping
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
-ROOT = Path(__file__).parents[1]
+from tests.processes import python
 
 
 def launch(world: int, module: str, *programs: str) -> None:
     """Run programs of a module, one after the other, on several ranks; they must all succeed."""
     call = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={world}"]
-    done = subprocess.run(
-        [sys.executable, *call, "-m", module, *programs],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = python(*call, "-m", module, *programs)
     assert done.returncode == 0, done.stderr[:6000]
 
 

@@ -1,12 +1,8 @@
 """GradCache against one large batch with its whole graph, and what a step leaves behind."""
 
 import copy
-import os
-import subprocess
-import sys
 import weakref
 from collections import UserDict, namedtuple
-from pathlib import Path
 from types import MappingProxyType
 
 import pytest
@@ -18,8 +14,7 @@ from torch import nn
 import mmcontrast as mm
 from tests.mmcontrast import gradcache_rank_programs
 from tests.mmcontrast.strategies import normal, seeds
-
-ROOT = Path(__file__).parents[2]
+from tests.ranks import launch
 
 
 def tower(seed, features=3, dropout=0.0):
@@ -824,17 +819,7 @@ def test_refused_losses(loss, message):
     ],
 )
 def test_on_ranks(world, programs):
-    call = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={world}"]
-    done = subprocess.run(
-        [sys.executable, *call, "-m", gradcache_rank_programs.__name__, *programs],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    launch(world, gradcache_rank_programs.__name__, *programs)
 
 
 def test_the_programs_have_uneven_and_empty_ranks():

@@ -5,7 +5,6 @@ import doctest
 import importlib.resources
 import inspect
 import pickle
-import subprocess
 import sys
 
 import pytest
@@ -28,6 +27,7 @@ from tests.mmcontrast.laws import (
     value_and_gradients,
 )
 from tests.mmcontrast.strategies import close, tol
+from tests.processes import python
 
 every_case = pytest.mark.parametrize("name", CASES)
 every_loss = pytest.mark.parametrize("name", LOSSES)
@@ -95,9 +95,7 @@ def test_importing_it_brings_torch_numpy_einops_and_nothing_else():
         "new = {name.split('.')[0] for name in set(sys.modules) - before}\n"
         "print(sorted(new - set(sys.stdlib_module_names)))\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True
-    )
+    done = python("-W", "error", "-c", program)
     assert done.stdout.strip() == "['mmcontrast']"
     assert done.stderr == ""
 

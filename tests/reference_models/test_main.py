@@ -1,18 +1,15 @@
 """The command line end to end: what it prints, what it leaves behind, how it refuses."""
 
 import json
-import os
 import pickle
-import subprocess
-import sys
 from dataclasses import fields
-from pathlib import Path
 
 import pytest
 
 from reference_models.__main__ import main
 from reference_models.data.synthetic import generate, synthesize
 from reference_models.registry import MODELS
+from tests.processes import ROOT, python
 
 SMALL = [
     *("--set", "layers=1", "--set", "hidden_size=10", "--set", "heads=2"),
@@ -266,14 +263,8 @@ def test_the_demo_writes_its_page_and_runs_again(tmp_path, capsys):
 @pytest.mark.slow
 def test_it_is_a_program_that_warns_of_nothing(file, tmp_path):
     arguments = ["train", "hycon", "--data", file, "--epochs", "1", *SMALL, "--out", "run"]
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "reference_models", *arguments],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    program = "-W", "error", "-m", "reference_models"
+    done = python(*program, *arguments, cwd=tmp_path, PYTHONPATH=str(ROOT))
     assert done.returncode == 0, done.stderr
     assert [line.split()[0] for line in done.stderr.splitlines()] == ["epoch"]
     assert (tmp_path / "run" / "metrics.json").is_file()

@@ -2,10 +2,6 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,9 +10,10 @@ from safetensors.torch import load_file
 
 from reference_models import training
 from reference_models.data.synthetic import synthesize
+from tests.processes import python
+from tests.ranks import launch
 from tests.reference_models import rank_programs
 
-ROOT = Path(__file__).parents[2]
 LAUNCHERS = {
     "one process": [],
     "torchrun": ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"],
@@ -62,15 +59,7 @@ def train(launcher, model, file, out):
     ]
     if model == "tecafn":
         settings.append("center=audio")
-    return subprocess.run(
-        [sys.executable, *LAUNCHERS[launcher], *call, "--out", out, "--set", *settings],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    return python(*LAUNCHERS[launcher], *call, "--out", out, "--set", *settings)
 
 
 def rows(path):
@@ -110,17 +99,7 @@ def test_two_ranks_end_as_one_process(launcher, model, file, tmp_path):
 def programs(tmp_path_factory):
     """Where the programs of two ranks have left their results."""
     folder = tmp_path_factory.mktemp("ranks")
-    module = ["-m", "tests.reference_models.rank_programs", folder, "parameters", "draws"]
-    done = subprocess.run(
-        [sys.executable, *LAUNCHERS["torchrun"], *module],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    launch(2, rank_programs.__name__, folder, "parameters", "draws")
     return folder
 
 

@@ -3,26 +3,16 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from reference_models import folders
 from reference_models.__main__ import main
-
-ROOT = Path(__file__).parents[2]
+from tests.processes import ROOT, python
 
 
 def program(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "tests.reference_models.survival_program", *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+    return python("-m", "tests.reference_models.survival_program", *arguments, timeout=600)
 
 
 @pytest.mark.slow

@@ -1,7 +1,6 @@
 """What an import brings: the adapters only when asked for, their libraries only when needed."""
 
-import subprocess
-import sys
+from tests.processes import python
 
 PROGRAM = """
 import importlib, sys
@@ -16,5 +15,5 @@ importlib.import_module("mmcontrast.interop.pml")
 
 
 def test_imports_bring_no_library():
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True)
+    done = python("-c", PROGRAM)
     assert done.returncode == 0, done.stderr

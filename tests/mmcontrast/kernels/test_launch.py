@@ -2,9 +2,6 @@
 
 import json
 import math
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -14,18 +11,7 @@ from hypothesis import strategies as st
 from mmcontrast import kernels
 from mmcontrast.kernels.blocks import SHARED, TABLES, chosen, split
 from tests.mmcontrast.kernels.conftest import TRITON
-
-REGISTERS = 65536  # of a multiprocessor
-
-
-def run(code, **environment):
-    return subprocess.run(
-        [sys.executable, *code],
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
-        capture_output=True,
-        text=True,
-    )
-
+from tests.processes import python
 
 # --- blocks and grids ----------------------------------------------------------------------------
 
@@ -66,7 +52,7 @@ def test_the_table_has_blocks_for_every_width(precision, gradient):
 @pytest.mark.skipif(not TRITON, reason="the kernels are NOT compiled: no Triton here")
 @pytest.mark.slow
 def test_kernels_compile_for_an_h100_and_fit_it():
-    done = run(["-m", "tests.mmcontrast.kernels.compiling"], TRITON_INTERPRET="0")
+    done = python("-m", "tests.mmcontrast.kernels.compiling", TRITON_INTERPRET="0")
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout)
     assert len(found) == 10 + 4 * 2 + 3
@@ -139,7 +125,7 @@ if hasattr(torch.backends.cuda.matmul, "fp32_precision"):
 
 
 def test_precision_follows_the_setting_of_pytorch():
-    done = run(["-W", "ignore", "-c", SETTINGS])
+    done = python("-W", "ignore", "-c", SETTINGS)
     assert done.returncode == 0, done.stderr
 
 
@@ -165,5 +151,5 @@ assert "mmcontrast.kernels.tiles" not in sys.modules
 
 @pytest.mark.parametrize("interpret", ["0", "1"])
 def test_triton_is_never_imported_on_the_cpu(interpret):
-    done = run(["-c", ON_THE_CPU], TRITON_INTERPRET=interpret)
+    done = python("-c", ON_THE_CPU, TRITON_INTERPRET=interpret)
     assert done.returncode == 0, done.stderr

@@ -2,14 +2,13 @@
 
 import json
 import re
-import subprocess
-import sys
 
 import pytest
 
 from mmcontrast.testing import CHECKS
 from mmcontrast.testing.__main__ import load, main
 from mmcontrast.testing.broken import MISTAKES
+from tests.processes import python
 
 HALF = "tests.mmcontrast.testing.losses:half"
 SCALED = "tests.mmcontrast.testing.losses:scaled"
@@ -22,9 +21,7 @@ def run(capsys, *arguments):
 
 
 def command(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "mmcontrast.testing", *arguments], capture_output=True, text=True
-    )
+    return python("-m", "mmcontrast.testing", *arguments)
 
 
 def test_as_a_process_a_loss_that_is_right():

@@ -4,8 +4,6 @@ import copy
 import functools
 import inspect
 import random
-import subprocess
-import sys
 from dataclasses import fields
 
 import numpy as np
@@ -27,6 +25,7 @@ from mmcontrast.testing import (
 from mmcontrast.testing.registry import Check
 from mmcontrast.testing.suite import report_on
 from tests.mmcontrast.testing import losses
+from tests.processes import python
 
 FEW = {"max_examples": 4, "on_fail": "report"}
 PLAIN = {**FEW, "exclude": ("gradcheck", "gradgradcheck")}
@@ -71,20 +70,20 @@ def test_the_keywords_are_the_traits():
 
 def test_importing_mmcontrast_does_not_import_hypothesis():
     program = "import sys, mmcontrast; print('hypothesis' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    done = python("-c", program)
     assert done.stdout.strip() == "False"
 
 
 def test_without_hypothesis_it_says_what_to_install():
     program = "import sys; sys.modules['hypothesis'] = None; import mmcontrast.testing"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    done = python("-c", program)
     assert done.returncode == 1
     assert "pip install 'mmcontrast[testing]'" in done.stderr
 
 
 def test_importing_the_suite_does_not_import_pytest():
     program = "import sys, mmcontrast.testing; print('pytest' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    done = python("-c", program)
     assert done.stdout.strip() == "False"
 
 
