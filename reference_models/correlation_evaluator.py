@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from itertools import combinations
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -11,21 +10,12 @@ from transformers import PreTrainedModel
 
 import mmcontrast as mm
 from mmcontrast.distances import Distance
+from reference_models.cormult_config import DISTANCES, CorMulTConfig
 from reference_models.data.batch import Batch
 from reference_models.encoders import DROPOUTS, Transformer
 from reference_models.inputs import sequences
 from reference_models.output import Output
 
-if TYPE_CHECKING:
-    from reference_models.cormult import CorMulTConfig
-
-DISTANCES: dict[str, Distance | None] = {
-    "euclidean": mm.euclidean,
-    "manhattan": mm.manhattan,
-    "chebyshev": mm.chebyshev,
-    "cosine": mm.cosine_distance,
-    "mahalanobis": None,  # every batch has its own
-}
 SEED = 0  # of the negatives in evaluation
 
 
@@ -39,7 +29,7 @@ class CorrelationMap(nn.Module):
         config: as CorMulT has it.
     """
 
-    def __init__(self, projection: nn.Linear | nn.Embedding, config: "CorMulTConfig"):
+    def __init__(self, projection: nn.Linear | nn.Embedding, config: CorMulTConfig):
         super().__init__()
         self.config = config
         self.projection = projection
@@ -95,7 +85,7 @@ class Evaluator(nn.Module):
 
     def __init__(
         self,
-        config: "CorMulTConfig",
+        config: CorMulTConfig,
         sizes: Mapping[str, int],
         text_encoder: PreTrainedModel | None = None,
     ):
@@ -159,7 +149,7 @@ class Pretraining(nn.Module):
     def __init__(
         self,
         evaluator: Evaluator,
-        config: "CorMulTConfig",
+        config: CorMulTConfig,
         modalities: tuple[str, ...],
         *,
         generator: torch.Generator | None = None,
@@ -204,7 +194,7 @@ class Pretraining(nn.Module):
 def altered(
     features: dict[str, Tensor],
     masks: dict[str, Tensor],
-    config: "CorMulTConfig",
+    config: CorMulTConfig,
     text: nn.Module | None,
     generator: torch.Generator | None,
 ) -> mm.Negatives:

@@ -6,87 +6,17 @@ anew. The same call goes on where an earlier one was stopped, and trains nothing
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from accelerate import PartialState
 
 from reference_models import folders, registry, runs
-from reference_models.data.corpus import Corpus
+from reference_models.comparison import write_tables
 from reference_models.data.loading import load_corpus
-from reference_models.inputs import MODALITIES
-from reference_models.parts import Parts, build
-from reference_models.published import NAMES, PAPERS, data_set_of, is_synthetic, published_row
-from reference_models.tables import Line, summaries, write_comparison
-from reference_models.training import SELECTIONS, device
-
-
-@dataclass
-class Row:
-    """One row of the table: what it changes, and what became of it.
-
-    Attributes:
-        name, overrides: as in the model's tables.
-        folder: of its runs, in the experiment's.
-        config: what its run folders hold, but for the seed; None where it cannot run.
-        reason: why not.
-        same_as: an earlier row that comes to the same run; that one's runs are its own.
-        failures: seed -> why its training ended without a result.
-    """
-
-    name: str
-    overrides: Mapping[str, Any]
-    folder: str
-    config: dict[str, Any] | None = None
-    reason: str | None = None
-    same_as: str | None = None
-    failures: dict[int, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """What all rows share. See :func:`reproduce`."""
-
-    model: str
-    table: str
-    corpus: Corpus
-    seeds: tuple[int, ...]
-    out: Path
-    text_encoder: str | None
-    settings: tuple[str, ...]
-    modalities: tuple[str, ...] | None
-    labels: str | None
-    preset: str | None
-    data_set: str | None
-    synthetic: bool
-
-    def configure(self, settings: Sequence[str] = ()) -> tuple[Any, Any]:
-        """The model's two configs, before a row changes them."""
-        return registry.configure(registry.find(self.model), settings, preset=self.preset)
-
-    def build(self, row: Row, seed: int) -> Parts:
-        """The network of a row; a ValueError says why it cannot run."""
-        changes = dict(row.overrides)
-        modalities = changes.pop("modalities", self.modalities)
-        configs = registry.override(*self.configure(self.settings), changes)
-        reads_text = modalities is None or "text" in modalities
-        return build(
-            self.model,
-            *configs,
-            self.corpus,
-            seed=seed,
-            text_encoder=self.text_encoder if reads_text else None,
-            modalities=modalities,
-            labels=self.labels,
-        )
-
-    def results(self, row: Row) -> list[dict[str, Any]]:
-        """The metrics on the test split of the runs that are finished."""
-        places = (self.out / row.folder / f"seed-{seed}" for seed in self.seeds)
-        done = [place for place in places if folders.state(place) == "finished"]
-        return [folders.read_json(place / "metrics.json")["test"] for place in done]
+from reference_models.plan import Experiment, Row
+from reference_models.published import PAPERS, data_set_of, is_synthetic
+from reference_models.training import device
 
 
 def _silent(line: str) -> None:
@@ -173,18 +103,25 @@ def reproduce(
     say(f"the table so far, and what differs from the paper: {out / 'table.md'}")
     for seed in seeds:
         for row in plan:
-            place = out / row.folder / f"seed-{seed}"
-            if row.reason or row.same_as or folders.state(place) == "finished":
-                continue
-            say(f"{row.name}, seed {seed}: training in {place}")
-            try:
-                runs.train(run.build(row, seed), corpus, place)
-            except ValueError as error:  # one that diverges leaves the others to go on
-                row.failures[seed] = str(error)
-                say(f"{row.name}, seed {seed}: {error}")
-            write_tables(run, plan)
+            _train(run, plan, row, seed, say)
     say(f"\n{(out / 'table.md').read_text(encoding='utf-8')}\npage: {out / 'index.html'}")
     return out / "index.html"
+
+
+def _train(
+    run: Experiment, plan: Sequence[Row], row: Row, seed: int, say: Callable[[str], None]
+) -> None:
+    """One run of a row, if it is one to do, and the table anew."""
+    place = run.out / row.folder / f"seed-{seed}"
+    if row.reason or row.same_as or folders.state(place) == "finished":
+        return
+    say(f"{row.name}, seed {seed}: training in {place}")
+    try:
+        runs.train(run.build(row, seed), run.corpus, place)
+    except ValueError as error:  # one that diverges leaves the others to go on
+        row.failures[seed] = str(error)
+        say(f"{row.name}, seed {seed}: {error}")
+    write_tables(run, plan)
 
 
 def _prepare(run: Experiment, plan: Sequence[Row]) -> None:
@@ -210,91 +147,3 @@ def _prepare(run: Experiment, plan: Sequence[Row]) -> None:
                 raise ValueError(f"--out {run.out}: expected runs, got other files in {place}")
             if folders.state(place) != "empty":
                 folders.check_same(place, row.config | {"seed": seed})
-
-
-def differences(run: Experiment, plan: Sequence[Row]) -> list[tuple[str, str, str]]:
-    """What is not as in the paper, or may not be: topic, the paper, here."""
-    config = next(row.config for row in plan if row.config)
-    _, training = run.configure(run.settings)
-    corpus, data, text = run.corpus, config["data"], config["text"]
-    encoder = {None: "none", "features": "none: precomputed features"}
-    missing = [m for m in MODALITIES if m not in corpus.modalities]
-    changed = [
-        f"; {key}={new} (instead of {old})"
-        for before, after in zip(run.configure(), run.configure(run.settings), strict=True)
-        for (key, new), old in zip(asdict(after).items(), asdict(before).values(), strict=True)
-        if new != old
-    ]
-    rate = f"{training.head_learning_rate or training.learning_rate:g}"
-    if text["encoder"] not in (None, "scratch"):
-        rate = f"{training.learning_rate:g} in the text encoder, {rate} elsewhere"
-    here = {
-        "text encoder": encoder.get(text["column"], text["encoder"]),
-        "modalities": ", ".join(run.modalities or corpus.modalities)
-        + (f" (not in the file: {', '.join(missing)})" if missing else ""),
-        "features": ", ".join(
-            f"{m} {x.shape[2]} in up to {x.shape[1]} steps"
-            for m, x in corpus.splits["train"].features.items()
-        ),
-        "data": f"{Path(data['path']).name}, {data['known_as'] or 'not a known public file'},"
-        f" SHA-256 {data['sha256'][:12]}..., {'/'.join(map(str, data['samples'].values()))} samples"
-        + (", synthetic" if run.synthetic else ""),
-        "training": f"preset {run.preset or 'none'}: up to {training.epochs} epochs, batches of"
-        f" {training.batch_size}, learning rate {rate}{''.join(changed)}",
-        "selection": SELECTIONS[training.selection],
-        "runs": f"mean of {len(run.seeds)}: seeds {', '.join(map(str, run.seeds))}",
-    }
-    setting = PAPERS[run.model]["setting"]
-    return [(topic, words, here.get(topic, "the same")) for topic, words in setting.items()]
-
-
-def write_tables(run: Experiment, plan: Sequence[Row]) -> None:
-    """Write what there is by now; on several ranks the first one does."""
-    if not PartialState(cpu=device().type == "cpu").is_main_process:
-        return
-    lines = []
-    for row in plan:
-        remarks = [] if row.reason is None else [f"cannot run here: {row.reason}"]
-        if row.same_as is not None:
-            remarks.append(f"comes to the same run as {row.same_as}")
-        remarks += [f"seed {seed} failed: {words}" for seed, words in row.failures.items()]
-        measured = {} if row.reason else summaries(run.results(row))
-        published = published_row(
-            run.model, run.table, run.data_set, row.name, text_encoder=run.text_encoder
-        )
-        lines.append(Line(row.name, measured, published, "; ".join(remarks)))
-    write_comparison(
-        run.out,
-        lines,
-        heading=f"{run.model}, table {run.table}",
-        note=_note(run, any(line.published for line in lines)),
-        differences=differences(run, plan),
-        details={
-            "model": run.model,
-            "table": run.table,
-            "data_set": run.data_set,
-            "synthetic": run.synthetic,
-            "seeds": list(run.seeds),
-            "overrides": {row.name: dict(row.overrides) for row in plan},
-            "folders": {row.name: row.folder for row in plan if row.reason is None},
-        },
-    )
-
-
-def _note(run: Experiment, published: bool) -> str:
-    if run.synthetic:
-        return (
-            "The corpus is synthetic. Nothing published stands beside what is measured on it: it"
-            " shows that the machinery works, and no more."
-        )
-    if run.data_set is None:
-        return (
-            "Nothing published stands here: by its numbers of samples the file is none of the data"
-            " sets that the papers report on."
-        )
-    if not published:
-        return f"The paper prints no such row for {NAMES[run.data_set]}."
-    return (
-        f"Published numbers are the paper's, {NAMES[run.data_set]}. They may be compared with the"
-        " measured ones as far as nothing that is listed below tells them apart."
-    )

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from mmcontrast import LearnableTemperature, MultilevelContrast
-from reference_models.encoders import last_step
 from reference_models.image_fusion import ConvolutionStack, outer_image
+from reference_models.pooling import last_step
 
 LEVELS = ("first", "second", "third")
 View = tuple[str, ...]

@@ -13,14 +13,13 @@ from transformers import PreTrainedModel
 
 from mmcontrast import LossTerms, anchored_info_nce, kl_distill
 from reference_models.data.batch import Batch
-from reference_models.encoders import Transformer, pool
+from reference_models.encoders import Transformer
 from reference_models.heads import HEADS, shaped, task_loss
 from reference_models.inputs import check_sizes, sequences, widths
-from reference_models.mfon_config import CHOICES, PRESETS, TABLES, MFONConfig
+from reference_models.mfon_config import MFONConfig
 from reference_models.output import Output
+from reference_models.pooling import pool
 from reference_models.stages import Stage
-
-__all__ = ["CHOICES", "MFON", "PRESETS", "TABLES", "MFONConfig", "Unimodal"]
 
 
 class Unimodal(nn.Module):

@@ -6,9 +6,9 @@ References: MFON, COLING 2025, pages 4611-4621, and the authors' code.
 from dataclasses import dataclass
 
 from reference_models.configs import expect, is_int, is_number
-from reference_models.encoders import POOLS
 from reference_models.heads import HEADS
 from reference_models.inputs import MODALITIES
+from reference_models.pooling import POOLS
 
 CHOICES = {
     "query": MODALITIES,

@@ -204,13 +204,12 @@ def _modalities(
                 f" {name!r}"
             )
     used = tuple(m for m in entry.reads if m in (wanted or corpus.modalities))
-    if len(used) < entry.fewest or not set(entry.required) <= set(used):
-        needed = f" with {', '.join(entry.required)} among them" if entry.required else ""
+    if len(used) < entry.fewest:
         source = "--modalities asks for" if wanted else f"{corpus.path} has"
         count = {1: "one", 2: "two"}[entry.fewest]
         raise ValueError(
-            f"modalities: expected {count} or more{needed} for {model},"
-            f" got {', '.join(used) or 'none'} ({source} no more)"
+            f"modalities: expected {count} or more for {model}, got {', '.join(used) or 'none'}"
+            f" ({source} no more)"
         )
     why = {m: "left out" if m in corpus.modalities else "not in the file" for m in entry.reads}
     return used, [

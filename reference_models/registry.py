@@ -9,39 +9,21 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
-from reference_models import cormult, hycon, mcl_mcf, mfon, mfon_config, tecafn, text_only
+from reference_models import (
+    cormult,
+    cormult_config,
+    hycon,
+    hycon_config,
+    mcl_mcf,
+    mcl_mcf_config,
+    mfon,
+    mfon_config,
+    tecafn,
+    tecafn_config,
+    text_only,
+)
 from reference_models.inputs import MODALITIES
 from reference_models.training import TrainingConfig
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One model of the command line.
-
-    Attributes:
-        summary, paper: a line each.
-        config: the model's config with the paper's values.
-        training: its training config.
-        build: ``build(config, sizes, text_encoder)`` makes the network; ``sizes`` are the features
-            of each modality, text first.
-        presets: by data set, the config and training fields that the paper sets there.
-        tables: the paper's tables: table -> row -> config and training fields, or "modalities".
-        fewest: modalities, at least.
-        reads: modalities that it knows.
-        required: those that it cannot do without.
-    """
-
-    summary: str
-    paper: str
-    config: Any
-    training: TrainingConfig
-    build: Callable[[Any, dict[str, int], PreTrainedModel | None], nn.Module]
-    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    tables: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
-    fewest: int = 2
-    reads: tuple[str, ...] = MODALITIES
-    required: tuple[str, ...] = ()
-
 
 # What runs unless told otherwise, for every model, so that they can be compared; the papers' own
 # settings are the presets. At HyCon's 2e-5 for every layer, those that start from random weights
@@ -56,51 +38,75 @@ FINE_TUNING = TrainingConfig(
     schedule="linear",
     warmup_ratio=0.1,
 )
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model of the command line.
+
+    Attributes:
+        summary, paper: a line each.
+        config: the model's config with the paper's values.
+        build: ``build(config, sizes, text_encoder)`` makes the network; ``sizes`` are the features
+            of each modality, text first.
+        presets: by data set, the config and training fields that the paper sets there.
+        tables: the paper's tables: table -> row -> config and training fields, or "modalities".
+        fewest: modalities, at least.
+        reads: modalities that it knows.
+        training: its training config.
+    """
+
+    summary: str
+    paper: str
+    config: Any
+    build: Callable[[Any, dict[str, int], PreTrainedModel | None], nn.Module]
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    tables: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    fewest: int = 2
+    reads: tuple[str, ...] = MODALITIES
+    training: TrainingConfig = FINE_TUNING
+
+
 HYCON = "HyCon, IEEE Transactions on Affective Computing 14(3), 2023"
 MODELS = {
     "hycon": Entry(
         summary="hybrid contrastive learning: intra-modal, inter-modal, semi-contrastive",
         paper=HYCON,
-        config=hycon.HyConConfig(),
-        training=FINE_TUNING,
+        config=hycon_config.HyConConfig(),
         build=hycon.HyCon,
-        presets=hycon.PRESETS,
-        tables=hycon.TABLES,
+        presets=hycon_config.PRESETS,
+        tables=hycon_config.TABLES,
     ),
     "hycon-v2": Entry(
         summary="HyCon with selected and weighted pairs",
         paper=HYCON,
-        config=hycon.HyConConfig(supervised_loss="hycon_v2"),
-        training=FINE_TUNING,
+        config=hycon_config.HyConConfig(supervised_loss="hycon_v2"),
         build=hycon.HyCon,
-        presets=hycon.PRESETS,
-        tables=hycon.TABLES,
+        presets=hycon_config.PRESETS,
+        tables=hycon_config.TABLES,
     ),
     "tecafn": Entry(
         summary="text-centred contrast, and cross-sample fusion through a replacement gate",
         paper="TeCaFN, Multimedia Systems 30(4), 2024",
-        config=tecafn.TeCaFNConfig(),
-        training=FINE_TUNING,
+        config=tecafn_config.TeCaFNConfig(),
         build=tecafn.TeCaFN,
-        presets=tecafn.PRESETS,
-        tables=tecafn.TABLES,
+        presets=tecafn_config.PRESETS,
+        tables=tecafn_config.TABLES,
         fewest=1,
     ),
     "mcl-mcf": Entry(
         summary="contrast on three levels, and multi-layer convolution fusion",
         paper="MCL-MCF, Multi-level Contrastive Learning: Hierarchical Alleviation of"
         " Heterogeneity in Multimodal Sentiment Analysis",
-        config=mcl_mcf.MclMcfConfig(),
-        training=FINE_TUNING,
+        config=mcl_mcf_config.MclMcfConfig(),
         build=mcl_mcf.MclMcf,
-        presets=mcl_mcf.PRESETS,
-        tables=mcl_mcf.TABLES,
+        presets=mcl_mcf_config.PRESETS,
+        tables=mcl_mcf_config.TABLES,
     ),
     "mfon": Entry(
         summary="prompted cross attention, unimodal teachers, and contrast between modalities",
         paper="MFON, COLING 2025, pages 4611-4621",
         config=mfon_config.MFONConfig(),
-        training=FINE_TUNING,
         build=mfon.MFON,
         presets=mfon_config.PRESETS,
         tables=mfon_config.TABLES,
@@ -109,17 +115,15 @@ MODELS = {
     "cormult": Entry(
         summary="a transformer across modalities, weighted by a pre-trained correlation",
         paper="CorMulT, arXiv:2407.07046, 2024",
-        config=cormult.CorMulTConfig(),
-        training=FINE_TUNING,
+        config=cormult_config.CorMulTConfig(),
         build=cormult.CorMulT,
-        presets=cormult.PRESETS,
-        tables=cormult.TABLES,
+        presets=cormult_config.PRESETS,
+        tables=cormult_config.TABLES,
     ),
     "text-only": Entry(
         summary="the text encoder and one linear layer: what the others have to beat",
         paper="none",
         config=text_only.TextOnlyConfig(),
-        training=FINE_TUNING,
         build=text_only.TextOnly,
         tables=text_only.TABLES,
         fewest=1,

@@ -2,14 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from reference_models import folders
 from reference_models.engine import flat_metrics
 
 TITLES = {
@@ -146,93 +144,6 @@ def text_table(rows: Mapping[str, Mapping[str, Any]]) -> str:
         ).rstrip()
         for line in lines
     )
-
-
-@dataclass(frozen=True)
-class Line:
-    """One row of a comparison: what was measured, what the paper prints, and a word on the row."""
-
-    name: str
-    measured: dict[str, Summary]
-    published: dict[str, float | None]
-    remark: str
-
-
-def write_comparison(
-    folder: Path,
-    lines: Sequence[Line],
-    *,
-    heading: str,
-    note: str,
-    differences: Sequence[tuple[str, str, str]],
-    details: Mapping[str, Any],
-) -> None:
-    """Write measured beside published as ``table.md``, ``.csv`` and ``.json``, and ``index.html``.
-
-    Args:
-        folder: where to.
-        lines: the rows.
-        heading, note: what stands above the table.
-        differences: what may not be as in the paper: topic, the paper, here.
-        details: what else belongs into the JSON.
-    """
-    measured = list(dict.fromkeys(name for line in lines for name in line.measured))
-    published = list(dict.fromkeys(name for line in lines for name in line.published))
-    shown = published or [name for name in measured if not name.startswith((MAG_BERT, "acc5"))]
-    head = ["Row", "", *map(title, shown)]
-    cells = []
-    for line in lines:
-        runs = max((len(summary.values) for summary in line.measured.values()), default=0)
-        values = (
-            mean_and_deviation(name, line.measured[name]) if name in line.measured else ""
-            for name in shown
-        )
-        cells.append([line.name, f"measured, n={runs}" if runs else "not measured", *values])
-        if line.published:
-            given = (printed(name, line.published.get(name)) for name in shown)
-            cells.append([line.name, "published", *given])
-    remarks = [f"{line.name}: {line.remark}" for line in lines if line.remark]
-    words_head = ["", "the paper", "here"]
-    markdown = [
-        f"# {heading}",
-        note,
-        markdown_table(words_head, differences, words=True),
-        f"{UNITS} Mean ± deviation (population) over n seeds.",
-        markdown_table(head, cells, words=False),
-        "\n".join(f"* {remark}" for remark in remarks),
-    ]
-    page = [
-        f'<p class="note">{escape(note)}</p>',
-        "<h2>What differs</h2>",
-        html_table(words_head, differences, words=True),
-        f"<h2>Table</h2><p class=soft>{UNITS} Mean ± deviation (population) over n seeds.</p>",
-        html_table(head, cells),
-        "".join(f"<p class=soft>{escape(remark)}</p>" for remark in remarks),
-    ]
-    values = [
-        {
-            "row": line.name,
-            "metric": name,
-            "mean": None if math.isnan(summary.mean) else summary.mean,
-            "std": None if math.isnan(summary.std) else summary.std,
-            "n": len(summary.values),
-            "published": line.published.get(name),
-        }
-        for line in lines
-        for name in dict.fromkeys([*measured, *published]) or [""]
-        for summary in [line.measured.get(name, Summary(math.nan, math.nan, ()))]
-    ]
-    content = {
-        **details,
-        "note": note,
-        "differences": [dict(zip(("topic", "paper", "here"), d, strict=True)) for d in differences],
-        "rows": [asdict(line) for line in lines],
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    folders.write(folder / "table.md", "\n\n".join(part for part in markdown if part) + "\n")
-    folders.write(folder / "table.csv", folders.csv_text(values))
-    folders.write(folder / "table.json", folders.json_text(content))
-    folders.write(folder / "index.html", html_page(heading, page))
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, words: bool) -> str:

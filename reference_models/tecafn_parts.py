@@ -3,13 +3,12 @@
 References: TeCaFN, Multimedia Systems 30(4):228, eq 2-5, 8-12 and 15-17.
 """
 
-from typing import Any
-
 from torch import Tensor, nn
 
 from reference_models.encoders import DROPOUTS, Transformer
 from reference_models.heads import HEADS
 from reference_models.inputs import Sequence
+from reference_models.tecafn_config import TeCaFNConfig
 
 
 class Encoder(nn.Module):
@@ -17,7 +16,7 @@ class Encoder(nn.Module):
 
     # The code ends it in two linear layers with nothing between: all that follows begins with one.
 
-    def __init__(self, in_features: int, config: Any):
+    def __init__(self, in_features: int, config: TeCaFNConfig):
         super().__init__()
         size = config.hidden_size
         self.input = nn.Linear(in_features, size, bias=False)
@@ -35,7 +34,7 @@ class Encoder(nn.Module):
 class Attention(nn.Module):
     """Eq 5 and 8-12: what the centre, the query, gets from another modality, (B, T, d)."""
 
-    def __init__(self, center_size: int, other_size: int, config: Any):
+    def __init__(self, center_size: int, other_size: int, config: TeCaFNConfig):
         super().__init__()
         size = config.hidden_size
         self.query, self.context = linears(center_size, other_size, size)
@@ -48,7 +47,7 @@ class Attention(nn.Module):
         return self.output(self.transformer(query, center.mask, context, other.mask))
 
 
-def _transformer(config: Any) -> Transformer:
+def _transformer(config: TeCaFNConfig) -> Transformer:
     settings = {name: getattr(config, name) for name in ("layers", "heads", *DROPOUTS)}
     return Transformer(config.hidden_size, order=config.residual, **settings)
 
@@ -58,7 +57,7 @@ def linears(first: int, second: int, size: int) -> nn.ModuleList:
     return nn.ModuleList(nn.Linear(width, size, bias=False) for width in (first, second))
 
 
-def predictor(size: int, config: Any) -> nn.Sequential:
+def predictor(size: int, config: TeCaFNConfig) -> nn.Sequential:
     """From what is fused to the head's outputs, by way of 128, 256 and 128."""
     p, outputs = config.head_dropout, HEADS[config.head]
     first = [nn.Dropout(p), nn.Linear(size, 128), nn.Tanh(), nn.Linear(128, 256), nn.Tanh()]

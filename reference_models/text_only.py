@@ -10,10 +10,10 @@ from transformers import PreTrainedModel
 from mmcontrast import LossTerms
 from reference_models.configs import expect, is_number
 from reference_models.data.batch import Batch
-from reference_models.encoders import POOLS, pool
 from reference_models.heads import HEADS, shaped, task_loss
 from reference_models.inputs import sequences, widths
 from reference_models.output import Output
+from reference_models.pooling import POOLS, pool
 
 CHOICES = {"head": tuple(HEADS), "pool": POOLS}
 

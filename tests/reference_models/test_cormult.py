@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from reference_models.cormult import CHOICES, PRESETS, TABLES, CorMulT, CorMulTConfig
+from reference_models.cormult import CorMulT
+from reference_models.cormult_config import CHOICES, PRESETS, TABLES, CorMulTConfig
 from reference_models.training import TrainingConfig
 from tests.reference_models.batches import (
     SIZES,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 import mmcontrast as mm
-from reference_models.cormult import CHOICES
+from reference_models.cormult_config import CHOICES
 from reference_models.correlation_evaluator import DISTANCES, altered, read
 from tests import oracles
 from tests.reference_models.batches import (

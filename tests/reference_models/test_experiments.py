@@ -2,21 +2,19 @@
 
 import csv
 import json
-import os
 import pickle
 import statistics
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from reference_models import experiments, folders, published, registry, runs
+from reference_models import folders, plan, published, registry, runs
 from reference_models.__main__ import main
 from reference_models.data.synthetic import generate
 from reference_models.experiments import reproduce
+from tests.processes import python
 from tests.reference_models.test_report import check_whole
 
 SMALL = (
@@ -214,15 +212,8 @@ def killed(folder, rows, stage=""):
 folders.write_history = killed
 run({str(file)!r}, Path({str(tmp_path / "out")!r}))
 """
-    threads = str(torch.get_num_threads())
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, "OMP_NUM_THREADS": threads},
-        capture_output=True,
-        check=False,
-    )
-    assert done.returncode == -9, done.stderr.decode()
+    done = python("-c", program, OMP_NUM_THREADS=str(torch.get_num_threads()))
+    assert done.returncode == -9, done.stderr
     out = tmp_path / "out"
     states = [folders.state(out / row / f"seed-{seed}") for seed in SEEDS for row in ROWS]
     assert states == ["finished", "finished", "unfinished", "empty"]
@@ -314,7 +305,7 @@ def test_rows_without_text_get_no_text_encoder(file, tmp_path, monkeypatch, no_t
         seen.append((options["text_encoder"], options["modalities"]))
         raise ValueError("enough")
 
-    monkeypatch.setattr(experiments, "build", build)
+    monkeypatch.setattr(plan, "build", build)
     rows = {"full": {}, "av": {"modalities": ("audio", "vision")}}
     set_entry(monkeypatch, tables={"ablation": rows})
     with pytest.raises(ValueError, match="enough"):

@@ -18,8 +18,9 @@ from mmcontrast import (
     intra_modal_pairs,
     softmax_normalize,
 )
-from reference_models.encoders import last_step
-from reference_models.hycon import CHOICES, PRESETS, TABLES, HyCon, HyConConfig
+from reference_models.hycon import HyCon
+from reference_models.hycon_config import CHOICES, PRESETS, TABLES, HyConConfig
+from reference_models.pooling import last_step
 from reference_models.registry import override
 from reference_models.substitutes import SIMILARITIES, SUBSTITUTES, substitute_contrast
 from reference_models.training import TrainingConfig

@@ -15,7 +15,8 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from transformers import BertConfig, BertModel
 
 from reference_models.image_fusion import BACKBONES
-from reference_models.mcl_mcf import CHOICES, PRESETS, TABLES, MclMcf, MclMcfConfig
+from reference_models.mcl_mcf import MclMcf
+from reference_models.mcl_mcf_config import CHOICES, PRESETS, TABLES, MclMcfConfig
 from reference_models.mcl_parts import LEVELS, ConvolutionFusion, Levels
 from reference_models.training import TrainingConfig
 from tests.reference_models import batches

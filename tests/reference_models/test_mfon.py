@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from transformers import BertConfig, BertModel
 
 from reference_models import mfon
-from reference_models.mfon import CHOICES, MFON, PRESETS, TABLES, MFONConfig, Unimodal
+from reference_models.mfon import MFON, Unimodal
+from reference_models.mfon_config import CHOICES, PRESETS, TABLES, MFONConfig
 from reference_models.training import TrainingConfig
 from tests.reference_models import batches
 from tests.reference_models.batches import (

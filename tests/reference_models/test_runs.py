@@ -2,11 +2,8 @@
 
 import csv
 import json
-import os
 import pickle
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,11 +16,12 @@ from reference_models import folders, registry, runs
 from reference_models.data.mmsa import load_mmsa
 from reference_models.data.synthetic import generate
 from reference_models.data.text import train_word_tokenizer
-from reference_models.hycon import HyConConfig
+from reference_models.hycon_config import HyConConfig
 from reference_models.metrics import regression_metrics
 from reference_models.parts import build, describe
 from reference_models.text_encoder import scratch_text_encoder
 from reference_models.training import TrainingConfig
+from tests.processes import python
 
 SMALL = HyConConfig(hidden_size=10, heads=2, layers=1, supervised_loss="hycon_v2", semi_weight=0.5)
 SHORT = TrainingConfig(learning_rate=1e-3, batch_size=16, epochs=2, patience=0, max_text_length=12)
@@ -201,15 +199,8 @@ def write_history(folder, rows, stage):
 folders.write_history = write_history
 train({str(file)!r}, Path({str(tmp_path / "killed")!r}), training=replace(SHORT, epochs=3))
 """
-    here = Path(__file__).parents[2]
-    killed = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=here,
-        env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
-        capture_output=True,
-        check=False,
-    )
-    assert killed.returncode == -9, killed.stderr.decode()
+    killed = python("-c", program, OMP_NUM_THREADS=str(torch.get_num_threads()))
+    assert killed.returncode == -9, killed.stderr
     assert folders.state(tmp_path / "killed") == "unfinished"
     assert folders.epochs_done(tmp_path / "killed") == 1
     longer = replace(SHORT, epochs=3)
@@ -267,13 +258,6 @@ def test_a_file_of_one_modality_is_too_little(tmp_path):
         ValueError, match=r"expected two or more for hycon, got text .*one\.pkl has"
     ):
         build("hycon", SMALL, SHORT, load_mmsa(file), seed=1)
-
-
-def test_a_model_that_needs_text_says_so(file, monkeypatch):
-    entry = replace(registry.MODELS["hycon"], required=("text",))
-    monkeypatch.setitem(registry.MODELS, "hycon", entry)
-    with pytest.raises(ValueError, match="two or more with text among them for hycon, got audio"):
-        build("hycon", SMALL, SHORT, load_mmsa(file), seed=1, modalities=["audio", "vision"])
 
 
 def test_a_pretrained_encoder_is_not_needed_to_evaluate(file, tmp_path):

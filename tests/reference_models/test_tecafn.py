@@ -12,15 +12,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 import mmcontrast
-from reference_models.tecafn import (
-    CHOICES,
-    DROPOUTS,
-    MODALITIES,
-    PRESETS,
-    TABLES,
-    TeCaFN,
-    TeCaFNConfig,
-)
+from reference_models.encoders import DROPOUTS
+from reference_models.inputs import MODALITIES
+from reference_models.tecafn import TeCaFN
+from reference_models.tecafn_config import CHOICES, PRESETS, TABLES, TeCaFNConfig
 from reference_models.training import TrainingConfig
 from tests import oracles
 from tests.reference_models.batches import (
