@@ -66,12 +66,12 @@ def scores(
     return labels
 
 
-def words(values: Any, count: int, where: str, *, text: bool = False, by: str = "") -> list[str]:
+def words(values: Any, count: int, where: str, *, text: bool = False) -> list[str]:
     """``count`` names, or sentences where ``text``; bytes are decoded."""
     values = values.tolist() if isinstance(values, np.ndarray) else values
     if not isinstance(values, list | tuple):
         raise DataError(f"{where}: expected a list or an array, got {type(values).__name__}")
-    check_count(len(values), count, where, **({"by": by} if by else {}))
+    check_count(len(values), count, where)
     found = []
     for row, value in enumerate(values):
         value = decoded(value)

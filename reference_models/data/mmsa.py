@@ -110,17 +110,8 @@ def _split(
         raise DataError(
             f"{where}: expected the column {LABELS!r}, got {sorted(map(str, columns))}; add it"
         )
-    unimodal = {m: column for m, column in UNIMODAL.items() if column in columns}
-    fix = ", or give another label_range"
-    if unimodal:
-        fix += f" ({', '.join(unimodal.values())}: the file is taken for CH-SIMS)"
-    labels = clean.scores(columns[LABELS], f"{where}, column {LABELS!r}", label_range, fix=fix)
+    labels, of_one = _labels(columns, where, label_range)
     count = len(labels)
-    of_one = {}
-    for modality, column in unimodal.items():
-        here = f"{where}, column {column!r}"
-        of_one[modality] = clean.scores(columns[column], here, label_range, fix=fix)
-        clean.check_count(len(of_one[modality]), count, here)
     ids = clean.words(
         columns.get("id", [f"{name}/{row}" for row in range(count)]), count, f"{where}, column 'id'"
     )
@@ -132,23 +123,46 @@ def _split(
     if "text_bert" in columns:
         here = f"{where}, column 'text_bert'"
         tokens, token_mask = clean.tokens(columns["text_bert"], count, here)
-    features, masks, present = {}, {}, {}
-    for modality in FEATURES:
-        if modality in columns:
-            column = f"{where}, column {modality!r}"
-            frames = clean.frames(columns.pop(modality), count, column, nan)
-            lengths = clean.lengths(columns, modality, count, where)
-            if (
-                lengths is None
-                and token_mask is not None
-                and token_mask.shape[1] == frames.shape[1]
-            ):
-                lengths = token_mask.sum(axis=1)
-            features[modality], masks[modality] = clean.to_front(frames, lengths)
-            present[modality] = masks[modality].any(axis=1)
+    features, masks = _frames(columns, count, where, nan, token_mask)
+    present = {modality: mask.any(axis=1) for modality, mask in masks.items()}
     if raw_text is not None:
         present["text"] = np.array([bool(sentence.strip()) for sentence in raw_text])
     elif tokens is not None:
         present["text"] = (token_mask & ~np.isin(tokens, _PAD_CLS_SEP)).any(axis=1)
     present = {m: present[m] for m in FEATURES if m in present}
     return Split(name, ids, labels, raw_text, tokens, token_mask, features, masks, present, of_one)
+
+
+def _labels(
+    columns: dict[str, Any], where: str, label_range: tuple[float, float]
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The scores, and those of single modalities."""
+    unimodal = {m: column for m, column in UNIMODAL.items() if column in columns}
+    fix = ", or give another label_range"
+    if unimodal:
+        fix += f" ({', '.join(unimodal.values())}: the file is taken for CH-SIMS)"
+    labels = clean.scores(columns[LABELS], f"{where}, column {LABELS!r}", label_range, fix=fix)
+    of_one = {}
+    for modality, column in unimodal.items():
+        here = f"{where}, column {column!r}"
+        of_one[modality] = clean.scores(columns[column], here, label_range, fix=fix)
+        clean.check_count(len(of_one[modality]), len(labels), here)
+    return labels, of_one
+
+
+def _frames(
+    columns: dict[str, Any], count: int, where: str, nan: str, token_mask: np.ndarray | None
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Features with the real frames first, and their masks; takes them out of the columns."""
+    features, masks = {}, {}
+    for modality in FEATURES:
+        if modality not in columns:
+            continue
+        column = f"{where}, column {modality!r}"
+        frames = clean.frames(columns.pop(modality), count, column, nan)
+        lengths = clean.lengths(columns, modality, count, where)
+        aligned = token_mask is not None and token_mask.shape[1] == frames.shape[1]
+        if lengths is None and aligned:
+            lengths = token_mask.sum(axis=1)
+        features[modality], masks[modality] = clean.to_front(frames, lengths)
+    return features, masks
