@@ -249,15 +249,6 @@ def test_a_batch_of_one(training):
     torch.testing.assert_close(model(first).prediction, model(many).prediction[:1])
 
 
-def test_autocast_keeps_the_loss_in_float32():
-    model, batch = network().train(), batch_of()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        output = model(batch)
-    assert output.terms["task"].dtype == torch.float32
-    output.terms.total.backward()
-    assert all(p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
-
-
 # ---------------------------------------------------------------------------------- the evaluator
 
 
@@ -525,28 +516,3 @@ def test_the_config_refuses(name, value, expected):
 def test_other_modalities_are_refused(sizes):
     with pytest.raises(ValueError, match="sizes: expected two or more of "):
         CorMulT(CorMulTConfig(**SMALL), sizes)
-
-
-def test_a_text_encoder_without_text_is_refused():
-    with pytest.raises(ValueError, match="sizes: expected text, for its encoder, got"):
-        network(("audio", "vision"), encoded=True)
-
-
-def test_a_batch_that_lacks_a_modality_is_refused():
-    with pytest.raises(ValueError, match=r"batch: expected modalities .* got"):
-        network()(batch_of(modalities=("audio", "vision")))
-
-
-def test_text_of_the_other_kind_is_refused():
-    with pytest.raises(ValueError, match=r"features\['text'\]: expected token ids .*float32"):
-        network(encoded=True)(batch_of())
-    with pytest.raises(ValueError, match=r"features\['text'\]: expected features .*int64"):
-        network()(batch_of(encoded=True))
-
-
-@pytest.mark.parametrize("head", CHOICES["head"])
-def test_labels_of_another_shape_are_refused(head):
-    other = "humor" if head == "iemocap" else "iemocap"
-    expected = r"\(6, 4\), got \(6,\)" if head == "iemocap" else r"\(6,\), got \(6, 4\)"
-    with pytest.raises(ValueError, match="labels: expected shape " + expected):
-        network(head=head)(batch_of(head=other))

@@ -258,16 +258,6 @@ def test_an_xlnet_reads_text_too():
     torch.testing.assert_close(model(padded).prediction, model(batch).prediction, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("encoded", [False, True])
-def test_autocast_keeps_the_losses_in_float32(encoded):
-    model, batch = network(encoded=encoded).train(), batch_of(encoded=encoded)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        output = model(batch)
-    assert {value.dtype for value in output.terms.values()} == {torch.float32}
-    output.terms.total.backward()
-    assert all(p.grad.isfinite().all() for p in model.parameters())
-
-
 def test_the_state_is_weights_alone():
     state = network(generator=torch.Generator()).state_dict()
     assert set(state) == set(dict(network().named_parameters()))
@@ -440,13 +430,6 @@ def test_evaluation_has_the_task_alone(config):
     assert list(terms) == ["task"]
     assert terms.weights == {"task": 1.0}
     assert torch.equal(terms.total, terms["task"])
-
-
-@pytest.mark.parametrize("training", [False, True])
-def test_without_labels_there_are_no_terms(training):
-    output = network().train(training)(replace(batch_of(), labels=None))
-    assert output.terms is None
-    assert output.prediction.shape == (6,)
 
 
 # ----------------------------------------------------------------------------- the substitutes
@@ -793,29 +776,3 @@ def test_the_config_refuses(name, value, expected):
 def test_other_modalities_are_refused(sizes, message):
     with pytest.raises(ValueError, match=message):
         HyCon(HyConConfig(), sizes)
-
-
-def test_a_text_encoder_without_text_is_refused():
-    with pytest.raises(ValueError, match="sizes: expected text, for its encoder, got"):
-        network(modalities=("audio", "vision"), encoded=True)
-
-
-def test_a_batch_that_lacks_a_modality_is_refused():
-    with pytest.raises(ValueError, match=r"batch: expected modalities \('text', 'audio', 'vision'"):
-        network()(batch_of(modalities=("audio", "vision")))
-
-
-def test_text_of_the_other_kind_is_refused():
-    with pytest.raises(ValueError, match=r"features\['text'\]: expected token ids .*float32"):
-        network(encoded=True)(batch_of())
-    with pytest.raises(ValueError, match=r"features\['text'\]: expected features .*int64"):
-        network()(batch_of(encoded=True))
-
-
-@pytest.mark.parametrize("head", CHOICES["head"])
-def test_labels_of_another_shape_are_refused(head):
-    model = network(HyConConfig(**SMALL, head=head))
-    batch = batch_of(head="regression" if head == "iemocap" else "iemocap")
-    expected = r"\(6, 4\), got \(6,\)" if head == "iemocap" else r"\(6,\), got \(6, 4\)"
-    with pytest.raises(ValueError, match="labels: expected shape " + expected):
-        model(batch)

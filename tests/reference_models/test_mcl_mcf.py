@@ -719,13 +719,6 @@ def test_a_side_that_the_backbone_cannot_read_is_refused(name, side):
         MclMcfConfig(image_backbone=name, tcf_size=side)
 
 
-@pytest.mark.parametrize("head", CHOICES["head"])
-def test_labels_of_another_shape_are_refused(head):
-    other = "regression" if head == "iemocap" else "iemocap"
-    with pytest.raises(ValueError, match=r"^labels: expected shape \(9,.*\), got \(9"):
-        network(head=head)(single(batch_of(head=other)))
-
-
 def test_one_modality_or_an_encoder_without_text_is_refused():
     with pytest.raises(ValueError, match=r"^sizes: expected two or more .*, got"):
         network(("audio",))

@@ -270,15 +270,6 @@ def test_it_makes_no_tensor_elsewhere_and_reads_no_value(query):
     }
 
 
-def test_autocast_keeps_the_losses_in_float32():
-    model = network(encoded=True)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        output = model(batch_of(encoded=True))
-    assert {value.dtype for value in output.terms.values()} == {torch.float32}
-    output.terms.total.backward()
-    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
-
-
 # ------------------------------------------------------------------------------------ the prompts
 
 
@@ -870,10 +861,3 @@ def test_a_batch_that_lacks_a_modality_is_refused():
         network()(batch_of(modalities=("text", "vision")))
     with pytest.raises(ValueError, match=r"batch: expected modalities \('audio',\), got"):
         network(("audio",))(batch_of(modalities=("text",)))
-
-
-def test_text_of_the_other_kind_is_refused():
-    with pytest.raises(ValueError, match=r"features\['text'\]: expected token ids"):
-        network(encoded=True)(batch_of())
-    with pytest.raises(ValueError, match=r"features\['text'\]: expected features"):
-        network()(batch_of(encoded=True))

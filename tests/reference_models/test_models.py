@@ -40,6 +40,7 @@ TESTS = {
     "cormult": test_cormult,
     "text-only": test_text_only,
 }
+OF_THREE = [name for name, entry in MODELS.items() if entry.reads == THREE]
 # All but the losses: what may run in evaluation.
 HARMLESS = {"LossTerms", "IGNORE", "sentiment_classes", "l2_normalize", "modality_correlation"}
 
@@ -226,12 +227,69 @@ def test_weights_are_all_that_a_prediction_needs(name):
     assert torch.equal(twin(batch).prediction, model(batch).prediction)
 
 
-@pytest.mark.parametrize("name", [name for name, entry in MODELS.items() if entry.reads == THREE])
+@pytest.mark.parametrize("name", OF_THREE)
 @pytest.mark.parametrize("modalities", [("text", "audio"), ("text", "vision")])
 def test_two_modalities_are_enough(name, modalities):
     model, batch = network(name, modalities=modalities), batch_of(modalities=modalities)
     assert list(model.train()(batch).terms) == list(network(name).train()(batch_of()).terms)
     assert lowers_its_loss(model, batch)
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+@pytest.mark.parametrize("name", MODELS)
+def test_autocast_keeps_the_losses_in_float32(name, encoded):
+    model = network(name, encoded=encoded).train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = model(batch_of(encoded=encoded))
+    assert {value.dtype for value in output.terms.values()} == {torch.float32}
+    output.terms.total.backward()
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    assert gradients
+    assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("name", MODELS)
+def test_without_labels_there_are_no_terms(name, training):
+    output = network(name).train(training)(replace(batch_of(), labels=None))
+    assert output.terms is None
+    assert output.prediction.shape == (6,)
+
+
+@pytest.mark.parametrize("gone", THREE)
+@pytest.mark.parametrize("name", OF_THREE)
+def test_a_batch_that_lacks_a_modality_is_refused(name, gone):
+    left = [m for m in THREE if m != gone]
+    with pytest.raises(ValueError, match=r"batch: expected modalities \('text', 'audio', 'vision'"):
+        network(name)(batch_of(modalities=left))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_text_of_the_other_kind_is_refused(name):
+    with pytest.raises(ValueError, match=r"features\['text'\]: expected token ids .*float32"):
+        network(name, encoded=True)(batch_of())
+    with pytest.raises(ValueError, match=r"features\['text'\]: expected features .*int64"):
+        network(name)(batch_of(encoded=True))
+
+
+@pytest.mark.parametrize("name", OF_THREE)
+def test_a_text_encoder_without_text_is_refused(name):
+    about_audio = {"tecafn": {"center": "audio"}, "mfon": {"query": "audio"}}.get(name, {})
+    config = config_of(name, **about_audio)
+    with pytest.raises(ValueError, match="sizes: expected text, for its encoder, got"):
+        network(name, config, ("audio", "vision"), encoded=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "head"), [(name, head) for name, t in TESTS.items() for head in t.CHOICES["head"]]
+)
+def test_labels_of_another_shape_are_refused(name, head):
+    model = network(name, config_of(name, head=head))
+    other, expected = "iemocap", r"\(6,\), got \(6, 4\)"
+    if head == "iemocap":
+        other, expected = "regression", r"\(6, 4\), got \(6,\)"
+    with pytest.raises(ValueError, match="labels: expected shape " + expected):
+        model(batch_of(head=other))
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from dataclasses import fields, replace
-from itertools import pairwise, product
+from itertools import product
 
 import pytest
 import torch
@@ -670,24 +670,6 @@ def test_each_term_reaches_its_part(term, moved, still):
     assert not any(map(reached, still))
 
 
-def test_without_labels_there_are_no_terms():
-    batch = replace(batch_of(), labels=None)
-    for training in (True, False):
-        output = network().train(training)(batch)
-        assert output.terms is None
-        assert output.prediction.shape == (6,)
-
-
-@pytest.mark.parametrize("encoded", [False, True])
-def test_autocast_keeps_the_losses_in_float32(encoded):
-    model, batch = network(encoded=encoded).train(), batch_of(encoded=encoded)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        output = model(batch)
-    assert {value.dtype for value in output.terms.values()} == {torch.float32}
-    output.terms.total.backward()
-    assert all(p.grad.isfinite().all() for p in model.parameters())
-
-
 def test_it_makes_no_tensor_elsewhere_and_reads_no_value():
     """The meta device has no values, and a tensor made on the CPU cannot meet one of its own."""
     batch = batch_of()
@@ -853,18 +835,3 @@ def test_the_config_refuses(name, value, expected):
 def test_other_modalities_are_refused(sizes, message):
     with pytest.raises(ValueError, match=message):
         TeCaFN(TeCaFNConfig(), sizes)
-
-
-def test_a_text_encoder_without_text_is_refused():
-    with pytest.raises(ValueError, match="sizes: expected text, for its encoder, got"):
-        network(("audio", "vision"), encoded=True, center="audio")
-
-
-def test_a_batch_that_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match=r"batch: expected modalities \('text', 'audio', 'vision'"):
-        network()(batch_of(modalities=("text", "audio")))
-    with pytest.raises(ValueError, match=r"features\['text'\]: expected token ids"):
-        network(encoded=True)(batch_of())
-    for one, other in pairwise(("regression", "iemocap", "humor")):
-        with pytest.raises(ValueError, match="labels: expected shape"):
-            network(head=one)(batch_of(head=other))
