@@ -13,6 +13,7 @@ from mmcontrast.masks import zero_outside
 from mmcontrast.rows import RowMap, dot, l2_normalize, map_rows
 from mmcontrast.streaming import LOG2_E, TILE
 
+LEAST = TILE**2  # pairs from which tiles are faster than all at once
 LARGE = 15  # octaves: of eight factors of 2^15 each, the product is a float32 still
 
 
@@ -52,8 +53,8 @@ def sigmoid_contrast(
         reduction: ``"mean"`` and ``"sum"`` over the anchors give a scalar, ``"none"`` gives (B,).
         chunk_size: side of the square tiles in which the logits are made, with their gradients in
             the same pass and in O(chunk_size^2 + (B + C) D) memory; ``"none"`` takes two passes.
-            None chooses tiles of 2^18 logits from 2^15 pairs on. The plain path is as in
-            :func:`info_nce`.
+            None chooses: fewer than 2^18 pairs all at once, more in tiles of as many. The plain
+            path is as in :func:`info_nce`.
         group: as in :func:`info_nce`.
 
     Returns:
@@ -93,24 +94,30 @@ def sigmoid_contrast(
         _checks.mask("keep", keep, size)
         counted = keep.any(1)
         x, y = zero_outside(x, counted), zero_outside(y, keep.any(0))
+    if chunk_size is not None:
+        _checks.whole("chunk_size", chunk_size)
     pairs = _Pairs(positives, keep, own.start)
 
-    tile = streaming.step(*size, chunk_size, side=streaming.TILE)
-    if tile is None or not streaming.possible():
+    if not streaming.possible() or 0 in size:
         losses = pairs.losses(map_rows(x, normalize), map_rows(y, normalize), temperature, bias)
         return _checks.reduce(losses, counted, weight=weight, reduction=reduction, group=group)
-    sides = streaming.WIDE if chunk_size is None else (tile, tile)
+    sides = streaming.WIDE if chunk_size is None else (chunk_size, chunk_size)
+    at_once = size[0] * size[1] < LEAST if chunk_size is None else chunk_size >= max(size)
     precision = kernels.precision(x, y)
     x, y = (streaming.mapped(z, normalize, sides[0]) for z in (x, y))
     dtype = torch.promote_types(x.dtype, y.dtype)
-    shares = streaming.shares(counted, weight, reduction, dtype, group)
     x, y = x.to(dtype), y.to(dtype)
+    if keep is None:
+        shares = streaming.all_shares(x, weight, reduction, group)
+    else:
+        shares = streaming.shares(counted, weight, reduction, dtype, group)
     t, b = (streaming.number(v, x) for v in (temperature, bias))
-    alone = positives is None and keep is None and active(group) is None
-    if alone and kernels.usable(x, y):
+    if positives is None and keep is None and active(group) is None and kernels.usable(x, y):
+        shares = None if shares is None else shares.expand(size[0])
         value = kernels.sigmoid(x, y, t, b, shares, precision=precision)
     else:
-        value = streaming.one_pass(pairs.in_tiles(sides), pairs.losses, shares, x, y, t, b)
+        evaluate = pairs.at_once if at_once else pairs.in_tiles(sides)
+        value = streaming.one_pass(evaluate, pairs.losses, shares, x, y, t, b)
     if reduction != "none":
         return total(value, group)
     return _checks.reduce(value, counted, weight=weight, reduction=reduction)
@@ -137,6 +144,38 @@ class _Pairs:
         if self.keep is not None:
             logits = torch.where(self.keep, logits, -math.inf)
         return F.softplus(logits, threshold=50).sum(1)
+
+    def at_once(
+        self,
+        x: Tensor,
+        y: Tensor,
+        temperature: Tensor,
+        bias: Tensor,
+        weight: Tensor | None,
+        needed: Sequence[bool],
+    ) -> tuple[Tensor, list[Tensor | None]]:
+        """Losses and gradients from one matrix of all logits."""
+        logits = self.turned(torch.mm(x, y.T).div_(temperature).add_(bias))
+        if self.keep is not None:
+            logits.masked_fill_(~self.keep, -math.inf)
+        losses = F.softplus(logits, threshold=50).sum(1)
+        if weight is None or not any(needed):
+            return losses, [None] * 4
+        slope = self.turned(logits.sigmoid_())
+        slope *= weight[:, None] if weight.ndim else weight
+        gb = slope.sum().to(bias.device) if needed[3] else None
+        slope /= temperature
+        gx = slope @ y if needed[0] or needed[2] else None
+        gy = slope.T @ x if needed[1] else None
+        gt = streaming.by_temperature(x, gx, temperature) if gx is not None and needed[2] else None
+        return losses, [gx, gy, gt, gb]
+
+    def turned(self, logits: Tensor) -> Tensor:
+        """All logits or their slopes, those of the pairs that belong together the other way."""
+        if self.positives is not None:
+            return torch.where(self.positives, -logits, logits)
+        logits.diagonal(self.start).neg_()
+        return logits
 
     def partners(
         self, x: Tensor, y: Tensor, scale: Tensor, shift: Tensor
@@ -166,14 +205,16 @@ class _Pairs:
         ) -> tuple[Tensor, list[Tensor | None]]:
             scale, shift = LOG2_E / temperature, LOG2_E * bias
             losses, slopes = x.new_zeros(len(x)), x.new_zeros(len(x))
-            gx = torch.zeros_like(x) if needed[0] or needed[2] else None
-            gy = torch.zeros_like(y) if needed[1] else None
-            each = x.new_ones(len(x)) if weight is None else weight
+            gx = torch.empty_like(x) if needed[0] or needed[2] else None
+            gy = torch.empty_like(y) if needed[1] else None
+            # A number where all rows count alike: it can wait for the end.
+            each = None if weight is None or weight.ndim == 0 else weight[:, None]
             partners = self.partners(x, y, scale, shift)
             small = self.known_small(x, y, scale, shift)
             rooms = [streaming.memory(x, y, sides) for _ in range(3)]
             for i in streaming.slices(len(x), sides[0]):
-                scaled, weighted = x[i] * scale, x[i] * (each[i] / temperature)[:, None]
+                rows = x[i]
+                scaled, weighted = rows * scale, rows if each is None else rows * each[i]
                 for j in streaming.slices(len(y), sides[1]):
                     logits, slope = (
                         streaming.tile(room, len(scaled), j.stop - j.start) for room in rooms[:2]
@@ -193,19 +234,22 @@ class _Pairs:
                         there = slope.diagonal(offset)
                         there.copy_(partners[1][i][max(-offset, 0) :][: len(there)])
                     if gx is not None:
-                        gx[i].addmm_(slope, y[j])
+                        torch.addmm(gx[i], slope, y[j], beta=int(j.start > 0), out=gx[i])
                     if gy is not None:
-                        gy[j].addmm_(slope.T, weighted)
+                        torch.addmm(gy[j], slope.T, weighted, beta=int(i.start > 0), out=gy[j])
                     if needed[3]:
                         slopes[i] += slope.sum(1)
-                if gx is not None:
-                    gx[i] *= (each[i] / temperature)[:, None]
             if partners is not None:
                 losses += partners[0]
+            share = 1 if weight is None else weight
+            if gx is not None:
+                gx *= (share if each is None else each) / temperature
+            if gy is not None:
+                gy *= (share if each is None else 1) / temperature
             gt = None
             if gx is not None and needed[2]:
                 gt = streaming.by_temperature(x, gx, temperature)
-            gb = (slopes * each).sum().to(bias.device) if needed[3] else None
+            gb = (slopes * share).sum().to(bias.device) if needed[3] else None
             return losses, [gx, gy, gt, gb]
 
         return evaluate

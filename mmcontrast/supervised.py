@@ -11,6 +11,7 @@ from mmcontrast.ratio import ratio_contrast, share
 from mmcontrast.rows import RowMap, l2_normalize
 from mmcontrast.softmax import contrast
 from mmcontrast.supervised_tiles import tile_shares, tile_side, tiled_sup_con
+from mmcontrast.supervised_whole import whole_sup_con
 from mmcontrast.temperature import LearnableTemperature, current
 
 __all__ = ["SupCon", "n_pair", "ratio_contrast", "share", "sup_con"]
@@ -61,9 +62,10 @@ def sup_con(
         normalize: row map before the dot product; None for raw dot products.
         reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,).
         chunk_size: None chooses, an int is used. The "out" form of labels alone, without
-            candidates, positives or keep, is evaluated in square tiles of this side, from 128
-            anchors on by default; every other in blocks of that many anchors, by default all at
-            once. Both make nothing of the size of all similarities and compute each block twice.
+            candidates, positives or keep, is evaluated in square tiles of this side, 384 by default
+            on the CPU and 4096 elsewhere, and all at once where there are no more anchors; every
+            other in blocks of that many anchors, by default all at once. Tiles and blocks make
+            nothing of the size of all similarities and compute each block twice.
         group: a process group, or ``"world"``: the candidates are those of all its ranks, C in all,
             in the order of the ranks, and mean and sum are those of all ranks' anchors.
 
@@ -86,8 +88,9 @@ def sup_con(
         views and unique labels it is SimCLR's NT-Xent, the ``NTXentLoss`` of lightly and of
         pytorch-metric-learning.
 
-        Tiles give way to the other path by themselves under ``torch.compile``, ``torch.func`` and
-        forward-mode differentiation. They read the labels' classes and one number on the host. A
+        All of this gives way to operations that can be traced under ``torch.compile``,
+        ``torch.func`` and forward-mode differentiation. Tiles read the labels' classes and one
+        number on the host, one matrix reads the classes. A
         second derivative (``create_graph=True``) is exact, and makes all similarities.
 
     References: SupCon, arXiv:2004.11362, eq. 2 and 3; HyCon, IEEE TAFFC 14(3), eq. 4.
@@ -125,6 +128,17 @@ def sup_con(
                 temperature=temperature,
                 normalize=normalize,
                 precision=kernels.precision(others),
+            )
+        elif 0 < len(others) <= side:
+            return whole_sup_con(
+                others,
+                theirs,
+                here,
+                temperature=temperature,
+                weight=weight,
+                normalize=normalize,
+                reduction=reduction,
+                group=group,
             )
         else:
             every = tiled_sup_con(

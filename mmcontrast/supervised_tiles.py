@@ -21,15 +21,14 @@ from mmcontrast.softmax import log_share
 from mmcontrast.streaming import differentiate, full_precision, number, possible, slices
 from mmcontrast.supervised_classes import Classes, by_class, windows
 
-LEAST = 128  # samples from which tiles are faster than the whole matrix
 LOG2 = math.log(2)
 
 
 def tile_side(anchors: Tensor, labels: Tensor, chunk_size: int | None) -> int | None:
-    """The side of a tile, or None for the plain path: few samples, a compiler or a transform."""
+    """The side of a tile, or None for the plain path: under a compiler or a transform."""
     if chunk_size is not None:
         _checks.whole("chunk_size", chunk_size)
-    if not possible(anchors, labels) or (chunk_size is None and len(anchors) < LEAST):
+    if not possible(anchors, labels):
         return None
     return chunk_size or (384 if anchors.device.type == "cpu" else 4096)
 
@@ -78,14 +77,14 @@ def tiled_sup_con(
     side = max(1, min(side, len(rows)))
     with torch.no_grad(), full_precision(rows):
         shift: float | Tensor = _shift(rows, octaves)
-        sums, tile = _sums(rows, octaves, classes, shift, side)
+        sums = _sums(rows, octaves, classes, shift, side)
         if not _in_range(sums):  # far-off similarities over a low temperature
             shift = _largest(rows, octaves, classes, side)
-            sums, tile = _sums(rows, octaves, classes, shift, side)
+            sums = _sums(rows, octaves, classes, shift, side)
             if not _in_range(sums):
                 return None
     losses = _TiledSupCon.apply(  # type: ignore[no-untyped-call]
-        rows, scale, sums, tile, classes, shift, side
+        rows, scale, sums, classes, shift, side
     )
     every = losses.new_zeros(len(anchors))
     counted = torch.zeros(len(anchors), dtype=torch.bool, device=every.device)
@@ -105,7 +104,6 @@ class _TiledSupCon(torch.autograd.Function):
         rows: Tensor,
         scale: Tensor,
         sums: Tensor,
-        tile: Tensor | None,
         classes: Classes,
         shift: float | Tensor,
         side: int,
@@ -117,27 +115,25 @@ class _TiledSupCon(torch.autograd.Function):
             near[i] = (rows[i] * (totals[classes.ids[i]] - rows[i].double())).sum(1)
         gap = sums.double().log2() + shift - scale * (near / (sizes - 1).clamp_min(1))
         gap = torch.where(sizes > 1, LOG2 * gap, -math.inf)
-        ctx.save_for_backward(rows, scale, sums, tile, gap)
+        ctx.save_for_backward(rows, scale, sums, gap)
         ctx.classes, ctx.shift, ctx.side = classes, shift, side
         return torch.where(sizes > 2, gap, F.softplus(gap, threshold=50)).to(rows.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        rows, scale, sums, tile, gap = ctx.saved_tensors
+        rows, scale, sums, gap = ctx.saved_tensors
         if torch.is_grad_enabled():  # somebody asks for the derivative of this derivative
             losses = plain(rows, scale, ctx.classes)
             return *differentiate(losses, [rows, scale], ctx.needs_input_grad[:2], grad), *NONE
         # d(loss) / d(log of the sum): 1 where the loss is that log, less where it is the softplus.
         slope = LOG2 * grad.double() * torch.where(ctx.classes.sizes > 2, 1, gap.sigmoid())
         with full_precision(rows):
-            found = _gradient(
-                rows, float(scale), sums, slope, tile, ctx.classes, ctx.shift, ctx.side
-            )
+            found = _gradient(rows, float(scale), sums, slope, ctx.classes, ctx.shift, ctx.side)
         by_scale = (rows.double() * found).sum() / 2 if ctx.needs_input_grad[1] else None
         return found * scale, by_scale, *NONE
 
 
-NONE = (None,) * 5
+NONE = (None,) * 4
 
 
 def _gradient(
@@ -145,7 +141,6 @@ def _gradient(
     octaves: float,
     sums: Tensor,
     slope: Tensor,
-    kept: Tensor | None,
     classes: Classes,
     shift: float | Tensor,
     side: int,
@@ -161,7 +156,7 @@ def _gradient(
     near = windows(classes.ids, classes.ids, side)
     found = torch.zeros_like(rows)
     room = rows.new_empty(min(side, len(rows)) ** 2)
-    for i, j, to_rows, to_columns in _tiles(rows, octaves, classes, shift, side, kept):
+    for i, j, to_rows, to_columns in _tiles(rows, octaves, classes, shift, side):
         pairs = room[: to_rows.numel()].view_as(to_rows)
         if to_rows is to_columns:
             torch.add(push[i, None], push[j], out=pairs).mul_(to_rows)
@@ -196,36 +191,24 @@ def _class_sums(rows: Tensor, classes: Classes, side: int) -> Tensor:
 
 def _sums(
     rows: Tensor, octaves: float, classes: Classes, shift: float | Tensor, side: int
-) -> tuple[Tensor, Tensor | None]:
-    """(n,) sums of 2^(s - shift) over all others, but for a positive that is the only one.
-
-    Where there is one tile only, it comes along, so that the gradient need not make it again.
-    """
-    sums, kept = rows.new_zeros(len(rows)), None
+) -> Tensor:
+    """(n,) sums of 2^(s - shift) over all others, but for a positive that is the only one."""
+    sums = rows.new_zeros(len(rows))
     for i, j, to_rows, to_columns in _tiles(rows, octaves, classes, shift, side):
         sums[i] += to_rows.sum(1)
         if i != j:
             sums[j] += to_columns.sum(0)
-        elif len(rows) <= side and to_rows is to_columns:
-            kept = to_rows
-    return sums, kept
+    return sums
 
 
 def _tiles(
-    rows: Tensor,
-    octaves: float,
-    classes: Classes,
-    shift: float | Tensor,
-    side: int,
-    kept: Tensor | None = None,
+    rows: Tensor, octaves: float, classes: Classes, shift: float | Tensor, side: int
 ) -> Iterator[tuple[slice, slice, Tensor, Tensor]]:
     """2^(s - shift) on and above the diagonal, for the rows' sums and for the columns' sums.
 
     With one shift for all the two are one tensor.
     """
-    if kept is not None:
-        yield slice(0, len(rows)), slice(0, len(rows)), kept, kept
-    elif isinstance(shift, Tensor):
+    if isinstance(shift, Tensor):
         for i, j, tile in _logits(rows, octaves, classes, side):
             to_rows = (tile - shift[i, None]).exp2_()
             yield i, j, to_rows, tile.sub_(shift[j]).exp2_()

@@ -4,7 +4,7 @@ import torch
 import torch.distributed as dist
 
 import mmcontrast as mm
-from mmcontrast import ranking, supervised, supervised_tiles
+from mmcontrast import ranking, supervised
 from tests import oracles
 from tests.mmcontrast.rank_programs import SIZES, batch
 from tests.mmcontrast.strategies import labels, mask, numpy
@@ -94,7 +94,6 @@ def sup_con(rank, world):
 
 def many_rows(rank, world):
     """By default: tiles of everybody, or where they are too many, blocks of the rank's own rows."""
-    supervised_tiles.LEAST = 5
     x, _, own = batch(rank, world)
     ids = labels(1, len(x), 3, ignored=0.2)
     whole = x.clone().requires_grad_()

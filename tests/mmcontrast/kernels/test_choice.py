@@ -42,7 +42,6 @@ def calls(monkeypatch):
         monkeypatch.setattr(kernels, name, watched(getattr(kernels, name)))
     monkeypatch.setattr(kernels, "LEAST", 1)
     monkeypatch.setattr("mmcontrast.streaming.LEAST", 1)
-    monkeypatch.setattr("mmcontrast.supervised_tiles.LEAST", 1)
     return found
 
 
