@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from mmcontrast import _checks
+from mmcontrast import _checks, streaming
 from mmcontrast.distances import Distance, euclidean
 from mmcontrast.distributed import Group
+from mmcontrast.masks import zero_outside
 
 
 def triplet(
@@ -66,8 +67,11 @@ def triplet(
     if keep is None:
         keep = torch.ones(len(anchors), dtype=torch.bool, device=anchors.device)
     _checks.mask("keep", keep, (len(anchors),))
-    rows = [torch.where(keep[:, None], x, 0) for x in (anchors, positives, negatives)]
-    losses = distance(rows[0], rows[1]) - distance(rows[0], rows[2]) + margin
+    if not (streaming.possible() and streaming.known(keep.all())):
+        anchors, positives, negatives = (
+            zero_outside(x, keep) for x in (anchors, positives, negatives)
+        )
+    losses = distance(anchors, positives) - distance(anchors, negatives) + margin
     if losses.shape != keep.shape:
         _checks.fail("distance", f"shape ({len(keep)},) from it", _checks.shape(losses))
     if hinge:

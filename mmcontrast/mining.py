@@ -186,7 +186,7 @@ def hard_triplets(
     own = torch.arange(here.start, here.stop, device=anchors.device)
     step = ranking.step(rows, labels, chunk_size)
     if step is None:
-        positive, negative, found = ranking.batch_hard_at_once(rows, labels, own)
+        positive, negative, found = ranking.batch_hard_at_once(rows, labels, here)
     else:
         positive, negative, found = ranking.batch_hard(rows, labels, own, step)
     return own, torch.where(found, positive, own), torch.where(found, negative, own)

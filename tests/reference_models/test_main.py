@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import sys
 from dataclasses import fields
 
 import pytest
