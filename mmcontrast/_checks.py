@@ -32,15 +32,18 @@ def tensor(name: str, x: object) -> Tensor:
 def matrix(name: str, x: Tensor, *, rows: int | None = None, like: Tensor | None = None) -> None:
     """A floating (rows, D) tensor with D >= 1; ``like``: the tensor whose D it must share."""
     tensor(name, x)
-    axes = f"({'rows' if rows is None else rows}, {'D' if like is None else like.shape[1]})"
     if x.ndim != 2 or x.shape[1] == 0:
-        fail(name, f"shape {axes} with at least one feature", shape(x))
+        fail(name, f"shape {_axes(rows, like)} with at least one feature", shape(x))
     if not x.is_floating_point():
         fail(name, "a floating dtype", x.dtype)
     if (rows is not None and x.shape[0] != rows) or (
         like is not None and x.shape[1:] != like.shape[1:]
     ):
-        fail(name, f"shape {axes}", shape(x))
+        fail(name, f"shape {_axes(rows, like)}", shape(x))
+
+
+def _axes(rows: int | None, like: Tensor | None) -> str:
+    return f"({'rows' if rows is None else rows}, {'D' if like is None else like.shape[1]})"
 
 
 def table(name: str, x: Tensor) -> None:
@@ -144,19 +147,21 @@ def reduction(value: str) -> None:
 
 def reduce(
     values: Tensor,
-    counted: Tensor,
+    counted: Tensor | None,
     *,
     weight: Tensor | None,
     reduction: str,
     group: Group | None = None,
 ) -> Tensor:
-    """Reduce one value for each anchor; ``counted`` says by mask which anchors contribute.
+    """Reduce one value for each anchor; ``counted`` says by mask which of them contribute.
 
     The mean divides by the number (or the weight) of counted anchors, never by what the values
     are, so that a loss that happens to be zero is not mistaken for an absent one. Nothing counted
-    gives zero, with a graph. With a group, sum and mean are those of all its ranks' anchors.
+    gives zero, with a graph; None is all, one at least. With a group, sum and mean are those of all
+    its ranks' anchors.
     """
-    values = torch.where(counted, values, 0)
+    if counted is not None:
+        values = torch.where(counted, values, 0)
     if weight is not None:
         vector("weight", weight, len(values))
         weight = weight.to(values.dtype).reshape(-1, *[1] * (values.ndim - 1))
@@ -165,6 +170,10 @@ def reduce(
         return values
     if reduction == "sum":
         return distributed.total(values.sum(), group)
+    if counted is None:
+        if weight is None and group is None:
+            return values.mean()
+        counted = torch.ones_like(values, dtype=torch.bool)
     number = (counted if weight is None else counted * weight).sum().to(values.dtype)
     number = distributed.total(number, group)
     # Divided here, then summed up: as by a loss in tiles, which may be another rank's path.

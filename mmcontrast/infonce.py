@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from mmcontrast import _checks, infonce_tiles, kernels, ring, streaming
+from mmcontrast import _checks, infonce_blocks, infonce_small, kernels, ring, streaming
 from mmcontrast.distributed import Group, active, joined, sizes, total
-from mmcontrast.masks import IGNORE, partner_indices, zero_outside
+from mmcontrast.masks import IGNORE, check_partners, partner_indices, zero_outside
 from mmcontrast.rows import RowMap, l2_normalize, map_rows
 from mmcontrast.softmax import contrast, masked_logsumexp
 from mmcontrast.temperature import LearnableTemperature, current
@@ -49,7 +49,8 @@ def info_nce(
         reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,).
         chunk_size: anchors at a time, in O(chunk_size C + (B + C) D) memory and with the same
             value and gradient, which is made in the forward pass; with ``keep``, ``positives`` or
-            ``"none"`` blocks are computed twice instead. None chooses blocks that fit the cache.
+            ``"none"`` blocks are computed twice instead. None chooses blocks that fit the cache. Up
+            to 2^16 logits are not split unless asked: they stay in memory for the backward pass.
             ``torch.compile``, ``torch.func``, forward mode and a second derivative take a plain
             path, where everything stands in memory at once.
         group: a process group, or ``"world"``: candidates are the rows of all its ranks, and mean
@@ -86,6 +87,13 @@ def info_nce(
     _checks.matrix("candidates", candidates, like=anchors)
     _checks.temperature(temperature)
     _checks.reduction(reduction)
+    if positives is None and keep is None and active(group) is None:
+        check_partners(anchors, candidates, targets)
+        if streaming.small(anchors, candidates, chunk_size):
+            rows, choices = map_rows(anchors, normalize), map_rows(candidates, normalize)
+            losses = infonce_small.one_way(rows, choices, targets, temperature)
+            counted = None if targets is None else targets != IGNORE
+            return _checks.reduce(losses, counted, weight=weight, reduction=reduction)
     chosen = partner_indices(anchors, candidates, targets) if positives is None else positives
     counts = sizes(candidates, group)
     if positives is None and keep is None and ring.pays(candidates, counts):
@@ -129,7 +137,7 @@ def info_nce(
             precision = kernels.precision(anchors, candidates)
             value = kernels.one_way(rows, choices, chosen, temperature, shares, precision=precision)
         else:
-            value = infonce_tiles.one_way(rows, choices, chosen, temperature, shares, step)
+            value = infonce_blocks.one_way(rows, choices, chosen, temperature, shares, step)
         if reduction != "none":
             return total(value, group)
         return _checks.reduce(value, chosen != IGNORE, weight=weight, reduction=reduction)

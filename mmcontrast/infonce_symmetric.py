@@ -3,7 +3,15 @@
 import torch
 from torch import Tensor, nn
 
-from mmcontrast import _checks, infonce_tiles, infonce_whole, kernels, ring, streaming
+from mmcontrast import (
+    _checks,
+    infonce_small,
+    infonce_tiles,
+    infonce_whole,
+    kernels,
+    ring,
+    streaming,
+)
 from mmcontrast.distributed import Group, active, joined, sizes, total
 from mmcontrast.infonce import info_nce
 from mmcontrast.masks import zero_outside
@@ -43,7 +51,8 @@ def symmetric_info_nce(
             O(chunk_size^2 + B D) memory; with ``keep`` or ``positives`` rows at a time. None
             chooses tiles of 2^18 logits. B or more: one B B matrix stays in memory and saves a
             matrix product of four, which pays where D is in the hundreds; up to B = 512 that is
-            the default. The plain path is as in :func:`info_nce`.
+            the default, and up to B = 256 with two such matrices. The plain path is as in
+            :func:`info_nce`.
         group: as in :func:`info_nce`; ``y``'s rows of all ranks stand against this rank's of
             ``x``, and both directions share their products. Masks are (B of this rank, B of all).
 
@@ -67,9 +76,14 @@ def symmetric_info_nce(
     References: CLIP, arXiv:2103.00020; MCL-MCF, Algorithm 1.
     """
     _checks.matrix("x", x)
-    _checks.matrix("y", y, rows=len(x), like=x)
+    _checks.matrix("y", y, rows=x.shape[0], like=x)
     _checks.temperature(temperature)
     _checks.reduction(reduction)
+    alone = positives is None and keep is None and active(group) is None
+    if alone and streaming.small(x, y, chunk_size):
+        rows, columns = map_rows(x, normalize), map_rows(y, normalize)
+        losses = infonce_small.symmetric(rows, columns, temperature)
+        return _checks.reduce(losses, None, weight=weight, reduction=reduction)
     counts = sizes(y, group)
     if positives is None and keep is None and ring.pays(y, counts):
         rows, columns = map_rows(x, normalize), map_rows(y, normalize)

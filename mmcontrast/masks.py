@@ -219,12 +219,16 @@ def partner_indices(anchors: Tensor, candidates: Tensor, targets: Tensor | None)
         >>> partner_indices(torch.ones(2, 1), torch.ones(3, 1), None)
         tensor([0, 1])
     """
+    check_partners(anchors, candidates, targets)
+    return torch.arange(len(anchors), device=anchors.device) if targets is None else targets
+
+
+def check_partners(anchors: Tensor, candidates: Tensor, targets: Tensor | None) -> None:
+    """The errors of that alone."""
     if targets is not None:
         _checks.targets("targets", targets, len(anchors), len(candidates), ignore=IGNORE)
-        return targets
-    if len(candidates) < len(anchors):
+    elif candidates.shape[0] < anchors.shape[0]:
         _checks.fail("candidates", f"at least {len(anchors)} rows, a partner each", len(candidates))
-    return torch.arange(len(anchors), device=anchors.device)
 
 
 def presence(

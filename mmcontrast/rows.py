@@ -1,12 +1,18 @@
 """Row maps: a similarity is a row map followed by a dot product."""
 
 from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmcontrast.eager import possible
+
 RowMap = Callable[[Tensor], Tensor]
+
+SHORTEST, LONGEST = 1e-12, 1e18
+"""Between these lengths of a row, the sum of its squares has all its digits in float32."""
 
 
 def upcast(x: Tensor) -> Tensor:
@@ -19,8 +25,8 @@ def l2_normalize(x: Tensor) -> Tensor:
 
     .. math:: x / \|x\|_2
 
-    Exact from the smallest to the largest float: rows are divided by their largest entry first, so
-    that no square under- or overflows.
+    Exact from the smallest to the largest float: rows of such lengths are divided by their largest
+    entry first, so that no square under- or overflows.
 
     Args:
         x: (..., D), any floating dtype.
@@ -34,12 +40,43 @@ def l2_normalize(x: Tensor) -> Tensor:
                 [0.0000, 0.0000]])
     """
     x = upcast(x)
+    # Lengths may be read here and now: elsewhere that would wait for the device.
+    if x.device.type == "cpu" and x.numel() > 0 and possible(x):
+        unit, length = _Unit.apply(x)  # type: ignore[no-untyped-call]
+        shortest, longest = torch.aminmax(length.detach())
+        if float(shortest) > SHORTEST and float(longest) < LONGEST:
+            return cast(Tensor, unit)
     largest = x.detach().abs().amax(-1, keepdim=True)
     nonzero = largest > 0
     # The result does not depend on the scale, so its derivatives are right with a constant scale.
     x = x / torch.where(nonzero, largest, 1)
     squares = x.square().sum(-1, keepdim=True)
     return x * torch.where(nonzero, squares, 1).rsqrt() * nonzero
+
+
+class _Unit(torch.autograd.Function):
+    """Rows over their lengths, and the lengths, where no square under- or overflows.
+
+    The backward pass is made of both results, so that it can be differentiated itself.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        length = x.square().sum(-1, keepdim=True).sqrt_()  # in pairs, unlike vector_norm
+        unit = x / length
+        ctx.save_for_backward(unit, length)
+        ctx.set_materialize_grads(False)
+        return unit, length
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor | None, by_length: Tensor | None) -> Tensor | None:
+        unit, length = ctx.saved_tensors
+        gradient: Tensor | None = None if by_length is None else unit * by_length
+        if upstream is None:
+            return gradient
+        along = (upstream * unit).sum(-1, keepdim=True)
+        across: Tensor = torch.addcmul(upstream, unit, along, value=-1) / length
+        return across if gradient is None else across + gradient
 
 
 def softmax_normalize(x: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 A tile of logits is made, used and dropped, and made again where the gradient needs it, so that
 memory is O(B D) and not O(B C). These functions exclude what needs the whole graph: compilation,
-functional transforms and forward mode, for which :func:`possible` says no and the callers take the
+functional transforms and forward mode, for which ``possible`` says no and the callers take the
 plain path. A second derivative is not excluded: a backward pass that is itself to be
 differentiated (``create_graph=True``) differentiates the plain form, in memory of O(B C).
 
@@ -16,40 +16,25 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmcontrast import _checks, distributed
 from mmcontrast.distributed import Group
+from mmcontrast.eager import known as known
+from mmcontrast.eager import possible as possible
 from mmcontrast.rows import RowMap, map_rows
 
 TILE = 512  # rows and columns of a tile: a megabyte of float32, which the second-level cache holds
 WIDE = (2 * TILE, TILE // 2)  # a tile of that size whose products are faster than a square one's
 BLOCK = 2**20  # entries of a block of whole rows: 4 MB of float32, which the third level holds
 LEAST = 2**15  # entries of a whole matrix below which making it in parts does not pay
+SMALL = 2**16  # entries of a matrix whose passes through memory take no longer than their calls
 LOG2_E = 1 / math.log(2)  # exp2 takes a quarter of exp's time here: logits are kept in octaves
 
 Evaluation = Callable[..., tuple[Tensor, list[Tensor | None]]]
 
 
 # --- which path ----------------------------------------------------------------------------------
-
-
-def possible(*tensors: Tensor) -> bool:
-    """Whether nothing traces, transforms or forward-differentiates the code at work.
-
-    With tensors: and whether these have values, which may be read.
-    """
-    return (
-        not torch.compiler.is_compiling()
-        and torch._C._functorch.peek_interpreter_stack() is None
-        and torch.autograd.forward_ad._current_level < 0
-        and all(_has_values(x) for x in tensors)
-    )
-
-
-def _has_values(x: Tensor) -> bool:
-    """A plain tensor, not a fake or a wrapped one, and not on the device that has no memory."""
-    return type(x) in (Tensor, nn.Parameter) and x.device.type != "meta"
 
 
 def step(rows: int, columns: int, chunk_size: int | None, *, side: int | None = None) -> int | None:
@@ -64,6 +49,14 @@ def step(rows: int, columns: int, chunk_size: int | None, *, side: int | None = 
     if rows * columns < LEAST:
         return None
     return side if side is not None else min(block(columns), TILE)
+
+
+def small(x: Tensor, y: Tensor, chunk_size: int | None) -> bool:
+    """Whether the matrix of these rows and columns may be made at once, and some copies of it."""
+    rows, columns = x.shape[0], y.shape[0]
+    at_a_time = step(rows, columns, chunk_size)
+    at_once = at_a_time is None or at_a_time >= rows
+    return at_once and 0 < rows * columns <= SMALL and possible()
 
 
 def block(columns: int) -> int:
@@ -141,14 +134,6 @@ def full_precision(x: Tensor) -> AbstractContextManager[Any]:
     if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
         return nullcontext()
     return torch.autocast(kind, enabled=False)
-
-
-def known(condition: Tensor) -> bool:
-    """Whether a 0-d condition is known to hold: it is read on the CPU only.
-
-    Elsewhere, reading it would wait for the device.
-    """
-    return condition.device.type == "cpu" and _has_values(condition) and bool(condition)
 
 
 def lengths(x: Tensor) -> Tensor:

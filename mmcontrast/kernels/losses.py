@@ -123,7 +123,7 @@ def one_way(
     precision: str = "ieee",
     blocks: Blocks | None = None,
 ) -> Tensor:
-    """Losses as of :func:`mmcontrast.infonce_tiles.one_way`: 5 products. ``step`` is not used."""
+    """Losses as of :func:`mmcontrast.infonce_blocks.one_way`: 5 products. ``step`` is not used."""
     targets = targets.clamp_min(0)
 
     def evaluate(

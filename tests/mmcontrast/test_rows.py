@@ -5,6 +5,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd import forward_ad
 
 import mmcontrast as mm
 from tests import oracles
@@ -79,6 +81,119 @@ def test_law_6_length_one_at_every_size_a_float32_holds(seed, power):
     result = mm.l2_normalize(x)
     close(result.norm(dim=-1), torch.ones(3), atol=1e-5)
     close(result, mm.l2_normalize(x.double()), atol=1e-5)
+
+
+EXTREMES = {
+    "smallest": 1e-45,
+    "subnormal": 3e-42,
+    "tiny": 1e-37,
+    "squares underflow": 1e-25,
+    "short": 1e-11,
+    "long": 1e17,
+    "squares overflow": 1e25,
+    "largest": 3e38,
+}
+
+
+@pytest.mark.parametrize("size", EXTREMES.values(), ids=EXTREMES)
+@pytest.mark.parametrize("zero", [False, True])
+def test_extreme_rows_among_others_and_their_gradients(size, zero):
+    """One such row, and perhaps a zero one, in a batch of ordinary ones."""
+    x, coefficients = normal(1, 5, 4).float(), normal(2, 5, 4).float()
+    x[2] = size * torch.tensor([1.0, -1.0, 0.0, 1.0])
+    x[4] *= 0 if zero else 1
+    result = mm.l2_normalize(x)
+    close(result, mm.l2_normalize(x.double()), atol=3e-7)
+    close(result[2], torch.tensor([1.0, -1.0, 0.0, 1.0]) / 3**0.5, atol=3e-7)
+    _, (found,) = gradients(lambda x: (mm.l2_normalize(x) * coefficients).sum(), x)
+    _, (expected,) = gradients(lambda x: (mm.l2_normalize(x) * coefficients).sum(), x.double())
+    rows = [0, 1, 3, 4] + [2] * (size > 1e-30)  # that of a shorter one is no float32
+    unit = expected[rows].abs().amax(1, keepdim=True).clamp_min(1e-300)
+    close(found[rows] / unit, expected[rows] / unit, atol=2e-6)
+
+
+@pytest.mark.parametrize("size", [1e-250, 1e-160, 1e-13, 1.0, 1e19, 1e160, 1e250])
+def test_float64_rows_of_every_size_and_both_derivatives(size):
+    x, coefficients = normal(3, 4, 5), normal(4, 4, 5)
+    result = mm.l2_normalize(x * size)
+    close(result, x / x.square().sum(-1, keepdim=True).sqrt(), atol=1e-15)
+
+    def loss(x):
+        return (mm.l2_normalize(x) * coefficients).sum().square()
+
+    value, (gradient,) = gradients(loss, x)
+    moved, (found,) = gradients(loss, x * size)
+    close(moved, value, atol=1e-13)
+    close(found * size, gradient, atol=1e-12)
+    scaled = leaf(x)
+    assert torch.autograd.gradcheck(lambda x: mm.l2_normalize(x * size), scaled)
+    assert torch.autograd.gradgradcheck(lambda x: mm.l2_normalize(x * size), scaled)
+
+
+def test_third_derivatives():
+    x = leaf(normal(1, 2, 3))
+    (slope,) = torch.autograd.grad(mm.l2_normalize(x)[:, 0].sum(), x, create_graph=True)
+    assert torch.autograd.gradgradcheck(
+        lambda x: torch.autograd.grad(mm.l2_normalize(x)[:, 0].sum(), x, create_graph=True)[0], x
+    )
+    assert slope.requires_grad
+
+
+def test_one_operation_for_autograd_and_without_it_none():
+    """Ordinary rows on the CPU; a zero row takes the form that divides by its largest entry."""
+    x = leaf(normal(1, 3, 4))
+    assert type(mm.l2_normalize(x).grad_fn).__name__ == "_UnitBackward"
+    assert type(mm.l2_normalize(x * torch.tensor([[1.0], [0], [1]])).grad_fn).__name__ != (
+        "_UnitBackward"
+    )
+    with torch.no_grad():
+        assert not mm.l2_normalize(x).requires_grad
+
+
+@every_map
+def test_empty_and_not_finite_rows(name):
+    assert MAPS[name](torch.ones(0, 3)).shape[0] == 0
+    for value in (torch.nan, torch.inf):
+        x = normal(1, 3, 4).float()
+        x[1, 2] = value
+        others = MAPS[name](x)[[0, 2]]
+        close(others, MAPS[name](x[[0, 2]]), atol=1e-7)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script")  # forward mode of torch's own softplus
+@every_map
+def test_transforms_forward_mode_and_compilation(name):
+    x, v, coefficients = normal(1, 3, 4), normal(2, 3, 4), normal(3, 3, 4).cumsum(0)
+
+    def loss(x):
+        return (MAPS[name](x)[..., :4] * coefficients).sum()
+
+    _, (expected,) = gradients(loss, x)
+    close(torch.func.grad(loss)(x), expected)
+    close(torch.func.jvp(loss, (x,), (v,))[1], (expected * v).sum())
+    close(torch.vmap(loss)(torch.stack([x, v])), torch.stack([loss(x), loss(v)]))
+    close(torch.func.hessian(loss)(x), torch.autograd.functional.hessian(loss, x))
+    with forward_ad.dual_level():
+        moved = forward_ad.unpack_dual(loss(forward_ad.make_dual(x, v)))
+    close(moved.tangent, (expected * v).sum())
+    torch._dynamo.reset()
+    compiled = torch.compile(MAPS[name], fullgraph=True, backend="eager")
+    close(compiled(x), MAPS[name](x))
+
+
+@every_map
+def test_other_devices_need_no_device(name):
+    """On these, no length is read."""
+    with FakeTensorMode():
+        for device in ("cpu", "meta"):
+            x = torch.ones(3, 4, device=device, requires_grad=True)
+            MAPS[name](x).sum().backward()
+            assert x.grad.device.type == device
+        # Autograd on these needs a torch built with CUDA.
+        assert mm.l2_normalize(torch.ones(3, 4, device="cuda")).device.type == "cuda"
+    x = torch.ones(3, 4, device="meta", requires_grad=True)
+    MAPS[name](x).sum().backward()
+    assert x.grad.shape == (3, 4)
 
 
 @given(seed=seeds, power=st.integers(-15, 15))

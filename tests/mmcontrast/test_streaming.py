@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad
 
 import mmcontrast as mm
-from mmcontrast import infonce_tiles, infonce_whole, streaming
+from mmcontrast import infonce_blocks, infonce_tiles, infonce_whole, streaming
 from tests import oracles
 from tests.mmcontrast.memory import Made, peak
 from tests.mmcontrast.strategies import close, embeddings, gradients, leaf, normal, numpy, seeds
@@ -209,8 +209,8 @@ def test_float32_gradient_is_within_1e_5_of_float64(form, kind, temperature):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("temperature", [1e-4, 0.01, 0.07, 1.0])
 def test_never_negative_never_infinite(form, kind, temperature):
-    for size in (1, 7, 32):
-        x, y = (z.float() for z in views(kind, 33, 0, 6, size))
+    for size in (1, 7, 32, None):
+        x, y = (z.float() for z in views(kind, 33, 0, 6, size or 0))
         leaves = [leaf(x), leaf(y), leaf(torch.tensor(temperature))]
         value = FORMS[form](*leaves[:2], temperature=leaves[2], chunk_size=size)
         value.backward()
@@ -219,13 +219,16 @@ def test_never_negative_never_infinite(form, kind, temperature):
         assert all(z.grad.isfinite().all() for z in leaves)
 
 
+@pytest.mark.parametrize("chunk_size", [2, None])
 @pytest.mark.parametrize("form", ["symmetric", "one way"])
-def test_huge_raw_dot_products_need_shifts_of_their_own(form):
+def test_huge_raw_dot_products_need_shifts_of_their_own(form, chunk_size):
     """Logits of 1e8 apart: under one shift for all, every row would sum up to zero."""
     x = 1e4 * torch.eye(5)
     for y, expected in ((x, 0.0), (-x, 1e8)):
         value, found = gradients(
-            lambda x, y: FORMS[form](x, y, normalize=None, temperature=1.0, chunk_size=2), x, y
+            lambda x, y: FORMS[form](x, y, normalize=None, temperature=1.0, chunk_size=chunk_size),
+            x,
+            y,
         )
         assert value.item() == pytest.approx(expected, rel=1e-6)
         assert all(gradient.isfinite().all() for gradient in found)
@@ -252,7 +255,8 @@ def test_both_ways_of_shifting_agree(chunk_size, dtype, monkeypatch):
 
 
 def spied(monkeypatch):
-    """What ``certain`` says, as it is asked."""
+    """What ``certain`` says, as it is asked; no batch is small."""
+    monkeypatch.setattr(streaming, "SMALL", 0)
     kept, certain = [], infonce_tiles.certain
     for module in (infonce_tiles, infonce_whole):
         monkeypatch.setattr(module, "certain", lambda *a: kept.append(certain(*a)) or kept[-1])
@@ -288,10 +292,13 @@ def test_rows_far_apart_get_shifts_of_their_own(chunk_size, monkeypatch):
 
 
 @every_form
+@pytest.mark.parametrize("chunk_size", [5, None])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_low_precision_is_computed_in_float32(form, dtype):
+def test_low_precision_is_computed_in_float32(form, dtype, chunk_size):
     x, y = normal(1, 12, 6).to(dtype), normal(2, 12, 6).to(dtype)
-    value, found = gradients(lambda x, y: FORMS[form](x, y, temperature=0.2, chunk_size=5), x, y)
+    value, found = gradients(
+        lambda x, y: FORMS[form](x, y, temperature=0.2, chunk_size=chunk_size), x, y
+    )
     exact, expected = gradients(
         lambda x, y: FORMS[form](x, y, temperature=0.2), x.double(), y.double()
     )
@@ -320,7 +327,7 @@ def test_autocast_does_not_reach_the_tiles(form):
 
 @every_form
 @pytest.mark.parametrize("wanted", [(0,), (1,), (2,), (0, 1), (1, 2), (0, 1, 2)])
-def test_only_some_inputs_require_a_gradient(form, wanted):
+def test_only_some_inputs_require_a_gradient(form, wanted, monkeypatch):
     inputs = [normal(1, 7, 3), normal(2, 7, 3), torch.tensor(0.3, dtype=torch.float64)]
 
     def of(chunk_size):
@@ -330,28 +337,35 @@ def test_only_some_inputs_require_a_gradient(form, wanted):
         assert all(given[k].grad is None for k in range(3) if k not in wanted)
         return [given[k].grad for k in wanted]
 
-    same(of(3), of(None))
+    small = of(None)
+    same(of(3), small)
+    monkeypatch.setattr(streaming, "SMALL", 0)
+    same(of(None), small)
 
 
 @every_form
+@pytest.mark.parametrize("chunk_size", [3, None])
 @pytest.mark.parametrize("reduction", ["mean", "none"])
-def test_a_graph_that_is_kept_can_be_used_twice(form, reduction):
+def test_a_graph_that_is_kept_can_be_used_twice(form, reduction, chunk_size):
     x, y = leaf(normal(1, 7, 3)), leaf(normal(2, 7, 3))
-    value = FORMS[form](x, y, chunk_size=3, reduction=reduction).sum()
+    value = FORMS[form](x, y, chunk_size=chunk_size, reduction=reduction).sum()
     once = torch.autograd.grad(value, (x, y), retain_graph=True)
     twice = torch.autograd.grad(5 * value, (x, y))
     same(twice, [5 * gradient for gradient in once])
 
 
 @every_form
+@pytest.mark.parametrize("chunk_size", [3, None])
 @pytest.mark.parametrize("reduction", ["mean", "none"])
-def test_a_second_derivative_takes_the_plain_form(form, reduction):
+def test_a_second_derivative_takes_the_plain_form(form, reduction, chunk_size):
     """Of the views, the temperature and the weights: create_graph tells the backward pass."""
     inputs = [normal(1, 4, 2), normal(2, 4, 2), torch.tensor(0.5).double(), normal(3, 4).abs() + 1]
     leaves = [leaf(z) for z in inputs]
 
     def loss(x, y, t, w):
-        return FORMS[form](x, y, temperature=t, weight=w, reduction=reduction, chunk_size=3)
+        return FORMS[form](
+            x, y, temperature=t, weight=w, reduction=reduction, chunk_size=chunk_size
+        )
 
     assert torch.autograd.gradcheck(loss, leaves)
     assert torch.autograd.gradgradcheck(loss, leaves)
@@ -371,11 +385,12 @@ def test_without_gradients_none_are_made(form, mode):
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script")  # forward mode of torch's own softplus
 @every_form
-def test_transforms_and_forward_mode_take_the_plain_path(form):
+@pytest.mark.parametrize("chunk_size", [2, None])
+def test_transforms_and_forward_mode_take_the_plain_path(form, chunk_size):
     x, y, v = normal(1, 5, 3), normal(2, 5, 3), normal(3, 5, 3)
 
     def loss(x):
-        return FORMS[form](x, y, chunk_size=2)
+        return FORMS[form](x, y, chunk_size=chunk_size)
 
     _, (expected,) = gradients(loss, x)
     close(torch.func.grad(loss)(x), expected)
@@ -396,12 +411,14 @@ def test_a_compiled_loss_takes_the_plain_path(form, monkeypatch):
 
 
 @every_form
-def test_strides_and_expanded_rows(form):
+def test_strides_and_expanded_rows(form, monkeypatch):
     x, y = normal(1, 3, 9).T, normal(2, 1, 3).expand(9, 3)
     settings = {"normalize": None, "temperature": 1.0}
     tiled = gradients(lambda x, y: FORMS[form](x, y, **settings, chunk_size=4), x, y)
-    whole = gradients(lambda x, y: FORMS[form](x, y, **settings), x, y)
-    same([tiled[0], *tiled[1]], [whole[0], *whole[1]])
+    for small in (streaming.SMALL, 0):
+        monkeypatch.setattr(streaming, "SMALL", small)
+        whole = gradients(lambda x, y: FORMS[form](x, y, **settings), x, y)
+        same([tiled[0], *tiled[1]], [whole[0], *whole[1]])
 
 
 @every_form
@@ -460,14 +477,16 @@ def test_memory_grows_with_the_batch_and_not_with_its_square(form):
     assert many < 512 * 512
 
 
+@pytest.mark.parametrize("small", [0, streaming.SMALL])
 @pytest.mark.parametrize("reduction", ["mean", "none"])
-def test_a_single_tile_is_kept_and_not_made_again(reduction, monkeypatch):
+def test_a_single_tile_is_kept_and_not_made_again(reduction, small, monkeypatch):
     """Up to one tile: 3 products, the same numbers, and a graph that can be used twice."""
     x, y = normal(1, 9, 3), normal(2, 9, 3)
     whole, full = gradients(
         lambda x, y: mm.symmetric_info_nce(x, y, reduction=reduction).sum(), x, y
     )
     monkeypatch.setattr(streaming, "LEAST", 1)
+    monkeypatch.setattr(streaming, "SMALL", small)
     leaves = [leaf(x), leaf(y)]
     with Allocations() as made:
         value = mm.symmetric_info_nce(*leaves, reduction=reduction).sum()
@@ -491,6 +510,7 @@ def test_the_whole_matrix_in_several_blocks(temperature, monkeypatch):
         return [value, *found], made
 
     tiled, _ = of(16)
+    monkeypatch.setattr(streaming, "SMALL", 0)
     monkeypatch.setattr(streaming, "BLOCK", 1)
     whole, made = of(70)
     same(whole, tiled, 1e-12 / temperature)
@@ -510,7 +530,7 @@ def test_one_sample_and_none(form):
     t = torch.tensor(0.1, dtype=torch.float64)
     losses = infonce_tiles.symmetric(*one, t, (1, 1))
     assert losses.item() == 0
-    close(infonce_tiles.one_way(*one, torch.tensor([0]), 0.1, None, 1), [0.0])
+    close(infonce_blocks.one_way(*one, torch.tensor([0]), 0.1, None, 1), [0.0])
 
 
 def test_modules_hand_their_chunk_size_on():

@@ -1,0 +1,32 @@
+"""What PyTorch is doing with the code at work, and which values may be read there."""
+
+from torch import Tensor, nn
+from torch._C._functorch import peek_interpreter_stack
+from torch.autograd import forward_ad
+from torch.compiler import is_compiling
+
+
+def possible(*tensors: Tensor) -> bool:
+    """Whether nothing traces, transforms or forward-differentiates the code at work.
+
+    With tensors: and whether these have values, which may be read.
+    """
+    return (
+        not is_compiling()
+        and peek_interpreter_stack() is None
+        and forward_ad._current_level < 0
+        and all(map(_has_values, tensors))
+    )
+
+
+def known(condition: Tensor) -> bool:
+    """Whether a 0-d condition is known to hold: it is read on the CPU only.
+
+    Elsewhere, reading it would wait for the device.
+    """
+    return condition.device.type == "cpu" and _has_values(condition) and bool(condition)
+
+
+def _has_values(x: Tensor) -> bool:
+    """A plain tensor, not a fake or a wrapped one, and not on the device that has no memory."""
+    return type(x) in (Tensor, nn.Parameter) and x.device.type != "meta"
