@@ -50,11 +50,7 @@ def same_label(labels: Tensor, others: Tensor | None = None) -> Tensor:
                 [False, False, False]])
     """
     others = labels if others is None else others
-    x, y = _columns("labels", labels), _columns("others", others)
-    if x.shape[1] != y.shape[1]:
-        _checks.fail("others", f"{x.shape[1]} labels a sample, like labels", y.shape[1])
-    equal = (x[:, None] == y[None, :]).all(-1)
-    return equal & _both(labelled(labels), labelled(others))
+    return _equal(labels, others) & _both(labelled(labels), labelled(others))
 
 
 def different_label(labels: Tensor, others: Tensor | None = None) -> Tensor:
@@ -74,7 +70,7 @@ def different_label(labels: Tensor, others: Tensor | None = None) -> Tensor:
                 [False, False, False]])
     """
     others = labels if others is None else others
-    return ~same_label(labels, others) & _both(labelled(labels), labelled(others))
+    return ~_equal(labels, others) & _both(labelled(labels), labelled(others))
 
 
 def close_scores(scores: Tensor, others: Tensor | None = None, *, tolerance: float) -> Tensor:
@@ -279,6 +275,15 @@ def only_present(
 
 def _both(x: Tensor, y: Tensor) -> Tensor:
     return x[:, None] & y[None, :]
+
+
+def _equal(labels: Tensor, others: Tensor) -> Tensor:
+    x, y = _columns("labels", labels), _columns("others", others)
+    if x.shape[1] != y.shape[1]:
+        _checks.fail("others", f"{x.shape[1]} labels a sample, like labels", y.shape[1])
+    if x.shape[1] == 1:  # no reduction, which would take longer than the comparison
+        return x == y.T
+    return (x[:, None] == y[None, :]).all(-1)
 
 
 def _columns(name: str, labels: Tensor) -> Tensor:

@@ -125,9 +125,10 @@ def hard_negatives(
             different = different_label(labels, candidate_labels)
             allowed = different if allowed is None else allowed & different
         scores = dot(x, y)
-        if exclude_positive is True:
-            columns = torch.arange(size[1], device=y.device)
-            scores = torch.where(columns != own[:, None], scores, -math.inf)
+        if exclude_positive is True and size[1] > 0:
+            at = own.clamp_min(0)[:, None]
+            out = torch.where(own[:, None] < 0, scores.gather(1, at), -math.inf)
+            scores = scores.scatter(1, at, out)
         if allowed is not None:
             scores = torch.where(allowed, scores, -math.inf)
         scores, indices = ranking.at_once(scores, count)
