@@ -88,9 +88,8 @@ class _Batch:
         several = self.number > 1
         all_several = streaming.known(several.all())
         number = self.number if all_several else self.number.clamp_min(1)
-        lowest = (
-            torch.finfo(x.dtype).min / 4
-        )  # beside which no logit counts; finite, times 0 it is 0
+        # A logit as low as this counts for nothing; times 0, unlike minus infinity, it is 0.
+        lowest = torch.finfo(x.dtype).min / 4
         logits = torch.mm(x, x.T).mul_(LOG2_E / temperature).fill_diagonal_(lowest)
         if self.there is not None:
             logits.masked_fill_(~self.there, lowest)

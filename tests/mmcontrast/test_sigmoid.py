@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mmcontrast as mm
+from mmcontrast import sigmoid
 from tests import oracles
 from tests.mmcontrast.strategies import (
     close,
@@ -115,6 +116,22 @@ def test_law_19_tiles_change_nothing(pair, seed, size, temperature, bias, reduct
         close(a / unit, b / unit, atol=1e-12)
 
 
+def test_many_pairs_take_tiles_by_default(monkeypatch):
+    pair, calls = (normal(1, 12, 4), normal(2, 15, 4)), []
+    at_once = gradients(mm.sigmoid_contrast, *pair)
+    in_tiles = sigmoid._Pairs.in_tiles
+    monkeypatch.setattr(
+        sigmoid._Pairs, "in_tiles", lambda *args: calls.append(1) or in_tiles(*args)
+    )
+    for least, times in ((12 * 15 + 1, 0), (12 * 15, 1)):
+        monkeypatch.setattr(sigmoid, "LEAST", least)
+        value, found = gradients(mm.sigmoid_contrast, *pair)
+        assert len(calls) == times
+        close(value, at_once[0])
+        for gradient, expected in zip(found, at_once[1], strict=True):
+            close(gradient, expected)
+
+
 @pytest.mark.parametrize("scale", [1.0, 1e4])
 @pytest.mark.parametrize("chunk_size", [None, 3])
 def test_logits_of_any_size_are_finite(scale, chunk_size):
@@ -129,12 +146,14 @@ def test_logits_of_any_size_are_finite(scale, chunk_size):
 
 @pytest.mark.parametrize("bias", [-60.0, 60.0])
 @pytest.mark.parametrize("everybody", [False, True])
-def test_a_bias_that_makes_all_odds_huge(bias, everybody):
+@pytest.mark.parametrize("chunk_size", [8, 16])
+def test_a_bias_that_makes_all_odds_huge(bias, everybody, chunk_size):
     """2^87 is a float32, the product of two is not: belonging together or not, the sum is right."""
     x, y = (normal(k, 16, 4).float() for k in (1, 2))
     positives = torch.full((16, 16), everybody)
     settings = {"bias": bias, "temperature": 1.0, "positives": positives}
-    value, found = gradients(lambda x, y: mm.sigmoid_contrast(x, y, **settings, chunk_size=8), x, y)
+    settings_here = {**settings, "chunk_size": chunk_size}
+    value, found = gradients(lambda x, y: mm.sigmoid_contrast(x, y, **settings_here), x, y)
     expected = oracles.sigmoid_contrast(*map(numpy, (x, y)), **{**settings, **numpy(settings)})
     close(value / expected, 1.0, atol=1e-5)
     assert all(gradient.isfinite().all() for gradient in found)

@@ -180,6 +180,18 @@ def test_collapsed_classes_keep_their_gradient(members, side):
         assert (value - reference).norm() <= 1e-5 * reference.norm() + lost
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("side", [4, 9])
+def test_weights_have_a_gradient(side, reduction):
+    """The mean divides by the weights of those who have a positive."""
+    ids = torch.tensor([0, 0, -100, 1, 1, 3, 1, 2, 2])
+
+    def loss(x, w):
+        return mm.sup_con(x, ids, weight=w, temperature=0.4, reduction=reduction, chunk_size=side)
+
+    assert torch.autograd.gradcheck(loss, (leaf(normal(1, 9, 3)), leaf(normal(2, 9).abs())))
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("side", [6, 20])
 def test_low_precision_is_summed_in_float32(dtype, side):
