@@ -76,22 +76,7 @@ class MclMcf(nn.Module):
                 self.encoders[name] = LastState(size[name], config.hidden_size)
                 size[name] = config.hidden_size
         self.levels = self._make_levels(size, contrast=not by_images)
-        features = config.fusion_size
-        if by_images:
-            backbone, features = image_backbone(
-                config.image_backbone,
-                config.tcf_size,
-                layers=config.image_layers,
-                heads=config.image_heads,
-                mask=config.image_mask,
-                generator=generator,
-            )
-            self.fusion = ImageFusion(backbone)
-        elif config.fusion == "mcf":
-            shared = config.tcf_size if config.share_tcf_mcf else None
-            self.fusion = ConvolutionFusion(size, features, shared)
-        else:
-            self.fusion = LinearFusion(size, features)
+        self.fusion, features = self._make_fusion(size, generator)
         self.maps = nn.ModuleDict()
         if self.fusion.reads_maps or "third" in self.levels.views:
             for name, width in size.items():
@@ -123,6 +108,26 @@ class MclMcf(nn.Module):
             symmetric=config.symmetric,
             pair_design=config.pair_design,
         )
+
+    def _make_fusion(
+        self, size: Mapping[str, int], generator: torch.Generator | None
+    ) -> tuple[nn.Module, int]:
+        """And the number of features that come out of it."""
+        config = self.config
+        if config.image_backbone is not None:
+            backbone, features = image_backbone(
+                config.image_backbone,
+                config.tcf_size,
+                layers=config.image_layers,
+                heads=config.image_heads,
+                mask=config.image_mask,
+                generator=generator,
+            )
+            return ImageFusion(backbone), features
+        if config.fusion == "mcf":
+            shared = config.tcf_size if config.share_tcf_mcf else None
+            return ConvolutionFusion(size, config.fusion_size, shared), config.fusion_size
+        return LinearFusion(size, config.fusion_size), config.fusion_size
 
     def forward(self, batch: Batch) -> Output:
         """Predict, and with labels compute the losses: in training all four, else the task's.
