@@ -56,7 +56,7 @@ class _Small(torch.autograd.Function):
         both: bool,
     ) -> Tensor:
         with full_precision(x):
-            logits = torch.mm(x / temperature, y.T)
+            logits = torch.mm(x, y.T).div_(temperature)
         losses, there = _ways(logits, 1, targets)
         back = None
         if both:
