@@ -1,5 +1,6 @@
 """Row maps: a similarity is a row map followed by a dot product."""
 
+import math
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -11,8 +12,8 @@ from mmcontrast.eager import possible
 
 RowMap = Callable[[Tensor], Tensor]
 
-SHORTEST, LONGEST = 1e-12, 1e18
-"""Between these lengths of a row, the sum of its squares has all its digits in float32."""
+SHORTEST = 1e-12
+"""The length of a row from which on the sum of its squares has all its digits in float32."""
 
 
 def upcast(x: Tensor) -> Tensor:
@@ -44,7 +45,7 @@ def l2_normalize(x: Tensor) -> Tensor:
     if x.device.type == "cpu" and x.numel() > 0 and possible(x):
         unit, length = _Unit.apply(x)  # type: ignore[no-untyped-call]
         shortest, longest = torch.aminmax(length.detach())
-        if float(shortest) > SHORTEST and float(longest) < LONGEST:
+        if float(shortest) > SHORTEST and float(longest) < math.inf:
             return cast(Tensor, unit)
     largest = x.detach().abs().amax(-1, keepdim=True)
     nonzero = largest > 0

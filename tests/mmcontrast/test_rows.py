@@ -88,8 +88,9 @@ EXTREMES = {
     "subnormal": 3e-42,
     "tiny": 1e-37,
     "squares underflow": 1e-25,
+    "squares subnormal": 1e-22,
     "short": 1e-11,
-    "long": 1e17,
+    "long": 1e19,
     "squares overflow": 1e25,
     "largest": 3e38,
 }
