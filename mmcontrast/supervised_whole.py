@@ -95,7 +95,7 @@ class _Batch:
             logits.masked_fill_(~self.there, lowest)
         if not all_several:
             logits.masked_fill_((self.positives > 0) & ~several[:, None], lowest)
-        shift = logits.amax(1, keepdim=True).clamp_min_(lowest / 2)
+        shift = logits.amax(1, keepdim=True)
         logits.sub_(shift)
         lead = (logits * self.positives).sum(1).div_(-number)  # of the largest, on the positives
         if not all_several:
@@ -113,7 +113,6 @@ class _Batch:
         slope = weight / temperature
         if not all_several:  # 1 where the loss is the log of a sum, less where it is the softplus
             slope = (slope * torch.where(several, 1, gap.sigmoid())).to(x.dtype)
-        sums.clamp_min_(torch.finfo(x.dtype).tiny)
         gx = gt = None
         if needed[1]:  # by how much the mean logit of all, by their shares, leads the positives'
             lead = torch.special.entr(odds).sum(1).mul_(-LOG2_E).div_(sums) + lead
