@@ -222,6 +222,18 @@ def test_any_callable_is_a_distance():
     close(manhattan, expected)
 
 
+def test_what_stands_in_the_other_rows_reaches_nothing():
+    keep = torch.tensor([True, False, True])
+    rows = [normal(k, 3, 2) for k in (1, 2, 3)]
+    value, found = gradients(lambda *x: mm.triplet(*x, margin=9.0), *(x[keep] for x in rows))
+    filled = [torch.where(keep[:, None], x, torch.nan) for x in rows]
+    other, slopes = gradients(lambda *x: mm.triplet(*x, margin=9.0, keep=keep), *filled)
+    close(other, value)
+    for slope, expected in zip(slopes, found, strict=True):
+        close(slope[keep], expected)
+        assert (slope[~keep] == 0).all()
+
+
 def test_nobody_kept_is_zero_with_a_graph():
     value, found = gradients(lambda *r: mm.triplet(*r, keep=torch.zeros(4).bool()), *triple(8))
     assert value.item() == 0
