@@ -2,6 +2,7 @@
 
 import csv
 import json
+from functools import cache
 from types import SimpleNamespace
 
 import pytest
@@ -59,7 +60,22 @@ def train(launcher, model, file, out):
     ]
     if model == "tecafn":
         settings.append("center=audio")
-    return python(*LAUNCHERS[launcher], *call, "--out", out, "--set", *settings)
+    done = python(*LAUNCHERS[launcher], *call, "--out", out, "--set", *settings)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def alone(file, tmp_path_factory):
+    """The folder of a model's run in one process, which is trained when first asked for."""
+
+    @cache
+    def folder(model):
+        out = tmp_path_factory.mktemp("alone") / model
+        train("one process", model, file, out)
+        return out
+
+    return folder
 
 
 def rows(path):
@@ -72,17 +88,13 @@ def rows(path):
     ("launcher", "model"),
     [("torchrun", "hycon-v2"), ("torchrun", "tecafn"), ("accelerate launch", "hycon-v2")],
 )
-def test_two_ranks_end_as_one_process(launcher, model, file, tmp_path):
-    results = {}
-    for name in ("one process", launcher):
-        done = train(name, model, file, tmp_path / name)
-        assert done.returncode == 0, done.stderr[-3000:]
-        results[name] = done.stdout
-    one, two = tmp_path / "one process", tmp_path / launcher
+def test_two_ranks_end_as_one_process(launcher, model, alone, file, tmp_path):
+    one, two = alone(model), tmp_path / "run"
+    said = train(launcher, model, file, two)
     assert {p.name for p in one.iterdir()} == {p.name for p in two.iterdir()}
     # One voice, that of the first rank.
-    assert results[launcher].count("run folder") == 1
-    assert results[launcher].count("the epoch with the lowest validation loss") == 2
+    assert said.count("run folder") == 1
+    assert said.count("the epoch with the lowest validation loss") == 2
     losses = [json.loads((folder / "history.json").read_text()) for folder in (one, two)]
     for alone, shared in zip(*losses, strict=True):
         # Every term is the whole batch's, and so the loss.
