@@ -5,7 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mmcontrast import _checks, streaming
+from mmcontrast import _checks
+from mmcontrast.eager import is_eager, known
 from mmcontrast.rows import l2_normalize, upcast
 
 Distance = Callable[[Tensor, Tensor], Tensor]
@@ -136,7 +137,7 @@ def gap(x: Tensor, y: Tensor) -> Tensor:
 def length(x: Tensor) -> Tensor:
     """Euclidean length of rows, with derivatives of 0 at zero: a norm's second one is NaN there."""
     found: Tensor = torch.linalg.vector_norm(x, dim=-1)
-    if streaming.possible() and streaming.known((found > 0).all()):
+    if is_eager() and known((found > 0).all()):
         return found
     nonzero = (x != 0).any(-1)
     found = torch.linalg.vector_norm(torch.where(nonzero[..., None], x, 1), dim=-1)

@@ -1,12 +1,16 @@
-"""What PyTorch is doing with the code at work, and which values may be read there."""
+"""What PyTorch is doing with the code at work: eager mode or not, values to read, autocast."""
 
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 from torch._C._functorch import peek_interpreter_stack
 from torch.autograd import forward_ad
 from torch.compiler import is_compiling
 
 
-def possible(*tensors: Tensor) -> bool:
+def is_eager(*tensors: Tensor) -> bool:
     """Whether nothing traces, transforms or forward-differentiates the code at work.
 
     With tensors: and whether these have values, which may be read.
@@ -30,3 +34,12 @@ def known(condition: Tensor) -> bool:
 def _has_values(x: Tensor) -> bool:
     """A plain tensor, not a fake or a wrapped one, and not on the device that has no memory."""
     return type(x) in (Tensor, nn.Parameter) and x.device.type != "meta"
+
+
+def full_precision(x: Tensor) -> AbstractContextManager[Any]:
+    """Autocast off: matrix products of what is in float32 stay there."""
+    kind = x.device.type
+    # torch.amp.is_autocast_available is not asked: Dynamo cannot trace it in torch 2.10.
+    if kind == "meta" or not torch.is_autocast_enabled(kind):
+        return nullcontext()
+    return torch.autocast(kind, enabled=False)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mmcontrast import _checks
+from mmcontrast.eager import full_precision
 from mmcontrast.encoders import (
     Encoder,
     States,
@@ -21,7 +22,6 @@ from mmcontrast.encoders import (
     unchanged_random_states,
 )
 from mmcontrast.nested import mapped, tensors
-from mmcontrast.streaming import full_precision
 from mmcontrast.terms import LossTerms
 
 Loss = Callable[..., Tensor | LossTerms]

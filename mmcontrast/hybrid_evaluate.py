@@ -93,7 +93,7 @@ def _values(
     if not targets:
         return {}, None
     labels = related.labels
-    if labels is not None and selection is None and moments.possible(features, labels):
+    if labels is not None and selection is None and moments.pays(features, labels):
         return moments.values(
             features,
             labels,

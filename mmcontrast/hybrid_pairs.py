@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from mmcontrast.eager import is_eager
 from mmcontrast.hybrid_sums import Sums, over
 from mmcontrast.mining import PairSelection, hardness_weights, thin
 from mmcontrast.moments import Values, kinds_of, to_values
 from mmcontrast.pairs import Pairs, Related, modal_pairs
 from mmcontrast.ratio import share
 from mmcontrast.rows import dot
-from mmcontrast.streaming import possible
 
 Block = Callable[[slice], dict[str, Values]]
 """The values of some anchors."""
@@ -98,7 +98,7 @@ def in_blocks(block: Block, rows: Mapping[str, Tensor], own: slice, step: int) -
 
     A block keeps none of its similarities for the backward pass, which makes them again.
     """
-    if step >= own.stop - own.start or not possible(*rows.values()):
+    if step >= own.stop - own.start or not is_eager(*rows.values()):
         return block(own)
     cuts = [*range(own.start, own.stop, step), own.stop]
     blocks = [checkpoint(block, slice(*ends), use_reentrant=False) for ends in pairwise(cuts)]

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from mmcontrast import _checks, infonce_blocks, infonce_small, kernels, ring, streaming
 from mmcontrast.distributed import Group, active, joined, sizes, total
+from mmcontrast.eager import is_eager
 from mmcontrast.masks import IGNORE, check_partners, partner_indices, zero_outside
 from mmcontrast.rows import RowMap, l2_normalize, map_rows
 from mmcontrast.softmax import contrast, masked_logsumexp
@@ -124,7 +125,7 @@ def info_nce(
         anchors = zero_outside(anchors, keep.any(1))
         candidates = zero_outside(candidates, keep.any(0))
     step = streaming.step(*size, chunk_size)
-    if not streaming.possible():
+    if not is_eager():
         step = chunk_size if torch.compiler.is_compiling() else None
     elif chosen.ndim == 1 and keep is None and min(size) > 0:
         step = step or len(anchors)

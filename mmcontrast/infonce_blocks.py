@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmcontrast.eager import known
 from mmcontrast.rows import dot
 from mmcontrast.softmax import log_share
 from mmcontrast.streaming import (
     LOG2_E,
     by_temperature,
-    known,
     lengths,
     one_pass,
     piece,

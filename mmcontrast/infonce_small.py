@@ -9,9 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmcontrast._autograd import apply
+from mmcontrast.eager import full_precision
 from mmcontrast.infonce_blocks import plain_one_way
 from mmcontrast.infonce_tiles import plain_symmetric
-from mmcontrast.streaming import LOG2_E, by_temperature, differentiate, full_precision
+from mmcontrast.streaming import LOG2_E, by_temperature, differentiate
 
 
 def one_way(
@@ -41,8 +43,7 @@ def _losses(
         x, y = x.double(), y.double()
     if isinstance(temperature, Tensor):
         temperature = temperature.to(x.dtype)
-    losses: Tensor = _Small.apply(x, y, targets, temperature, both)  # type: ignore[no-untyped-call]
-    return losses
+    return apply(_Small, x, y, targets, temperature, both)
 
 
 class _Small(torch.autograd.Function):

@@ -13,6 +13,7 @@ from mmcontrast import (
     streaming,
 )
 from mmcontrast.distributed import Group, active, joined, sizes, total
+from mmcontrast.eager import is_eager
 from mmcontrast.infonce import info_nce
 from mmcontrast.masks import zero_outside
 from mmcontrast.rows import RowMap, dot, l2_normalize, map_rows
@@ -103,7 +104,7 @@ def symmetric_info_nce(
     every, own = joined(y, group, counts)
     size = (len(x), len(every))
     step = streaming.step(*size, chunk_size, side=streaming.TILE)
-    if not streaming.possible():
+    if not is_eager():
         step = chunk_size if torch.compiler.is_compiling() else None
     elif positives is None and keep is None:
         # In a group tiles only: the columns' sums are taken over ranks of any size.

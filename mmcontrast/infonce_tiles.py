@@ -9,15 +9,15 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmcontrast._autograd import apply
 from mmcontrast.distributed import Group, active, joined
+from mmcontrast.eager import full_precision, known
 from mmcontrast.rows import dot
 from mmcontrast.softmax import log_share
 from mmcontrast.streaming import (
     LOG2_E,
     by_temperature,
     differentiate,
-    full_precision,
-    known,
     lengths,
     memory,
     number,
@@ -78,8 +78,7 @@ def symmetric(
     x, y, temperature = x.to(dtype), y.to(dtype), number(temperature, x)
     weight = None if weight is None else weight.to(dtype)
     settings = sides, start, active(group)
-    value: Tensor = _Symmetric.apply(x, y, temperature, weight, *settings)  # type: ignore[no-untyped-call]
-    return value
+    return apply(_Symmetric, x, y, temperature, weight, *settings)
 
 
 class _Symmetric(torch.autograd.Function):

@@ -7,13 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmcontrast._autograd import apply
+from mmcontrast.eager import full_precision
 from mmcontrast.infonce_tiles import certain, plain_symmetric
 from mmcontrast.streaming import (
     LOG2_E,
     block,
     by_temperature,
     differentiate,
-    full_precision,
     piece,
     slices,
     tile,
@@ -32,8 +33,7 @@ def symmetric(
     weight = None if weight is None else weight.to(dtype)
     if isinstance(temperature, Tensor):
         temperature = temperature.to(dtype)
-    value: Tensor = _Whole.apply(x.to(dtype), y.to(dtype), temperature, weight)  # type: ignore[no-untyped-call]
-    return value
+    return apply(_Whole, x.to(dtype), y.to(dtype), temperature, weight)
 
 
 class _Whole(torch.autograd.Function):

@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from mmcontrast import _checks, streaming
+from mmcontrast import _checks
 from mmcontrast.distances import Distance, euclidean
 from mmcontrast.distributed import Group
+from mmcontrast.eager import is_eager, known
 from mmcontrast.masks import zero_outside
 
 
@@ -67,7 +68,7 @@ def triplet(
     if keep is None:
         keep = torch.ones(len(anchors), dtype=torch.bool, device=anchors.device)
     _checks.mask("keep", keep, (len(anchors),))
-    if not (streaming.possible() and streaming.known(keep.all())):
+    if not (is_eager() and known(keep.all())):
         anchors, positives, negatives = (
             zero_outside(x, keep) for x in (anchors, positives, negatives)
         )

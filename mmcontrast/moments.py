@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from mmcontrast import streaming
 from mmcontrast.distributed import Group, active, joined
+from mmcontrast.eager import is_eager
 from mmcontrast.hybrid_classes import all_but_each, classes, with_numbers
 from mmcontrast.hybrid_parts import by_size, cut_large, cut_small, mapped
 from mmcontrast.hybrid_sums import (
@@ -59,13 +59,13 @@ class Values(NamedTuple):
     """bool: who has a positive."""
 
 
-def possible(features: Mapping[str, Tensor], labels: Tensor) -> bool:
+def pays(features: Mapping[str, Tensor], labels: Tensor) -> bool:
     """Whether there are many labels to sort by, whose values may be read here."""
     if len(labels) < LARGE_BATCH or labels.numel() == 0:
         return False
     tensors = [labels, *features.values()]
     # Where there is no float64, the sums would lose what they are there for.
-    return streaming.possible(*tensors) and all(x.device.type != "mps" for x in tensors)
+    return is_eager(*tensors) and all(x.device.type != "mps" for x in tensors)
 
 
 def values(

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmcontrast.eager import full_precision, is_eager
 from mmcontrast.masks import labelled
 from mmcontrast.rows import dot
-from mmcontrast.streaming import full_precision, possible
 from mmcontrast.supervised_classes import Window, by_class, windows
 
 LEAST = 448**2  # similarities from which blocks of rows are faster than all at once
@@ -25,7 +25,7 @@ BLOCK = 2**20  # similarities at a time: 4 MB of float32, which the third-level 
 
 def step(rows: Tensor, columns: Tensor, chunk_size: int | None) -> int | None:
     """How many rows at a time; None for all at once by operations that a compiler can trace."""
-    if not possible(rows, columns):
+    if not is_eager(rows, columns):
         return None
     if chunk_size is not None:
         return chunk_size
@@ -147,7 +147,7 @@ def batch_hard_at_once(x: Tensor, labels: Tensor, anchors: slice) -> tuple[Tenso
 
 def first(scores: Tensor, *, largest: bool) -> Tensor:
     """(R,) the largest or smallest of each row; of several equal ones, the first."""
-    if scores.device.type == "cpu" and possible(scores):  # NumPy takes a tenth of the time
+    if scores.device.type == "cpu" and is_eager(scores):  # NumPy takes a tenth of the time
         rows = scores.numpy()
         return torch.from_numpy(rows.argmax(1) if largest else rows.argmin(1))
     return scores.argmax(1) if largest else scores.argmin(1)
@@ -155,7 +155,7 @@ def first(scores: Tensor, *, largest: bool) -> Tensor:
 
 def at_once(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """:func:`top` of all columns in their order, where a compiler can trace it as well."""
-    if scores.shape[1] > SORTED and possible(scores):
+    if scores.shape[1] > SORTED and is_eager(scores):
         return top(scores, k, torch.arange(scores.shape[1], device=scores.device))
     values, places = scores.sort(dim=1, descending=True, stable=True)
     return values[:, :k], places[:, :k]

@@ -18,19 +18,12 @@ from torch import Tensor
 
 from mmcontrast._autograd import apply
 from mmcontrast.distributed import joined
+from mmcontrast.eager import full_precision, is_eager
 from mmcontrast.infonce_tiles import add, negative_share, plain_symmetric
 from mmcontrast.masks import IGNORE
 from mmcontrast.rows import dot
 from mmcontrast.softmax import log_share
-from mmcontrast.streaming import (
-    LOG2_E,
-    by_temperature,
-    differentiate,
-    full_precision,
-    number,
-    possible,
-    slices,
-)
+from mmcontrast.streaming import LOG2_E, by_temperature, differentiate, number, slices
 
 LEAST = 2**26
 """Entries of all ranks' candidates (256 MB of float32) from which they are not gathered."""
@@ -38,7 +31,7 @@ LEAST = 2**26
 
 def pays(x: Tensor, sizes: list[int]) -> bool:
     """Whether rows of ranks of these sizes had better go round, and nothing traces the code."""
-    return len(sizes) > 1 and sum(sizes) * x.shape[1] >= LEAST and possible()
+    return len(sizes) > 1 and sum(sizes) * x.shape[1] >= LEAST and is_eager()
 
 
 def info_nce(

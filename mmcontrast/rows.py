@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmcontrast.eager import possible
+from mmcontrast._autograd import apply_to_several
+from mmcontrast.eager import full_precision, is_eager
 
 RowMap = Callable[[Tensor], Tensor]
 
@@ -42,11 +43,11 @@ def l2_normalize(x: Tensor) -> Tensor:
     """
     x = upcast(x)
     # Lengths may be read here and now: elsewhere that would wait for the device.
-    if x.device.type == "cpu" and x.numel() > 0 and possible(x):
-        unit, length = _Unit.apply(x)  # type: ignore[no-untyped-call]
+    if x.device.type == "cpu" and x.numel() > 0 and is_eager(x):
+        unit, length = apply_to_several(_Unit, x)
         shortest, longest = torch.aminmax(length.detach())
         if float(shortest) > SHORTEST and float(longest) < math.inf:
-            return cast(Tensor, unit)
+            return unit
     largest = x.detach().abs().amax(-1, keepdim=True)
     nonzero = largest > 0
     # The result does not depend on the scale, so its derivatives are right with a constant scale.
@@ -149,9 +150,5 @@ def dot(x: Tensor, y: Tensor) -> Tensor:
     """
     dtype = torch.promote_types(x.dtype, y.dtype)
     x, y = x.to(dtype), y.to(dtype)
-    kind = x.device.type
-    # torch.amp.is_autocast_available is not asked: Dynamo cannot trace it in torch 2.10.
-    if kind == "meta" or not torch.is_autocast_enabled(kind):
-        return x @ y.mT
-    with torch.autocast(kind, enabled=False):
+    with full_precision(x):
         return x @ y.mT

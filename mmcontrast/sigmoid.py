@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mmcontrast import _checks, kernels, streaming
 from mmcontrast.distributed import Group, active, joined, total
+from mmcontrast.eager import is_eager, known
 from mmcontrast.masks import zero_outside
 from mmcontrast.rows import RowMap, dot, l2_normalize, map_rows
 from mmcontrast.streaming import LOG2_E, TILE
@@ -98,7 +99,7 @@ def sigmoid_contrast(
         _checks.whole("chunk_size", chunk_size)
     pairs = _Pairs(positives, keep, own.start)
 
-    if not streaming.possible() or 0 in size:
+    if not is_eager() or 0 in size:
         losses = pairs.losses(map_rows(x, normalize), map_rows(y, normalize), temperature, bias)
         return _checks.reduce(losses, counted, weight=weight, reduction=reduction, group=group)
     sides = streaming.WIDE if chunk_size is None else (chunk_size, chunk_size)
@@ -259,7 +260,7 @@ class _Pairs:
         if 0 in (len(x), len(y)):
             return True
         bound = scale * streaming.lengths(x).amax() * streaming.lengths(y).amax()
-        return streaming.known(bound + (shift if self.positives is None else shift.abs()) <= LARGE)
+        return known(bound + (shift if self.positives is None else shift.abs()) <= LARGE)
 
 
 def _softplus_sums(octaves: Tensor, slope: Tensor, room: Tensor, small: bool) -> Tensor:
@@ -268,7 +269,7 @@ def _softplus_sums(octaves: Tensor, slope: Tensor, room: Tensor, small: bool) ->
     Where no odds o = e^s are huge, logarithms are saved: with (1 + o)(1 + p) = 1 + (o + p + op),
     pairs of columns are joined before they are taken. Nothing is lost, for nothing is subtracted.
     """
-    if not small and not streaming.known(octaves.amax() <= LARGE):
+    if not small and not known(octaves.amax() <= LARGE):
         logits = octaves.div_(LOG2_E)
         torch.sigmoid(logits, out=slope)
         return F.softplus(logits, threshold=50).sum(1)

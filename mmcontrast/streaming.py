@@ -2,7 +2,7 @@
 
 A tile of logits is made, used and dropped, and made again where the gradient needs it, so that
 memory is O(B D) and not O(B C). These functions exclude what needs the whole graph: compilation,
-functional transforms and forward mode, for which ``possible`` says no and the callers take the
+functional transforms and forward mode, for which ``is_eager`` says no and the callers take the
 plain path. A second derivative is not excluded: a backward pass that is itself to be
 differentiated (``create_graph=True``) differentiates the plain form, in memory of O(B C).
 
@@ -12,16 +12,15 @@ arXiv:2411.09009.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from mmcontrast import _checks, distributed
+from mmcontrast._autograd import apply
 from mmcontrast.distributed import Group
-from mmcontrast.eager import known as known
-from mmcontrast.eager import possible as possible
+from mmcontrast.eager import full_precision, is_eager
 from mmcontrast.rows import RowMap, map_rows
 
 TILE = 512  # rows and columns of a tile: a megabyte of float32, which the second-level cache holds
@@ -56,7 +55,7 @@ def small(x: Tensor, y: Tensor, chunk_size: int | None) -> bool:
     rows, columns = x.shape[0], y.shape[0]
     at_a_time = step(rows, columns, chunk_size)
     at_once = at_a_time is None or at_a_time >= rows
-    return at_once and 0 < rows * columns <= SMALL and possible()
+    return at_once and 0 < rows * columns <= SMALL and is_eager()
 
 
 def block(columns: int) -> int:
@@ -128,15 +127,6 @@ def all_shares(
     return shares(everyone, weight, reduction, rows.dtype, group)
 
 
-def full_precision(x: Tensor) -> AbstractContextManager[Any]:
-    """Autocast off: matrix products of what is in float32 stay there."""
-    kind = x.device.type
-    # torch.amp.is_autocast_available is not asked: Dynamo cannot trace it in torch 2.10.
-    if kind == "meta" or not torch.is_autocast_enabled(kind):
-        return nullcontext()
-    return torch.autocast(kind, enabled=False)
-
-
 def lengths(x: Tensor) -> Tensor:
     """(B,) Euclidean lengths of the rows."""
     found: Tensor = torch.linalg.vector_norm(x, dim=1)
@@ -177,10 +167,7 @@ def one_pass(
             take a second pass, when it is known what they count for.
         inputs: tensors with gradients.
     """
-    value: Tensor = _OnePass.apply(  # type: ignore[no-untyped-call]
-        evaluate, plain, torch.is_grad_enabled(), weight, *inputs
-    )
-    return value
+    return apply(_OnePass, evaluate, plain, torch.is_grad_enabled(), weight, *inputs)
 
 
 class _OnePass(torch.autograd.Function):

@@ -15,10 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmcontrast import _checks
+from mmcontrast._autograd import apply
+from mmcontrast.eager import full_precision, is_eager
 from mmcontrast.masks import off_diagonal, same_label
 from mmcontrast.rows import RowMap, map_rows
 from mmcontrast.softmax import log_share
-from mmcontrast.streaming import differentiate, full_precision, number, possible, slices
+from mmcontrast.streaming import differentiate, number, slices
 from mmcontrast.supervised_classes import Classes, by_class, windows
 
 LOG2 = math.log(2)
@@ -28,7 +30,7 @@ def tile_side(anchors: Tensor, labels: Tensor, chunk_size: int | None) -> int | 
     """The side of a tile, or None for the plain path: under a compiler or a transform."""
     if chunk_size is not None:
         _checks.whole("chunk_size", chunk_size)
-    if not possible(anchors, labels):
+    if not is_eager(anchors, labels):
         return None
     return chunk_size or (384 if anchors.device.type == "cpu" else 4096)
 
@@ -83,9 +85,7 @@ def tiled_sup_con(
             sums = _sums(rows, octaves, classes, shift, side)
             if not _in_range(sums):
                 return None
-    losses = _TiledSupCon.apply(  # type: ignore[no-untyped-call]
-        rows, scale, sums, classes, shift, side
-    )
+    losses = apply(_TiledSupCon, rows, scale, sums, classes, shift, side)
     every = losses.new_zeros(len(anchors))
     counted = torch.zeros(len(anchors), dtype=torch.bool, device=every.device)
     several = classes.sizes > 1

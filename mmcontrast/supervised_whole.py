@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mmcontrast import _checks, streaming
 from mmcontrast.distributed import Group, total
+from mmcontrast.eager import known
 from mmcontrast.masks import labelled, off_diagonal, zero_outside
 from mmcontrast.rows import RowMap, map_rows
 from mmcontrast.softmax import log_share
@@ -43,7 +44,7 @@ def whole_sup_con(
         temperature, weight, normalize, reduction, group: as in :func:`sup_con`.
     """
     there = labelled(labels)
-    all_there = streaming.known(there.all())
+    all_there = known(there.all())
     rows = map_rows(anchors if all_there else zero_outside(anchors, there), normalize)
     axis = None if labels.ndim == 1 else 0
     _, classes = torch.unique(labels, dim=axis, return_inverse=True)
@@ -86,7 +87,7 @@ class _Batch:
     ) -> tuple[Tensor, list[Tensor | None]]:
         """Losses, and the gradients of their weighted sum, in 2 matrix products."""
         several = self.number > 1
-        all_several = streaming.known(several.all())
+        all_several = known(several.all())
         number = self.number if all_several else self.number.clamp_min(1)
         # A logit as low as this counts for nothing; times 0, unlike minus infinity, it is 0.
         lowest = torch.finfo(x.dtype).min / 4

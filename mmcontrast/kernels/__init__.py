@@ -26,11 +26,11 @@ import importlib.util
 import torch
 from torch import Tensor, nn
 
+from mmcontrast.eager import is_eager
 from mmcontrast.kernels.blocks import GENERATIONS, Blocks
 from mmcontrast.kernels.launch import PRECISIONS
 from mmcontrast.kernels.losses import one_way, sigmoid, symmetric
 from mmcontrast.kernels.supervised import sup_con
-from mmcontrast.streaming import possible
 
 __all__ = [
     "PRECISIONS",
@@ -63,7 +63,7 @@ def usable(*tensors: Tensor) -> bool:
         and all(type(x) in (Tensor, nn.Parameter) and x.dtype in DTYPES for x in tensors)
         and len({x.device for x in tensors}) == 1
         and _suits(tensors[0].device)
-        and possible()
+        and is_eager()
     )
 
 

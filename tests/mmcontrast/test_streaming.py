@@ -11,6 +11,7 @@ from torch.autograd import forward_ad
 
 import mmcontrast as mm
 from mmcontrast import infonce_blocks, infonce_tiles, infonce_whole, streaming
+from mmcontrast.eager import is_eager, known
 from tests import oracles
 from tests.mmcontrast.memory import Made, peak
 from tests.mmcontrast.strategies import close, embeddings, gradients, leaf, normal, numpy, seeds
@@ -170,15 +171,15 @@ def test_how_many_rows_at_a_time(rows, columns, chunk_size, expected):
 
 def test_which_tensors_have_values_to_read():
     x = torch.ones(2)
-    assert streaming.possible()
-    assert streaming.possible(x, torch.nn.Parameter(x))
-    assert not streaming.possible(x, x.to("meta"))
+    assert is_eager()
+    assert is_eager(x, torch.nn.Parameter(x))
+    assert not is_eager(x, x.to("meta"))
     with FakeTensorMode():
-        assert not streaming.possible(torch.ones(2))
-        assert not streaming.known(torch.ones(()) > 0)
-    assert not torch.func.vmap(lambda z: z if streaming.possible() else z - 1)(x).any()
-    assert streaming.known(x.sum() == 2)
-    assert not streaming.known(x.sum() == 3)
+        assert not is_eager(torch.ones(2))
+        assert not known(torch.ones(()) > 0)
+    assert not torch.func.vmap(lambda z: z if is_eager() else z - 1)(x).any()
+    assert known(x.sum() == 2)
+    assert not known(x.sum() == 3)
 
 
 # --- numbers -------------------------------------------------------------------------------------
