@@ -598,3 +598,15 @@ def test_a_bound_takes_the_excess_off_and_leaves_the_gradient():
     assert torch.equal(found.detach(), torch.tensor([0.0, 0.3, 2.0]))
     found.sum().backward()
     assert torch.equal(x.grad, torch.ones(3))
+
+
+def test_a_zero_row_among_others_has_finite_second_derivatives():
+    """One pair of equal rows is enough for the plain norm's to be NaN."""
+    x = normal(1, 3, 2)
+    y = torch.cat([x[:1], normal(2, 2, 2)])
+    leaf = x.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(euclidean(leaf, y).sum(), leaf, create_graph=True)
+    (second,) = torch.autograd.grad(slope.square().sum() + slope.sum(), leaf)
+    assert (slope[0] == 0).all()
+    assert second.isfinite().all()
+    assert (second[1:] != 0).any()
