@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from mmcontrast import _checks, infonce_blocks, infonce_small, kernels, ring, streaming
-from mmcontrast.distributed import Group, active, joined, sizes, total
+from mmcontrast import _checks, infonce_paths, streaming
+from mmcontrast.distributed import Group, joined
 from mmcontrast.eager import is_eager
 from mmcontrast.masks import IGNORE, check_partners, partner_indices, zero_outside
 from mmcontrast.rows import RowMap, l2_normalize, map_rows
@@ -88,60 +88,33 @@ def info_nce(
     _checks.matrix("candidates", candidates, like=anchors)
     _checks.temperature(temperature)
     _checks.reduction(reduction)
-    if positives is None and keep is None and active(group) is None:
+    if positives is None:
         check_partners(anchors, candidates, targets)
-        if streaming.small(anchors, candidates, chunk_size):
-            rows, choices = map_rows(anchors, normalize), map_rows(candidates, normalize)
-            losses = infonce_small.one_way(rows, choices, targets, temperature)
-            counted = None if targets is None else targets != IGNORE
-            return _checks.reduce(losses, counted, weight=weight, reduction=reduction)
+        if keep is None and is_eager():
+            return infonce_paths.one_way(
+                anchors,
+                candidates,
+                targets,
+                temperature=temperature,
+                weight=weight,
+                normalize=normalize,
+                reduction=reduction,
+                chunk_size=chunk_size,
+                group=group,
+            )
+    elif targets is not None:
+        _checks.fail("targets", "None where positives are given", _checks.shape(targets))
     chosen = partner_indices(anchors, candidates, targets) if positives is None else positives
-    counts = sizes(candidates, group)
-    if positives is None and keep is None and ring.pays(candidates, counts):
-        rows, choices = map_rows(anchors, normalize), map_rows(candidates, normalize)
-        losses = ring.info_nce(
-            rows,
-            choices,
-            chosen,
-            temperature,
-            both=False,
-            tile=chunk_size or streaming.TILE,
-            sizes=counts,
-            group=active(group),
-        )
-        return _checks.reduce(
-            losses, chosen != IGNORE, weight=weight, reduction=reduction, group=group
-        )
-    candidates, own = joined(candidates, group, counts)
+    candidates, own = joined(candidates, group)
     size = (len(anchors), len(candidates))
-    if positives is not None:
-        _checks.mask("positives", positives, size, weights=True)
-        if targets is not None:
-            _checks.fail("targets", "None where positives are given", _checks.shape(targets))
-    elif active(group) is not None:
+    if positives is None:
         chosen = torch.where(chosen == IGNORE, IGNORE, chosen + own.start)
+    else:
+        _checks.mask("positives", positives, size, weights=True)
     if keep is not None:
         _checks.mask("keep", keep, size)
         anchors = zero_outside(anchors, keep.any(1))
         candidates = zero_outside(candidates, keep.any(0))
-    step = streaming.step(*size, chunk_size)
-    if not is_eager():
-        step = chunk_size if torch.compiler.is_compiling() else None
-    elif chosen.ndim == 1 and keep is None and min(size) > 0:
-        step = step or len(anchors)
-        rows, choices = (streaming.mapped(x, normalize, step) for x in (anchors, candidates))
-        if targets is None:
-            shares = streaming.all_shares(rows, weight, reduction, group)
-        else:
-            shares = streaming.shares(chosen != IGNORE, weight, reduction, rows.dtype, group)
-        if kernels.usable(rows, choices):
-            precision = kernels.precision(anchors, candidates)
-            value = kernels.one_way(rows, choices, chosen, temperature, shares, precision=precision)
-        else:
-            value = infonce_blocks.one_way(rows, choices, chosen, temperature, shares, step)
-        if reduction != "none":
-            return total(value, group)
-        return _checks.reduce(value, chosen != IGNORE, weight=weight, reduction=reduction)
     columns = torch.arange(len(candidates), device=candidates.device)
     losses, counted = contrast(
         anchors,
@@ -150,7 +123,7 @@ def info_nce(
         lambda rows: None if keep is None else keep[rows],
         temperature=temperature,
         normalize=normalize,
-        chunk_size=step,
+        chunk_size=streaming.step(*size, chunk_size),
     )
     return _checks.reduce(losses, counted, weight=weight, reduction=reduction, group=group)
 

@@ -3,16 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from mmcontrast import (
-    _checks,
-    infonce_small,
-    infonce_tiles,
-    infonce_whole,
-    kernels,
-    ring,
-    streaming,
-)
-from mmcontrast.distributed import Group, active, joined, sizes, total
+from mmcontrast import _checks, infonce_paths, streaming
+from mmcontrast.distributed import Group, active, joined, sizes
 from mmcontrast.eager import is_eager
 from mmcontrast.infonce import info_nce
 from mmcontrast.masks import zero_outside
@@ -80,84 +72,62 @@ def symmetric_info_nce(
     _checks.matrix("y", y, rows=x.shape[0], like=x)
     _checks.temperature(temperature)
     _checks.reduction(reduction)
-    alone = positives is None and keep is None and active(group) is None
-    if alone and streaming.small(x, y, chunk_size):
-        rows, columns = map_rows(x, normalize), map_rows(y, normalize)
-        losses = infonce_small.symmetric(rows, columns, temperature)
-        return _checks.reduce(losses, None, weight=weight, reduction=reduction)
-    counts = sizes(y, group)
-    if positives is None and keep is None and ring.pays(y, counts):
-        rows, columns = map_rows(x, normalize), map_rows(y, normalize)
-        partners = torch.arange(len(x), device=x.device)
-        losses = ring.info_nce(
-            rows,
-            columns,
-            partners,
-            temperature,
-            both=True,
-            tile=chunk_size or streaming.TILE,
-            sizes=counts,
-            group=active(group),
+    if positives is None and keep is None and is_eager():
+        return infonce_paths.symmetric(
+            x,
+            y,
+            temperature=temperature,
+            weight=weight,
+            normalize=normalize,
+            reduction=reduction,
+            chunk_size=chunk_size,
+            group=group,
         )
-        everyone = torch.ones_like(losses, dtype=torch.bool)
-        return _checks.reduce(losses, everyone, weight=weight, reduction=reduction, group=group)
-    every, own = joined(y, group, counts)
-    size = (len(x), len(every))
-    step = streaming.step(*size, chunk_size, side=streaming.TILE)
-    if not is_eager():
-        step = chunk_size if torch.compiler.is_compiling() else None
-    elif positives is None and keep is None:
-        # In a group tiles only: the columns' sums are taken over ranks of any size.
-        whole = active(group) is None and (step is None or size[0] <= step) and size[0] > 0
-        sides = streaming.WIDE if chunk_size is None or step is None else (step, step)
-        rows, columns = (streaming.mapped(z, normalize, sides[0]) for z in (x, every))
-        shares = streaming.all_shares(rows, weight, reduction, group)
-        if active(group) is None and kernels.usable(rows, columns):
-            precision = kernels.precision(x, y)
-            value = kernels.symmetric(rows, columns, temperature, precision=precision)
-            value = value if shares is None else (value * shares).sum()
-        elif whole:
-            value = infonce_whole.symmetric(rows, columns, temperature, shares)
-        else:
-            value = infonce_tiles.symmetric(
-                rows, columns, temperature, sides, weight=shares, start=own.start, group=group
-            )
-        if reduction != "none":
-            return total(value, group)
-        return value if weight is None else value * weight.to(value.dtype)
-    if positives is not None:
-        _checks.mask("positives", positives, size, weights=True)
-    if keep is not None:
-        _checks.mask("keep", keep, size)
-    if step is not None or active(group) is not None:
-        backwards = [
-            None if m is None else joined(m, group)[0][:, own].mT for m in (positives, keep)
-        ]
-        ways = [
-            info_nce(
-                a,
-                b,
-                temperature=temperature,
-                positives=partners,
-                keep=kept_pairs,
-                weight=weight,
-                normalize=normalize,
-                reduction=reduction,
-                chunk_size=chunk_size,
-                group=group,
-            )
-            for a, b, (partners, kept_pairs) in ((x, y, (positives, keep)), (y, x, backwards))
-        ]
+    counts = sizes(y, group)
+    size = (len(x), sum(counts))
+    for name, mask in (("positives", positives), ("keep", keep)):
+        if mask is not None:
+            _checks.mask(name, mask, size, weights=name == "positives")
+    if active(group) is None and streaming.step(*size, chunk_size) is None:
+        both = _at_once(x, y, positives, keep, temperature, normalize)
+        ways = [_checks.reduce(*way, weight=weight, reduction=reduction) for way in both]
         return (ways[0] + ways[1]) / 2
+    own = joined(y, group, counts)[1]
+    backwards = [None if m is None else joined(m, group)[0][:, own].mT for m in (positives, keep)]
+    ways = [
+        info_nce(
+            a,
+            b,
+            temperature=temperature,
+            positives=partners,
+            keep=kept_pairs,
+            weight=weight,
+            normalize=normalize,
+            reduction=reduction,
+            chunk_size=chunk_size,
+            group=group,
+        )
+        for a, b, (partners, kept_pairs) in ((x, y, (positives, keep)), (y, x, backwards))
+    ]
+    return (ways[0] + ways[1]) / 2
+
+
+def _at_once(
+    x: Tensor,
+    y: Tensor,
+    positives: Tensor | None,
+    keep: Tensor | None,
+    temperature: float | Tensor,
+    normalize: RowMap | None,
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Each direction's (B,) losses and who counts, from one matrix of logits."""
     if keep is not None:
         x, y = zero_outside(x, keep.any(1)), zero_outside(y, keep.any(0))
     if positives is None:
         positives = torch.eye(len(x), dtype=torch.bool, device=x.device)
     logits = dot(map_rows(x, normalize), map_rows(y, normalize)) / temperature
-    there = log_share(logits, positives, keep)
     back = log_share(logits.mT, positives.mT, None if keep is None else keep.mT)
-    ways = [_checks.reduce(*way, weight=weight, reduction=reduction) for way in (there, back)]
-    return (ways[0] + ways[1]) / 2
+    return log_share(logits, positives, keep), back
 
 
 class SymmetricInfoNCE(nn.Module):

@@ -23,7 +23,7 @@ from mmcontrast.infonce_tiles import add, negative_share, plain_symmetric
 from mmcontrast.masks import IGNORE
 from mmcontrast.rows import dot
 from mmcontrast.softmax import log_share
-from mmcontrast.streaming import LOG2_E, by_temperature, differentiate, number, slices
+from mmcontrast.streaming import LOG2_E, TILE, by_temperature, differentiate, number, slices
 
 LEAST = 2**26
 """Entries of all ranks' candidates (256 MB of float32) from which they are not gathered."""
@@ -39,9 +39,8 @@ def info_nce(
     y: Tensor,
     targets: Tensor,
     temperature: float | Tensor,
-    *,
     both: bool,
-    tile: int,
+    tile: int | None,
     sizes: list[int],
     group: Any,
 ) -> Tensor:
@@ -53,13 +52,13 @@ def info_nce(
         targets: (B,) which of ``y`` are the partners; -100 for none.
         temperature: above 0.
         both: both directions, averaged; the targets are then 0, 1, ..., B - 1, and C is B.
-        tile: rows and columns at a time.
+        tile: rows and columns at a time; None for what the cache holds.
         sizes: every rank's C.
         group: of more than one rank.
     """
     dtype = torch.promote_types(x.dtype, y.dtype)
     x, y = x.to(dtype), y.to(dtype)
-    return apply(_Ring, x, y, number(temperature, x), targets, both, tile, sizes, group)
+    return apply(_Ring, x, y, number(temperature, x), targets, both, tile or TILE, sizes, group)
 
 
 def circulate(

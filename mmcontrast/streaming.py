@@ -40,12 +40,14 @@ def step(rows: int, columns: int, chunk_size: int | None, *, side: int | None = 
     """How many rows at a time, None for all at once.
 
     A ``chunk_size`` below the number of rows is taken as it is. Without one, small matrices are
-    evaluated at once, and large ones in tiles of ``side`` or in blocks that fit the cache.
+    evaluated at once, and large ones in tiles of ``side`` or in blocks that fit the cache. What
+    transforms or differentiates forwards sees all at once, and a compiler what it is told.
     """
     if chunk_size is not None:
         _checks.whole("chunk_size", chunk_size)
-        return chunk_size if chunk_size < rows and columns > 0 else None
-    if rows * columns < LEAST:
+        split = is_eager() or torch.compiler.is_compiling()
+        return chunk_size if split and chunk_size < rows and columns > 0 else None
+    if rows * columns < LEAST or not is_eager():
         return None
     return side if side is not None else min(block(columns), TILE)
 
@@ -55,7 +57,7 @@ def small(x: Tensor, y: Tensor, chunk_size: int | None) -> bool:
     rows, columns = x.shape[0], y.shape[0]
     at_a_time = step(rows, columns, chunk_size)
     at_once = at_a_time is None or at_a_time >= rows
-    return at_once and 0 < rows * columns <= SMALL and is_eager()
+    return at_once and 0 < rows * columns <= SMALL
 
 
 def block(columns: int) -> int:

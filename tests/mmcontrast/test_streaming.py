@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad
 
 import mmcontrast as mm
-from mmcontrast import infonce_blocks, infonce_tiles, infonce_whole, streaming
+from mmcontrast import infonce_blocks, infonce_tiles, infonce_whole, sigmoid, streaming
 from mmcontrast.eager import is_eager, known
 from tests import oracles
 from tests.mmcontrast.memory import Made, peak
@@ -136,7 +136,8 @@ def test_large_batches_stream_by_themselves(form, monkeypatch):
     """Without a chunk_size, from LEAST pairs on; no tile divides the batch."""
     x, y = normal(1, 70, 5), normal(2, 70, 5)
     whole, full = gradients(FORMS[form], x, y)
-    monkeypatch.setattr(streaming, "LEAST", 70 * 70)
+    for module in (streaming, sigmoid):
+        monkeypatch.setattr(module, "LEAST", 70 * 70)
     monkeypatch.setattr(streaming, "TILE", 32)
     monkeypatch.setattr(streaming, "WIDE", (64, 16))
     with Allocations() as made:
