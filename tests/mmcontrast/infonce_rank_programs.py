@@ -95,11 +95,15 @@ def forms(batch):
     def unweighted(form):
         return lambda x, y, t, w, i, **k: form(x, y, temperature=t, **k)
 
-    def named(x, y, t, w, i, **k):
-        targets = batch.targets[i]
-        if "group" not in k:
-            targets = torch.where(targets < 0, targets, targets + batch.starts)
-        return mm.info_nce(x, y, targets, temperature=t, weight=w, **k)
+    def named(**chosen):
+        def loss(x, y, t, w, i, **k):
+            targets = batch.targets[i]
+            if "group" not in k:
+                targets = torch.where(targets < 0, targets, targets + batch.starts)
+            given = masks(i, every, **chosen)
+            return mm.info_nce(x, y, targets, temperature=t, weight=w, **given, **k)
+
+        return loss
 
     def anchored(x, y, t, w, i, **k):
         there = {name: z[i] for name, z in batch.there.items()}
@@ -112,7 +116,8 @@ def forms(batch):
     return {
         "one way": one_way(),
         "one way, unweighted": unweighted(mm.info_nce),
-        "one way, targets": named,
+        "one way, targets": named(),
+        "one way, targets, keep": named(keep=batch.keep),
         "one way, keep": one_way(keep=batch.keep),
         "one way, several": one_way(positives=batch.several, keep=batch.keep),
         "one way, soft": one_way(positives=batch.soft),
@@ -144,6 +149,7 @@ def sizes(rank, world):
     """Ranks that take different paths, in blocks, in tiles and at once, meet all the same."""
     streaming.LEAST = LEAST
     batch = Batch(rank, LARGE[world])
+    batch.targets[-1] = -100  # which is nobody, also where a rank's own rows begin beyond 100
     for name, loss in forms(batch).items():
         for reduction in ("mean", "none"):
             sys.stderr.write(f"  {name}, {reduction}\n")
