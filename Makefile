@@ -21,7 +21,7 @@ demo: .venv/ready
 
 # Two processes of one thread each: the tests' tensors are too small to share.
 test: .venv/peers/ready
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(addprefix --ignore=,$(WITH_PEERS))
 	OMP_NUM_THREADS=1 PYTHONPATH=.venv/peers $(BIN)/python -m pytest -n 2 $(WITH_PEERS)
 
 # One thread, so that processor time is what a call takes. ARGS="--fast", say, goes to the command.

@@ -119,10 +119,8 @@ def test_law_19_tiles_change_nothing(pair, seed, size, temperature, bias, reduct
 def test_many_pairs_take_tiles_by_default(monkeypatch):
     pair, calls = (normal(1, 12, 4), normal(2, 15, 4)), []
     at_once = gradients(mm.sigmoid_contrast, *pair)
-    in_tiles = sigmoid._Pairs.in_tiles
-    monkeypatch.setattr(
-        sigmoid._Pairs, "in_tiles", lambda *args: calls.append(1) or in_tiles(*args)
-    )
+    in_tiles = sigmoid.Pairs.in_tiles
+    monkeypatch.setattr(sigmoid.Pairs, "in_tiles", lambda *args: calls.append(1) or in_tiles(*args))
     for least, times in ((12 * 15 + 1, 0), (12 * 15, 1)):
         monkeypatch.setattr(sigmoid, "LEAST", least)
         value, found = gradients(mm.sigmoid_contrast, *pair)
