@@ -74,7 +74,6 @@ def verdict_table() -> str:
         against = f"{target.against}" if not absolute else unit
         rows.append(
             [
-                target.name,
                 target.loss.name,
                 f"{verdict.n}, {verdict.d}",
                 f"{number(verdict.ours)} {unit}",
@@ -85,7 +84,7 @@ def verdict_table() -> str:
             ]
         )
     met = sum(verdict.met for verdict in worst.values())
-    head = ["", "loss", "N, d", "ours", "against", "ratio", "at most", ""]
+    head = ["loss", "N, d", "ours", "against", "ratio", "at most", ""]
     return folded(f"The targets: {met} of {len(rows)} are met", table(head, rows))
 
 
