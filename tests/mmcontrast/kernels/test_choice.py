@@ -42,6 +42,7 @@ def calls(monkeypatch):
         monkeypatch.setattr(kernels, name, watched(getattr(kernels, name)))
     monkeypatch.setattr(kernels, "LEAST", 1)
     monkeypatch.setattr("mmcontrast.streaming.LEAST", 1)
+    monkeypatch.setattr("mmcontrast.streaming.SMALL", 0)  # of what is evaluated before it is asked
     return found
 
 
