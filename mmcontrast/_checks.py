@@ -157,7 +157,7 @@ def reduce(
 
     The mean divides by the number (or the weight) of counted anchors, never by what the values
     are, so that a loss that happens to be zero is not mistaken for an absent one. Nothing counted
-    gives zero, with a graph; None is all, one at least. With a group, sum and mean are those of all
+    gives zero, with a graph; None is all. With a group, sum and mean are those of all
     its ranks' anchors.
     """
     if counted is not None:
@@ -171,7 +171,7 @@ def reduce(
     if reduction == "sum":
         return distributed.total(values.sum(), group)
     if counted is None:
-        if weight is None and group is None:
+        if weight is None and group is None and values.numel() > 0:
             return values.mean()
         counted = torch.ones_like(values, dtype=torch.bool)
     number = (counted if weight is None else counted * weight).sum().to(values.dtype)

@@ -122,9 +122,10 @@ def _pair(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
             _checks.fail(name, "a floating dtype", rows.dtype)
         if rows.ndim == 0 or rows.shape[-1] == 0:
             _checks.fail(name, "shape (..., D) with at least one feature", _checks.shape(rows))
-    axes = zip(reversed(x.shape[:-1]), reversed(y.shape[:-1]), strict=False)
-    if x.shape[-1] != y.shape[-1] or any(a != b and 1 not in (a, b) for a, b in axes):
-        _checks.fail("y", f"a shape like x's, {_checks.shape(x)}", _checks.shape(y))
+    if x.shape != y.shape:
+        axes = zip(reversed(x.shape[:-1]), reversed(y.shape[:-1]), strict=False)
+        if x.shape[-1] != y.shape[-1] or any(a != b and 1 not in (a, b) for a, b in axes):
+            _checks.fail("y", f"a shape like x's, {_checks.shape(x)}", _checks.shape(y))
     return upcast(x), upcast(y)
 
 
@@ -137,7 +138,7 @@ def gap(x: Tensor, y: Tensor) -> Tensor:
 def length(x: Tensor) -> Tensor:
     """Euclidean length of rows, with derivatives of 0 at zero: a norm's second one is NaN there."""
     found: Tensor = torch.linalg.vector_norm(x, dim=-1)
-    if is_eager() and known((found > 0).all()):
+    if is_eager() and known(found.detach().all()):
         return found
     nonzero = (x != 0).any(-1)
     found = torch.linalg.vector_norm(torch.where(nonzero[..., None], x, 1), dim=-1)

@@ -28,12 +28,12 @@ def known(condition: Tensor) -> bool:
 
     Elsewhere, reading it would wait for the device.
     """
-    return condition.device.type == "cpu" and _has_values(condition) and bool(condition)
+    return condition.is_cpu and _has_values(condition) and bool(condition)
 
 
 def _has_values(x: Tensor) -> bool:
     """A plain tensor, not a fake or a wrapped one, and not on the device that has no memory."""
-    return type(x) in (Tensor, nn.Parameter) and x.device.type != "meta"
+    return type(x) in (Tensor, nn.Parameter) and not x.is_meta
 
 
 def full_precision(x: Tensor) -> AbstractContextManager[Any]:

@@ -1,6 +1,5 @@
 """The triplet loss, with any distance."""
 
-import torch
 from torch import Tensor, nn
 
 from mmcontrast import _checks
@@ -65,16 +64,17 @@ def triplet(
     _checks.matrix("positives", positives, rows=len(anchors), like=anchors)
     _checks.matrix("negatives", negatives, rows=len(anchors), like=anchors)
     _checks.reduction(reduction)
-    if keep is None:
-        keep = torch.ones(len(anchors), dtype=torch.bool, device=anchors.device)
-    _checks.mask("keep", keep, (len(anchors),))
-    if not (is_eager() and known(keep.all())):
+    if keep is not None:
+        _checks.mask("keep", keep, (len(anchors),))
+        if is_eager() and known(keep.all()):
+            keep = None
+    if keep is not None:
         anchors, positives, negatives = (
             zero_outside(x, keep) for x in (anchors, positives, negatives)
         )
     losses = distance(anchors, positives) - distance(anchors, negatives) + margin
-    if losses.shape != keep.shape:
-        _checks.fail("distance", f"shape ({len(keep)},) from it", _checks.shape(losses))
+    if losses.shape != (len(anchors),):
+        _checks.fail("distance", f"shape ({len(anchors)},) from it", _checks.shape(losses))
     if hinge:
         losses = losses.relu()
     return _checks.reduce(losses, keep, weight=weight, reduction=reduction, group=group)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mmcontrast import _checks
+from mmcontrast.eager import is_eager, known
 from mmcontrast.rows import upcast
 
 IGNORE = -100
@@ -26,7 +27,11 @@ def labelled(labels: Tensor) -> Tensor:
         tensor([ True, False,  True])
     """
     labels = _columns("labels", labels)
-    return ((labels != IGNORE) & (labels == labels)).all(-1)
+    there = labels != IGNORE
+    if labels.is_floating_point():
+        there = there & (labels == labels)
+    # No reduction over one column, which would take longer than the comparison.
+    return there[:, 0] if labels.shape[1] == 1 else there.all(-1)
 
 
 def same_label(labels: Tensor, others: Tensor | None = None) -> Tensor:
@@ -49,8 +54,7 @@ def same_label(labels: Tensor, others: Tensor | None = None) -> Tensor:
                 [ True,  True, False],
                 [False, False, False]])
     """
-    others = labels if others is None else others
-    return _equal(labels, others) & _both(labelled(labels), labelled(others))
+    return _among_labelled(_equal(labels, others), labels, others)
 
 
 def different_label(labels: Tensor, others: Tensor | None = None) -> Tensor:
@@ -69,8 +73,7 @@ def different_label(labels: Tensor, others: Tensor | None = None) -> Tensor:
                 [ True, False, False],
                 [False, False, False]])
     """
-    others = labels if others is None else others
-    return ~_equal(labels, others) & _both(labelled(labels), labelled(others))
+    return _among_labelled(~_equal(labels, others), labels, others)
 
 
 def close_scores(scores: Tensor, others: Tensor | None = None, *, tolerance: float) -> Tensor:
@@ -277,13 +280,29 @@ def _both(x: Tensor, y: Tensor) -> Tensor:
     return x[:, None] & y[None, :]
 
 
-def _equal(labels: Tensor, others: Tensor) -> Tensor:
-    x, y = _columns("labels", labels), _columns("others", others)
+def _among_labelled(pairs: Tensor, labels: Tensor, others: Tensor | None) -> Tensor:
+    """(B, C) pairs, those of labelled samples alone; where all are known to be, nothing changes."""
+    x = labelled(labels)
+    y = x if others is None else labelled(others)
+    if is_eager() and known(x.all()) and (y is x or known(y.all())):
+        return pairs
+    return pairs & _both(x, y)
+
+
+def _equal(labels: Tensor, others: Tensor | None) -> Tensor:
+    x, y = label_columns(labels, others)
+    if x.shape[1] == 1:  # no reduction, which would take longer than the comparison
+        return x == y[:, 0]
+    return (x[:, None] == y[None, :]).all(-1)
+
+
+def label_columns(labels: Tensor, others: Tensor | None) -> tuple[Tensor, Tensor]:
+    """(B, L) and (C, L) labels; the error of another number of them."""
+    x = _columns("labels", labels)
+    y = x if others is None else _columns("others", others)
     if x.shape[1] != y.shape[1]:
         _checks.fail("others", f"{x.shape[1]} labels a sample, like labels", y.shape[1])
-    if x.shape[1] == 1:  # no reduction, which would take longer than the comparison
-        return x == y.T
-    return (x[:, None] == y[None, :]).all(-1)
+    return x, y
 
 
 def _columns(name: str, labels: Tensor) -> Tensor:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from mmcontrast import _checks, ranking
 from mmcontrast.distributed import Group, joined
-from mmcontrast.masks import different_label, partner_indices
+from mmcontrast.eager import is_eager, known
+from mmcontrast.masks import check_partners, different_label, label_columns
 from mmcontrast.rows import RowMap, dot, l2_normalize, map_rows
 from mmcontrast.selection import PairSelection, hardness_weights, select_pairs, thin
 
@@ -102,18 +103,18 @@ def hard_negatives(
         _checks.fail("exclude_positive", "True, 'after' or False", repr(exclude_positive))
     if chunk_size is not None:
         _checks.whole("chunk_size", chunk_size)
-    own = partner_indices(anchors, candidates, targets)
+    check_partners(anchors, candidates, targets)
     if labels is not None:
         _checks.labels("labels", labels, len(anchors))
         candidate_labels = labels if candidate_labels is None else candidate_labels
         _checks.labels("candidate_labels", candidate_labels, len(candidates))
-        different_label(labels[:0], candidate_labels[:0])  # refuses another number of labels
+        if candidate_labels is not labels:
+            label_columns(labels, candidate_labels)  # refuses another number of labels
     elif candidate_labels is not None:
         _checks.fail("labels", "labels, as candidate_labels are given", None)
     candidates, here = joined(candidates, group)
     if candidate_labels is not None:
         candidate_labels, _ = joined(candidate_labels, group)
-    own = torch.where(own < 0, own, own + here.start) if here.start else own
     size = (len(anchors), len(candidates))
     if allowed is not None:
         _checks.mask("allowed", allowed, size)
@@ -122,24 +123,38 @@ def hard_negatives(
     step = ranking.step(x, y, chunk_size)
     if step is None:
         if labels is not None:
-            different = different_label(labels, candidate_labels)
+            alone = candidate_labels is labels
+            different = different_label(labels, None if alone else candidate_labels)
             allowed = different if allowed is None else allowed & different
         scores = dot(x, y)
-        if exclude_positive is True and size[1] > 0:
+        if exclude_positive is True and targets is None:
+            scores.diagonal(here.start).fill_(-math.inf)
+        elif exclude_positive is True and size[1] > 0:
+            own = _partners(anchors, targets, here.start)
             at = own.clamp_min(0)[:, None]
             out = torch.where(own[:, None] < 0, scores.gather(1, at), -math.inf)
             scores = scores.scatter(1, at, out)
         if allowed is not None:
-            scores = torch.where(allowed, scores, -math.inf)
+            scores = ranking.filled(scores, ~allowed, -math.inf)
         scores, indices = ranking.at_once(scores, count)
     else:
-        banned = own if exclude_positive is True else None
+        banned = _partners(anchors, targets, here.start) if exclude_positive is True else None
         apart = None if labels is None or candidate_labels is None else (labels, candidate_labels)
         scores, indices = ranking.highest(x, y, count, step, banned, allowed, apart)
     if exclude_positive == "after":
+        own = _partners(anchors, targets, here.start)
         scores = torch.where(indices != own[:, None], scores, -math.inf)
     valid = scores > -math.inf
+    if is_eager() and known(valid.all()):
+        return HardNegatives(indices.contiguous(), scores.contiguous(), valid)
     return HardNegatives(torch.where(valid, indices, 0), torch.where(valid, scores, 0), valid)
+
+
+def _partners(anchors: Tensor, targets: Tensor | None, start: int) -> Tensor:
+    """(B,) whose partner is who, counted from this rank's first candidate on; negative for none."""
+    if targets is None:
+        return torch.arange(start, start + len(anchors), device=anchors.device)
+    return torch.where(targets < 0, targets, targets + start) if start else targets
 
 
 @torch.no_grad()

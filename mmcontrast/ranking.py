@@ -8,6 +8,7 @@ rows and columns sorted by label, a block's own classes are one slice of the col
 import math
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,6 +20,7 @@ from mmcontrast.supervised_classes import Window, by_class, windows
 
 LEAST = 448**2  # similarities from which blocks of rows are faster than all at once
 GROUP = 8  # columns of a group
+FEW = 128  # columns up to which topk is the fastest
 SORTED = 80  # columns up to which a sort is the fastest
 BLOCK = 2**20  # similarities at a time: 4 MB of float32, which the third-level cache holds
 
@@ -127,7 +129,7 @@ def batch_hard(
 
 def batch_hard_at_once(x: Tensor, labels: Tensor, anchors: slice) -> tuple[Tensor, Tensor, Tensor]:
     """:func:`batch_hard` by masks, in operations that a compiler can trace."""
-    known = labelled(labels)
+    there = labelled(labels)
     apart = labels[anchors, None] != labels
     if labels.ndim == 2:
         apart = apart.any(-1)
@@ -136,18 +138,25 @@ def batch_hard_at_once(x: Tensor, labels: Tensor, anchors: slice) -> tuple[Tenso
         nobody = torch.zeros(len(similarity), dtype=torch.int64, device=x.device)
         return nobody, nobody, nobody.bool()
     similarity.diagonal(anchors.start).fill_(math.inf)  # oneself, who is of one's class
-    farthest = torch.where(apart, math.inf, similarity)
-    nearest = torch.where(apart & known, similarity, -math.inf)
+    farthest = filled(similarity.clone(), apart, math.inf)
+    nearest = filled(similarity, ~(apart & there), -math.inf)
     positives, negatives = first(farthest, largest=False), first(nearest, largest=True)
-    has_both = (farthest.gather(1, positives[:, None]) < math.inf) & (
-        nearest.gather(1, negatives[:, None]) > -math.inf
-    )
-    return positives, negatives, has_both[:, 0] & known[anchors]
+    # Minus infinity, or no number, where there is no positive, no negative or neither.
+    gap = nearest.gather(1, negatives[:, None]) - farthest.gather(1, positives[:, None])
+    return positives, negatives, (gap[:, 0] > -math.inf) & there[anchors]
+
+
+def filled(scores: Tensor, where: Tensor, value: float) -> Tensor:
+    """The scores with a value where a mask says so; they may be written over."""
+    if scores.is_cpu and is_eager(scores, where):  # NumPy takes half the time
+        np.copyto(scores.numpy(), value, where=where.numpy())
+        return scores
+    return torch.where(where, value, scores)
 
 
 def first(scores: Tensor, *, largest: bool) -> Tensor:
     """(R,) the largest or smallest of each row; of several equal ones, the first."""
-    if scores.device.type == "cpu" and is_eager(scores):  # NumPy takes a tenth of the time
+    if scores.is_cpu and is_eager(scores):  # NumPy takes a tenth of the time
         rows = scores.numpy()
         return torch.from_numpy(rows.argmax(1) if largest else rows.argmin(1))
     return scores.argmax(1) if largest else scores.argmin(1)
@@ -155,8 +164,14 @@ def first(scores: Tensor, *, largest: bool) -> Tensor:
 
 def at_once(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """:func:`top` of all columns in their order, where a compiler can trace it as well."""
-    if scores.shape[1] > SORTED and is_eager(scores):
-        return top(scores, k, torch.arange(scores.shape[1], device=scores.device))
+    eager, width = is_eager(scores), scores.shape[1]
+    if eager and scores.is_cpu and k < width <= FEW:
+        values, places = scores.topk(k + 1)
+        found = values.numpy()
+        if (found[:, :-1] > found[:, 1:]).all():  # nobody has an equal: there is but one order
+            return values.narrow_copy(1, 0, k), places.narrow_copy(1, 0, k)
+    if eager and width > SORTED:
+        return top(scores, k, torch.arange(width, device=scores.device))
     values, places = scores.sort(dim=1, descending=True, stable=True)
     return values[:, :k], places[:, :k]
 

@@ -148,7 +148,8 @@ def dot(x: Tensor, y: Tensor) -> Tensor:
     Autocast would round the rows to 8 or 11 bits here, and at a temperature of 0.01 a cosine that
     is off by 0.002 moves a logit by 0.2.
     """
-    dtype = torch.promote_types(x.dtype, y.dtype)
-    x, y = x.to(dtype), y.to(dtype)
+    if x.dtype != y.dtype:
+        dtype = torch.promote_types(x.dtype, y.dtype)
+        x, y = x.to(dtype), y.to(dtype)
     with full_precision(x):
         return x @ y.mT
