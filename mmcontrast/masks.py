@@ -26,12 +26,11 @@ def labelled(labels: Tensor) -> Tensor:
         >>> labelled(torch.tensor([3, -100, 0]))
         tensor([ True, False,  True])
     """
-    labels = _columns("labels", labels)
+    labels = _comparable("labels", labels)
     there = labels != IGNORE
     if labels.is_floating_point():
         there = there & (labels == labels)
-    # No reduction over one column, which would take longer than the comparison.
-    return there[:, 0] if labels.shape[1] == 1 else there.all(-1)
+    return there if labels.ndim == 1 else there.all(-1)
 
 
 def same_label(labels: Tensor, others: Tensor | None = None) -> Tensor:
@@ -290,27 +289,29 @@ def _among_labelled(pairs: Tensor, labels: Tensor, others: Tensor | None) -> Ten
 
 
 def _equal(labels: Tensor, others: Tensor | None) -> Tensor:
-    x, y = label_columns(labels, others)
-    if x.shape[1] == 1:  # no reduction, which would take longer than the comparison
-        return x == y[:, 0]
-    return (x[:, None] == y[None, :]).all(-1)
+    x, y = like_labels(labels, others)
+    equal = x[:, None] == y
+    return equal if equal.ndim == 2 else equal.all(-1)
 
 
-def label_columns(labels: Tensor, others: Tensor | None) -> tuple[Tensor, Tensor]:
-    """(B, L) and (C, L) labels; the error of another number of them."""
-    x = _columns("labels", labels)
-    y = x if others is None else _columns("others", others)
-    if x.shape[1] != y.shape[1]:
-        _checks.fail("others", f"{x.shape[1]} labels a sample, like labels", y.shape[1])
+def like_labels(labels: Tensor, others: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Labels and the others' labels to compare; the error of another number of them."""
+    x = _comparable("labels", labels)
+    y = x if others is None else _comparable("others", others)
+    if x.shape[1:] != y.shape[1:]:
+        expected, got = (1 if v.ndim == 1 else v.shape[1] for v in (x, y))
+        _checks.fail("others", f"{expected} labels a sample, like labels", got)
     return x, y
 
 
-def _columns(name: str, labels: Tensor) -> Tensor:
+def _comparable(name: str, labels: Tensor) -> Tensor:
+    """(B,) for one label each, (B, L) for another number."""
     if _checks.tensor(name, labels).ndim not in (1, 2):
         _checks.fail(name, "shape (B,) or (B, L)", _checks.shape(labels))
     # int64, for -100 does not exist in bool and uint8.
     labels = labels if labels.is_floating_point() else labels.long()
-    return labels[:, None] if labels.ndim == 1 else labels
+    # No reduction over one column, which would take longer than the comparison.
+    return labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
 
 
 def _scores(scores: Tensor, others: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from mmcontrast import _checks, ranking
 from mmcontrast.distributed import Group, joined
 from mmcontrast.eager import is_eager, known
-from mmcontrast.masks import check_partners, different_label, label_columns
+from mmcontrast.masks import check_partners, different_label, like_labels
 from mmcontrast.rows import RowMap, dot, l2_normalize, map_rows
 from mmcontrast.selection import PairSelection, hardness_weights, select_pairs, thin
 
@@ -109,7 +109,7 @@ def hard_negatives(
         candidate_labels = labels if candidate_labels is None else candidate_labels
         _checks.labels("candidate_labels", candidate_labels, len(candidates))
         if candidate_labels is not labels:
-            label_columns(labels, candidate_labels)  # refuses another number of labels
+            like_labels(labels, candidate_labels)  # refuses another number of labels
     elif candidate_labels is not None:
         _checks.fail("labels", "labels, as candidate_labels are given", None)
     candidates, here = joined(candidates, group)
