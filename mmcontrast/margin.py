@@ -1,5 +1,6 @@
 """The triplet loss, with any distance."""
 
+import torch
 from torch import Tensor, nn
 
 from mmcontrast import _checks
@@ -76,7 +77,7 @@ def triplet(
     if losses.shape != (len(anchors),):
         _checks.fail("distance", f"shape ({len(anchors)},) from it", _checks.shape(losses))
     if hinge:
-        losses = losses.relu()
+        losses = torch.relu(losses)
     return _checks.reduce(losses, keep, weight=weight, reduction=reduction, group=group)
 
 

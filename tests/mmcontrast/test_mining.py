@@ -132,6 +132,29 @@ def test_the_partner_leaves_before_the_k_are_counted():
     assert (found.indices[:, 0] != torch.arange(4)).all()
 
 
+@pytest.mark.parametrize("width", [6, 100, 130])
+@pytest.mark.parametrize("ties", [False, True])
+def test_what_is_found_can_be_viewed_in_any_shape(width, ties):
+    x, y = (with_ties if ties else normal)(1, 6, 3), normal(2, width, 3)
+    for value in mm.hard_negatives(x, x if ties else y, 3):
+        assert value.is_contiguous()
+
+
+@pytest.mark.parametrize("width", [ranking.FEW, ranking.FEW + 1])
+@pytest.mark.parametrize("k", [1, 5])
+def test_ties_at_the_edge_of_the_k_go_to_the_lower_index(width, k):
+    """The k highest fall strictly, and only the next is the last one's equal."""
+    scores = torch.full((1, width), -1.0, dtype=torch.float64)
+    order = torch.randperm(width, generator=rng(width))[: k + 1]
+    scores[0, order] = torch.arange(k + 1, 0, -1).double()
+    scores[0, order[k]] = 2.0
+    last = min(int(order[k - 1]), int(order[k]))
+    found = mm.hard_negatives(
+        torch.ones(1, 1).double(), scores.T, k, exclude_positive=False, normalize=None
+    )
+    assert found.indices[0].tolist() == [*order[: k - 1].tolist(), last]
+
+
 def test_one_candidate_leaves_nothing_to_find():
     found = mm.hard_negatives(normal(1, 1, 3), normal(2, 1, 3), 5)
     assert found.indices.shape == found.scores.shape == found.valid.shape == (1, 0)
