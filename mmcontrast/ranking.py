@@ -20,8 +20,8 @@ from mmcontrast.supervised_classes import Window, by_class, windows
 
 LEAST = 448**2  # similarities from which blocks of rows are faster than all at once
 GROUP = 8  # columns of a group
-FEW = 128  # columns up to which topk is the fastest
-SORTED = 80  # columns up to which a sort is the fastest
+FEW = 128  # columns up to which topk is the fastest, which leaves the order of equal ones open
+SORTED = 80  # columns up to which a sort is faster than groups
 BLOCK = 2**20  # similarities at a time: 4 MB of float32, which the third-level cache holds
 
 

@@ -179,6 +179,14 @@ def test_mining_in_low_precision_is_mining_in_float64(dtype):
     close(found.scores, exact.scores, atol=1e-5)
 
 
+def test_rows_of_two_precisions_meet_in_the_higher_one():
+    x, y = normal(4, 6, 3).float(), normal(5, 6, 3)
+    found, exact = (mm.hard_negatives(v, y, 3, normalize=None) for v in (x, x.double()))
+    for value, expected in zip(found, exact, strict=True):
+        assert value.dtype == expected.dtype
+        assert torch.equal(value, expected)
+
+
 def test_law_23_zero_rows_are_as_similar_as_orthogonal_ones():
     x = torch.zeros(3, 2)
     found = mm.hard_negatives(x, x, 2)
