@@ -157,8 +157,8 @@ def reduce(
 
     The mean divides by the number (or the weight) of counted anchors, never by what the values
     are, so that a loss that happens to be zero is not mistaken for an absent one. Nothing counted
-    gives zero, with a graph; None is all. With a group, sum and mean are those of all
-    its ranks' anchors.
+    gives zero, with a graph; None is all. With a group, sum and mean are those of all its ranks'
+    anchors.
     """
     if counted is not None:
         values = torch.where(counted, values, 0)

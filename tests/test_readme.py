@@ -264,7 +264,11 @@ def test_the_stored_run_is_one_threads_and_has_what_the_picture_shows():
 
 def test_the_table_of_targets_shows_the_worst_of_each():
     judged = verdicts(speed.stored()["results"])
-    rows = [row.split(" | ") for row in speed.verdict_table().splitlines() if row.endswith("met |") or row.endswith("met** |")]
+    rows = [
+        row.split(" | ")
+        for row in speed.verdict_table().splitlines()
+        if row.endswith("met |") or row.endswith("met** |")
+    ]
     assert len(rows) == len({verdict.target for verdict in judged})
     missed = {verdict.target for verdict in judged if not verdict.met}
     assert sum("**not met**" in row[-1] for row in rows) == len(missed)
