@@ -75,8 +75,9 @@ def colour(sample: int, theme: Theme) -> str:
 
 def draw_batch(panel: Axes, theme: Theme) -> None:
     panel.set(xlim=(-1.5, N - 0.2), ylim=(M + 1.25, -1.0), aspect="equal", anchor="W")
+    panel.text(-0.6, -0.75, "sample", ha="right", fontsize=8)
     for i in range(N):
-        panel.text(i, -0.75, f"sample {i + 1}", ha="center", fontsize=8)
+        panel.text(i, -0.75, str(i + 1), ha="center", fontsize=8)
     for m, name in enumerate(MODALITIES):
         panel.text(-0.6, m, name, ha="right", va="center", fontsize=10)
         for i in range(N):
