@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mmcontrast import _checks
 from mmcontrast.distributed import Group, joined
 from mmcontrast.infonce import info_nce
-from mmcontrast.masks import only_present, presence
+from mmcontrast.presence import only_present, presence
 from mmcontrast.rows import RowMap, l2_normalize
 from mmcontrast.temperature import LearnableTemperature, current
 from mmcontrast.terms import LossTerms

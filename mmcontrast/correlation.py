@@ -9,7 +9,7 @@ from mmcontrast import _checks
 from mmcontrast.distances import Distance, cosine_distance, within
 from mmcontrast.distributed import Group
 from mmcontrast.margin import triplet
-from mmcontrast.masks import presence
+from mmcontrast.presence import presence
 from mmcontrast.rows import l2_normalize, upcast
 from mmcontrast.terms import LossTerms
 

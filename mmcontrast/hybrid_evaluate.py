@@ -9,10 +9,11 @@ from torch import Tensor
 from mmcontrast import _checks, distributed, moments
 from mmcontrast.distributed import Group
 from mmcontrast.hybrid_pairs import all_pairs, in_blocks, selected_pairs
-from mmcontrast.masks import off_diagonal, only_present
+from mmcontrast.masks import off_diagonal
 from mmcontrast.mining import PairSelection
 from mmcontrast.moments import Values
 from mmcontrast.pairs import Relations, participants, relations
+from mmcontrast.presence import only_present
 from mmcontrast.rows import RowMap, dot, map_rows
 
 REFINE_ON = ("selected", "all", "weighted")

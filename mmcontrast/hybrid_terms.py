@@ -8,8 +8,8 @@ from torch import Tensor
 from mmcontrast import _checks
 from mmcontrast.distributed import Group
 from mmcontrast.hybrid_evaluate import evaluate, mapped, own_similarity, semi
-from mmcontrast.masks import presence
 from mmcontrast.mining import PairSelection
+from mmcontrast.presence import presence
 from mmcontrast.rows import RowMap, softmax_normalize
 
 

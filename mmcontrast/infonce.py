@@ -6,7 +6,8 @@ from torch import Tensor, nn
 from mmcontrast import _checks, infonce_paths, streaming
 from mmcontrast.distributed import Group, joined
 from mmcontrast.eager import is_eager
-from mmcontrast.masks import IGNORE, check_partners, partner_indices, zero_outside
+from mmcontrast.masks import IGNORE, check_partners, partner_indices
+from mmcontrast.presence import zero_outside
 from mmcontrast.rows import RowMap, l2_normalize, map_rows
 from mmcontrast.softmax import contrast, masked_logsumexp
 from mmcontrast.temperature import LearnableTemperature, current

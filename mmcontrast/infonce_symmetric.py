@@ -7,7 +7,7 @@ from mmcontrast import _checks, infonce_paths, streaming
 from mmcontrast.distributed import Group, active, joined, sizes
 from mmcontrast.eager import is_eager
 from mmcontrast.infonce import info_nce
-from mmcontrast.masks import zero_outside
+from mmcontrast.presence import zero_outside
 from mmcontrast.rows import RowMap, dot, l2_normalize, map_rows
 from mmcontrast.softmax import log_share
 from mmcontrast.temperature import LearnableTemperature, current

@@ -7,7 +7,7 @@ from mmcontrast import _checks
 from mmcontrast.distances import Distance, euclidean
 from mmcontrast.distributed import Group
 from mmcontrast.eager import is_eager, known
-from mmcontrast.masks import zero_outside
+from mmcontrast.presence import zero_outside
 
 
 def triplet(

@@ -1,7 +1,5 @@
 """Who is positive and who negative: labels, scores and signs as bool (B, C) masks."""
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
@@ -227,52 +225,6 @@ def check_partners(anchors: Tensor, candidates: Tensor, targets: Tensor | None) 
         _checks.targets("targets", targets, len(anchors), len(candidates), ignore=IGNORE)
     elif candidates.shape[0] < anchors.shape[0]:
         _checks.fail("candidates", f"at least {len(anchors)} rows, a partner each", len(candidates))
-
-
-def presence(
-    features: Mapping[str, Tensor], present: Mapping[str, Tensor] | None
-) -> dict[str, Tensor]:
-    """(B,) bool for every modality of ``features``; True where ``present`` says nothing.
-
-    Raises:
-        ValueError: on a modality that is not in ``features``, or a mask of another shape or dtype.
-
-    Example:
-        >>> presence({"text": torch.ones(2, 3)}, None)
-        {'text': tensor([True, True])}
-    """
-    given = {} if present is None else dict(present)
-    for name in given:
-        _checks.one_of("present", name, list(features))
-    masks = {}
-    for name, x in features.items():
-        masks[name] = given.get(name, torch.ones(len(x), dtype=torch.bool, device=x.device))
-        _checks.mask(f"present[{name!r}]", masks[name], (len(x),))
-    return masks
-
-
-def zero_outside(x: Tensor, rows: Tensor) -> Tensor:
-    """(B, D) with the rows outside a (B,) mask set to zero: nothing in them, be it NaN, goes on.
-
-    Example:
-        >>> zero_outside(torch.ones(2, 2), torch.tensor([True, False]))
-        tensor([[1., 1.],
-                [0., 0.]])
-    """
-    return torch.where(rows[:, None], x, 0)
-
-
-def only_present(
-    features: Mapping[str, Tensor], present: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """The features with absent rows set to zero, so that not even a NaN in them goes anywhere.
-
-    Example:
-        >>> only_present({"text": torch.ones(2, 2)}, {"text": torch.tensor([True, False])})
-        {'text': tensor([[1., 1.],
-                [0., 0.]])}
-    """
-    return {name: zero_outside(x, present[name]) for name, x in features.items()}
 
 
 def _both(x: Tensor, y: Tensor) -> Tensor:

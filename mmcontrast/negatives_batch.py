@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mmcontrast import _checks
-from mmcontrast.masks import presence
+from mmcontrast.presence import presence
 
 
 class Negatives(NamedTuple):

@@ -9,13 +9,8 @@ from torch import Tensor
 
 from mmcontrast import _checks
 from mmcontrast.distributed import Group, joined, total
-from mmcontrast.masks import (
-    different_label,
-    labelled,
-    only_present,
-    presence,
-    same_label,
-)
+from mmcontrast.masks import different_label, labelled, same_label
+from mmcontrast.presence import only_present, presence
 
 EVERYBODY = slice(None)
 

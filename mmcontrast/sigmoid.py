@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mmcontrast import _checks, kernels, streaming
 from mmcontrast.distributed import Group, active, joined, total
 from mmcontrast.eager import is_eager
-from mmcontrast.masks import zero_outside
+from mmcontrast.presence import zero_outside
 from mmcontrast.rows import RowMap, l2_normalize, map_rows
 from mmcontrast.sigmoid_pairs import Pairs
 

@@ -6,7 +6,8 @@ from torch import Tensor, nn
 from mmcontrast import _checks, kernels
 from mmcontrast.distributed import Group, joined
 from mmcontrast.infonce import info_nce
-from mmcontrast.masks import labelled, same_label, zero_outside
+from mmcontrast.masks import labelled, same_label
+from mmcontrast.presence import zero_outside
 from mmcontrast.ratio import ratio_contrast, share
 from mmcontrast.rows import RowMap, l2_normalize
 from mmcontrast.softmax import contrast

@@ -18,7 +18,8 @@ from torch import Tensor
 from mmcontrast import _checks, streaming
 from mmcontrast.distributed import Group, total
 from mmcontrast.eager import known
-from mmcontrast.masks import labelled, off_diagonal, zero_outside
+from mmcontrast.masks import labelled, off_diagonal
+from mmcontrast.presence import zero_outside
 from mmcontrast.rows import RowMap, map_rows
 from mmcontrast.softmax import log_share
 from mmcontrast.streaming import LOG2_E
