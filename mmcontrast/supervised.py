@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from mmcontrast import _checks, kernels
+from mmcontrast import _checks
 from mmcontrast.distributed import Group, joined
 from mmcontrast.infonce import info_nce
 from mmcontrast.masks import labelled, same_label
@@ -11,8 +11,7 @@ from mmcontrast.presence import zero_outside
 from mmcontrast.ratio import ratio_contrast, share
 from mmcontrast.rows import RowMap, l2_normalize
 from mmcontrast.softmax import contrast
-from mmcontrast.supervised_tiles import tile_shares, tile_side, tiled_sup_con
-from mmcontrast.supervised_whole import whole_sup_con
+from mmcontrast.supervised_paths import among_themselves, tile_side
 from mmcontrast.temperature import LearnableTemperature, current
 
 __all__ = ["SupCon", "n_pair", "ratio_contrast", "share", "sup_con"]
@@ -117,65 +116,52 @@ def sup_con(
     if positives is not None:
         _checks.mask("positives", positives, size, weights=True)
 
-    found = side = None
     if form == "out" and candidates is None and positives is None and keep is None:
         side = tile_side(others, theirs, chunk_size)
-    if side is not None and len(others) <= len(anchors) * tile_shares(others):
-        every: tuple[Tensor, Tensor] | None
-        if kernels.usable(others):
-            every = kernels.sup_con(
-                others,
-                theirs,
-                temperature=temperature,
-                normalize=normalize,
-                precision=kernels.precision(others),
-            )
-        elif 0 < len(others) <= side:
-            return whole_sup_con(
+        if side is not None:
+            value = among_themselves(
                 others,
                 theirs,
                 here,
+                side,
                 temperature=temperature,
                 weight=weight,
                 normalize=normalize,
                 reduction=reduction,
                 group=group,
             )
-        else:
-            every = tiled_sup_con(
-                others, theirs, temperature=temperature, normalize=normalize, side=side
-            )
-        found = None if every is None else (every[0][here], every[1][here])
-    if side is not None and chunk_size is None and side * side < len(anchors) * len(others):
-        chunk_size = max(1, side * side // len(others))
-    if found is None:
-        columns = torch.arange(len(others), device=others.device)
-        known = labelled(theirs)
-        others = zero_outside(others, known if keep is None else known & keep.any(0))
-        anchors = zero_outside(anchors, labelled(own))
-        if keep is not None:
-            anchors = zero_outside(anchors, keep.any(1))
+            if value is not None:
+                return value
+            if chunk_size is None and side * side < size[0] * size[1]:
+                chunk_size = max(1, side * side // size[1])
 
-        def partners(rows: slice) -> Tensor:
-            return same_label(own[rows], theirs) if positives is None else positives[rows]
+    columns = torch.arange(len(others), device=others.device)
+    known = labelled(theirs)
+    others = zero_outside(others, known if keep is None else known & keep.any(0))
+    anchors = zero_outside(anchors, labelled(own))
+    if keep is not None:
+        anchors = zero_outside(anchors, keep.any(1))
 
-        def kept(rows: slice) -> Tensor:
-            mask = known.expand(len(anchors[rows]), len(others))
-            if candidates is None:
-                mask = mask & (columns != columns[here][rows, None])
-            return mask if keep is None else mask & keep[rows]
+    def partners(rows: slice) -> Tensor:
+        return same_label(own[rows], theirs) if positives is None else positives[rows]
 
-        found = contrast(
-            anchors,
-            others,
-            partners,
-            kept,
-            form=form,
-            temperature=temperature,
-            normalize=normalize,
-            chunk_size=chunk_size,
-        )
-    return _checks.reduce(*found, weight=weight, reduction=reduction, group=group)
+    def kept(rows: slice) -> Tensor:
+        mask = known.expand(len(anchors[rows]), len(others))
+        if candidates is None:
+            mask = mask & (columns != columns[here][rows, None])
+        return mask if keep is None else mask & keep[rows]
+
+    losses, counted = contrast(
+        anchors,
+        others,
+        partners,
+        kept,
+        form=form,
+        temperature=temperature,
+        normalize=normalize,
+        chunk_size=chunk_size,
+    )
+    return _checks.reduce(losses, counted, weight=weight, reduction=reduction, group=group)
 
 
 def _label_pair(

@@ -14,9 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmcontrast import _checks
 from mmcontrast._autograd import apply
-from mmcontrast.eager import full_precision, is_eager
+from mmcontrast.eager import full_precision
 from mmcontrast.masks import off_diagonal, same_label
 from mmcontrast.rows import RowMap, map_rows
 from mmcontrast.softmax import log_share
@@ -24,24 +23,6 @@ from mmcontrast.streaming import differentiate, number, slices
 from mmcontrast.supervised_classes import Classes, by_class, windows
 
 LOG2 = math.log(2)
-
-
-def tile_side(anchors: Tensor, labels: Tensor, chunk_size: int | None) -> int | None:
-    """The side of a tile, or None for the plain path: under a compiler or a transform."""
-    if chunk_size is not None:
-        _checks.whole("chunk_size", chunk_size)
-    if not is_eager(anchors, labels):
-        return None
-    return chunk_size or (384 if anchors.device.type == "cpu" else 4096)
-
-
-def tile_shares(anchors: Tensor) -> int:
-    """Among how many ranks the tiles of everybody are worth their while.
-
-    They serve every sample, of which a rank needs its own only. A rank's own rows take twice the
-    products of all tiles, divided by the ranks, and on the CPU many times that in exponentials.
-    """
-    return 16 if anchors.device.type == "cpu" else 2
 
 
 def tiled_sup_con(

@@ -4,7 +4,7 @@ import torch
 import torch.distributed as dist
 
 import mmcontrast as mm
-from mmcontrast import ranking, supervised
+from mmcontrast import ranking, supervised, supervised_paths
 from tests import oracles
 from tests.mmcontrast.rank_programs import SIZES, batch
 from tests.mmcontrast.strategies import labels, mask, numpy
@@ -101,7 +101,7 @@ def many_rows(rank, world):
     (truth,) = torch.autograd.grad(expected, whole)
     loss = mm.SupCon(temperature=0.2, group="world")
     for ranks, side in ((16, 384), (16, 3), (1, 384), (1, 2)):
-        supervised.tile_shares = lambda rows, ranks=ranks: ranks
+        supervised_paths.tile_shares = lambda rows, ranks=ranks: ranks
         supervised.tile_side = lambda *args, side=side: side
         leaf = x[own].clone().requires_grad_()
         value = loss(leaf, ids[own])
