@@ -100,11 +100,20 @@ def many_rows(rank, world):
     expected = mm.sup_con(whole, ids, temperature=0.2)
     (truth,) = torch.autograd.grad(expected, whole)
     loss = mm.SupCon(temperature=0.2, group="world")
+    calls = []
+
+    def watched(way):
+        return lambda *args, **options: calls.append(1) or way(*args, **options)
+
+    for name in ("whole_sup_con", "tiled_sup_con"):
+        setattr(supervised_paths, name, watched(getattr(supervised_paths, name)))
     for ranks, side in ((16, 384), (16, 3), (1, 384), (1, 2)):
         supervised_paths.tile_shares = lambda rows, ranks=ranks: ranks
         supervised.tile_side = lambda *args, side=side: side
         leaf = x[own].clone().requires_grad_()
         value = loss(leaf, ids[own])
+        assert len(calls) == (len(x) <= len(leaf) * ranks)
+        calls.clear()
         torch.testing.assert_close(value, expected, rtol=1e-12, atol=1e-12)
         (mine,) = torch.autograd.grad(value, leaf)
         torch.testing.assert_close(mine / world, truth[own], rtol=1e-12, atol=1e-12)
