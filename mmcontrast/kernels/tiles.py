@@ -85,6 +85,7 @@ def negatives(
     """
     if (first_row + ROWS > rows) | (first_column + COLUMNS > columns):
         s = tl.where((i < rows)[:, None] & (j < columns)[None, :], s, -INFINITE)
+    # Two ifs: the outer is of the compiler's time, the inner of the kernel's.
     if DIAGONAL:  # noqa: SIM102
         if (first_row < first_column + COLUMNS) & (first_column < first_row + ROWS):
             s = tl.where(i[:, None] != j[None, :], s, -INFINITE)
@@ -351,6 +352,6 @@ def gradient_kernel(
         total = dot(g.to(b.dtype), b, total, PRECISION)
     at = out + (q.to(tl.int64) * rows + i.to(tl.int64))[:, None] * D + f[None, :]
     tl.store(at, total, mask=(i < rows)[:, None] & (f < D)[None, :])
-    if SLOPES:  # noqa: SIM102
+    if SLOPES:  # noqa: SIM102  # as in negatives: compiled away, or asked at run time
         if k == 0:
             tl.store(slopes + q * rows + i, slope, mask=i < rows)

@@ -83,7 +83,7 @@ def _try(bound: LossCheck, subject: Subject) -> CheckResult:
     start = time.perf_counter()
     try:
         test()
-    except Exception as error:
+    except Exception as error:  # whatever the loss raises is what it did wrong
         return result_of(
             check,
             "failed",
@@ -131,7 +131,7 @@ def _needed(
             with same_random_state():
                 batch, drawn = example
                 CHECKS[name](Subject(loss, fewer), batch.copy(), **copy.deepcopy(drawn))
-        except Exception as error:
+        except Exception as error:  # of the loss; only the same failure counts
             if _message(error) == message:
                 traits = fewer
     return traits
