@@ -61,6 +61,7 @@ from mmcontrast.negatives_batch import Negatives
 from mmcontrast.negatives_noise import add_noise, replace_tokens
 from mmcontrast.pairs import Pairs, inter_modal_pairs, intra_modal_pairs
 from mmcontrast.queue import EmbeddingQueue
+from mmcontrast.ratio import ratio_contrast
 from mmcontrast.rows import (
     l2_normalize,
     shifted_cosine_normalize,
@@ -68,7 +69,7 @@ from mmcontrast.rows import (
     softplus_normalize,
 )
 from mmcontrast.sigmoid import SigmoidContrast, sigmoid_contrast
-from mmcontrast.supervised import SupCon, n_pair, ratio_contrast, sup_con
+from mmcontrast.supervised import SupCon, n_pair, sup_con
 from mmcontrast.temperature import LearnableTemperature
 from mmcontrast.terms import LossTerms
 

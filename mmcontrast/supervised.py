@@ -8,13 +8,10 @@ from mmcontrast.distributed import Group, joined
 from mmcontrast.infonce import info_nce
 from mmcontrast.masks import labelled, same_label
 from mmcontrast.presence import zero_outside
-from mmcontrast.ratio import ratio_contrast, share
 from mmcontrast.rows import RowMap, l2_normalize
 from mmcontrast.softmax import contrast
 from mmcontrast.supervised_paths import among_themselves, tile_side
 from mmcontrast.temperature import LearnableTemperature, current
-
-__all__ = ["SupCon", "n_pair", "ratio_contrast", "share", "sup_con"]
 
 
 def sup_con(
