@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from mmcontrast import _checks, infonce_paths, streaming
 from mmcontrast.distributed import Group, joined
 from mmcontrast.eager import is_eager
-from mmcontrast.masks import IGNORE, check_partners, partner_indices
+from mmcontrast.masks import IGNORE, check_partners, checked_partners
 from mmcontrast.presence import zero_outside
 from mmcontrast.rows import RowMap, l2_normalize, map_rows
 from mmcontrast.softmax import contrast, masked_logsumexp
@@ -105,7 +105,7 @@ def info_nce(
             )
     elif targets is not None:
         _checks.fail("targets", "None where positives are given", _checks.shape(targets))
-    chosen = partner_indices(anchors, candidates, targets) if positives is None else positives
+    chosen = checked_partners(anchors, targets) if positives is None else positives
     candidates, own = joined(candidates, group)
     size = (len(anchors), len(candidates))
     if positives is None:

@@ -14,7 +14,7 @@ from mmcontrast import (
     streaming,
 )
 from mmcontrast.distributed import Group, active, joined, sizes, total
-from mmcontrast.masks import IGNORE, partner_indices
+from mmcontrast.masks import IGNORE, checked_partners
 from mmcontrast.rows import RowMap, map_rows
 
 
@@ -36,7 +36,7 @@ def one_way(
         losses = infonce_small.one_way(rows, choices, targets, temperature)
         counted = None if targets is None else targets != IGNORE
         return _checks.reduce(losses, counted, weight=weight, reduction=reduction)
-    chosen = partner_indices(anchors, candidates, targets)
+    chosen = checked_partners(anchors, targets)
     counted = chosen != IGNORE
     counts = sizes(candidates, group)
     if ring.pays(candidates, counts):

@@ -216,6 +216,11 @@ def partner_indices(anchors: Tensor, candidates: Tensor, targets: Tensor | None)
         tensor([0, 1])
     """
     check_partners(anchors, candidates, targets)
+    return checked_partners(anchors, targets)
+
+
+def checked_partners(anchors: Tensor, targets: Tensor | None) -> Tensor:
+    """The same of arguments that have been checked, which reads the targets' values."""
     return torch.arange(len(anchors), device=anchors.device) if targets is None else targets
 
 
