@@ -69,15 +69,13 @@ def verdict_table() -> str:
             worst[verdict.target] = verdict
     rows = []
     for target, verdict in worst.items():
-        absolute = target.against == targets.ABSOLUTE
-        unit = target.figure
-        against = f"{target.against}" if not absolute else unit
+        unit, against = target.figure, f"{number(verdict.other)} {target.figure}: {target.against}"
         rows.append(
             [
                 target.loss.name,
                 f"{verdict.n}, {verdict.d}",
                 f"{number(verdict.ours)} {unit}",
-                "" if absolute else f"{number(verdict.other)} {unit}: {against}",
+                "" if target.against == targets.ABSOLUTE else against,
                 number(verdict.ratio),
                 number(target.most),
                 "met" if verdict.met else "**not met**",
