@@ -9,8 +9,7 @@ from mmcontrast.correlation import (
     modality_correlation,
     modality_correlation_triplet,
 )
-from mmcontrast.diagnosis import Diagnosis
-from mmcontrast.diagnostics import diagnose
+from mmcontrast.diagnostics import Diagnosis, diagnose
 from mmcontrast.distance_matrix import pairwise
 from mmcontrast.distances import (
     chebyshev,
@@ -29,10 +28,11 @@ from mmcontrast.gate import (
     uniform_negatives,
 )
 from mmcontrast.gradcache import GradCache
-from mmcontrast.hybrid import HybridContrast, hybrid_contrast
-from mmcontrast.hybrid_terms import inter_modal_contrast, intra_modal_contrast, semi_contrast
+from mmcontrast.hybrid.hybrid import HybridContrast, hybrid_contrast
+from mmcontrast.hybrid.intra import inter_modal_contrast, intra_modal_contrast, semi_contrast
+from mmcontrast.hybrid.pairs import Pairs, inter_modal_pairs, intra_modal_pairs
+from mmcontrast.hybrid.ratio import ratio_contrast
 from mmcontrast.infonce import InfoNCE, info_nce, matched_pair_nce
-from mmcontrast.infonce_symmetric import SymmetricInfoNCE, symmetric_info_nce
 from mmcontrast.mahalanobis import Mahalanobis
 from mmcontrast.margin import Triplet, triplet
 from mmcontrast.masks import (
@@ -56,12 +56,10 @@ from mmcontrast.mining import (
     select_pairs,
 )
 from mmcontrast.multilevel import MultilevelContrast, multilevel_contrast
-from mmcontrast.negatives import mixed_negatives, shift, swap
-from mmcontrast.negatives_batch import Negatives
-from mmcontrast.negatives_noise import add_noise, replace_tokens
-from mmcontrast.pairs import Pairs, inter_modal_pairs, intra_modal_pairs
+from mmcontrast.negatives.altered import Negatives
+from mmcontrast.negatives.noise import add_noise, replace_tokens
+from mmcontrast.negatives.swap_shift import mixed_negatives, shift, swap
 from mmcontrast.queue import EmbeddingQueue
-from mmcontrast.ratio import ratio_contrast
 from mmcontrast.rows import (
     l2_normalize,
     shifted_cosine_normalize,
@@ -70,6 +68,7 @@ from mmcontrast.rows import (
 )
 from mmcontrast.sigmoid import SigmoidContrast, sigmoid_contrast
 from mmcontrast.supervised import SupCon, n_pair, sup_con
+from mmcontrast.symmetric import SymmetricInfoNCE, symmetric_info_nce
 from mmcontrast.temperature import LearnableTemperature
 from mmcontrast.terms import LossTerms
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mmcontrast import _checks
+from mmcontrast import arguments
 from mmcontrast.distributed import Group, joined
 from mmcontrast.infonce import info_nce
 from mmcontrast.presence import only_present, presence
@@ -62,9 +62,9 @@ def anchored_info_nce(
     References: TeCaFN, eq. 6 and the sum below it (from_anchor, temperature 0.1 in its code); MFON,
         eq. 7-8.
     """
-    _checks.features(features)
-    _checks.one_of("anchor", anchor, list(features))
-    _checks.one_of("direction", direction, ("from_anchor", "to_anchor", "both"))
+    arguments.features(features)
+    arguments.one_of("anchor", anchor, list(features))
+    arguments.one_of("direction", direction, ("from_anchor", "to_anchor", "both"))
     present = presence(features, present)
     rows = only_present(features, present)
     # All ranks' presence is asked for once, and always: ranks must meet whatever each of them has.

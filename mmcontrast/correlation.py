@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mmcontrast import _checks
+from mmcontrast import arguments
 from mmcontrast.distances import Distance, cosine_distance, within
 from mmcontrast.distributed import Group
 from mmcontrast.margin import triplet
@@ -48,10 +48,10 @@ def modality_correlation(
     """
     _maps("x", x)
     _maps("y", y, like=x)
-    _checks.one_of("reduce", reduce, REDUCE)
+    arguments.one_of("reduce", reduce, REDUCE)
     if mask is None:
         mask = torch.ones(x.shape[:-1], dtype=torch.bool, device=x.device)
-    _checks.mask("mask", mask, tuple(x.shape[:-1]))
+    arguments.mask("mask", mask, tuple(x.shape[:-1]))
     x, y = (torch.where(mask[..., None], upcast(v), 0) for v in (x, y))
     if x.ndim == 2:
         return _cosine(x, y)
@@ -123,8 +123,8 @@ def modality_correlation_triplet(
     _batch("features", features)
     _batch("negatives", negatives)
     if set(negatives) != set(features):
-        _checks.fail("negatives", f"the modalities {list(features)}", list(negatives))
-    _checks.one_of("reduce", reduce, REDUCE)
+        arguments.fail("negatives", f"the modalities {list(features)}", list(negatives))
+    arguments.one_of("reduce", reduce, REDUCE)
     first = next(iter(features.values()))
     for name, x in negatives.items():
         _maps(f"negatives[{name!r}]", x, like=first)
@@ -134,8 +134,8 @@ def modality_correlation_triplet(
     def steps_apart(x: Tensor, y: Tensor) -> Tensor:
         found = distance(x.reshape(first.shape), y.reshape(first.shape))
         if found.shape != first.shape[:2]:
-            _checks.fail(
-                "distance", f"shape {tuple(first.shape[:2])} from it", _checks.shape(found)
+            arguments.fail(
+                "distance", f"shape {tuple(first.shape[:2])} from it", arguments.shape(found)
             )
         return found.mean(1)
 
@@ -219,20 +219,20 @@ class ModalityCorrelationTriplet(nn.Module):
 
 def _maps(name: str, x: Tensor, like: Tensor | None = None) -> None:
     """Floating (B, T, D) or (B, D) with T, D >= 1, of the shape of ``like``."""
-    if _checks.tensor(name, x).ndim not in (2, 3) or 0 in x.shape[1:]:
-        _checks.fail(name, "shape (B, T, D) or (B, D), no T or D of 0", _checks.shape(x))
+    if arguments.tensor(name, x).ndim not in (2, 3) or 0 in x.shape[1:]:
+        arguments.fail(name, "shape (B, T, D) or (B, D), no T or D of 0", arguments.shape(x))
     if not x.is_floating_point():
-        _checks.fail(name, "a floating dtype", x.dtype)
+        arguments.fail(name, "a floating dtype", x.dtype)
     if like is not None and x.shape != like.shape:
-        _checks.fail(name, f"shape {_checks.shape(like)}", _checks.shape(x))
+        arguments.fail(name, f"shape {arguments.shape(like)}", arguments.shape(x))
 
 
 def _batch(name: str, maps: Mapping[str, Tensor]) -> None:
     """Two modalities or more, their maps of one shape."""
     if not isinstance(maps, Mapping):
-        _checks.fail(name, "a mapping of modality to (B, T, D) or (B, D)", type(maps).__name__)
+        arguments.fail(name, "a mapping of modality to (B, T, D) or (B, D)", type(maps).__name__)
     if len(maps) < 2:
-        _checks.fail(name, "at least two modalities", list(maps))
+        arguments.fail(name, "at least two modalities", list(maps))
     first = None
     for modality, x in maps.items():
         _maps(f"{name}[{modality!r}]", x, like=first)
@@ -245,8 +245,8 @@ def _changed(
     """(B,) bool for every modality; True where ``altered`` says nothing."""
     given = {} if altered is None else dict(altered)
     for name, mask in given.items():
-        _checks.one_of("altered", name, list(features))
-        _checks.mask(f"altered[{name!r}]", mask, (len(features[name]),))
+        arguments.one_of("altered", name, list(features))
+        arguments.mask(f"altered[{name!r}]", mask, (len(features[name]),))
     everybody = {
         name: torch.ones(len(x), dtype=torch.bool, device=x.device) for name, x in features.items()
     }

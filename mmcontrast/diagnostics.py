@@ -1,15 +1,95 @@
 """What two sets of embeddings look like: alignment, uniformity, gap, collapse, hard negatives."""
 
 import math
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmcontrast import _checks, streaming
-from mmcontrast.diagnosis import BINS, Diagnosis
+from mmcontrast import arguments
+from mmcontrast.exact import tiles
 from mmcontrast.masks import IGNORE, different_label, partner_indices, same_label
 from mmcontrast.rows import RowMap, dot, l2_normalize, map_rows
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+BINS = 40
+
+
+class Diagnosis(NamedTuple):
+    """What :func:`diagnose` found: 0-d tensors, and histograms over ``edges``."""
+
+    alignment: Tensor
+    """Mean squared distance of partners: 0 where they coincide; 2 on average if they are random."""
+    anchor_uniformity: Tensor
+    """log of the mean of exp(-2 d^2) over the anchors' pairs: 0 if they are all alike, and about -4
+    where many of them are spread evenly."""
+    candidate_uniformity: Tensor
+    """The same of the candidates."""
+    gap: Tensor
+    """Distance of the two centroids: the modality gap."""
+    loss: Tensor
+    """InfoNCE at the given temperature."""
+    chance: Tensor
+    """log C: the loss of embeddings that are all alike, or do not tell candidates apart."""
+    accuracy: Tensor
+    """Share of anchors to which no candidate is as similar as their partner."""
+    anchor_rank: Tensor
+    """Effective rank of the anchors: how many directions they fill, from 1 to D."""
+    candidate_rank: Tensor
+    """The same of the candidates."""
+    effective_negatives: Tensor
+    """Mean over the anchors of the perplexity of the softmax over their negatives: how many of
+    them share the gradient, from 1 to C - 1."""
+    false_negatives: Tensor | None
+    """Share of the k most similar negatives that have the anchor's label; None without labels."""
+    edges: Tensor
+    """(41,) bounds of the similarity bins."""
+    positives: Tensor
+    """(40,) how many partners are that similar."""
+    negatives: Tensor
+    """(40,) how many negatives are that similar."""
+    hardest: Tensor
+    """(40,) of how many anchors the most similar negative is that similar."""
+
+    def summary(self) -> str:
+        """The numbers as text, a line each."""
+        false = "no labels" if self.false_negatives is None else f"{self.false_negatives:.1%}"
+        spread = f"{self.anchor_uniformity:.3f} and {self.candidate_uniformity:.3f}"
+        rows = [
+            ("alignment", f"{self.alignment:.3f}", "0: partners coincide"),
+            ("uniformity", spread, "0: collapsed, -4: spread out"),
+            ("modality gap", f"{self.gap:.3f}", "0: one cloud, 2: opposite poles"),
+            ("loss", f"{self.loss:.3f}", f"{self.chance - self.loss:.3f} below chance"),
+            ("accuracy", f"{self.accuracy:.1%}", "partners found"),
+            (
+                "effective rank",
+                f"{self.anchor_rank:.1f} and {self.candidate_rank:.1f}",
+                "1: a line",
+            ),
+            ("effective negatives", f"{self.effective_negatives:.1f}", "an anchor"),
+            ("false negatives", false, "of the most similar negatives"),
+        ]
+        return "\n".join(f"{name:<20} {value:<18} {note}" for name, value, note in rows)
+
+    def figure(self) -> "Figure":
+        """The histograms, with the numbers beside them, as a matplotlib ``Figure``."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(12, 4), layout="constrained")
+        left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+        edges = self.edges.tolist()
+        for name in ("negatives", "hardest", "positives"):
+            counts = getattr(self, name)
+            left.stairs((counts / counts.sum().clamp_min(1)).tolist(), edges, label=name, lw=1.5)
+        left.set_xlabel("similarity")
+        left.set_ylabel("share")
+        left.legend()
+        right.axis("off")
+        right.text(0, 0.95, self.summary(), family="monospace", size=8, va="top")
+        return figure
 
 
 @torch.no_grad()
@@ -70,23 +150,23 @@ def diagnose(
     References: alignment and uniformity, Wang & Isola, arXiv:2005.10242; modality gap, Liang et
         al., arXiv:2203.02053; effective rank, Roy & Vetterli, EUSIPCO 2007.
     """
-    _checks.matrix("anchors", anchors)
-    _checks.matrix("candidates", candidates, like=anchors)
-    _checks.temperature(temperature)
-    _checks.whole("k", k)
+    arguments.matrix("anchors", anchors)
+    arguments.matrix("candidates", candidates, like=anchors)
+    arguments.temperature(temperature)
+    arguments.whole("k", k)
     own = partner_indices(anchors, candidates, targets)
     given = _labels(anchors, candidates, labels, candidate_labels)
     x, y = map_rows(anchors, normalize), map_rows(candidates, normalize)
     dtype = torch.promote_types(x.dtype, y.dtype)
     x, y = x.to(dtype), y.to(dtype)
     width = max(len(x), len(y), 1)
-    size = max(1, streaming.BLOCK // width) if chunk_size is None else chunk_size
-    _checks.whole("chunk_size", size)
+    size = max(1, tiles.BLOCK // width) if chunk_size is None else chunk_size
+    arguments.whole("chunk_size", size)
     counted = own != IGNORE
     edges = _edges(x, y, normalize)
     columns = torch.arange(len(y), device=y.device)
     blocks = []
-    for i in streaming.slices(max(len(x), 1), size):
+    for i in tiles.slices(max(len(x), 1), size):
         similarity = dot(x[i], y)
         positive = columns == own[i, None]
         negative = ~positive & counted[i, None]
@@ -156,11 +236,11 @@ def _labels(
 ) -> Labels:
     if labels is None:
         if candidate_labels is not None:
-            _checks.fail("labels", "labels, as candidate_labels are given", None)
+            arguments.fail("labels", "labels, as candidate_labels are given", None)
         return None
-    _checks.labels("labels", labels, len(anchors))
+    arguments.labels("labels", labels, len(anchors))
     theirs = labels if candidate_labels is None else candidate_labels
-    _checks.labels("candidate_labels", theirs, len(candidates))
+    arguments.labels("candidate_labels", theirs, len(candidates))
     same_label(labels[:0], theirs[:0])  # refuses another number of labels
     return labels, theirs
 
@@ -184,7 +264,7 @@ def _edges(x: Tensor, y: Tensor, normalize: RowMap | None) -> Tensor:
     steps = torch.linspace(-1, 1, BINS + 1, dtype=x.dtype, device=x.device)
     if normalize is l2_normalize or not len(x) or not len(y):
         return steps
-    most = streaming.lengths(x).amax() * streaming.lengths(y).amax()
+    most = tiles.lengths(x).amax() * tiles.lengths(y).amax()
     return steps * torch.where(most > 0, most, 1)
 
 
@@ -203,7 +283,7 @@ def _uniformity(x: Tensor, size: int) -> Tensor:
     squares = x.square().sum(1)
     places = torch.arange(n, device=x.device)
     parts = []
-    for i in streaming.slices(n, size):
+    for i in tiles.slices(n, size):
         later = slice(i.start, n)
         distances = (squares[i, None] + squares[later] - 2 * dot(x[i], x[later])).clamp_min(0)
         counted = places[later] > places[i, None]

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from mmcontrast import _checks
+from mmcontrast import arguments
 from mmcontrast.distances import (
     Distance,
     chebyshev,
@@ -45,8 +45,8 @@ def pairwise(distance: Distance, x: Tensor, y: Tensor) -> Tensor:
         tensor([[0., 1.],
                 [3., 2.]])
     """
-    _checks.matrix("x", x)
-    _checks.matrix("y", y, like=x)
+    arguments.matrix("x", x)
+    arguments.matrix("y", y, like=x)
     x, y = upcast(x), upcast(y)
     if distance is euclidean:
         return _cdist(x, y, 2)
@@ -65,7 +65,7 @@ def pairwise(distance: Distance, x: Tensor, y: Tensor) -> Tensor:
     size = (len(x), len(y))
     found = distance(x[:, None].expand(*size, -1), y.expand(*size, -1))
     if found.shape != size:
-        _checks.fail("distance", f"(N, M, D), (N, M, D) -> {size}", _checks.shape(found))
+        arguments.fail("distance", f"(N, M, D), (N, M, D) -> {size}", arguments.shape(found))
     return found
 
 

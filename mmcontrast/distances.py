@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mmcontrast import _checks
+from mmcontrast import arguments
 from mmcontrast.eager import is_eager, known
 from mmcontrast.rows import l2_normalize, upcast
 
@@ -118,14 +118,14 @@ def within(x: Tensor, low: float, high: float) -> Tensor:
 def _pair(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Two floating (..., D) tensors whose leading axes broadcast, upcast."""
     for name, rows in (("x", x), ("y", y)):
-        if not _checks.tensor(name, rows).is_floating_point():
-            _checks.fail(name, "a floating dtype", rows.dtype)
+        if not arguments.tensor(name, rows).is_floating_point():
+            arguments.fail(name, "a floating dtype", rows.dtype)
         if rows.ndim == 0 or rows.shape[-1] == 0:
-            _checks.fail(name, "shape (..., D) with at least one feature", _checks.shape(rows))
+            arguments.fail(name, "shape (..., D) with at least one feature", arguments.shape(rows))
     if x.shape != y.shape:
         axes = zip(reversed(x.shape[:-1]), reversed(y.shape[:-1]), strict=False)
         if x.shape[-1] != y.shape[-1] or any(a != b and 1 not in (a, b) for a, b in axes):
-            _checks.fail("y", f"a shape like x's, {_checks.shape(x)}", _checks.shape(y))
+            arguments.fail("y", f"a shape like x's, {arguments.shape(x)}", arguments.shape(y))
     return upcast(x), upcast(y)
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from mmcontrast import _checks
+from mmcontrast import arguments
 from mmcontrast.distributed import Group
 from mmcontrast.rows import upcast
 
@@ -64,21 +64,21 @@ def kl_distill(
 
     References: Hinton et al., arXiv:1503.02531, for the temperature; MFON, COLING 2025, eq. 6.
     """
-    if _checks.tensor("student", student).ndim not in (2, 3) or student.shape[-1] == 0:
-        _checks.fail(
-            "student", "shape (B, D) or (B, T, D), at least one feature", _checks.shape(student)
+    if arguments.tensor("student", student).ndim not in (2, 3) or student.shape[-1] == 0:
+        arguments.fail(
+            "student", "shape (B, D) or (B, T, D), at least one feature", arguments.shape(student)
         )
-    if _checks.tensor("teacher", teacher).shape != student.shape:
-        _checks.fail("teacher", f"shape {_checks.shape(student)}", _checks.shape(teacher))
+    if arguments.tensor("teacher", teacher).shape != student.shape:
+        arguments.fail("teacher", f"shape {arguments.shape(student)}", arguments.shape(teacher))
     for name, x in (("student", student), ("teacher", teacher)):
         if not x.is_floating_point():
-            _checks.fail(name, "a floating dtype", x.dtype)
-    _checks.positive("temperature", temperature)
-    _checks.one_of("direction", direction, DIRECTIONS)
-    _checks.reduction(reduction)
+            arguments.fail(name, "a floating dtype", x.dtype)
+    arguments.positive("temperature", temperature)
+    arguments.one_of("direction", direction, DIRECTIONS)
+    arguments.reduction(reduction)
     if mask is None:
         mask = torch.ones(student.shape[:-1], dtype=torch.bool, device=student.device)
-    _checks.mask("mask", mask, tuple(student.shape[:-1]))
+    arguments.mask("mask", mask, tuple(student.shape[:-1]))
 
     log_q, log_p = (
         (torch.where(mask[..., None], upcast(x), 0) / temperature).log_softmax(-1)
@@ -91,7 +91,7 @@ def kl_distill(
     if losses.ndim == 2:
         losses = losses.sum(1) / mask.sum(1).clamp_min(1)  # steps outside the mask are 0
         counted = mask.any(1)
-    return _checks.reduce(losses, counted, weight=weight, reduction=reduction, group=group)
+    return arguments.reduce(losses, counted, weight=weight, reduction=reduction, group=group)
 
 
 def _divergence(log_p: Tensor, log_q: Tensor) -> Tensor:

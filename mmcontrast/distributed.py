@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmcontrast._autograd import apply
+from mmcontrast.eager import apply
 
 if TYPE_CHECKING:
     Group = dist.ProcessGroup | Literal["world"]

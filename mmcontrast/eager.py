@@ -43,3 +43,15 @@ def full_precision(x: Tensor) -> AbstractContextManager[Any]:
     if kind == "meta" or not torch.is_autocast_enabled(kind):
         return nullcontext()
     return torch.autocast(kind, enabled=False)
+
+
+def apply(function: type[torch.autograd.Function], *inputs: Any) -> Tensor:
+    """The one tensor that the function's forward returns."""
+    value: Tensor = function.apply(*inputs)  # type: ignore[no-untyped-call]  # torch's has no types
+    return value
+
+
+def apply_to_several(function: type[torch.autograd.Function], *inputs: Any) -> tuple[Tensor, ...]:
+    """The tensors that the function's forward returns, where it returns a tuple."""
+    values: tuple[Tensor, ...] = function.apply(*inputs)  # type: ignore[no-untyped-call]  # nor here
+    return values

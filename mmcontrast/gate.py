@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmcontrast import _checks
+from mmcontrast import arguments
 from mmcontrast.masks import IGNORE, off_diagonal
 from mmcontrast.mining import HardNegatives, sample_one
 from mmcontrast.rows import upcast
@@ -46,8 +46,8 @@ class Gate(NamedTuple):
         """
         size = len(self.source)
         for x in tensors:
-            if x is not None and (_checks.tensor("tensors", x).ndim == 0 or len(x) < size):
-                _checks.fail("tensors", f"at least {size} rows each", _checks.shape(x))
+            if x is not None and (arguments.tensor("tensors", x).ndim == 0 or len(x) < size):
+                arguments.fail("tensors", f"at least {size} rows each", arguments.shape(x))
         return tuple(x if x is None else x[self.source] for x in tensors)
 
 
@@ -110,7 +110,7 @@ def replacement_gate(
     References: TeCaFN, Multimedia Systems 30(4):228, section 3.2.3 and Table 2. Its code drops the
         sample itself at this point, out of negatives among which it still is; so does this gate.
     """
-    _checks.probability(probability)
+    arguments.probability(probability)
     if not isinstance(negatives, Mapping):
         return _gate("negatives", negatives, probability, generator, training)
     return {
@@ -149,13 +149,13 @@ def uniform_negatives(
 
     References: TeCaFN, Multimedia Systems 30(4):228, "w/o Hardneg" of its ablation.
     """
-    if _checks.tensor("anchors", anchors).ndim == 0:
-        _checks.fail("anchors", "shape (B, ...)", _checks.shape(anchors))
-    _checks.whole("k", k)
+    if arguments.tensor("anchors", anchors).ndim == 0:
+        arguments.fail("anchors", "shape (B, ...)", arguments.shape(anchors))
+    arguments.whole("k", k)
     size = len(anchors)
     valid = off_diagonal(size, anchors.device)
     if allowed is not None:
-        _checks.mask("allowed", allowed, (size, size))
+        arguments.mask("allowed", allowed, (size, size))
         valid = valid & allowed
     draws = torch.rand(size, size, generator=generator, device=anchors.device)
     draws, indices = torch.where(valid, draws, -1).sort(dim=-1, descending=True, stable=True)
@@ -203,20 +203,20 @@ def pair_prediction(
     References: TeCaFN, Multimedia Systems 30(4):228, eq. 14; its sum over the modalities is the
         caller's.
     """
-    _checks.table("logits", logits)
+    arguments.table("logits", logits)
     if logits.shape[1] != 2:
-        _checks.fail("logits", "shape (B, 2)", _checks.shape(logits))
-    _checks.targets("paired", paired, len(logits), 2, ignore=IGNORE)
-    _checks.reduction(reduction)
+        arguments.fail("logits", "shape (B, 2)", arguments.shape(logits))
+    arguments.targets("paired", paired, len(logits), 2, ignore=IGNORE)
+    arguments.reduction(reduction)
     counted = paired != IGNORE
     if keep is not None:
-        _checks.mask("keep", keep, (len(logits),))
+        arguments.mask("keep", keep, (len(logits),))
         counted = counted & keep
     logits = torch.where(counted[:, None], upcast(logits), 0)
     lead = logits[:, 1] - logits[:, 0]
     # Beyond 50 the softplus is its argument to the last bit of a float64; the default of 20 is not.
     losses = F.softplus(torch.where(paired == 1, -lead, lead), threshold=50)
-    return _checks.reduce(losses, counted, weight=weight, reduction=reduction)
+    return arguments.reduce(losses, counted, weight=weight, reduction=reduction)
 
 
 class ReplacementGate(nn.Module):
@@ -270,11 +270,13 @@ def _gate(
     training: bool,
 ) -> Gate:
     if not isinstance(negatives, HardNegatives):
-        _checks.fail(name, "HardNegatives, or a mapping of them", type(negatives).__name__)
-    indices, valid = _checks.tensor(f"{name}.indices", negatives.indices), negatives.valid
+        arguments.fail(name, "HardNegatives, or a mapping of them", type(negatives).__name__)
+    indices, valid = arguments.tensor(f"{name}.indices", negatives.indices), negatives.valid
     if indices.ndim != 2 or indices.dtype != torch.int64:
-        _checks.fail(f"{name}.indices", "int64 (B, K)", f"{indices.dtype} {_checks.shape(indices)}")
-    _checks.mask(f"{name}.valid", valid, tuple(indices.shape))
+        arguments.fail(
+            f"{name}.indices", "int64 (B, K)", f"{indices.dtype} {arguments.shape(indices)}"
+        )
+    arguments.mask(f"{name}.valid", valid, tuple(indices.shape))
     own = torch.arange(len(indices), device=indices.device)
     if not training or probability == 0:
         return Gate(own, torch.ones_like(own))

@@ -9,19 +9,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmcontrast import _checks
+from mmcontrast import arguments
 from mmcontrast.eager import full_precision
-from mmcontrast.encoders import (
+from mmcontrast.replay import (
     Encoder,
     States,
     frozen,
+    mapped,
     random_states,
     restore,
     synchronised,
+    tensors,
     unchanged_buffers,
     unchanged_random_states,
 )
-from mmcontrast.nested import mapped, tensors
 from mmcontrast.terms import LossTerms
 
 Loss = Callable[..., Tensor | LossTerms]
@@ -115,14 +116,14 @@ class GradCache:
         if isinstance(encoders, nn.ModuleDict):
             encoders = dict(encoders.items())
         if not isinstance(encoders, Mapping) or not encoders:
-            _checks.fail("encoders", "a mapping of at least one modality to a callable", encoders)
+            arguments.fail("encoders", "a mapping of at least one modality to a callable", encoders)
         for name, encoder in encoders.items():
             if not callable(encoder):
-                _checks.fail(f"encoders[{name!r}]", "a callable", type(encoder).__name__)
+                arguments.fail(f"encoders[{name!r}]", "a callable", type(encoder).__name__)
             if isinstance(chunk_size, Mapping):
-                _checks.whole(f"chunk_size[{name!r}]", chunk_size.get(name, 0))
+                arguments.whole(f"chunk_size[{name!r}]", chunk_size.get(name, 0))
         if not isinstance(chunk_size, Mapping):
-            _checks.whole("chunk_size", chunk_size)
+            arguments.whole("chunk_size", chunk_size)
         self.encoders = dict(encoders)
         self.loss = loss
         self.chunk_size = chunk_size
@@ -155,8 +156,8 @@ class GradCache:
                         x.requires_grad_(x.is_floating_point() or x.is_complex())
         result = self.loss(dict(features), *args, **kwargs)
         value = result.total if isinstance(result, LossTerms) else result
-        if _checks.tensor("loss", value).ndim != 0:
-            _checks.fail("loss", "a scalar", f"shape {_checks.shape(value)}")
+        if arguments.tensor("loss", value).ndim != 0:
+            arguments.fail("loss", "a scalar", f"shape {arguments.shape(value)}")
         if torch.is_grad_enabled():
             # A backward pass has its forward pass's dtypes; autocast would lower them once more.
             with full_precision(value):
@@ -169,16 +170,16 @@ class GradCache:
     def _chunks(self, inputs: Mapping[str, Any]) -> Iterator["_Chunk"]:
         """Every modality in pieces, an empty one in one piece: in the same order on all ranks."""
         if not isinstance(inputs, Mapping) or not inputs:
-            _checks.fail("inputs", "a mapping of at least one modality to tensors", inputs)
+            arguments.fail("inputs", "a mapping of at least one modality to tensors", inputs)
         for name in inputs:
-            _checks.one_of("inputs", name, list(self.encoders))
+            arguments.one_of("inputs", name, list(self.encoders))
         for name in self.encoders:
             if name not in inputs:
                 continue
             shapes = [x.shape for x in tensors(inputs[name]) if x.ndim > 0]
             if len({shape[0] for shape in shapes}) != 1:
                 expected = "tensors with one first axis in common"
-                _checks.fail(f"inputs[{name!r}]", expected, [tuple(shape) for shape in shapes])
+                arguments.fail(f"inputs[{name!r}]", expected, [tuple(shape) for shape in shapes])
             size = shapes[0][0]
             step = self.chunk_size
             if isinstance(step, Mapping):
@@ -209,7 +210,7 @@ class GradCache:
         shapes = [tuple(x.shape) for x in tensors(found)]
         size = rows.stop - rows.start
         if not shapes or any(shape and shape[0] != size for shape in shapes):
-            _checks.fail(f"encoders[{chunk.name!r}]", f"representations of {size} rows", shapes)
+            arguments.fail(f"encoders[{chunk.name!r}]", f"representations of {size} rows", shapes)
         return found
 
     def _encode_again(
@@ -258,8 +259,8 @@ def _joined(name: str, *parts: Any) -> Any:
     if not isinstance(parts[0], Tensor) or parts[0].ndim == 0:
         return parts[-1]
     if len({(x.shape[1:], x.dtype) for x in parts}) != 1:
-        found = [f"{x.dtype} of shape {_checks.shape(x)}" for x in parts]
-        _checks.fail(f"encoders[{name!r}]", "one shape and dtype in all micro-batches", found)
+        found = [f"{x.dtype} of shape {arguments.shape(x)}" for x in parts]
+        arguments.fail(f"encoders[{name!r}]", "one shape and dtype in all micro-batches", found)
     return torch.cat(parts)
 
 

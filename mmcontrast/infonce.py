@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from mmcontrast import _checks, infonce_paths, streaming
+from mmcontrast import arguments
 from mmcontrast.distributed import Group, joined
 from mmcontrast.eager import is_eager
+from mmcontrast.exact import choose, tiles
 from mmcontrast.masks import IGNORE, check_partners, checked_partners
 from mmcontrast.presence import zero_outside
 from mmcontrast.rows import RowMap, l2_normalize, map_rows
@@ -85,14 +86,14 @@ def info_nce(
     References: InfoNCE, arXiv:1807.03748; cosine over temperature, SimCLR, arXiv:2002.05709;
         TeCaFN eq. 6 and 15 in their standard reading; MFON eq. 7-8.
     """
-    _checks.matrix("anchors", anchors)
-    _checks.matrix("candidates", candidates, like=anchors)
-    _checks.temperature(temperature)
-    _checks.reduction(reduction)
+    arguments.matrix("anchors", anchors)
+    arguments.matrix("candidates", candidates, like=anchors)
+    arguments.temperature(temperature)
+    arguments.reduction(reduction)
     if positives is None:
         check_partners(anchors, candidates, targets)
         if keep is None and is_eager():
-            return infonce_paths.one_way(
+            return choose.one_way(
                 anchors,
                 candidates,
                 targets,
@@ -104,16 +105,16 @@ def info_nce(
                 group=group,
             )
     elif targets is not None:
-        _checks.fail("targets", "None where positives are given", _checks.shape(targets))
+        arguments.fail("targets", "None where positives are given", arguments.shape(targets))
     chosen = checked_partners(anchors, targets) if positives is None else positives
     candidates, own = joined(candidates, group)
     size = (len(anchors), len(candidates))
     if positives is None:
         chosen = torch.where(chosen == IGNORE, IGNORE, chosen + own.start)
     else:
-        _checks.mask("positives", positives, size, weights=True)
+        arguments.mask("positives", positives, size, weights=True)
     if keep is not None:
-        _checks.mask("keep", keep, size)
+        arguments.mask("keep", keep, size)
         anchors = zero_outside(anchors, keep.any(1))
         candidates = zero_outside(candidates, keep.any(0))
     columns = torch.arange(len(candidates), device=candidates.device)
@@ -124,9 +125,9 @@ def info_nce(
         lambda rows: None if keep is None else keep[rows],
         temperature=temperature,
         normalize=normalize,
-        chunk_size=streaming.step(*size, chunk_size),
+        chunk_size=tiles.step(*size, chunk_size),
     )
-    return _checks.reduce(losses, counted, weight=weight, reduction=reduction, group=group)
+    return arguments.reduce(losses, counted, weight=weight, reduction=reduction, group=group)
 
 
 def matched_pair_nce(
@@ -172,18 +173,18 @@ def matched_pair_nce(
 
     References: TeCaFN, Multimedia Systems 30(4):228, eq. 6 and 15.
     """
-    _checks.matrix("x", x)
-    _checks.matrix("y", y, rows=len(x), like=x)
-    _checks.temperature(temperature)
-    _checks.reduction(reduction)
+    arguments.matrix("x", x)
+    arguments.matrix("y", y, rows=len(x), like=x)
+    arguments.temperature(temperature)
+    arguments.reduction(reduction)
     if keep is None:
         keep = torch.ones(len(x), dtype=torch.bool, device=x.device)
-    _checks.mask("keep", keep, (len(x),))
+    arguments.mask("keep", keep, (len(x),))
     x, y = zero_outside(x, keep), zero_outside(y, keep)
     logits = (map_rows(x, normalize) * map_rows(y, normalize)).sum(-1) / temperature
     every, everybody = joined(logits, group)[0], joined(keep, group)[0]
     losses = masked_logsumexp(every, everybody, empty=0.0) - logits
-    return _checks.reduce(losses, keep, weight=weight, reduction=reduction, group=group)
+    return arguments.reduce(losses, keep, weight=weight, reduction=reduction, group=group)
 
 
 class InfoNCE(nn.Module):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from mmcontrast import _checks
+from mmcontrast import arguments
 from mmcontrast.distances import gap, length
 from mmcontrast.rows import dot, upcast
 
@@ -36,19 +36,21 @@ class Mahalanobis(nn.Module):
 
     def __init__(self, covariance: Tensor, *, trainable: bool = False):
         super().__init__()
-        _checks.matrix("covariance", covariance)
+        arguments.matrix("covariance", covariance)
         size = covariance.shape[1]
         if len(covariance) != size:
-            _checks.fail("covariance", f"shape ({size}, {size})", _checks.shape(covariance))
+            arguments.fail("covariance", f"shape ({size}, {size})", arguments.shape(covariance))
         exact = covariance.detach().double()
         correlations = _correlations(exact)
         if not correlations.isfinite().all():
-            _checks.fail("covariance", "finite numbers", "NaN or infinity")
+            arguments.fail("covariance", "finite numbers", "NaN or infinity")
         if not torch.allclose(correlations, correlations.mT, atol=1e-5):
-            _checks.fail("covariance", "a symmetric matrix", "one that is not")
+            arguments.fail("covariance", "a symmetric matrix", "one that is not")
         rank = _rank(correlations, torch.finfo(covariance.dtype).eps)
         if rank < size:
-            _checks.fail("covariance", "a positive definite matrix", f"{rank} eigenvalues above 0")
+            arguments.fail(
+                "covariance", "a positive definite matrix", f"{rank} eigenvalues above 0"
+            )
         lower = torch.linalg.cholesky(exact)
         whitening = torch.linalg.solve_triangular(lower, torch.eye(size).to(lower), upper=False)
         self.register_buffer("whitening", whitening.to(upcast(covariance).dtype))
@@ -80,13 +82,13 @@ class Mahalanobis(nn.Module):
 
         References: the shrinkage target is Ledoit and Wolf's, J. Multivariate Analysis 88, 2004.
         """
-        _checks.matrix("samples", samples)
+        arguments.matrix("samples", samples)
         if not (isinstance(shrinkage, int | float) and 0 <= shrinkage <= 1):
-            _checks.fail("shrinkage", "a number from 0 to 1", shrinkage)
+            arguments.fail("shrinkage", "a number from 0 to 1", shrinkage)
         count, size = samples.shape
         if count < 2 or not samples.isfinite().all():
-            got = _checks.shape(samples) if count < 2 else "NaN or infinity"
-            _checks.fail("samples", "two finite rows or more", got)
+            got = arguments.shape(samples) if count < 2 else "NaN or infinity"
+            arguments.fail("samples", "two finite rows or more", got)
         # From the first sample on, so that a constant feature has a variance of exactly 0.
         exact = samples.detach().double() - samples[0].detach().double()
         covariance: Tensor = exact.mT.cov().reshape(size, size)
@@ -95,7 +97,7 @@ class Mahalanobis(nn.Module):
         # What rounding leaves of a feature that others determine: its variance, in eps squared.
         rank = _rank(_correlations(covariance), torch.finfo(samples.dtype).eps ** 2)
         if rank < size:
-            _checks.fail(
+            arguments.fail(
                 "samples",
                 f"a spread in all {size} directions, or shrinkage above 0",
                 f"a covariance of rank {rank} from {count} samples",
@@ -111,7 +113,7 @@ class Mahalanobis(nn.Module):
             >>> distance(torch.tensor([3.0, 0.0]), torch.tensor([0.0, 4.0])).item()
             5.0
         """
-        _checks.whole("size", size)
+        arguments.whole("size", size)
         return cls(torch.eye(size), trainable=True)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
@@ -123,7 +125,7 @@ class Mahalanobis(nn.Module):
         x = upcast(x)
         size = len(self.whitening)
         if x.ndim == 0 or x.shape[-1] != size:
-            _checks.fail("x", f"shape (..., {size}), as the covariance", _checks.shape(x))
+            arguments.fail("x", f"shape (..., {size}), as the covariance", arguments.shape(x))
         whitening = self.whitening
         if self.factor is not None:
             triangle = self.factor.tril(-1) + self.factor.diagonal().exp().diag_embed()

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from mmcontrast import _checks
+from mmcontrast import arguments
 from mmcontrast.distances import Distance, euclidean
 from mmcontrast.distributed import Group
 from mmcontrast.eager import is_eager, known
@@ -61,12 +61,12 @@ def triplet(
 
     References: FaceNet, arXiv:1503.03832; HyCon, IEEE TAFFC 14(3), eq. 19.
     """
-    _checks.matrix("anchors", anchors)
-    _checks.matrix("positives", positives, rows=len(anchors), like=anchors)
-    _checks.matrix("negatives", negatives, rows=len(anchors), like=anchors)
-    _checks.reduction(reduction)
+    arguments.matrix("anchors", anchors)
+    arguments.matrix("positives", positives, rows=len(anchors), like=anchors)
+    arguments.matrix("negatives", negatives, rows=len(anchors), like=anchors)
+    arguments.reduction(reduction)
     if keep is not None:
-        _checks.mask("keep", keep, (len(anchors),))
+        arguments.mask("keep", keep, (len(anchors),))
         if is_eager() and known(keep.all()):
             keep = None
     if keep is not None:
@@ -75,10 +75,10 @@ def triplet(
         )
     losses = distance(anchors, positives) - distance(anchors, negatives) + margin
     if losses.shape != (len(anchors),):
-        _checks.fail("distance", f"shape ({len(anchors)},) from it", _checks.shape(losses))
+        arguments.fail("distance", f"shape ({len(anchors)},) from it", arguments.shape(losses))
     if hinge:
         losses = torch.relu(losses)
-    return _checks.reduce(losses, keep, weight=weight, reduction=reduction, group=group)
+    return arguments.reduce(losses, keep, weight=weight, reduction=reduction, group=group)
 
 
 class Triplet(nn.Module):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from mmcontrast import _checks
+from mmcontrast import arguments
 from mmcontrast.eager import is_eager, known
 from mmcontrast.rows import upcast
 
@@ -91,7 +91,7 @@ def close_scores(scores: Tensor, others: Tensor | None = None, *, tolerance: flo
                 [False,  True,  True]])
     """
     if not tolerance >= 0:
-        _checks.fail("tolerance", "a number of at least 0", tolerance)
+        arguments.fail("tolerance", "a number of at least 0", tolerance)
     x, y = _scores(scores, others)
     return ((x[:, None] - y[None, :]).abs() <= tolerance) & _both(labelled(x), labelled(y))
 
@@ -145,8 +145,8 @@ def score_kernel(
         tensor([[1.0000, 0.5000],
                 [0.5000, 1.0000]])
     """
-    _checks.positive("bandwidth", bandwidth)
-    _checks.one_of("shape", shape, ("gaussian", "laplacian", "triangular"))
+    arguments.positive("bandwidth", bandwidth)
+    arguments.one_of("shape", shape, ("gaussian", "laplacian", "triangular"))
     x, y = _scores(scores, others)
     both = _both(labelled(x), labelled(y))
     gap = (upcast(x)[:, None] - upcast(y)[None, :]).abs() / bandwidth
@@ -198,8 +198,8 @@ def sentiment_classes(scores: Tensor, *, neutral: str = "positive") -> Tensor:
     References: HyCon, IEEE TAFFC 14(3), section 4.4.
     """
     classes = {"positive": 1, "negative": 0, "own": 2, "ignore": IGNORE}
-    _checks.one_of("neutral", neutral, classes)
-    _checks.vector("scores", scores, scores.numel())
+    arguments.one_of("neutral", neutral, classes)
+    arguments.vector("scores", scores, scores.numel())
     signed = torch.where(scores == 0, classes[neutral], (scores > 0).long())
     return torch.where(labelled(scores), signed, IGNORE)
 
@@ -227,9 +227,11 @@ def checked_partners(anchors: Tensor, targets: Tensor | None) -> Tensor:
 def check_partners(anchors: Tensor, candidates: Tensor, targets: Tensor | None) -> None:
     """The errors of that alone."""
     if targets is not None:
-        _checks.targets("targets", targets, len(anchors), len(candidates), ignore=IGNORE)
+        arguments.targets("targets", targets, len(anchors), len(candidates), ignore=IGNORE)
     elif candidates.shape[0] < anchors.shape[0]:
-        _checks.fail("candidates", f"at least {len(anchors)} rows, a partner each", len(candidates))
+        arguments.fail(
+            "candidates", f"at least {len(anchors)} rows, a partner each", len(candidates)
+        )
 
 
 def _both(x: Tensor, y: Tensor) -> Tensor:
@@ -257,14 +259,14 @@ def like_labels(labels: Tensor, others: Tensor | None) -> tuple[Tensor, Tensor]:
     y = x if others is None else _comparable("others", others)
     if x.shape[1:] != y.shape[1:]:
         expected, got = (1 if v.ndim == 1 else v.shape[1] for v in (x, y))
-        _checks.fail("others", f"{expected} labels a sample, like labels", got)
+        arguments.fail("others", f"{expected} labels a sample, like labels", got)
     return x, y
 
 
 def _comparable(name: str, labels: Tensor) -> Tensor:
     """(B,) for one label each, (B, L) for another number."""
-    if _checks.tensor(name, labels).ndim not in (1, 2):
-        _checks.fail(name, "shape (B,) or (B, L)", _checks.shape(labels))
+    if arguments.tensor(name, labels).ndim not in (1, 2):
+        arguments.fail(name, "shape (B,) or (B, L)", arguments.shape(labels))
     # int64, for -100 does not exist in bool and uint8.
     labels = labels if labels.is_floating_point() else labels.long()
     # No reduction over one column, which would take longer than the comparison.
@@ -273,6 +275,6 @@ def _comparable(name: str, labels: Tensor) -> Tensor:
 
 def _scores(scores: Tensor, others: Tensor | None) -> tuple[Tensor, Tensor]:
     others = scores if others is None else others
-    _checks.vector("scores", scores, scores.numel())
-    _checks.vector("others", others, others.numel())
+    arguments.vector("scores", scores, scores.numel())
+    arguments.vector("others", others, others.numel())
     return scores, others

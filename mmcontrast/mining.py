@@ -9,12 +9,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mmcontrast import _checks, ranking
+from mmcontrast import arguments
 from mmcontrast.distributed import Group, joined
 from mmcontrast.eager import is_eager, known
+from mmcontrast.exact import ranking
+from mmcontrast.hybrid.selection import PairSelection, hardness_weights, select_pairs, thin
 from mmcontrast.masks import check_partners, different_label, like_labels
 from mmcontrast.rows import RowMap, dot, l2_normalize, map_rows
-from mmcontrast.selection import PairSelection, hardness_weights, select_pairs, thin
 
 __all__ = [
     "HardNegatives",
@@ -96,28 +97,28 @@ def hard_negatives(
     References: TeCaFN, Multimedia Systems 30(4):228, eq. 7 (the partner is no negative) and
         Algorithm 1, which leaves the partner in (False). Its code is ``"after"``.
     """
-    _checks.matrix("anchors", anchors)
-    _checks.matrix("candidates", candidates, like=anchors)
-    _checks.whole("k", k)
+    arguments.matrix("anchors", anchors)
+    arguments.matrix("candidates", candidates, like=anchors)
+    arguments.whole("k", k)
     if not isinstance(exclude_positive, bool) and exclude_positive != "after":
-        _checks.fail("exclude_positive", "True, 'after' or False", repr(exclude_positive))
+        arguments.fail("exclude_positive", "True, 'after' or False", repr(exclude_positive))
     if chunk_size is not None:
-        _checks.whole("chunk_size", chunk_size)
+        arguments.whole("chunk_size", chunk_size)
     check_partners(anchors, candidates, targets)
     if labels is not None:
-        _checks.labels("labels", labels, len(anchors))
+        arguments.labels("labels", labels, len(anchors))
         candidate_labels = labels if candidate_labels is None else candidate_labels
-        _checks.labels("candidate_labels", candidate_labels, len(candidates))
+        arguments.labels("candidate_labels", candidate_labels, len(candidates))
         if candidate_labels is not labels:
             like_labels(labels, candidate_labels)  # refuses another number of labels
     elif candidate_labels is not None:
-        _checks.fail("labels", "labels, as candidate_labels are given", None)
+        arguments.fail("labels", "labels, as candidate_labels are given", None)
     candidates, here = joined(candidates, group)
     if candidate_labels is not None:
         candidate_labels, _ = joined(candidate_labels, group)
     size = (len(anchors), len(candidates))
     if allowed is not None:
-        _checks.mask("allowed", allowed, size)
+        arguments.mask("allowed", allowed, size)
     count = min(k, max(size[1] - (exclude_positive is True), 0))
     x, y = map_rows(anchors, normalize), map_rows(candidates, normalize)
     step = ranking.step(x, y, chunk_size)
@@ -193,10 +194,10 @@ def hard_triplets(
 
     References: batch-hard triplets, arXiv:1703.07737; HyCon, IEEE TAFFC 14(3), section 4.5.7.
     """
-    _checks.matrix("anchors", anchors)
-    _checks.labels("labels", labels, len(anchors))
+    arguments.matrix("anchors", anchors)
+    arguments.labels("labels", labels, len(anchors))
     if chunk_size is not None:
-        _checks.whole("chunk_size", chunk_size)
+        arguments.whole("chunk_size", chunk_size)
     rows, here = joined(map_rows(anchors, normalize), group)
     labels, _ = joined(labels, group)
     own = torch.arange(here.start, here.stop, device=anchors.device)
@@ -226,8 +227,8 @@ def sample_one(mask: Tensor, *, generator: torch.Generator | None = None) -> tup
         >>> sample_one(torch.tensor([[False, True], [False, False]]))
         (tensor([1, 0]), tensor([ True, False]))
     """
-    if _checks.tensor("mask", mask).ndim != 2:
-        _checks.fail("mask", "shape (B, C)", _checks.shape(mask))
+    if arguments.tensor("mask", mask).ndim != 2:
+        arguments.fail("mask", "shape (B, C)", arguments.shape(mask))
     draws = torch.rand(mask.shape, generator=generator, device=mask.device)
     return extreme(draws, mask, largest=True)
 
@@ -253,8 +254,8 @@ def extreme(similarity: Tensor, mask: Tensor, *, largest: bool) -> tuple[Tensor,
         >>> extreme(torch.tensor([[0.9, 0.2, 0.5]]), mask, largest=False)
         (tensor([2]), tensor([True]))
     """
-    _checks.table("similarity", similarity)
-    _checks.mask("mask", mask, tuple(similarity.shape))
+    arguments.table("similarity", similarity)
+    arguments.mask("mask", mask, tuple(similarity.shape))
     if similarity.shape[1] == 0:
         return mask.new_zeros(len(mask), dtype=torch.int64), mask.any(-1)
     if largest:  # the first of several equal ones, as argmax promises

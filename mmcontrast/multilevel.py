@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from mmcontrast import _checks
+from mmcontrast import arguments
 from mmcontrast.distributed import Group, joined
 from mmcontrast.infonce import info_nce
-from mmcontrast.infonce_symmetric import symmetric_info_nce
 from mmcontrast.masks import different_label, labelled, same_label
 from mmcontrast.rows import RowMap, l2_normalize, upcast
+from mmcontrast.symmetric import symmetric_info_nce
 from mmcontrast.temperature import LearnableTemperature, current
 from mmcontrast.terms import LossTerms
 
@@ -90,17 +90,17 @@ def multilevel_contrast(
     References: MCL-MCF, eq. 5, 12, 18 and 23, Algorithm 1, and table 7 for the designs.
     """
     if not isinstance(levels, Mapping) or not levels:
-        _checks.fail("levels", "a mapping of at least one name to pairs", levels)
+        arguments.fail("levels", "a mapping of at least one name to pairs", levels)
     factors = dict.fromkeys(levels, 1.0) | dict(weights or {})
     for name in factors:
-        _checks.one_of("weights", name, list(levels))
-    _checks.one_of("pair_design", pair_design, DESIGNS)
-    _checks.temperature(temperature)
-    _checks.reduction(reduction)
+        arguments.one_of("weights", name, list(levels))
+    arguments.one_of("pair_design", pair_design, DESIGNS)
+    arguments.temperature(temperature)
+    arguments.reduction(reduction)
     if positives is not None and pair_design != "A":
-        _checks.fail("positives", f"None in design {pair_design}", _checks.shape(positives))
+        arguments.fail("positives", f"None in design {pair_design}", arguments.shape(positives))
     if labels is None and pair_design != "A":
-        _checks.fail("labels", f"classes in design {pair_design}", None)
+        arguments.fail("labels", f"classes in design {pair_design}", None)
     wanted = {name: factors[name] != 0 for name in levels}
     pairs = {
         name: level() if callable(level) else level
@@ -113,10 +113,10 @@ def multilevel_contrast(
     size = len(some)
     if keep is not None:
         everybody, _ = joined(some[:, 0].detach(), group)
-        _checks.mask("keep", keep, (size, len(everybody)))
+        arguments.mask("keep", keep, (size, len(everybody)))
     known = None
     if pair_design != "A" and labels is not None:
-        _checks.labels("labels", labels, size)
+        arguments.labels("labels", labels, size)
         known = labelled(labels)
         positives, compared = _design(pair_design, *joined(labels, group))
         keep = _and(keep, compared)
@@ -217,16 +217,16 @@ def _checked(pairs: Mapping[str, Level]) -> Tensor | None:
     first: Tensor | None = None
     for name, level in pairs.items():
         if isinstance(level, Tensor) or not isinstance(level, Sequence):
-            _checks.fail(f"levels[{name!r}]", "a list of pairs", type(level).__name__)
+            arguments.fail(f"levels[{name!r}]", "a list of pairs", type(level).__name__)
         for place, pair in enumerate(level):
             here = f"levels[{name!r}][{place}]"
             if not isinstance(pair, tuple | list) or len(pair) not in (2, 3):
-                _checks.fail(here, "(x, y) or (x, y, present)", type(pair).__name__)
+                arguments.fail(here, "(x, y) or (x, y, present)", type(pair).__name__)
             rows = None if first is None else len(first)
-            _checks.matrix(f"{here}[0]", pair[0], rows=rows)
-            _checks.matrix(f"{here}[1]", pair[1], rows=len(pair[0]), like=pair[0])
+            arguments.matrix(f"{here}[0]", pair[0], rows=rows)
+            arguments.matrix(f"{here}[1]", pair[1], rows=len(pair[0]), like=pair[0])
             if len(pair) == 3:
-                _checks.mask(f"{here}[2]", pair[2], (len(pair[0]),))
+                arguments.mask(f"{here}[2]", pair[2], (len(pair[0]),))
             first = pair[0] if first is None else first
     return first
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from mmcontrast import _checks
+from mmcontrast import arguments
 
 
 def presence(
@@ -22,11 +22,11 @@ def presence(
     """
     given = {} if present is None else dict(present)
     for name in given:
-        _checks.one_of("present", name, list(features))
+        arguments.one_of("present", name, list(features))
     masks = {}
     for name, x in features.items():
         masks[name] = given.get(name, torch.ones(len(x), dtype=torch.bool, device=x.device))
-        _checks.mask(f"present[{name!r}]", masks[name], (len(x),))
+        arguments.mask(f"present[{name!r}]", masks[name], (len(x),))
     return masks
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from mmcontrast import _checks
+from mmcontrast import arguments
 from mmcontrast.masks import IGNORE
 
 
@@ -48,8 +48,8 @@ class EmbeddingQueue(nn.Module):
 
     def __init__(self, size: int, features: int, *, dtype: torch.dtype = torch.float32):
         super().__init__()
-        _checks.whole("size", size)
-        _checks.whole("features", features)
+        arguments.whole("size", size)
+        arguments.whole("features", features)
         self.register_buffer("embeddings", torch.zeros(size, features, dtype=dtype))
         self.register_buffer("labels", torch.full((size,), IGNORE))
         self.register_buffer("filled", torch.zeros(size, dtype=torch.bool))
@@ -62,10 +62,10 @@ class EmbeddingQueue(nn.Module):
         Of a batch larger than the queue its last rows stay.
         """
         size = len(self.embeddings)
-        _checks.matrix("embeddings", embeddings, like=self.embeddings)
+        arguments.matrix("embeddings", embeddings, like=self.embeddings)
         if labels is None:
             labels = torch.full((len(embeddings),), IGNORE, device=embeddings.device)
-        _checks.vector("labels", labels, len(embeddings))
+        arguments.vector("labels", labels, len(embeddings))
         embeddings, labels = embeddings[-size:], labels[-size:]
         places = (self.position + torch.arange(len(labels), device=self.position.device)) % size
         self.embeddings[places] = embeddings.detach().to(self.embeddings.dtype)
@@ -80,7 +80,7 @@ class EmbeddingQueue(nn.Module):
             (C + size, D) in the candidates' dtype, and the (rows, C + size) mask that a loss takes
             as ``keep``.
         """
-        _checks.matrix("candidates", candidates, like=self.embeddings)
+        arguments.matrix("candidates", candidates, like=self.embeddings)
         own = torch.ones(len(candidates), dtype=torch.bool, device=self.filled.device)
         keep = torch.cat([own, self.filled]).expand(rows, -1)
         return torch.cat([candidates, self.embeddings.to(candidates.dtype)]), keep

@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmcontrast._autograd import apply_to_several
-from mmcontrast.eager import full_precision, is_eager
+from mmcontrast.eager import apply_to_several, full_precision, is_eager
 
 RowMap = Callable[[Tensor], Tensor]
 

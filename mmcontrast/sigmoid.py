@@ -6,14 +6,15 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from mmcontrast import _checks, kernels, streaming
+from mmcontrast import arguments
 from mmcontrast.distributed import Group, active, joined, total
 from mmcontrast.eager import is_eager
+from mmcontrast.exact import kernels, tiles
+from mmcontrast.exact.sigmoid_tiles import Pairs
 from mmcontrast.presence import zero_outside
 from mmcontrast.rows import RowMap, l2_normalize, map_rows
-from mmcontrast.sigmoid_pairs import Pairs
 
-LEAST = streaming.TILE**2  # pairs from which tiles are faster than all at once
+LEAST = tiles.TILE**2  # pairs from which tiles are faster than all at once
 
 
 def sigmoid_contrast(
@@ -74,52 +75,52 @@ def sigmoid_contrast(
 
     References: SigLIP, arXiv:2303.15343, section 3.2 and algorithm 1.
     """
-    _checks.matrix("x", x)
-    _checks.matrix("y", y, like=x)
-    _checks.temperature(temperature)
+    arguments.matrix("x", x)
+    arguments.matrix("y", y, like=x)
+    arguments.temperature(temperature)
     if isinstance(bias, Tensor) and (bias.ndim != 0 or not bias.is_floating_point()):
-        _checks.fail(
-            "bias", "a number or a 0-d floating tensor", f"{_checks.shape(bias)} {bias.dtype}"
+        arguments.fail(
+            "bias", "a number or a 0-d floating tensor", f"{arguments.shape(bias)} {bias.dtype}"
         )
-    _checks.reduction(reduction)
+    arguments.reduction(reduction)
     if positives is None and len(y) < len(x):
-        _checks.fail("y", f"at least {len(x)} rows, a partner each", len(y))
+        arguments.fail("y", f"at least {len(x)} rows, a partner each", len(y))
     y, own = joined(y, group)
     size = (len(x), len(y))
     if positives is not None:
-        _checks.mask("positives", positives, size)
+        arguments.mask("positives", positives, size)
     counted = torch.ones(size[0], dtype=torch.bool, device=x.device)
     if keep is not None:
-        _checks.mask("keep", keep, size)
+        arguments.mask("keep", keep, size)
         counted = keep.any(1)
         x, y = zero_outside(x, counted), zero_outside(y, keep.any(0))
     if chunk_size is not None:
-        _checks.whole("chunk_size", chunk_size)
+        arguments.whole("chunk_size", chunk_size)
     pairs = Pairs(positives, keep, own.start)
 
     if not is_eager() or 0 in size:
         losses = pairs.losses(map_rows(x, normalize), map_rows(y, normalize), temperature, bias)
-        return _checks.reduce(losses, counted, weight=weight, reduction=reduction, group=group)
-    sides = streaming.WIDE if chunk_size is None else (chunk_size, chunk_size)
+        return arguments.reduce(losses, counted, weight=weight, reduction=reduction, group=group)
+    sides = tiles.WIDE if chunk_size is None else (chunk_size, chunk_size)
     at_once = size[0] * size[1] < LEAST if chunk_size is None else chunk_size >= max(size)
     precision = kernels.precision(x, y)
-    x, y = (streaming.mapped(z, normalize, sides[0]) for z in (x, y))
+    x, y = (tiles.mapped(z, normalize, sides[0]) for z in (x, y))
     dtype = torch.promote_types(x.dtype, y.dtype)
     x, y = x.to(dtype), y.to(dtype)
     if keep is None:
-        shares = streaming.all_shares(x, weight, reduction, group)
+        shares = tiles.all_shares(x, weight, reduction, group)
     else:
-        shares = streaming.shares(counted, weight, reduction, dtype, group)
-    t, b = (streaming.number(v, x) for v in (temperature, bias))
+        shares = tiles.shares(counted, weight, reduction, dtype, group)
+    t, b = (tiles.number(v, x) for v in (temperature, bias))
     if positives is None and keep is None and active(group) is None and kernels.usable(x, y):
         shares = None if shares is None else shares.expand(size[0])
         value = kernels.sigmoid(x, y, t, b, shares, precision=precision)
     else:
         evaluate = pairs.at_once if at_once else partial(pairs.in_tiles, sides)
-        value = streaming.one_pass(evaluate, pairs.losses, shares, x, y, t, b)
+        value = tiles.one_pass(evaluate, pairs.losses, shares, x, y, t, b)
     if reduction != "none":
         return total(value, group)
-    return _checks.reduce(value, counted, weight=weight, reduction=reduction)
+    return arguments.reduce(value, counted, weight=weight, reduction=reduction)
 
 
 class SigmoidContrast(nn.Module):
@@ -153,7 +154,7 @@ class SigmoidContrast(nn.Module):
         group: Group | None = None,
     ):
         super().__init__()
-        _checks.positive("temperature", temperature)
+        arguments.positive("temperature", temperature)
         self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
         self.bias = nn.Parameter(torch.tensor(float(bias)))
         self.normalize = normalize

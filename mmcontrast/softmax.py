@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from mmcontrast import _checks
+from mmcontrast import arguments
 from mmcontrast.rows import RowMap, dot, map_rows
 
 Mask = Callable[[slice], Tensor | None]
@@ -62,7 +62,7 @@ def contrast(
 
     if chunk_size is None:
         return block(slice(None))
-    _checks.whole("chunk_size", chunk_size)
+    arguments.whole("chunk_size", chunk_size)
     starts = range(0, max(len(anchors), 1), chunk_size)
     blocks = [checkpoint(block, slice(i, i + chunk_size), use_reentrant=False) for i in starts]
     losses, counted = zip(*blocks, strict=True)

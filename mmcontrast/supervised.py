@@ -3,14 +3,14 @@
 import torch
 from torch import Tensor, nn
 
-from mmcontrast import _checks
+from mmcontrast import arguments
 from mmcontrast.distributed import Group, joined
+from mmcontrast.exact.supcon_paths import among_themselves, tile_side
 from mmcontrast.infonce import info_nce
 from mmcontrast.masks import labelled, same_label
 from mmcontrast.presence import zero_outside
 from mmcontrast.rows import RowMap, l2_normalize
 from mmcontrast.softmax import contrast
-from mmcontrast.supervised_paths import among_themselves, tile_side
 from mmcontrast.temperature import LearnableTemperature, current
 
 
@@ -92,26 +92,26 @@ def sup_con(
 
     References: SupCon, arXiv:2004.11362, eq. 2 and 3; HyCon, IEEE TAFFC 14(3), eq. 4.
     """
-    _checks.matrix("anchors", anchors)
-    _checks.temperature(temperature)
-    _checks.reduction(reduction)
-    _checks.one_of("form", form, ("out", "in"))
+    arguments.matrix("anchors", anchors)
+    arguments.temperature(temperature)
+    arguments.reduction(reduction)
+    arguments.one_of("form", form, ("out", "in"))
     others = anchors if candidates is None else candidates
-    _checks.matrix("candidates", others, like=anchors)
+    arguments.matrix("candidates", others, like=anchors)
     if positives is None:
         size = (len(anchors), len(others))
         own, theirs = _label_pair(labels, candidates, candidate_labels, size)
     else:
         if labels is not None:
-            _checks.fail("labels", "None where positives are given", _checks.shape(labels))
+            arguments.fail("labels", "None where positives are given", arguments.shape(labels))
         own, theirs = anchors.new_ones(len(anchors)), others.new_ones(len(others))
     others, here = joined(others, group)
     theirs, _ = joined(theirs, group)
     size = (len(anchors), len(others))
     if keep is not None:
-        _checks.mask("keep", keep, size)
+        arguments.mask("keep", keep, size)
     if positives is not None:
-        _checks.mask("positives", positives, size, weights=True)
+        arguments.mask("positives", positives, size, weights=True)
 
     if form == "out" and candidates is None and positives is None and keep is None:
         side = tile_side(others, theirs, chunk_size)
@@ -158,7 +158,7 @@ def sup_con(
         normalize=normalize,
         chunk_size=chunk_size,
     )
-    return _checks.reduce(losses, counted, weight=weight, reduction=reduction, group=group)
+    return arguments.reduce(losses, counted, weight=weight, reduction=reduction, group=group)
 
 
 def _label_pair(
@@ -169,13 +169,13 @@ def _label_pair(
 ) -> tuple[Tensor, Tensor]:
     """The anchors' labels and the candidates', checked; the anchors' own where there are none."""
     if labels is None:
-        _checks.fail("labels", "labels, or positives in their place", None)
-    _checks.labels("labels", labels, size[0])
+        arguments.fail("labels", "labels, or positives in their place", None)
+    arguments.labels("labels", labels, size[0])
     if candidates is None and candidate_labels is None:
         return labels, labels
     if candidates is None or candidate_labels is None:
-        _checks.fail("candidate_labels", "candidates and their labels together", "one of the two")
-    _checks.labels("candidate_labels", candidate_labels, size[1])
+        arguments.fail("candidate_labels", "candidates and their labels together", "one of the two")
+    arguments.labels("candidate_labels", candidate_labels, size[1])
     return labels, candidate_labels
 
 

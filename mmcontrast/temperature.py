@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from mmcontrast import _checks
+from mmcontrast import arguments
 
 
 class LearnableTemperature(nn.Module):
@@ -35,7 +35,7 @@ class LearnableTemperature(nn.Module):
     def __init__(self, initial: float = 0.07, *, minimum: float = 0.01, maximum: float = 1.0):
         super().__init__()
         if not 0 < minimum < initial < maximum:
-            _checks.fail(
+            arguments.fail(
                 "initial", "0 < minimum < initial < maximum", f"{minimum}, {initial}, {maximum}"
             )
         self.minimum = minimum

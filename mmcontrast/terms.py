@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from mmcontrast import _checks
+from mmcontrast import arguments
 
 
 class LossTerms(Mapping[str, Tensor]):
@@ -30,10 +30,10 @@ class LossTerms(Mapping[str, Tensor]):
 
     def __init__(self, terms: Mapping[str, Tensor], weights: Mapping[str, float] | None = None):
         if not terms:
-            _checks.fail("terms", "at least one term", "none")
+            arguments.fail("terms", "at least one term", "none")
         given = {} if weights is None else dict(weights)
         for name in given:
-            _checks.one_of("weights", name, list(terms))
+            arguments.one_of("weights", name, list(terms))
         self._terms = dict(terms)
         self.weights = {name: given.get(name, 1.0) for name in terms}
 

@@ -30,7 +30,7 @@ STRANGERS = [
 ]
 DOCTESTS = """
 import doctest, importlib, pkgutil, mmcontrast
-skipped = "mmcontrast.interop", "mmcontrast.testing", "mmcontrast.kernels.tiles"
+skipped = "mmcontrast.interop", "mmcontrast.testing", "mmcontrast.exact.kernels.triton_tiles"
 tried = 0
 for module in pkgutil.walk_packages(mmcontrast.__path__, "mmcontrast."):
     if not module.name.startswith(skipped):

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmcontrast import _checks
+from mmcontrast import arguments
 from mmcontrast.terms import LossTerms
 
 __all__ = ["ComputeLoss", "attach"]
@@ -58,7 +58,7 @@ def attach(trainer: Any, loss: Loss) -> "ComputeLoss":
         their own: accumulation adds no negatives.
     """
     if not hasattr(trainer, "compute_loss_func"):
-        _checks.fail("trainer", "a transformers Trainer", type(trainer).__name__)
+        arguments.fail("trainer", "a transformers Trainer", type(trainer).__name__)
     computed = ComputeLoss(loss)
     trainer.compute_loss_func = computed
     trainer.loss_is_scaled_for_ga = False
@@ -96,8 +96,8 @@ class ComputeLoss:
         terms = dict(found) if isinstance(found, LossTerms) else {}
         total = found.total if isinstance(found, LossTerms) else found
         if not isinstance(total, Tensor) or total.ndim != 0:
-            got = _checks.shape(total) if isinstance(total, Tensor) else type(total).__name__
-            _checks.fail("loss", "a scalar tensor, or LossTerms of scalars", got)
+            got = arguments.shape(total) if isinstance(total, Tensor) else type(total).__name__
+            arguments.fail("loss", "a scalar tensor, or LossTerms of scalars", got)
         sums = self._sums["train" if torch.is_grad_enabled() else "eval"]
         for name, value in {**terms, "": torch.ones_like(total)}.items():  # "": how many batches
             value = value.detach()

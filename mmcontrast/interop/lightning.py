@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmcontrast import _checks
+from mmcontrast import arguments
 from mmcontrast.terms import LossTerms
 
 __all__ = ["LossTermsMixin", "log_terms"]
@@ -53,13 +53,13 @@ def log_terms(
         ValueError: on terms that are no scalars, or one called "total".
     """
     if not isinstance(terms, LossTerms):
-        _checks.fail("terms", "LossTerms", type(terms).__name__)
-    _checks.whole("batch_size", batch_size)
+        arguments.fail("terms", "LossTerms", type(terms).__name__)
+    arguments.whole("batch_size", batch_size)
     if "total" in terms:
-        _checks.fail("terms", 'no term called "total"', list(terms))
+        arguments.fail("terms", 'no term called "total"', list(terms))
     for name, value in terms.items():
         if value.ndim != 0:
-            _checks.fail(f"terms[{name!r}]", "a scalar", _checks.shape(value))
+            arguments.fail(f"terms[{name!r}]", "a scalar", arguments.shape(value))
     total = terms.total
     logged = {f"{stage}/{name}": value.detach() for name, value in terms.items()}
     if weights:

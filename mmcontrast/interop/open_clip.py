@@ -20,10 +20,10 @@ What is the same and what is not:
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from mmcontrast import _checks
+from mmcontrast import arguments
 from mmcontrast.distributed import Group
-from mmcontrast.infonce_symmetric import symmetric_info_nce
 from mmcontrast.sigmoid import sigmoid_contrast
+from mmcontrast.symmetric import symmetric_info_nce
 
 __all__ = ["ClipLoss", "SigLipLoss"]
 
@@ -60,7 +60,7 @@ class ClipLoss(nn.Module):
     ):
         super().__init__()
         if use_horovod:
-            _checks.fail("use_horovod", "False, for torch.distributed alone is supported", True)
+            arguments.fail("use_horovod", "False, for torch.distributed alone is supported", True)
         self.local_loss = local_loss
         self.gather_with_grad = gather_with_grad
         self.cache_labels = cache_labels
@@ -130,7 +130,7 @@ class SigLipLoss(nn.Module):
         dist_impl: str | None = None,
     ):
         super().__init__()
-        _checks.one_of("dist_impl", dist_impl, (None, "bidir", "shift", "reduce", "gather"))
+        arguments.one_of("dist_impl", dist_impl, (None, "bidir", "shift", "reduce", "gather"))
         self.cache_labels = cache_labels
         self.rank = rank
         self.world_size = world_size
@@ -183,5 +183,5 @@ def _several(world_size: int) -> Group | None:
         return None
     found = dist.get_world_size() if dist.is_available() and dist.is_initialized() else None
     if found != world_size:
-        _checks.fail("world_size", f"the default process group's, {found}", world_size)
+        arguments.fail("world_size", f"the default process group's, {found}", world_size)
     return "world"

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmcontrast import _checks
+from mmcontrast import arguments
 from mmcontrast.masks import different_label, off_diagonal, same_label
 from mmcontrast.mining import PairSelection, extreme, hard_negatives, hard_triplets, select_pairs
 from mmcontrast.rows import RowMap, dot, l2_normalize, map_rows
@@ -81,10 +81,10 @@ def to_pml_tuple(
         >>> to_pml_tuple(torch.tensor([[True, False, False]]), torch.tensor([[False, True, True]]))
         (tensor([0]), tensor([0]), tensor([0, 0]), tensor([1, 2]))
     """
-    if _checks.tensor("positives", positives).ndim != 2:
-        _checks.fail("positives", "shape (B, C)", _checks.shape(positives))
-    _checks.mask("positives", positives, tuple(positives.shape))
-    _checks.mask("negatives", negatives, tuple(positives.shape))
+    if arguments.tensor("positives", positives).ndim != 2:
+        arguments.fail("positives", "shape (B, C)", arguments.shape(positives))
+    arguments.mask("positives", positives, tuple(positives.shape))
+    arguments.mask("negatives", negatives, tuple(positives.shape))
     a1, p = positives.nonzero(as_tuple=True)
     a2, n = negatives.nonzero(as_tuple=True)
     if not triplets:
@@ -122,7 +122,7 @@ def from_pml_tuple(indices: Sequence[Tensor], anchors: int, candidates: int) -> 
         a, p, n = indices
         indices = a, p, a, n
     elif len(indices) != 4:
-        _checks.fail("indices", "3 or 4 index vectors", len(indices))
+        arguments.fail("indices", "3 or 4 index vectors", len(indices))
     a1, p, a2, n = indices
     positives = torch.zeros(anchors, candidates, dtype=torch.bool, device=p.device)
     negatives = torch.zeros_like(positives)
@@ -191,7 +191,7 @@ class HardNegativeMiner(BaseMiner):  # type: ignore[misc]
 
     def __init__(self, k: int, *, normalize: RowMap | None = l2_normalize):
         super().__init__()
-        _checks.whole("k", k)
+        arguments.whole("k", k)
         self.k = k
         self.normalize = normalize
 
@@ -294,7 +294,7 @@ class MaskLoss(BaseMetricLossFunction):  # type: ignore[misc]
         if indices_tuple is not None:
             positives, negatives = from_pml_tuple(indices_tuple, len(embeddings), len(ref_emb))
         elif labels is None or ref_labels is None:
-            _checks.fail("labels", "labels, or an indices_tuple in their place", None)
+            arguments.fail("labels", "labels, or an indices_tuple in their place", None)
         else:
             positives, negatives = label_masks(labels, ref_labels, ref_emb is embeddings)
         values = self.loss(embeddings, ref_emb, positives=positives, keep=positives | negatives)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmcontrast import _checks
+from mmcontrast import arguments
 from mmcontrast.distributed import Group
 from mmcontrast.infonce import info_nce
 from mmcontrast.rows import RowMap, l2_normalize
@@ -85,7 +85,7 @@ class InfoNCELoss(nn.Module):
     ):
         super().__init__()
         if not isinstance(temperature, nn.Module):
-            _checks.temperature(temperature)
+            arguments.temperature(temperature)
         self.model = model
         self.temperature = temperature
         self.symmetric = symmetric
@@ -110,7 +110,7 @@ class InfoNCELoss(nn.Module):
     ) -> dict[str, Tensor] | Tensor:
         """The same from embeddings, (B, D) of each column: anchors, positives, negatives."""
         if len(embeddings) < 2:
-            _checks.fail("embeddings", "anchors and positives at least", len(embeddings))
+            arguments.fail("embeddings", "anchors and positives at least", len(embeddings))
         anchors, *documents = embeddings
         parts = {"query_to_doc": self._one_way(anchors, torch.cat(documents))}
         if self.symmetric:

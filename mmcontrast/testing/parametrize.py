@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from mmcontrast import _checks
+from mmcontrast import arguments
 from mmcontrast.testing.snippet import describe
 from mmcontrast.testing.suite import iter_checks
 from mmcontrast.testing.traits import Loss, Traits
@@ -69,7 +69,7 @@ def parametrize_with_checks(
         ]
         reasons = dict(expected or {})
         for law in reasons:
-            _checks.one_of("expected_failures", law, [check.name for check in bound])
+            arguments.one_of("expected_failures", law, [check.name for check in bound])
         for check in bound:
             reason = reasons.get(check.name)
             marks = [] if reason is None else [pytest.mark.xfail(reason=reason, strict=True)]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 from torch import Tensor
 
-from mmcontrast import _checks
+from mmcontrast import arguments
 from mmcontrast.testing.batch import MODALITIES, NAMES, Batch
 from mmcontrast.testing.traits import KINDS, Traits
 
@@ -63,7 +63,7 @@ def rows(draw: DrawFn, n: int, d: int, shapes: Sequence[str] = SHAPES, which: in
         return 1e4 * x
     if shape == "one_direction":
         return x[:1] * (1 + x[:, 1 % d :][:, :1].abs())
-    _checks.one_of("shapes", shape, GENERIC)
+    arguments.one_of("shapes", shape, GENERIC)
     return x
 
 
@@ -196,7 +196,7 @@ def batches(
         "max_features": traits.features or 4,
         "shapes": shapes,
     }
-    _checks.one_of("kind", traits.kind, KINDS)
+    arguments.one_of("kind", traits.kind, KINDS)
     if traits.kind == "paired":
         a, b = draw(paired_embeddings(**size))
         return Batch("paired", {"a": a, "b": b})

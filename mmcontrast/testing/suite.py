@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from mmcontrast import _checks
+from mmcontrast import arguments
 from mmcontrast.testing import checks as _laws  # noqa: F401  fills the catalogue
 from mmcontrast.testing.batch import batch_of
 from mmcontrast.testing.registry import CHECKS
@@ -49,11 +49,11 @@ def iter_checks(
         ...     check(loss)
     """
     traits = as_traits(traits)
-    _checks.whole("max_examples", max_examples)
+    arguments.whole("max_examples", max_examples)
     chosen = None if checks is None else set(checks)
     left_out = set(exclude)
     for name in (chosen or set()) | left_out:
-        _checks.one_of("checks", name, list(CHECKS))
+        arguments.one_of("checks", name, list(CHECKS))
     for name, check in CHECKS.items():
         if name in left_out or not check.applies(traits) or not (chosen is None or name in chosen):
             continue
@@ -175,12 +175,12 @@ def report_on(
 ) -> CheckReport:
     """:func:`check_contrastive_loss` with the traits in one object, and a name for the report."""
     traits = as_traits(traits)
-    _checks.one_of("on_fail", on_fail, ON_FAIL)
+    arguments.one_of("on_fail", on_fail, ON_FAIL)
     expected = dict(expected_failures or {})
     for law, reason in expected.items():
-        _checks.one_of("expected_failures", law, list(CHECKS))
+        arguments.one_of("expected_failures", law, list(CHECKS))
         if not isinstance(reason, str) or not reason.strip():
-            _checks.fail(f"expected_failures[{law!r}]", "a reason", repr(reason))
+            arguments.fail(f"expected_failures[{law!r}]", "a reason", repr(reason))
     chosen = [
         check
         for _, check in iter_checks(
@@ -241,7 +241,7 @@ def replay(
         >>> from mmcontrast import info_nce
         >>> replay("single_sample", info_nce, torch.ones(1, 2), torch.ones(1, 2))
     """
-    _checks.one_of("name", name, list(CHECKS))
+    arguments.one_of("name", name, list(CHECKS))
     traits = as_traits(traits)
     with same_random_state():
         CHECKS[name](Subject(loss, traits), batch_of(traits.kind, inputs), **dict(draws or {}))
@@ -253,7 +253,7 @@ def as_traits(traits: Traits | Mapping[str, Any] | None) -> Traits:
         return traits
     stated = dict(traits or {})
     for name in stated:
-        _checks.one_of("traits", name, [f.name for f in fields(Traits)])
+        arguments.one_of("traits", name, [f.name for f in fields(Traits)])
     return Traits(**stated)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from mmcontrast import _checks
+from mmcontrast import arguments
 
 Loss = Callable[..., Any]
 """Anything that is called with a batch and returns a 0-d tensor, or something with ``.total``."""
@@ -114,25 +114,25 @@ class Traits:
     tol: float = 1e-8
 
     def __post_init__(self) -> None:
-        _checks.one_of("kind", self.kind, KINDS)
-        _checks.one_of("form", self.form, (*FORMS, None))
-        _checks.one_of("empty", self.empty, EMPTY)
+        arguments.one_of("kind", self.kind, KINDS)
+        arguments.one_of("form", self.form, (*FORMS, None))
+        arguments.one_of("empty", self.empty, EMPTY)
         if self.form is not None and (self.form == "sup_con") != (self.kind == "labelled"):
-            _checks.fail("form", f"one that a {self.kind} loss can have", repr(self.form))
+            arguments.fail("form", f"one that a {self.kind} loss can have", repr(self.form))
         if self.form is not None and self.kind not in ("paired", "labelled"):
-            _checks.fail("form", f"None for a {self.kind} loss", repr(self.form))
+            arguments.fail("form", f"None for a {self.kind} loss", repr(self.form))
         for name in ("rectangular", "keep", "positives"):
             if getattr(self, name) and self.kind != "paired":
-                _checks.fail(name, "False unless the kind is 'paired'", True)
+                arguments.fail(name, "False unless the kind is 'paired'", True)
         for name in ("labels", "present"):
             if getattr(self, name) and self.kind != "multimodal":
-                _checks.fail(name, "False unless the kind is 'multimodal'", True)
+                arguments.fail(name, "False unless the kind is 'multimodal'", True)
         if self.temperature is not None:
-            _checks.positive("temperature", self.temperature)
+            arguments.positive("temperature", self.temperature)
         if self.features is not None:
-            _checks.whole("features", self.features)
+            arguments.whole("features", self.features)
         if self.bounds is not None and not self.bounds[0] <= self.bounds[1]:
-            _checks.fail("bounds", "the smaller one first", self.bounds)
+            arguments.fail("bounds", "the smaller one first", self.bounds)
 
     def claimed(self) -> dict[str, Any]:
         """The traits that differ from what is assumed where nothing is said."""

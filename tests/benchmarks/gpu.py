@@ -19,7 +19,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from mmcontrast import infonce_tiles, kernels
+from mmcontrast.exact import infonce_tiles, kernels
 from tests.benchmarks import cases, peers, report
 from tests.benchmarks.cases import OURS, PLAIN, SCALE, TEMPERATURE, Call, Inputs
 from tests.benchmarks.gpu_targets import DTYPES, INF_CL, LOSSES, verdicts

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import mmcontrast as mm
-from mmcontrast import hybrid_evaluate, moments
+from mmcontrast.hybrid import engine, moments
 from tests.mmcontrast.strategies import labels, mask, modalities, normal, presence
 from tests.ranks import run
 
@@ -16,7 +16,7 @@ SETTINGS = [
     (moments, "LARGE_BATCH"),
     (moments, "LARGE_CLASS"),
     (moments, "PART"),
-    (hybrid_evaluate, "BLOCK"),
+    (engine, "BLOCK"),
 ]
 """What the programs change."""
 
@@ -80,7 +80,7 @@ def by_labels(rank, world):
     several = [(10**9, 1), (1, 1), (1, 10**9), (1, 5)]
     for case, (batch_from, class_from) in product(range(4), several):
         moments.LARGE_BATCH, moments.LARGE_CLASS, moments.PART = batch_from, class_from, 3
-        hybrid_evaluate.BLOCK = 40
+        engine.BLOCK = 40
         for reduction, log in REDUCTIONS:
             call = hybrid(rank, world, case, reduction=reduction, log=log, refine=case != 2)
             agree(rank, world, call, case=case)

@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 
 import mmcontrast as mm
-from mmcontrast import infonce_tiles, streaming
+from mmcontrast.exact import infonce_tiles, tiles
 from tests.ranks import run
 
 SIZES = {1: [7], 2: [3, 5], 3: [4, 1, 6], 4: [2, 3, 0, 4]}
@@ -147,7 +147,7 @@ def values(rank, world):
 
 def sizes(rank, world):
     """Ranks that take different paths, in blocks, in tiles and at once, meet all the same."""
-    streaming.LEAST = LEAST
+    tiles.LEAST = LEAST
     batch = Batch(rank, LARGE[world])
     batch.targets[-1] = -100  # which is nobody, also where a rank's own rows begin beyond 100
     for name, loss in forms(batch).items():
@@ -198,7 +198,7 @@ def products(rank, world):
     """The symmetric loss of B rows against all C: 4 products of B C D, not 8 for two calls."""
     from tests.mmcontrast.test_streaming import Allocations
 
-    streaming.WIDE = (8, 4)
+    tiles.WIDE = (8, 4)
     batch = Batch(rank, [16] * world)
     x, y = (z[batch.own].clone().requires_grad_() for z in (batch.x, batch.y))
     with Allocations() as made:

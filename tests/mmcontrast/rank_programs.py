@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 import mmcontrast as mm
-from mmcontrast import _checks, distributed
+from mmcontrast import arguments, distributed
 from tests.ranks import run
 
 SIZES = {1: [7], 2: [3, 5], 3: [4, 1, 6], 4: [2, 3, 0, 4]}
@@ -73,7 +73,7 @@ def reductions(rank, world):
             for reduction in ("mean", "sum", "none"):
                 whole, leaf = (rows.clone().requires_grad_() for rows in (x, x[own]))
                 every, here = whole[:, columns].sin(), leaf[:, columns].sin()
-                reduce = partial(_checks.reduce, reduction=reduction)
+                reduce = partial(arguments.reduce, reduction=reduction)
                 mask = counted[:, None].expand(every.shape)
                 expected = reduce(every, mask, weight=weight)
                 kept = None if weight is None else weight[own]
@@ -84,7 +84,7 @@ def reductions(rank, world):
                     expected.backward()
                     (got / world).backward()
                     torch.testing.assert_close(leaf.grad, whole.grad[own], rtol=1e-12, atol=1e-12)
-    nobody = _checks.reduce(
+    nobody = arguments.reduce(
         x[own, 0], counted[own] & False, weight=None, reduction="mean", group=dist.group.WORLD
     )
     assert nobody == 0

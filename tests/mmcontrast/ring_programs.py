@@ -4,7 +4,8 @@ import torch
 import torch.distributed as dist
 
 import mmcontrast as mm
-from mmcontrast import distributed, ring
+from mmcontrast import distributed
+from mmcontrast.exact import ring
 from tests.mmcontrast.memory import Made
 from tests.mmcontrast.rank_programs import batch
 from tests.ranks import run

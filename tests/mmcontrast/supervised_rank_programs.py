@@ -4,7 +4,8 @@ import torch
 import torch.distributed as dist
 
 import mmcontrast as mm
-from mmcontrast import ranking, supervised, supervised_paths
+from mmcontrast import supervised
+from mmcontrast.exact import ranking, supcon_paths
 from tests import oracles
 from tests.mmcontrast.rank_programs import SIZES, batch
 from tests.mmcontrast.strategies import labels, mask, numpy
@@ -106,9 +107,9 @@ def many_rows(rank, world):
         return lambda *args, **options: calls.append(1) or way(*args, **options)
 
     for name in ("whole_sup_con", "tiled_sup_con"):
-        setattr(supervised_paths, name, watched(getattr(supervised_paths, name)))
+        setattr(supcon_paths, name, watched(getattr(supcon_paths, name)))
     for ranks, side in ((16, 384), (16, 3), (1, 384), (1, 2)):
-        supervised_paths.tile_shares = lambda rows, ranks=ranks: ranks
+        supcon_paths.tile_shares = lambda rows, ranks=ranks: ranks
         supervised.tile_side = lambda *args, side=side: side
         leaf = x[own].clone().requires_grad_()
         value = loss(leaf, ids[own])

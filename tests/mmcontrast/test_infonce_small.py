@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mmcontrast as mm
-from mmcontrast import infonce_small, streaming
+from mmcontrast.exact import infonce_small, tiles
 from tests import oracles
 from tests.mmcontrast.strategies import close, gradients, leaf, normal, numpy, rng, seeds
 from tests.mmcontrast.test_softmax import exact_direction, relative, unit_rows
@@ -193,7 +193,7 @@ def test_what_is_small(form, monkeypatch):
 
     assert is_small(256)
     assert not is_small(257)
-    monkeypatch.setattr(streaming, "SMALL", 36)
+    monkeypatch.setattr(tiles, "SMALL", 36)
     assert is_small(6)
     assert is_small(6, 6)
     assert is_small(6, 99)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mmcontrast as mm
-from mmcontrast import ranking
+from mmcontrast.exact import ranking
 from tests import oracles
 from tests.mmcontrast.memory import Made
 from tests.mmcontrast.strategies import (

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import mmcontrast as mm
-from mmcontrast import hybrid_classes, hybrid_evaluate, moments
+from mmcontrast.hybrid import class_sums, engine, moments
 from tests import oracles
 from tests.mmcontrast.memory import Made
 from tests.mmcontrast.strategies import (
@@ -42,7 +42,7 @@ def sizes(batch=1, least=1, part=4096, block=2**22):
         patch.setattr(moments, "LARGE_BATCH", batch)
         patch.setattr(moments, "LARGE_CLASS", least)
         patch.setattr(moments, "PART", part)
-        patch.setattr(hybrid_evaluate, "BLOCK", block)
+        patch.setattr(engine, "BLOCK", block)
         yield
 
 
@@ -275,7 +275,7 @@ def test_fellows_of_a_heavy_row_are_there_to_the_last_digit_in_the_gradient(log)
 def test_a_small_sum_beside_a_large_one_is_there_to_the_last_digit():
     """A total less one's own would leave nothing of 3 beside 1e20."""
     sums = torch.tensor([[1.0], [1e20], [2.0]], dtype=torch.float64)
-    assert hybrid_classes.all_but_each(sums)[1].item() == 3.0
+    assert class_sums.all_but_each(sums)[1].item() == 3.0
 
 
 @pytest.mark.parametrize("kind", KINDS)

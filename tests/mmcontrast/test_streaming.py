@@ -10,8 +10,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad
 
 import mmcontrast as mm
-from mmcontrast import infonce_blocks, infonce_tiles, infonce_whole, sigmoid, streaming
+from mmcontrast import sigmoid
 from mmcontrast.eager import is_eager, known
+from mmcontrast.exact import infonce_blocks, infonce_tiles, infonce_whole, tiles
 from tests import oracles
 from tests.mmcontrast.memory import Made, peak
 from tests.mmcontrast.strategies import close, embeddings, gradients, leaf, normal, numpy, seeds
@@ -136,10 +137,10 @@ def test_large_batches_stream_by_themselves(form, monkeypatch):
     """Without a chunk_size, from LEAST pairs on; no tile divides the batch."""
     x, y = normal(1, 70, 5), normal(2, 70, 5)
     whole, full = gradients(FORMS[form], x, y)
-    for module in (streaming, sigmoid):
+    for module in (tiles, sigmoid):
         monkeypatch.setattr(module, "LEAST", 70 * 70)
-    monkeypatch.setattr(streaming, "TILE", 32)
-    monkeypatch.setattr(streaming, "WIDE", (64, 16))
+    monkeypatch.setattr(tiles, "TILE", 32)
+    monkeypatch.setattr(tiles, "WIDE", (64, 16))
     with Allocations() as made:
         value, found = gradients(FORMS[form], x, y)
     same([value, *found], [whole, *full])
@@ -167,7 +168,7 @@ def test_large_batches_stream_by_themselves(form, monkeypatch):
     ],
 )
 def test_how_many_rows_at_a_time(rows, columns, chunk_size, expected):
-    assert streaming.step(rows, columns, chunk_size) == expected
+    assert tiles.step(rows, columns, chunk_size) == expected
 
 
 def test_which_tensors_have_values_to_read():
@@ -258,7 +259,7 @@ def test_both_ways_of_shifting_agree(chunk_size, dtype, monkeypatch):
 
 def spied(monkeypatch):
     """What ``certain`` says, as it is asked; no batch is small."""
-    monkeypatch.setattr(streaming, "SMALL", 0)
+    monkeypatch.setattr(tiles, "SMALL", 0)
     kept, certain = [], infonce_tiles.certain
     for module in (infonce_tiles, infonce_whole):
         monkeypatch.setattr(module, "certain", lambda *a: kept.append(certain(*a)) or kept[-1])
@@ -341,7 +342,7 @@ def test_only_some_inputs_require_a_gradient(form, wanted, monkeypatch):
 
     small = of(None)
     same(of(3), small)
-    monkeypatch.setattr(streaming, "SMALL", 0)
+    monkeypatch.setattr(tiles, "SMALL", 0)
     same(of(None), small)
 
 
@@ -389,7 +390,7 @@ def test_without_gradients_none_are_made(form, mode):
 @every_form
 @pytest.mark.parametrize("chunk_size", [2, None])
 def test_transforms_and_forward_mode_take_the_plain_path(form, chunk_size, monkeypatch):
-    monkeypatch.setattr(streaming, "LEAST", 1)
+    monkeypatch.setattr(tiles, "LEAST", 1)
     x, y, v = normal(1, 5, 3), normal(2, 5, 3), normal(3, 5, 3)
 
     def loss(x):
@@ -406,7 +407,7 @@ def test_transforms_and_forward_mode_take_the_plain_path(form, chunk_size, monke
 
 @every_form
 def test_a_compiled_loss_takes_the_plain_path(form, monkeypatch):
-    monkeypatch.setattr(streaming, "LEAST", 1)
+    monkeypatch.setattr(tiles, "LEAST", 1)
     torch._dynamo.reset()
     x, y = normal(1, 5, 3), normal(2, 5, 3)
     compiled = torch.compile(FORMS[form], fullgraph=True, backend="eager")
@@ -418,8 +419,8 @@ def test_strides_and_expanded_rows(form, monkeypatch):
     x, y = normal(1, 3, 9).T, normal(2, 1, 3).expand(9, 3)
     settings = {"normalize": None, "temperature": 1.0}
     tiled = gradients(lambda x, y: FORMS[form](x, y, **settings, chunk_size=4), x, y)
-    for small in (streaming.SMALL, 0):
-        monkeypatch.setattr(streaming, "SMALL", small)
+    for small in (tiles.SMALL, 0):
+        monkeypatch.setattr(tiles, "SMALL", small)
         whole = gradients(lambda x, y: FORMS[form](x, y, **settings), x, y)
         same([tiled[0], *tiled[1]], [whole[0], *whole[1]])
 
@@ -480,7 +481,7 @@ def test_memory_grows_with_the_batch_and_not_with_its_square(form):
     assert many < 512 * 512
 
 
-@pytest.mark.parametrize("small", [0, streaming.SMALL])
+@pytest.mark.parametrize("small", [0, tiles.SMALL])
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_a_single_tile_is_kept_and_not_made_again(reduction, small, monkeypatch):
     """Up to one tile: 3 products, the same numbers, and a graph that can be used twice."""
@@ -488,8 +489,8 @@ def test_a_single_tile_is_kept_and_not_made_again(reduction, small, monkeypatch)
     whole, full = gradients(
         lambda x, y: mm.symmetric_info_nce(x, y, reduction=reduction).sum(), x, y
     )
-    monkeypatch.setattr(streaming, "LEAST", 1)
-    monkeypatch.setattr(streaming, "SMALL", small)
+    monkeypatch.setattr(tiles, "LEAST", 1)
+    monkeypatch.setattr(tiles, "SMALL", small)
     leaves = [leaf(x), leaf(y)]
     with Allocations() as made:
         value = mm.symmetric_info_nce(*leaves, reduction=reduction).sum()
@@ -513,8 +514,8 @@ def test_the_whole_matrix_in_several_blocks(temperature, monkeypatch):
         return [value, *found], made
 
     tiled, _ = of(16)
-    monkeypatch.setattr(streaming, "SMALL", 0)
-    monkeypatch.setattr(streaming, "BLOCK", 1)
+    monkeypatch.setattr(tiles, "SMALL", 0)
+    monkeypatch.setattr(tiles, "BLOCK", 1)
     whole, made = of(70)
     same(whole, tiled, 1e-12 / temperature)
     assert made.largest == 70 * 70

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import mmcontrast as mm
-from mmcontrast import supervised_tiles
-from mmcontrast.supervised_tiles import tiled_sup_con
+from mmcontrast.exact import supcon_tiles
+from mmcontrast.exact.supcon_tiles import tiled_sup_con
 from tests import oracles
 from tests.mmcontrast.memory import Made, peak
 from tests.mmcontrast.strategies import close, embeddings, labels, leaf, normal, numpy, seeds
@@ -73,7 +73,7 @@ def test_tiles_are_the_plain_form_for_every_side(
     x, ids = embeddings(seed, n, 4, kind), classes(labelling, seed, n)
     with pytest.MonkeyPatch.context() as patch:
         if shift == "own":  # one for all that is far too large leaves nothing of any sum
-            patch.setattr(supervised_tiles, "_shift", lambda rows, octaves: 1e5)
+            patch.setattr(supcon_tiles, "_shift", lambda rows, octaves: 1e5)
         found = slopes(tiled(ids, side), x, temperature)
     expected = slopes(plain(ids), x, temperature)
     close(found[0], expected[0], atol=1e-11, rtol=1e-12)
@@ -141,10 +141,8 @@ def test_sums_out_of_range_take_shifts_of_their_own(monkeypatch):
     """Short rows among long ones, without a row map: their sums underflow beside the bound."""
     x = torch.cat([30 + normal(1, 5, 2), -0.1 * torch.ones(2, 2)]).double()
     ids = torch.tensor([0, 0, 1, 1, 1, 2, 2])
-    largest, calls = supervised_tiles._largest, []
-    monkeypatch.setattr(
-        supervised_tiles, "_largest", lambda *args: calls.append(1) or largest(*args)
-    )
+    largest, calls = supcon_tiles._largest, []
+    monkeypatch.setattr(supcon_tiles, "_largest", lambda *args: calls.append(1) or largest(*args))
     for z, times in ((x / 5, 0), (x, 1)):
         found = slopes(tiled(ids, 4, normalize=None), z, 1.0)
         assert len(calls) == times
@@ -307,7 +305,7 @@ def test_the_blocks_of_rows_behind_the_tiles_make_no_whole_matrix(monkeypatch):
     """The same without a chunk_size, where logits that are not finite send everybody there."""
     huge, ids = 1e25 * normal(1, 1024, 2).float(), labels(1, 1024, 2)
     assert tiled_sup_con(huge, ids, temperature=1.0, normalize=None, side=64) is None
-    monkeypatch.setattr(supervised_tiles, "_in_range", lambda sums: False)
+    monkeypatch.setattr(supcon_tiles, "_in_range", lambda sums: False)
     with Made() as made:
         mm.sup_con(leaf(normal(1, 1024, 2).float()), ids).backward()
     assert made.largest < 1024**2

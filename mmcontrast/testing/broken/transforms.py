@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmcontrast._autograd import apply
+from mmcontrast.eager import apply
 from mmcontrast.testing.broken.mistake import Mistake
 from mmcontrast.testing.broken.parts import right
 from mmcontrast.testing.traits import Loss, Traits

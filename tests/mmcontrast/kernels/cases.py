@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from mmcontrast import kernels
+from mmcontrast.exact import kernels
 
 BIAS = -3.0
 BLOCKS = kernels.Blocks(16, 16, 16, 16, 4, 1)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-from mmcontrast.kernels.blocks import chosen
-from mmcontrast.kernels.launch import ROUNDED, Logits
+from mmcontrast.exact.kernels.blocks import chosen
+from mmcontrast.exact.kernels.launch import ROUNDED, Logits
 
 POINTERS = {torch.bfloat16: "*bf16", torch.float16: "*fp16", torch.float32: "*fp32"}
 INTEGERS = ("rows", "columns", "tall", "wide")
@@ -68,7 +68,7 @@ def needs(kernel, matrix, blocks, **constants):
 
 def kernels(features, precision):
     """Each kernel as each loss launches it."""
-    from mmcontrast.kernels import tiles
+    from mmcontrast.exact.kernels import tiles
 
     sums = chosen(features, precision, gradient=False)
     gradient = chosen(features, precision, gradient=True)
@@ -94,7 +94,7 @@ def kernels(features, precision):
 
 
 def main():
-    from mmcontrast.kernels import tiles
+    from mmcontrast.exact.kernels import tiles
 
     found = []
     for precision, d, losses in CASES:

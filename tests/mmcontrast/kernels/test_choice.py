@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import mmcontrast as mm
-from mmcontrast import kernels
+from mmcontrast.exact import kernels
 from tests.mmcontrast.strategies import close
 
 N, D = 12, 5
@@ -41,8 +41,10 @@ def calls(monkeypatch):
     for name in LOSSES:
         monkeypatch.setattr(kernels, name, watched(getattr(kernels, name)))
     monkeypatch.setattr(kernels, "LEAST", 1)
-    monkeypatch.setattr("mmcontrast.streaming.LEAST", 1)
-    monkeypatch.setattr("mmcontrast.streaming.SMALL", 0)  # of what is evaluated before it is asked
+    monkeypatch.setattr("mmcontrast.exact.tiles.LEAST", 1)
+    monkeypatch.setattr(
+        "mmcontrast.exact.tiles.SMALL", 0
+    )  # of what is evaluated before it is asked
     return found
 
 

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmcontrast import kernels
-from mmcontrast.kernels.blocks import SHARED, TABLES, chosen, split
+from mmcontrast.exact import kernels
+from mmcontrast.exact.kernels.blocks import SHARED, TABLES, chosen, split
 from tests.mmcontrast.kernels.conftest import TRITON
 from tests.processes import python
 
@@ -110,7 +110,7 @@ def test_precision_is_that_of_the_inputs():
 
 SETTINGS = """
 import torch
-from mmcontrast import kernels
+from mmcontrast.exact import kernels
 x = torch.zeros(1)
 torch.set_float32_matmul_precision("high")
 assert kernels.precision(x) == "tf32" and kernels.precision(x.half()) == "fp16"
@@ -133,7 +133,7 @@ def test_precision_follows_the_setting_of_pytorch():
 
 ON_THE_CPU = """
 import sys, torch, mmcontrast
-from mmcontrast import kernels
+from mmcontrast.exact import kernels
 x, y = torch.randn(2, 300, 4, requires_grad=True)
 labels = torch.arange(300) % 9
 for loss in (
@@ -145,7 +145,7 @@ for loss in (
     loss.backward(retain_graph=True)
 assert not kernels.usable(x, y)
 assert not any(name.split(".")[0] == "triton" for name in sys.modules)
-assert "mmcontrast.kernels.tiles" not in sys.modules
+assert "mmcontrast.exact.kernels.triton_tiles" not in sys.modules
 """
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import mmcontrast as mm
-from mmcontrast import kernels
-from mmcontrast.kernels import launch
+from mmcontrast.exact import kernels
+from mmcontrast.exact.kernels import launch
 from tests import oracles
 from tests.mmcontrast.kernels.cases import (
     BIAS,

@@ -1,0 +1,98 @@
+r"""The losses of large batches on a GPU: kernels in Triton instead of tiles of PyTorch operations.
+
+Symmetric and one-way InfoNCE, the sigmoid loss and SupCon are fused: a tile of logits is made and
+used in registers, and memory beside inputs and gradients is O(B + C). Nothing is read on the host
+but SupCon's classes, and nothing is added up by atomics: the same input gives the same bits.
+
+Rows come in mapped, in float32, and ``precision`` says how they are multiplied:
+
+- ``"ieee"``: in float32. The default for float32 inputs.
+- ``"tf32"``: rows and the logits' gradient are rounded to 11 bits in each product, on tensor cores.
+  The default for float32 inputs where PyTorch's own products are set to it
+  (``torch.set_float32_matmul_precision("high")``).
+- ``"bf16"``, ``"fp16"``: rows are rounded once, to 8 or 11 bits, and the loss is that of the
+  rounded rows. The default for inputs of that dtype, which know no better.
+
+Logits, sums and gradients are added up in float32 in all of them. What is rounded besides is each
+entry of the logits' gradient before it is multiplied by the rows, to the same bits: by as much as
+the gradient of inputs in that dtype is anyway. The positives' part of the gradient is not.
+
+Triton is imported at the first call with CUDA tensors, where it is installed, and never else.
+"""
+
+import functools
+import importlib.util
+
+import torch
+from torch import Tensor, nn
+
+from mmcontrast.eager import is_eager
+from mmcontrast.exact.kernels.blocks import GENERATIONS, Blocks
+from mmcontrast.exact.kernels.infonce_fused import one_way, sigmoid, symmetric
+from mmcontrast.exact.kernels.launch import PRECISIONS
+from mmcontrast.exact.kernels.supcon_fused import sup_con
+
+__all__ = [
+    "PRECISIONS",
+    "Blocks",
+    "one_way",
+    "precision",
+    "sigmoid",
+    "sup_con",
+    "symmetric",
+    "usable",
+]
+
+INTERPRETED = False
+"""Whether tensors on the CPU count too: for tests, in Triton's interpreter (TRITON_INTERPRET=1)."""
+
+LEAST = 2**22
+"""Logits from which the kernels are taken: a guess, for below it launches take longer than work."""
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def usable(*tensors: Tensor) -> bool:
+    """Whether the kernels can take these, rows and columns of the logits, and had better do so.
+
+    They are many, CUDA tensors with values, none of them in float64; Triton is there, the GPU is
+    one that the blocks are meant for, and nothing compiles, transforms or forward-differentiates.
+    """
+    return (
+        len(tensors[0]) * len(tensors[-1]) >= LEAST
+        and all(type(x) in (Tensor, nn.Parameter) and x.dtype in DTYPES for x in tensors)
+        and len({x.device for x in tensors}) == 1
+        and _suits(tensors[0].device)
+        and is_eager()
+    )
+
+
+@functools.lru_cache
+def _found() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+def _suits(device: torch.device) -> bool:
+    if device.type != "cuda":
+        return INTERPRETED and device.type == "cpu" and _found()
+    if torch.version.hip is not None:
+        return False
+    return torch.cuda.get_device_capability(device)[0] in GENERATIONS and _found()
+
+
+def precision(*inputs: Tensor) -> str:
+    """The precision of the products for inputs as they are given, before a row map upcasts them."""
+    dtypes = {x.dtype for x in inputs}
+    if dtypes == {torch.bfloat16}:
+        return "bf16"
+    if dtypes == {torch.float16}:
+        return "fp16"
+    return "tf32" if _tf32() else "ieee"
+
+
+def _tf32() -> bool:
+    """Whether PyTorch's own products of float32 are in tf32, by its newer setting or its older."""
+    matmul = torch.backends.cuda.matmul
+    if hasattr(matmul, "fp32_precision"):
+        return bool(matmul.fp32_precision == "tf32")
+    return bool(matmul.allow_tf32)

@@ -1,0 +1,245 @@
+"""The kernels of :mod:`~mmcontrast.exact.kernels.triton_tiles`: blocks, grids and outputs."""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from mmcontrast.exact.kernels.blocks import Blocks, ceil, chosen, split
+from mmcontrast.exact.tiles import LOG2_E
+
+LOWEST = -3e38
+RANGE = 60  # octaves either way in which a float32 holds sums and their inverses
+ROUNDED = {"bf16": torch.bfloat16, "fp16": torch.float16}
+PRECISIONS = ("ieee", "tf32", *ROUNDED)
+
+
+def processors(device: torch.device) -> int:
+    """How many programs run at a time, about."""
+    if device.type != "cuda":
+        return 4
+    return 2 * torch.cuda.get_device_properties(device).multi_processor_count
+
+
+def at_device(x: Tensor) -> AbstractContextManager[Any]:
+    """Triton launches on the current device."""
+    return torch.cuda.device(x.device) if x.device.type == "cuda" else nullcontext()
+
+
+# --- what is launched ----------------------------------------------------------------------------
+
+
+class Logits(NamedTuple):
+    """The matrix of x y^T / temperature, and which of its entries are negatives."""
+
+    x: Tensor
+    y: Tensor
+    """(B, D) and (C, D), contiguous, in the dtype of the products."""
+    temperature: Tensor
+    """0-d float32, on the same device, like the bias."""
+    precision: str
+    diagonal: bool = False
+    """The pairs (i, i) are none."""
+    partner: Tensor | None = None
+    """(B,) for each row one column that is none; (C,) for each column one row once transposed."""
+    by: str = "row"
+    bias: Tensor | None = None
+    """Added to the logits of the sigmoid loss."""
+    blocks: Blocks | None = None
+
+    @property
+    def mT(self) -> "Logits":
+        """The same with rows and columns changed over."""
+        return self._replace(x=self.y, y=self.x, by="column" if self.by == "row" else "row")
+
+    def base(self) -> Tensor:
+        """0 where no logit leaves the range in which no maximum is needed, else the lowest float.
+
+        No logit is above |x| |y| / temperature. This stays on the device, as the kernels do both.
+        """
+        bound = LOG2_E / self.temperature * longest(self.x) * longest(self.y)
+        return torch.where(bound <= RANGE, 0.0, LOWEST)
+
+    def how(self, blocks: Blocks) -> dict[str, Any]:
+        """What the kernels are compiled for."""
+        exact = self.precision if self.precision not in ROUNDED else "ieee"
+        return {
+            "D": self.x.shape[1],
+            "ROWS": blocks.rows,
+            "COLUMNS": blocks.columns,
+            "DEPTH": blocks.depth,
+            "DIAGONAL": self.diagonal,
+            "PARTNER": "" if self.partner is None else self.by,
+            "SIGMOID": self.bias is not None,
+            "PRECISION": exact if self.x.device.type == "cuda" else "upcast",
+            "num_warps": blocks.warps,
+            "num_stages": blocks.stages,
+        }
+
+
+def longest(x: Tensor) -> Tensor:
+    """The largest length of a row, in float32."""
+    found: Tensor = torch.linalg.vector_norm(x, dim=1, dtype=torch.float32).amax()
+    return found
+
+
+def rounded(x: Tensor, precision: str) -> Tensor:
+    """Rows in the dtype of the products."""
+    return x.detach().to(ROUNDED.get(precision, torch.float32)).contiguous()
+
+
+class Sums(NamedTuple):
+    """For each row and column the sum over its negatives of 2^(s - shift), s in octaves."""
+
+    rows: Tensor
+    row_shift: Tensor
+    columns: Tensor
+    column_shift: Tensor
+
+
+def sums(logits: Logits, base: Tensor, *, both: bool) -> Sums:
+    """One product: (B,) sums of the rows, and with ``both`` (C,) of the columns, else nothing.
+
+    For the sigmoid loss, the sums of the rows' softplus.
+    """
+    from mmcontrast.exact.kernels import triton_tiles
+
+    x, y = logits.x, logits.y
+    blocks = logits.blocks or chosen(x.shape[1], logits.precision, gradient=False)
+    tall, wide = ceil(len(x), blocks.rows), ceil(len(y), blocks.columns)
+    p, q = split(tall, wide, processors(x.device))
+    row_sums = x.new_empty(q, len(x), dtype=torch.float32)
+    row_shifts = torch.empty_like(row_sums)
+    column_sums = x.new_zeros(p if both else 0, len(y), dtype=torch.float32)
+    column_shifts = base.expand(column_sums.shape).contiguous()
+    with at_device(x):
+        triton_tiles.sums_kernel[(p, q)](
+            x,
+            y,
+            x if logits.partner is None else logits.partner,
+            logits.temperature,
+            logits.temperature if logits.bias is None else logits.bias,
+            base,
+            row_sums,
+            row_shifts,
+            column_sums,
+            column_shifts,
+            len(x),
+            len(y),
+            ceil(tall, p) * blocks.rows,
+            ceil(wide, q) * blocks.columns,
+            BOTH=both,
+            **logits.how(blocks),
+        )
+    if logits.bias is not None:
+        return Sums(row_sums.sum(0), base, base, base)
+    return Sums(*_joined(row_sums, row_shifts), *_joined(column_sums, column_shifts))
+
+
+def _joined(parts: Tensor, shifts: Tensor) -> tuple[Tensor, Tensor]:
+    """The sum of partial sums in units of their shifts, and its own shift."""
+    if len(parts) == 0:
+        return parts, shifts
+    highest = shifts.amax(0)
+    return (parts * (shifts - highest).exp2_()).sum(0), highest
+
+
+class Share(NamedTuple):
+    """What the negatives of each row, or column, have of the logits' gradient together."""
+
+    share: Tensor
+    sums: Tensor | None = None
+    """Of which it is a share, in units of 2^shift; None for the sigmoid loss, which has none."""
+    shift: Tensor | None = None
+
+    def over(self, unit: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The share over the sum, in the unit, and the shift; 0 where there is nothing to sum."""
+        share = self.share if unit is None else self.share / unit
+        if self.sums is None or self.shift is None:
+            return share.contiguous(), share
+        return share / self.sums.clamp_min(torch.finfo(torch.float32).tiny), self.shift
+
+
+def gradient(
+    logits: Logits,
+    base: Tensor,
+    rows: Share | None,
+    columns: Share | None,
+    *,
+    slopes: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Two products: (B, D) the logits' gradient times y, in float32; and its sums, if wanted.
+
+    Args:
+        logits: as for :func:`sums`.
+        base: as for :func:`sums`.
+        rows: what the negatives of the rows have.
+        columns: the same of the columns.
+        slopes: whether the (B,) sums of the rows of the logits' gradient are wanted.
+    """
+    from mmcontrast.exact.kernels import triton_tiles
+
+    x, y = logits.x, logits.y
+    d = x.shape[1]
+    unit = _unit(rows, columns) if x.dtype == torch.float16 else None
+    blocks = logits.blocks or chosen(d, logits.precision, gradient=True)
+    grid = (ceil(len(x), blocks.rows), ceil(d, blocks.width))
+    wide = ceil(len(y), blocks.columns)
+    parts = max(1, min(wide, processors(x.device) // (grid[0] * grid[1])))  # few rows: cut columns
+    out = x.new_empty(parts, len(x), d, dtype=torch.float32)
+    slope = x.new_empty(parts, len(x) if slopes else 0, dtype=torch.float32)
+    with at_device(x):
+        triton_tiles.gradient_kernel[(*grid, parts)](
+            x,
+            y,
+            out,
+            slope,
+            x if logits.partner is None else logits.partner,
+            logits.temperature,
+            logits.temperature if logits.bias is None else logits.bias,
+            base,
+            *((base, base) if rows is None else rows.over(unit)),
+            *((base, base) if columns is None else columns.over(unit)),
+            len(x),
+            len(y),
+            ceil(wide, parts) * blocks.columns,
+            WIDTH=blocks.width,
+            BY_ROW=rows is not None,
+            BY_COLUMN=columns is not None,
+            SLOPES=slopes,
+            **logits.how(blocks),
+        )
+    found, slope = out[0] if parts == 1 else out.sum(0), slope.sum(0)
+    return (found, slope) if unit is None else (found.mul_(unit), slope.mul_(unit))
+
+
+def _unit(*shares: Share | None) -> Tensor:
+    """What an entry of the gradient is counted in, so that a float16 holds the large and the small.
+
+    No entry is more than twice the largest share, which becomes 2^14: half of what float16 holds.
+    """
+    largest = torch.stack([x.share.abs().amax() for x in shares if x is not None]).amax()
+    return torch.where(largest > 0, largest, 1) / 2**14
+
+
+def pairs(x: Tensor, y: Tensor, partner: Tensor | None = None) -> Tensor:
+    """(B,) the dot product of each row with its partner, of the same index by default."""
+    from mmcontrast.exact.kernels import triton_tiles
+
+    out = x.new_empty(len(x), dtype=torch.float32)
+    block = 16
+    with at_device(x):
+        triton_tiles.pair_kernel[(ceil(len(x), block),)](
+            x,
+            y,
+            x if partner is None else partner,
+            out,
+            len(x),
+            len(y),
+            D=x.shape[1],
+            ROWS=block,
+            DEPTH=64,
+            PARTNER=partner is not None,
+        )
+    return out

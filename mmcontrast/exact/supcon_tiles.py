@@ -1,0 +1,264 @@
+r"""Exact supervised contrast of a large batch: tiles of the similarities, never all of them.
+
+The similarities of a batch with itself are symmetric, so the tiles on and above the diagonal say
+everything: one tile serves its rows as anchors and its columns as anchors. A pass costs half a
+matrix product, and the gradient, in a second pass that makes the tiles again, one and a half.
+Where one shift for all logits would leave some sum no digits, a third pass finds each its own.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmcontrast.eager import apply, full_precision
+from mmcontrast.exact.classes import Classes, by_class, windows
+from mmcontrast.exact.tiles import differentiate, number, slices
+from mmcontrast.masks import off_diagonal, same_label
+from mmcontrast.rows import RowMap, map_rows
+from mmcontrast.softmax import log_share
+
+LOG2 = math.log(2)
+
+
+def tiled_sup_con(
+    anchors: Tensor,
+    labels: Tensor,
+    *,
+    temperature: float | Tensor,
+    normalize: RowMap | None,
+    side: int,
+) -> tuple[Tensor, Tensor] | None:
+    r"""The "out" form of :func:`sup_con` among the anchors themselves, in tiles.
+
+    With P the positives, A all others, and s in units of log 2,
+
+    .. math:: \ell_i = \log \sum_{a \in A} 2^{s_{ia}} - \frac{\log 2}{|P|} \sum_{p \in P} s_{ip}
+
+    The second sum is linear in s, so it comes from the sums of the classes, and no mask is needed.
+    Where there is one positive, it stays out of the first sum and the loss is the softplus of the
+    gap, which keeps its digits however small it is; with more, the loss is log |P| at least.
+
+    Args:
+        anchors: (B, D).
+        labels: (B,) or (B, L).
+        temperature: a float, or a 0-d tensor.
+        normalize: row map before the dot product.
+        side: of a tile, in samples.
+
+    Returns:
+        (B,) losses and (B,) bool, who has a positive; or None where some logit is not finite.
+    """
+    classes = by_class(labels)
+    rows = map_rows(anchors.index_select(0, classes.order), normalize)
+    scale = 1 / (LOG2 * number(temperature, rows.new_empty(0, dtype=torch.float64)))
+    octaves = float(scale.detach())
+    side = max(1, min(side, len(rows)))
+    with torch.no_grad(), full_precision(rows):
+        shift: float | Tensor = _shift(rows, octaves)
+        sums = _sums(rows, octaves, classes, shift, side)
+        if not _in_range(sums):  # far-off similarities over a low temperature
+            shift = _largest(rows, octaves, classes, side)
+            sums = _sums(rows, octaves, classes, shift, side)
+            if not _in_range(sums):
+                return None
+    losses = apply(_TiledSupCon, rows, scale, sums, classes, shift, side)
+    every = losses.new_zeros(len(anchors))
+    counted = torch.zeros(len(anchors), dtype=torch.bool, device=every.device)
+    several = classes.sizes > 1
+    return every.index_copy(0, classes.order, losses), counted.index_copy(0, classes.order, several)
+
+
+class _TiledSupCon(torch.autograd.Function):
+    """(n,) losses of rows sorted by class, whose dot products times a scale are logits in octaves.
+
+    The scale stays out of the rows, where it would round every entry once more.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        rows: Tensor,
+        scale: Tensor,
+        sums: Tensor,
+        classes: Classes,
+        shift: float | Tensor,
+        side: int,
+    ) -> Tensor:
+        sizes = classes.sizes
+        totals = _class_sums(rows, classes, side)
+        near = totals.new_empty(len(rows))
+        for i in slices(len(rows), side):
+            near[i] = (rows[i] * (totals[classes.ids[i]] - rows[i].double())).sum(1)
+        gap = sums.double().log2() + shift - scale * (near / (sizes - 1).clamp_min(1))
+        gap = torch.where(sizes > 1, LOG2 * gap, -math.inf)
+        ctx.save_for_backward(rows, scale, sums, gap)
+        ctx.classes, ctx.shift, ctx.side = classes, shift, side
+        return torch.where(sizes > 2, gap, F.softplus(gap, threshold=50)).to(rows.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        rows, scale, sums, gap = ctx.saved_tensors
+        if torch.is_grad_enabled():  # somebody asks for the derivative of this derivative
+            losses = plain(rows, scale, ctx.classes)
+            return *differentiate(losses, [rows, scale], ctx.needs_input_grad[:2], grad), *NONE
+        # d(loss) / d(log of the sum): 1 where the loss is that log, less where it is the softplus.
+        slope = LOG2 * grad.double() * torch.where(ctx.classes.sizes > 2, 1, gap.sigmoid())
+        with full_precision(rows):
+            found = _gradient(rows, float(scale), sums, slope, ctx.classes, ctx.shift, ctx.side)
+        by_scale = (rows.double() * found).sum() / 2 if ctx.needs_input_grad[1] else None
+        return found * scale, by_scale, *NONE
+
+
+NONE = (None,) * 4
+
+
+def _gradient(
+    rows: Tensor,
+    octaves: float,
+    sums: Tensor,
+    slope: Tensor,
+    classes: Classes,
+    shift: float | Tensor,
+    side: int,
+) -> Tensor:
+    """Each pair pushes by its share in its row's sum and in its column's; positives pull as well.
+
+    The pull is taken off pair by pair. Where a class has collapsed the two are nearly the same, and
+    as sums of their own they would have lost the digits that make the difference.
+    """
+    push = torch.where(slope == 0, 0, slope / sums).to(rows.dtype)
+    others = classes.sizes - 1
+    pull = torch.where(others == 0, 0, slope / others.clamp_min(1)).to(rows.dtype)
+    near = windows(classes.ids, classes.ids, side)
+    found = torch.zeros_like(rows)
+    room = rows.new_empty(min(side, len(rows)) ** 2)
+    for i, j, to_rows, to_columns in _tiles(rows, octaves, classes, shift, side):
+        pairs = room[: to_rows.numel()].view_as(to_rows)
+        if to_rows is to_columns:
+            torch.add(push[i, None], push[j], out=pairs).mul_(to_rows)
+        else:
+            torch.mul(to_rows, push[i, None], out=pairs).add_(to_columns.mul_(push[j]))
+        for part, columns, one in near[i.start]:
+            within = slice(max(columns.start, j.start), min(columns.stop, j.stop))
+            if within.start >= within.stop:
+                continue
+            pulled = pull[part, None] + pull[within]
+            if not one:
+                pulled.masked_fill_(classes.ids[part, None] != classes.ids[within], 0)
+            pairs[
+                part.start - i.start : part.stop - i.start,
+                within.start - j.start : within.stop - j.start,
+            ] -= pulled
+        if i == j:
+            pairs.diagonal().zero_()
+        found[i].addmm_(pairs, rows[j])
+        if i != j:
+            found[j].addmm_(pairs.mT, rows[i])
+    return found
+
+
+def _class_sums(rows: Tensor, classes: Classes, side: int) -> Tensor:
+    """(classes, D) float64: taking one row out of a sum again shall not cost the others' digits."""
+    sums = rows.new_zeros(len(classes.counts), rows.shape[1], dtype=torch.float64)
+    for i in slices(len(rows), side):
+        sums.index_add_(0, classes.ids[i], rows[i].double())
+    return sums
+
+
+def _sums(
+    rows: Tensor, octaves: float, classes: Classes, shift: float | Tensor, side: int
+) -> Tensor:
+    """(n,) sums of 2^(s - shift) over all others, but for a positive that is the only one."""
+    sums = rows.new_zeros(len(rows))
+    for i, j, to_rows, to_columns in _tiles(rows, octaves, classes, shift, side):
+        sums[i] += to_rows.sum(1)
+        if i != j:
+            sums[j] += to_columns.sum(0)
+    return sums
+
+
+def _tiles(
+    rows: Tensor, octaves: float, classes: Classes, shift: float | Tensor, side: int
+) -> Iterator[tuple[slice, slice, Tensor, Tensor]]:
+    """2^(s - shift) on and above the diagonal, for the rows' sums and for the columns' sums.
+
+    With one shift for all the two are one tensor.
+    """
+    if isinstance(shift, Tensor):
+        for i, j, tile in _logits(rows, octaves, classes, side):
+            to_rows = (tile - shift[i, None]).exp2_()
+            yield i, j, to_rows, tile.sub_(shift[j]).exp2_()
+    else:
+        for i, j, tile in _logits(rows, octaves, classes, side, shift):
+            yield i, j, tile.exp2_(), tile
+
+
+def _logits(
+    rows: Tensor, octaves: float, classes: Classes, side: int, shift: float = 0.0
+) -> Iterator[tuple[slice, slice, Tensor]]:
+    """s - shift on and above the diagonal; minus infinity for oneself and for an only positive.
+
+    All tiles live in one piece of memory: the next one overwrites the last.
+    """
+    away = rows.new_full((1,), -shift)
+    room = rows.new_empty(min(side, len(rows)) ** 2)
+    ids, couples = classes.ids, classes.sizes == 2
+    linked = couples[1:] & (ids[1:] == ids[:-1])  # the two of a class of two are neighbours
+    chunks = list(slices(len(rows), side))
+    for place, i in enumerate(chunks):
+        left = rows[i]
+        for j in chunks[place:]:
+            right = rows[j]
+            tile = room[: len(left) * len(right)].view(len(left), len(right))
+            torch.addmm(away, left, right.mT, beta=bool(shift), alpha=octaves, out=tile)
+            if i == j:
+                tile.diagonal().fill_(-math.inf)
+                for side_diagonal in (tile.diagonal(1), tile.diagonal(-1)):
+                    side_diagonal.masked_fill_(linked[i.start : i.stop - 1], -math.inf)
+            elif i.stop == j.start:
+                tile[-1, :1].masked_fill_(linked[i.stop - 1 : i.stop], -math.inf)
+            yield i, j, tile
+
+
+def _shift(rows: Tensor, octaves: float) -> float:
+    """What to take off every logit: 0 where none can reach a quarter of the exponent's range.
+
+    No logit exceeds the largest squared length. Shifting to below it, not to it, leaves the more
+    room for anchors whose similarities are all far from the bound.
+    """
+    if not len(rows):
+        return 0.0
+    bound = octaves * float(torch.linalg.vector_norm(rows, dim=1).max()) ** 2
+    away = max(0.0, bound - math.log2(torch.finfo(rows.dtype).max) / 2)
+    # A whole number takes no digits off a logit.
+    return math.floor(away) if math.isfinite(away) else away
+
+
+def _largest(rows: Tensor, octaves: float, classes: Classes, side: int) -> Tensor:
+    """(n,) each one's own largest logit, which takes another pass over the tiles."""
+    most = rows.new_full((len(rows),), -math.inf)
+    for i, j, tile in _logits(rows, octaves, classes, side):
+        most[i] = torch.maximum(most[i], tile.amax(1))
+        if i != j:
+            most[j] = torch.maximum(most[j], tile.amax(0))
+    return most.masked_fill_(most == -math.inf, 0)
+
+
+def _in_range(sums: Tensor) -> bool:
+    """The certificate: every sum kept its digits, or had nothing to sum."""
+    if len(sums) <= 2:
+        return bool(sums.isfinite().all())
+    least, most = sums.aminmax()
+    return bool(least >= torch.finfo(sums.dtype).tiny ** 0.75) and bool(most < math.inf)
+
+
+def plain(rows: Tensor, scale: Tensor, classes: Classes) -> Tensor:
+    """The same (n,) losses of the same rows by operations that autograd knows."""
+    ids = classes.ids
+    logits = (rows @ rows.mT) * (LOG2 * scale).to(rows.dtype)
+    losses, counted = log_share(logits, same_label(ids), off_diagonal(len(ids), ids.device))
+    return torch.where(counted, losses, 0)

@@ -1,0 +1,162 @@
+"""HyCon's hybrid contrast: the weighted sum of its semi-, intra- and inter-modal losses."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from mmcontrast import arguments
+from mmcontrast.distributed import Group
+from mmcontrast.hybrid.engine import evaluate
+from mmcontrast.mining import PairSelection
+from mmcontrast.rows import RowMap, softmax_normalize, upcast
+from mmcontrast.terms import LossTerms
+
+
+def hybrid_contrast(
+    features: Mapping[str, Tensor],
+    labels: Tensor | None,
+    *,
+    margin: float = 0.8,
+    weights: tuple[float, float, float] = (1, 1, 1),
+    refine: bool = True,
+    log: bool = False,
+    selection: PairSelection | None = None,
+    refine_on: str = "selected",
+    positives: Tensor | None = None,
+    negatives: Tensor | None = None,
+    normalize: RowMap | None = softmax_normalize,
+    present: Mapping[str, Tensor] | None = None,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
+    group: Group | None = None,
+) -> LossTerms:
+    r"""HyCon's hybrid contrast: intra-modal, inter-modal and semi-contrastive loss, weighted.
+
+    .. math:: L = \lambda_1 L_{IAMCL} + \lambda_2 L_{IEMCL} + \lambda_3 L_{SCL}
+
+    With ``selection=PairSelection()`` it is HyCon-v2's.
+
+    Args:
+        features: (B, D) by modality, two or more.
+        labels: (B,) classes, or (B, L): equal in every column. A sample of label -100 takes no part
+            in any term; call :func:`semi_contrast`, which needs no labels, to use it there.
+        margin: :math:`\alpha` of the inter-modal and the semi-contrastive loss.
+        weights: :math:`\lambda_1, \lambda_2, \lambda_3`. A term of weight 0 is not evaluated, and
+            is 0.
+        refine, log, selection, refine_on, positives, negatives, normalize, present, weight,
+            reduction, group: as in
+            :func:`intra_modal_contrast`.
+
+    Returns:
+        Terms ``"intra"``, ``"inter"`` and ``"semi"``, each a scalar or (B, M).
+
+    Raises:
+        ValueError: on fewer than two modalities, shapes that disagree, other than three weights, or
+            another word for refine_on.
+
+    Example:
+        >>> x = {"text": torch.zeros(3, 2), "audio": torch.zeros(3, 2)}
+        >>> terms = hybrid_contrast(x, torch.tensor([0, 0, 1]))
+        >>> list(terms), terms.total
+        (['intra', 'inter', 'semi'], tensor(-0.5700))
+
+    Note:
+        From 200 samples on, with labels and without selection, the terms come from class sums: the
+        same values in O(B D^2) time and O(B D) memory, for any number of classes. The labels are
+        read for that, which waits for a device. Smaller batches, masks in place of labels,
+        selection, ``torch.compile``, ``torch.func`` and forward mode take the similarities
+        themselves: all at once, or, where 2^22 are too few for them and nothing traces, of some
+        anchors at a time, made again in the backward pass. Both may be differentiated twice.
+
+    References: HyCon, IEEE TAFFC 14(3), eq. 16, which sums over samples and modalities where this
+        takes the mean by default.
+    """
+    if not isinstance(weights, tuple | list) or len(weights) != 3:
+        arguments.fail("weights", "three numbers, for intra, inter and semi", weights)
+    targets = {"intra": 1.0, "inter": margin, "semi": margin}
+    factors = dict(zip(targets, weights, strict=True))
+    terms = evaluate(
+        features,
+        labels,
+        {name: target for name, target in targets.items() if factors[name] != 0},
+        refine=refine,
+        log=log,
+        selection=selection,
+        refine_on=refine_on,
+        positives=positives,
+        negatives=negatives,
+        normalize=normalize,
+        present=present,
+        weight=weight,
+        reduction=reduction,
+        group=group,
+    )
+    some = next(iter(features.values()))
+    size = (len(some), len(features)) if reduction == "none" else ()
+    nothing = torch.zeros(size, dtype=upcast(some).dtype, device=some.device)
+    return LossTerms({name: terms.get(name, nothing) for name in targets}, factors)
+
+
+class HybridContrast(nn.Module):
+    """:func:`hybrid_contrast` with its settings held.
+
+    Args:
+        margin, weights, refine, log, selection, refine_on, normalize, reduction, group: as in
+            :func:`hybrid_contrast`.
+
+    Example:
+        >>> loss = HybridContrast(selection=PairSelection())  # HyCon-v2
+        >>> terms = loss({"text": torch.eye(3), "audio": torch.eye(3)}, torch.tensor([0, 0, 1]))
+        >>> terms.total.shape
+        torch.Size([])
+    """
+
+    def __init__(
+        self,
+        *,
+        margin: float = 0.8,
+        weights: tuple[float, float, float] = (1, 1, 1),
+        refine: bool = True,
+        log: bool = False,
+        selection: PairSelection | None = None,
+        refine_on: str = "selected",
+        normalize: RowMap | None = softmax_normalize,
+        reduction: str = "mean",
+        group: Group | None = None,
+    ):
+        super().__init__()
+        self.margin = margin
+        self.weights = weights
+        self.refine = refine
+        self.log = log
+        self.selection = selection
+        self.refine_on = refine_on
+        self.normalize = normalize
+        self.reduction = reduction
+        self.group = group
+
+    def forward(
+        self,
+        features: Mapping[str, Tensor],
+        labels: Tensor,
+        *,
+        present: Mapping[str, Tensor] | None = None,
+        weight: Tensor | None = None,
+    ) -> LossTerms:
+        """See :func:`hybrid_contrast`."""
+        return hybrid_contrast(
+            features,
+            labels,
+            margin=self.margin,
+            weights=self.weights,
+            refine=self.refine,
+            log=self.log,
+            selection=self.selection,
+            refine_on=self.refine_on,
+            normalize=self.normalize,
+            present=present,
+            weight=weight,
+            reduction=self.reduction,
+            group=self.group,
+        )

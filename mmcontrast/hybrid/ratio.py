@@ -1,0 +1,80 @@
+"""Ratio contrast: the positives' share of all similarity."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmcontrast import arguments
+from mmcontrast.distributed import Group
+from mmcontrast.rows import upcast
+
+
+def ratio_contrast(
+    similarity: Tensor,
+    positives: Tensor,
+    negatives: Tensor,
+    *,
+    log: bool = False,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
+    group: Group | None = None,
+) -> Tensor:
+    r"""The positives' share of all similarity, negated: a contrast without exponentials.
+
+    .. math:: \ell_i = -\frac{\sum_P s_{ij}}{\sum_P s_{ij} + \sum_Q s_{ij}} \in [-1, 0]
+
+    With one positive this is HyCon's classical contrastive loss, and with ``log=True`` COBRA's;
+    with several it is the ratio inside HyCon's intra- and inter-modal losses.
+
+    Args:
+        similarity: (B, C) similarities of at least 0.
+        positives: (B, C) bool, or floating weights of the positives' similarities.
+        negatives: (B, C) bool, or floating weights of the negatives' similarities.
+        log: the negated logarithm of the share instead of the negated share.
+        weight: (B,) sample weights.
+        reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,).
+        group: a process group, or ``"world"``: mean and sum are those of all its ranks' anchors,
+            whose similarities to all ranks' candidates each rank brings for its own.
+
+    Returns:
+        Scalar or (B,), float32, or float64 for float64 input. An anchor without a positive or
+        without a negative is worth 0 and not counted: without negatives the share is 1 whatever the
+        similarities are. A share of nothing, where both sums are 0, is 0, and its logarithm's loss
+        log 2.
+
+    Raises:
+        ValueError: on shapes or dtypes that disagree.
+
+    Example:
+        >>> similarity = torch.tensor([[0.6, 0.2]])
+        >>> positives = torch.tensor([[True, False]])
+        >>> ratio_contrast(similarity, positives, ~positives)
+        tensor(-0.7500)
+
+    References: HyCon, IEEE TAFFC 14(3), eq. 5 (COBRA), 7, 10 and 18.
+    """
+    arguments.table("similarity", similarity)
+    size = tuple(similarity.shape)
+    arguments.mask("positives", positives, size, weights=True)
+    arguments.mask("negatives", negatives, size, weights=True)
+    arguments.reduction(reduction)
+    losses, counted = share(upcast(similarity), positives, negatives, log=log)
+    return arguments.reduce(losses, counted, weight=weight, reduction=reduction, group=group)
+
+
+def share(
+    similarity: Tensor, positives: Tensor, negatives: Tensor, *, log: bool
+) -> tuple[Tensor, Tensor]:
+    """(..., B) negated shares of the positives, or their negated logs, and (..., B) who counts."""
+    drawn, pushed = positives != 0, negatives != 0
+    counted = drawn.any(-1) & pushed.any(-1)
+    sum_positives = (torch.where(drawn, similarity, 0) * positives).sum(-1)
+    sum_negatives = (torch.where(pushed, similarity, 0) * negatives).sum(-1)
+    if log:
+        # -log(P / (P + Q)) = softplus(log Q - log P), exact where Q is far below P. The floor keeps
+        # a sum that underflowed to 0 finite.
+        floor = torch.finfo(similarity.dtype).tiny
+        gap = sum_negatives.clamp_min(floor).log() - sum_positives.clamp_min(floor).log()
+        return F.softplus(gap, threshold=50), counted
+    total = sum_positives + sum_negatives
+    return -sum_positives / torch.where(total == 0, 1, total), counted

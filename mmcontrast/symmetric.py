@@ -1,0 +1,183 @@
+"""InfoNCE in both directions, from one set of logits."""
+
+import torch
+from torch import Tensor, nn
+
+from mmcontrast import arguments
+from mmcontrast.distributed import Group, active, joined, sizes
+from mmcontrast.eager import is_eager
+from mmcontrast.exact import choose, tiles
+from mmcontrast.infonce import info_nce
+from mmcontrast.presence import zero_outside
+from mmcontrast.rows import RowMap, dot, l2_normalize, map_rows
+from mmcontrast.softmax import log_share
+from mmcontrast.temperature import LearnableTemperature, current
+
+
+def symmetric_info_nce(
+    x: Tensor,
+    y: Tensor,
+    *,
+    temperature: float | Tensor = 0.07,
+    positives: Tensor | None = None,
+    keep: Tensor | None = None,
+    weight: Tensor | None = None,
+    normalize: RowMap | None = l2_normalize,
+    reduction: str = "mean",
+    chunk_size: int | None = None,
+    group: Group | None = None,
+) -> Tensor:
+    r"""InfoNCE in both directions, averaged: the loss of CLIP.
+
+    .. math:: \tfrac12 \big(\mathrm{InfoNCE}(x, y) + \mathrm{InfoNCE}(y, x)\big)
+
+    Args:
+        x: (B, D) one view of each sample.
+        y: (B, D) the other view; row ``i`` belongs to row ``i`` of ``x``.
+        temperature: :math:`\tau > 0`; a float, or a 0-d tensor when it is learned.
+        positives: (B, B) bool or floating, rows for ``x`` and columns for ``y``; see
+            :func:`info_nce`. Default: the diagonal.
+        keep: (B, B) bool, rows for ``x`` and columns for ``y``: which pairs take part.
+        weight: (B,) sample weights.
+        normalize: row map before the dot product; None for raw dot products.
+        reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,).
+        chunk_size: side of the square tiles in which both directions are computed together, in
+            O(chunk_size^2 + B D) memory; with ``keep`` or ``positives`` rows at a time. None
+            chooses tiles of 2^18 logits. B or more: one B B matrix stays in memory and saves a
+            matrix product of four, which pays where D is in the hundreds; up to B = 512 that is
+            the default, and up to B = 256 with two such matrices. The plain path is as in
+            :func:`info_nce`.
+        group: as in :func:`info_nce`; ``y``'s rows of all ranks stand against this rank's of
+            ``x``, and both directions share their products. Masks are (B of this rank, B of all).
+
+    Returns:
+        Scalar or (B,), float32, or float64 for float64 input.
+
+    Raises:
+        ValueError: on shapes or dtypes that disagree, or a float temperature that is not positive.
+
+    Example:
+        >>> eye = torch.eye(3)
+        >>> symmetric_info_nce(eye, eye, temperature=1.0)
+        tensor(0.5514)
+
+    Note:
+        Equals open_clip's ``ClipLoss`` at ``logit_scale = 1 / temperature`` on unit rows, and
+        sentence-transformers' ``MultipleNegativesRankingLoss`` of both directions with
+        ``partition_mode="per_direction"``. lightly's ``NTXentLoss`` differs: there the views' own
+        batches are negatives too.
+
+    References: CLIP, arXiv:2103.00020; MCL-MCF, Algorithm 1.
+    """
+    arguments.matrix("x", x)
+    arguments.matrix("y", y, rows=x.shape[0], like=x)
+    arguments.temperature(temperature)
+    arguments.reduction(reduction)
+    if positives is None and keep is None and is_eager():
+        return choose.symmetric(
+            x,
+            y,
+            temperature=temperature,
+            weight=weight,
+            normalize=normalize,
+            reduction=reduction,
+            chunk_size=chunk_size,
+            group=group,
+        )
+    counts = sizes(y, group)
+    size = (len(x), sum(counts))
+    for name, mask in (("positives", positives), ("keep", keep)):
+        if mask is not None:
+            arguments.mask(name, mask, size, weights=name == "positives")
+    if active(group) is None and tiles.step(*size, chunk_size) is None:
+        both = _at_once(x, y, positives, keep, temperature, normalize)
+        ways = [arguments.reduce(*way, weight=weight, reduction=reduction) for way in both]
+        return (ways[0] + ways[1]) / 2
+    own = joined(y, group, counts)[1]
+    backwards = [None if m is None else joined(m, group)[0][:, own].mT for m in (positives, keep)]
+    ways = [
+        info_nce(
+            a,
+            b,
+            temperature=temperature,
+            positives=partners,
+            keep=kept_pairs,
+            weight=weight,
+            normalize=normalize,
+            reduction=reduction,
+            chunk_size=chunk_size,
+            group=group,
+        )
+        for a, b, (partners, kept_pairs) in ((x, y, (positives, keep)), (y, x, backwards))
+    ]
+    return (ways[0] + ways[1]) / 2
+
+
+def _at_once(
+    x: Tensor,
+    y: Tensor,
+    positives: Tensor | None,
+    keep: Tensor | None,
+    temperature: float | Tensor,
+    normalize: RowMap | None,
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Each direction's (B,) losses and who counts, from one matrix of logits."""
+    if keep is not None:
+        x, y = zero_outside(x, keep.any(1)), zero_outside(y, keep.any(0))
+    if positives is None:
+        positives = torch.eye(len(x), dtype=torch.bool, device=x.device)
+    logits = dot(map_rows(x, normalize), map_rows(y, normalize)) / temperature
+    back = log_share(logits.mT, positives.mT, None if keep is None else keep.mT)
+    return log_share(logits, positives, keep), back
+
+
+class SymmetricInfoNCE(nn.Module):
+    """:func:`symmetric_info_nce` with its settings held.
+
+    Args:
+        temperature: a float, or a :class:`LearnableTemperature`.
+        normalize, reduction, chunk_size, group: as in :func:`symmetric_info_nce`.
+
+    Example:
+        >>> SymmetricInfoNCE(temperature=1.0)(torch.eye(3), torch.eye(3))
+        tensor(0.5514)
+    """
+
+    def __init__(
+        self,
+        *,
+        temperature: float | LearnableTemperature = 0.07,
+        normalize: RowMap | None = l2_normalize,
+        reduction: str = "mean",
+        chunk_size: int | None = None,
+        group: Group | None = None,
+    ):
+        super().__init__()
+        self.temperature = temperature
+        self.normalize = normalize
+        self.reduction = reduction
+        self.chunk_size = chunk_size
+        self.group = group
+
+    def forward(
+        self,
+        x: Tensor,
+        y: Tensor,
+        *,
+        positives: Tensor | None = None,
+        keep: Tensor | None = None,
+        weight: Tensor | None = None,
+    ) -> Tensor:
+        """See :func:`symmetric_info_nce`."""
+        return symmetric_info_nce(
+            x,
+            y,
+            temperature=current(self.temperature),
+            positives=positives,
+            keep=keep,
+            weight=weight,
+            normalize=self.normalize,
+            reduction=self.reduction,
+            chunk_size=self.chunk_size,
+            group=self.group,
+        )
