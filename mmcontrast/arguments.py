@@ -1,13 +1,10 @@
-"""Argument checks and reductions: one place, one message format, ``name: expected X, got Y``."""
+"""Argument checks: one place, one message format, ``name: expected X, got Y``."""
 
 from collections.abc import Iterable, Mapping
 from typing import NoReturn
 
 import torch
 from torch import Tensor
-
-from mmcontrast import distributed
-from mmcontrast.distributed import Group
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -143,38 +140,3 @@ def features(features: Mapping[str, Tensor]) -> None:
 def reduction(value: str) -> None:
     """One of the three reductions."""
     one_of("reduction", value, REDUCTIONS)
-
-
-def reduce(
-    values: Tensor,
-    counted: Tensor | None,
-    *,
-    weight: Tensor | None,
-    reduction: str,
-    group: Group | None = None,
-) -> Tensor:
-    """Reduce one value for each anchor; ``counted`` says by mask which of them contribute.
-
-    The mean divides by the number (or the weight) of counted anchors, never by what the values
-    are, so that a loss that happens to be zero is not mistaken for an absent one. Nothing counted
-    gives zero, with a graph; None is all. With a group, sum and mean are those of all its ranks'
-    anchors.
-    """
-    if counted is not None:
-        values = torch.where(counted, values, 0)
-    if weight is not None:
-        vector("weight", weight, len(values))
-        weight = weight.to(values.dtype).reshape(-1, *[1] * (values.ndim - 1))
-        values = values * weight
-    if reduction == "none":
-        return values
-    if reduction == "sum":
-        return distributed.total(values.sum(), group)
-    if counted is None:
-        if weight is None and group is None and values.numel() > 0:
-            return values.mean()
-        counted = torch.ones_like(values, dtype=torch.bool)
-    number = (counted if weight is None else counted * weight).sum().to(values.dtype)
-    number = distributed.total(number, group)
-    # Divided here, then summed up: as by a loss in tiles, which may be another rank's path.
-    return distributed.total(values.sum() / torch.where(number == 0, 1, number), group)

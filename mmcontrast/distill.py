@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from mmcontrast import arguments
 from mmcontrast.distributed import Group
+from mmcontrast.reductions import Reduction
 from mmcontrast.rows import upcast
 
 DIRECTIONS = ("teacher_student", "student_teacher")
@@ -91,7 +92,7 @@ def kl_distill(
     if losses.ndim == 2:
         losses = losses.sum(1) / mask.sum(1).clamp_min(1)  # steps outside the mask are 0
         counted = mask.any(1)
-    return arguments.reduce(losses, counted, weight=weight, reduction=reduction, group=group)
+    return Reduction(reduction, weight, group).reduce(losses, counted)
 
 
 def _divergence(log_p: Tensor, log_q: Tensor) -> Tensor:

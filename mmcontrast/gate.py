@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mmcontrast import arguments
 from mmcontrast.masks import IGNORE, off_diagonal
 from mmcontrast.mining import HardNegatives, sample_one
+from mmcontrast.reductions import Reduction
 from mmcontrast.rows import upcast
 
 Rows = TypeVar("Rows", Tensor, Tensor | None)
@@ -216,7 +217,7 @@ def pair_prediction(
     lead = logits[:, 1] - logits[:, 0]
     # Beyond 50 the softplus is its argument to the last bit of a float64; the default of 20 is not.
     losses = F.softplus(torch.where(paired == 1, -lead, lead), threshold=50)
-    return arguments.reduce(losses, counted, weight=weight, reduction=reduction)
+    return Reduction(reduction, weight).reduce(losses, counted)
 
 
 class ReplacementGate(nn.Module):

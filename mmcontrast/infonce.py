@@ -9,6 +9,7 @@ from mmcontrast.eager import is_eager
 from mmcontrast.exact import choose, tiles
 from mmcontrast.masks import IGNORE, check_partners, checked_partners
 from mmcontrast.presence import zero_outside
+from mmcontrast.reductions import Reduction
 from mmcontrast.rows import RowMap, l2_normalize, map_rows
 from mmcontrast.softmax import contrast, masked_logsumexp
 from mmcontrast.temperature import LearnableTemperature, current
@@ -127,7 +128,7 @@ def info_nce(
         normalize=normalize,
         chunk_size=tiles.step(*size, chunk_size),
     )
-    return arguments.reduce(losses, counted, weight=weight, reduction=reduction, group=group)
+    return Reduction(reduction, weight, group).reduce(losses, counted)
 
 
 def matched_pair_nce(
@@ -184,7 +185,7 @@ def matched_pair_nce(
     logits = (map_rows(x, normalize) * map_rows(y, normalize)).sum(-1) / temperature
     every, everybody = joined(logits, group)[0], joined(keep, group)[0]
     losses = masked_logsumexp(every, everybody, empty=0.0) - logits
-    return arguments.reduce(losses, keep, weight=weight, reduction=reduction, group=group)
+    return Reduction(reduction, weight, group).reduce(losses, keep)
 
 
 class InfoNCE(nn.Module):

@@ -8,6 +8,7 @@ from mmcontrast.distances import Distance, euclidean
 from mmcontrast.distributed import Group
 from mmcontrast.eager import is_eager, known
 from mmcontrast.presence import zero_outside
+from mmcontrast.reductions import Reduction
 
 
 def triplet(
@@ -78,7 +79,7 @@ def triplet(
         arguments.fail("distance", f"shape ({len(anchors)},) from it", arguments.shape(losses))
     if hinge:
         losses = torch.relu(losses)
-    return arguments.reduce(losses, keep, weight=weight, reduction=reduction, group=group)
+    return Reduction(reduction, weight, group).reduce(losses, keep)
 
 
 class Triplet(nn.Module):

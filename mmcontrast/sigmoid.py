@@ -12,6 +12,7 @@ from mmcontrast.eager import is_eager
 from mmcontrast.exact import kernels, tiles
 from mmcontrast.exact.sigmoid_tiles import Pairs
 from mmcontrast.presence import zero_outside
+from mmcontrast.reductions import Reduction
 from mmcontrast.rows import RowMap, l2_normalize, map_rows
 
 LEAST = tiles.TILE**2  # pairs from which tiles are faster than all at once
@@ -100,7 +101,7 @@ def sigmoid_contrast(
 
     if not is_eager() or 0 in size:
         losses = pairs.losses(map_rows(x, normalize), map_rows(y, normalize), temperature, bias)
-        return arguments.reduce(losses, counted, weight=weight, reduction=reduction, group=group)
+        return Reduction(reduction, weight, group).reduce(losses, counted)
     sides = tiles.WIDE if chunk_size is None else (chunk_size, chunk_size)
     at_once = size[0] * size[1] < LEAST if chunk_size is None else chunk_size >= max(size)
     precision = kernels.precision(x, y)
@@ -108,9 +109,9 @@ def sigmoid_contrast(
     dtype = torch.promote_types(x.dtype, y.dtype)
     x, y = x.to(dtype), y.to(dtype)
     if keep is None:
-        shares = tiles.all_shares(x, weight, reduction, group)
+        shares = Reduction(reduction, weight, group).equal_shares(x)
     else:
-        shares = tiles.shares(counted, weight, reduction, dtype, group)
+        shares = Reduction(reduction, weight, group).shares(counted, dtype)
     t, b = (tiles.number(v, x) for v in (temperature, bias))
     if positives is None and keep is None and active(group) is None and kernels.usable(x, y):
         shares = None if shares is None else shares.expand(size[0])
@@ -120,7 +121,7 @@ def sigmoid_contrast(
         value = tiles.one_pass(evaluate, pairs.losses, shares, x, y, t, b)
     if reduction != "none":
         return total(value, group)
-    return arguments.reduce(value, counted, weight=weight, reduction=reduction)
+    return Reduction(reduction, weight).reduce(value, counted)
 
 
 class SigmoidContrast(nn.Module):

@@ -9,6 +9,7 @@ from mmcontrast.exact.supcon_paths import among_themselves, tile_side
 from mmcontrast.infonce import info_nce
 from mmcontrast.masks import labelled, same_label
 from mmcontrast.presence import zero_outside
+from mmcontrast.reductions import Reduction
 from mmcontrast.rows import RowMap, l2_normalize
 from mmcontrast.softmax import contrast
 from mmcontrast.temperature import LearnableTemperature, current
@@ -158,7 +159,7 @@ def sup_con(
         normalize=normalize,
         chunk_size=chunk_size,
     )
-    return arguments.reduce(losses, counted, weight=weight, reduction=reduction, group=group)
+    return Reduction(reduction, weight, group).reduce(losses, counted)
 
 
 def _label_pair(

@@ -9,6 +9,7 @@ from mmcontrast.eager import is_eager
 from mmcontrast.exact import choose, tiles
 from mmcontrast.infonce import info_nce
 from mmcontrast.presence import zero_outside
+from mmcontrast.reductions import Reduction
 from mmcontrast.rows import RowMap, dot, l2_normalize, map_rows
 from mmcontrast.softmax import log_share
 from mmcontrast.temperature import LearnableTemperature, current
@@ -91,7 +92,7 @@ def symmetric_info_nce(
             arguments.mask(name, mask, size, weights=name == "positives")
     if active(group) is None and tiles.step(*size, chunk_size) is None:
         both = _at_once(x, y, positives, keep, temperature, normalize)
-        ways = [arguments.reduce(*way, weight=weight, reduction=reduction) for way in both]
+        ways = [Reduction(reduction, weight).reduce(*way) for way in both]
         return (ways[0] + ways[1]) / 2
     own = joined(y, group, counts)[1]
     backwards = [None if m is None else joined(m, group)[0][:, own].mT for m in (positives, keep)]

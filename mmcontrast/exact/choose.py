@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor
 
-from mmcontrast import arguments
 from mmcontrast.distributed import Group, active, joined, sizes, total
 from mmcontrast.exact import (
     infonce_blocks,
@@ -15,6 +14,7 @@ from mmcontrast.exact import (
     tiles,
 )
 from mmcontrast.masks import IGNORE, checked_partners
+from mmcontrast.reductions import Reduction
 from mmcontrast.rows import RowMap, map_rows
 
 
@@ -35,7 +35,7 @@ def one_way(
         rows, choices = map_rows(anchors, normalize), map_rows(candidates, normalize)
         losses = infonce_small.one_way(rows, choices, targets, temperature)
         counted = None if targets is None else targets != IGNORE
-        return arguments.reduce(losses, counted, weight=weight, reduction=reduction)
+        return Reduction(reduction, weight).reduce(losses, counted)
     chosen = checked_partners(anchors, targets)
     counted = chosen != IGNORE
     counts = sizes(candidates, group)
@@ -44,19 +44,19 @@ def one_way(
         losses = ring.info_nce(
             rows, choices, chosen, temperature, False, chunk_size, counts, active(group)
         )
-        return arguments.reduce(losses, counted, weight=weight, reduction=reduction, group=group)
+        return Reduction(reduction, weight, group).reduce(losses, counted)
     candidates, own = joined(candidates, group, counts)
     chosen = torch.where(counted, chosen + own.start, IGNORE)
     step = tiles.step(len(anchors), len(candidates), chunk_size) or len(anchors)
     if not step or not len(candidates):
         rows, choices = map_rows(anchors, normalize), map_rows(candidates, normalize)
         losses = infonce_blocks.plain_one_way(rows, choices, chosen, temperature)
-        return arguments.reduce(losses, counted, weight=weight, reduction=reduction, group=group)
+        return Reduction(reduction, weight, group).reduce(losses, counted)
     rows, choices = (tiles.mapped(x, normalize, step) for x in (anchors, candidates))
     if targets is None:
-        shares = tiles.all_shares(rows, weight, reduction, group)
+        shares = Reduction(reduction, weight, group).equal_shares(rows)
     else:
-        shares = tiles.shares(counted, weight, reduction, rows.dtype, group)
+        shares = Reduction(reduction, weight, group).shares(counted, rows.dtype)
     if kernels.usable(rows, choices):
         precision = kernels.precision(anchors, candidates)
         value = kernels.one_way(rows, choices, chosen, temperature, shares, precision=precision)
@@ -64,7 +64,7 @@ def one_way(
         value = infonce_blocks.one_way(rows, choices, chosen, temperature, shares, step)
     if reduction != "none":
         return total(value, group)
-    return arguments.reduce(value, counted, weight=weight, reduction=reduction)
+    return Reduction(reduction, weight).reduce(value, counted)
 
 
 def symmetric(
@@ -83,7 +83,7 @@ def symmetric(
     if alone and tiles.small(x, y, chunk_size):
         rows, columns = map_rows(x, normalize), map_rows(y, normalize)
         losses = infonce_small.symmetric(rows, columns, temperature)
-        return arguments.reduce(losses, None, weight=weight, reduction=reduction)
+        return Reduction(reduction, weight).reduce(losses, None)
     counts = sizes(y, group)
     if ring.pays(y, counts):
         rows, columns = map_rows(x, normalize), map_rows(y, normalize)
@@ -92,12 +92,12 @@ def symmetric(
             rows, columns, own, temperature, True, chunk_size, counts, active(group)
         )
         everyone = torch.ones_like(own, dtype=torch.bool)
-        return arguments.reduce(losses, everyone, weight=weight, reduction=reduction, group=group)
+        return Reduction(reduction, weight, group).reduce(losses, everyone)
     y, here = joined(y, group, counts)
     step = tiles.step(len(x), len(y), chunk_size, side=tiles.TILE)
     sides = tiles.WIDE if chunk_size is None or step is None else (step, step)
     rows, columns = (tiles.mapped(z, normalize, sides[0]) for z in (x, y))
-    shares = tiles.all_shares(rows, weight, reduction, group)
+    shares = Reduction(reduction, weight, group).equal_shares(rows)
     if alone and kernels.usable(rows, columns):
         precision = kernels.precision(x, y)
         value = kernels.symmetric(rows, columns, temperature, precision=precision)

@@ -8,6 +8,7 @@ from mmcontrast.eager import is_eager
 from mmcontrast.exact import kernels
 from mmcontrast.exact.supcon_tiles import tiled_sup_con
 from mmcontrast.exact.supcon_whole import whole_sup_con
+from mmcontrast.reductions import Reduction
 from mmcontrast.rows import RowMap
 
 
@@ -74,4 +75,4 @@ def among_themselves(
     if every is None:
         return None
     losses, counted = (x[own] for x in every)
-    return arguments.reduce(losses, counted, weight=weight, reduction=reduction, group=group)
+    return Reduction(reduction, weight, group).reduce(losses, counted)

@@ -15,13 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmcontrast import arguments
 from mmcontrast.distributed import Group, total
 from mmcontrast.eager import known
 from mmcontrast.exact import tiles
 from mmcontrast.exact.tiles import LOG2_E
 from mmcontrast.masks import labelled, off_diagonal
 from mmcontrast.presence import zero_outside
+from mmcontrast.reductions import Reduction
 from mmcontrast.rows import RowMap, map_rows
 from mmcontrast.softmax import log_share
 
@@ -58,14 +58,14 @@ def whole_sup_con(
         positives *= there[:, None]
     batch = _Batch(positives, None if all_there else there)
     counted = (batch.number > 0)[own]
-    shares = tiles.shares(counted, weight, reduction, rows.dtype, group)
+    shares = Reduction(reduction, weight, group).shares(counted, rows.dtype)
     if shares is not None:
         shares = F.pad(shares, (own.start, len(rows) - own.stop))
     t = tiles.number(temperature, rows)
     value = tiles.one_pass(batch.evaluate, batch.losses, shares, rows, t)
     if reduction != "none":
         return total(value, group)
-    return arguments.reduce(value[own], counted, weight=weight, reduction=reduction)
+    return Reduction(reduction, weight).reduce(value[own], counted)
 
 
 class _Batch:

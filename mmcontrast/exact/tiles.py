@@ -17,8 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmcontrast import arguments, distributed
-from mmcontrast.distributed import Group
+from mmcontrast import arguments
 from mmcontrast.eager import apply, full_precision, is_eager
 from mmcontrast.rows import RowMap, map_rows
 
@@ -96,36 +95,6 @@ def number(value: float | Tensor, like: Tensor) -> Tensor:
     if isinstance(value, Tensor):
         return value.to(like.dtype)
     return torch.full((), value, dtype=like.dtype, device=like.device)
-
-
-def shares(
-    counted: Tensor,
-    weight: Tensor | None,
-    reduction: str,
-    dtype: torch.dtype,
-    group: Group | None = None,
-) -> Tensor | None:
-    """(B,) what each loss counts for in the mean or the sum, as in ``arguments.reduce``."""
-    if weight is not None:
-        arguments.vector("weight", weight, len(counted))
-    if reduction == "none":
-        return None
-    weights = counted.to(dtype) if weight is None else torch.where(counted, weight.to(dtype), 0)
-    if reduction == "sum":
-        return weights
-    total = distributed.total(weights.sum(), group)
-    return weights / torch.where(total == 0, 1, total)
-
-
-def all_shares(
-    rows: Tensor, weight: Tensor | None, reduction: str, group: Group | None = None
-) -> Tensor | None:
-    """The same where every one of the (B, D) rows counts; 0-d where all count alike."""
-    if weight is None and distributed.active(group) is None:
-        each = 1 / max(len(rows), 1) if reduction == "mean" else 1.0
-        return None if reduction == "none" else rows.new_full((), each)
-    everyone = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
-    return shares(everyone, weight, reduction, rows.dtype, group)
 
 
 def lengths(x: Tensor) -> Tensor:

@@ -1,7 +1,6 @@
 """Which way HyCon's losses are evaluated: by class moments, or by the pairs themselves."""
 
 from collections.abc import Mapping
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,6 +14,7 @@ from mmcontrast.hybrid.similarities import all_pairs, in_blocks, selected_pairs
 from mmcontrast.masks import off_diagonal
 from mmcontrast.mining import PairSelection
 from mmcontrast.presence import only_present
+from mmcontrast.reductions import Reduction
 from mmcontrast.rows import RowMap, dot, map_rows
 
 REFINE_ON = ("selected", "all", "weighted")
@@ -62,7 +62,7 @@ def evaluate(
         normalize=normalize,
         group=group,
     )
-    reduce = partial(arguments.reduce, weight=weight, reduction=reduction, group=group)
+    reduce = Reduction(reduction, weight, group).reduce
     terms = {}
     for name, (ratio, contrasted, refinement, refined) in values.items():
         terms[name] = reduce(ratio, contrasted)

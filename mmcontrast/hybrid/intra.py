@@ -10,6 +10,7 @@ from mmcontrast.distributed import Group
 from mmcontrast.hybrid.engine import evaluate, mapped, own_similarity, semi
 from mmcontrast.mining import PairSelection
 from mmcontrast.presence import presence
+from mmcontrast.reductions import Reduction
 from mmcontrast.rows import RowMap, softmax_normalize
 
 
@@ -60,9 +61,7 @@ def semi_contrast(
     present = presence(features, present)
     own = own_similarity(mapped(features, present, normalize))
     here = torch.stack(list(present.values()), dim=1)
-    return arguments.reduce(
-        *semi(own, here, margin), weight=weight, reduction=reduction, group=group
-    )
+    return Reduction(reduction, weight, group).reduce(*semi(own, here, margin))
 
 
 def intra_modal_contrast(

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from mmcontrast import arguments
 from mmcontrast.distributed import Group
+from mmcontrast.reductions import Reduction
 from mmcontrast.rows import upcast
 
 
@@ -59,7 +60,7 @@ def ratio_contrast(
     arguments.mask("negatives", negatives, size, weights=True)
     arguments.reduction(reduction)
     losses, counted = share(upcast(similarity), positives, negatives, log=log)
-    return arguments.reduce(losses, counted, weight=weight, reduction=reduction, group=group)
+    return Reduction(reduction, weight, group).reduce(losses, counted)
 
 
 def share(
