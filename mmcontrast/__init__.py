@@ -32,6 +32,7 @@ from mmcontrast.hybrid.hybrid import HybridContrast, hybrid_contrast
 from mmcontrast.hybrid.intra import inter_modal_contrast, intra_modal_contrast, semi_contrast
 from mmcontrast.hybrid.pairs import Pairs, inter_modal_pairs, intra_modal_pairs
 from mmcontrast.hybrid.ratio import ratio_contrast
+from mmcontrast.hybrid.selection import PairSelection, hardness_weights, select_pairs
 from mmcontrast.infonce import InfoNCE, info_nce, matched_pair_nce
 from mmcontrast.mahalanobis import Mahalanobis
 from mmcontrast.margin import Triplet, triplet
@@ -45,16 +46,7 @@ from mmcontrast.masks import (
     score_kernel,
     sentiment_classes,
 )
-from mmcontrast.mining import (
-    HardNegatives,
-    PairSelection,
-    extreme,
-    hard_negatives,
-    hard_triplets,
-    hardness_weights,
-    sample_one,
-    select_pairs,
-)
+from mmcontrast.mining import HardNegatives, extreme, hard_negatives, hard_triplets, sample_one
 from mmcontrast.multilevel import MultilevelContrast, multilevel_contrast
 from mmcontrast.negatives.altered import Negatives
 from mmcontrast.negatives.noise import add_noise, replace_tokens

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmcontrast import arguments
-from mmcontrast.exact import tiles
+from mmcontrast.exact import sizes
+from mmcontrast.exact.tiles import largest_octave, slices
 from mmcontrast.masks import IGNORE, different_label, partner_indices, same_label
 from mmcontrast.rows import RowMap, dot, l2_normalize, map_rows
 
@@ -160,13 +161,13 @@ def diagnose(
     dtype = torch.promote_types(x.dtype, y.dtype)
     x, y = x.to(dtype), y.to(dtype)
     width = max(len(x), len(y), 1)
-    size = max(1, tiles.BLOCK // width) if chunk_size is None else chunk_size
+    size = max(1, sizes.BLOCK // width) if chunk_size is None else chunk_size
     arguments.whole("chunk_size", size)
     counted = own != IGNORE
     edges = _edges(x, y, normalize)
     columns = torch.arange(len(y), device=y.device)
     blocks = []
-    for i in tiles.slices(max(len(x), 1), size):
+    for i in slices(max(len(x), 1), size):
         similarity = dot(x[i], y)
         positive = columns == own[i, None]
         negative = ~positive & counted[i, None]
@@ -264,7 +265,7 @@ def _edges(x: Tensor, y: Tensor, normalize: RowMap | None) -> Tensor:
     steps = torch.linspace(-1, 1, BINS + 1, dtype=x.dtype, device=x.device)
     if normalize is l2_normalize or not len(x) or not len(y):
         return steps
-    most = tiles.lengths(x).amax() * tiles.lengths(y).amax()
+    most = largest_octave(x, y, 1.0)
     return steps * torch.where(most > 0, most, 1)
 
 
@@ -283,7 +284,7 @@ def _uniformity(x: Tensor, size: int) -> Tensor:
     squares = x.square().sum(1)
     places = torch.arange(n, device=x.device)
     parts = []
-    for i in tiles.slices(n, size):
+    for i in slices(n, size):
         later = slice(i.start, n)
         distances = (squares[i, None] + squares[later] - 2 * dot(x[i], x[later])).clamp_min(0)
         counted = places[later] > places[i, None]

@@ -66,7 +66,7 @@ def active(group: Group | None) -> Any | None:
     return found if dist.get_world_size(found) > 1 else None
 
 
-def sizes(x: Tensor, group: Group | None) -> list[int]:
+def rank_sizes(x: Tensor, group: Group | None) -> list[int]:
     """How many rows each rank has; every rank finds out alike where they do not fit together."""
     there = active(group)
     if there is None:
@@ -85,14 +85,14 @@ def sizes(x: Tensor, group: Group | None) -> list[int]:
 def joined(x: Tensor, group: Group | None, counts: list[int] | None = None) -> tuple[Tensor, slice]:
     """The rows of every rank, with gradients, and which of them are this rank's.
 
-    ``counts`` are the :func:`sizes`, where somebody knows them.
+    ``counts`` are the :func:`rank_sizes`, where somebody knows them.
     """
     if x.ndim == 0:
         raise ValueError("x: expected rows, shape (B, ...), got a 0-d tensor")
     there = active(group)
     if there is None:
         return x, slice(0, len(x))
-    counts = sizes(x, there) if counts is None else counts
+    counts = rank_sizes(x, there) if counts is None else counts
     start = sum(counts[: dist.get_rank(there)])
     return apply(_Gather, x, counts, there), slice(start, start + len(x))
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from mmcontrast import arguments
 from mmcontrast.distributed import Group, joined
 from mmcontrast.eager import is_eager
-from mmcontrast.exact import choose, tiles
+from mmcontrast.exact.choose import one_way_info_nce, rows_at_a_time
 from mmcontrast.masks import IGNORE, check_partners, checked_partners
 from mmcontrast.presence import zero_outside
 from mmcontrast.reductions import Reduction
@@ -94,16 +94,14 @@ def info_nce(
     if positives is None:
         check_partners(anchors, candidates, targets)
         if keep is None and is_eager():
-            return choose.one_way(
+            return one_way_info_nce(
                 anchors,
                 candidates,
                 targets,
                 temperature=temperature,
-                weight=weight,
                 normalize=normalize,
-                reduction=reduction,
+                reduction=Reduction(reduction, weight, group),
                 chunk_size=chunk_size,
-                group=group,
             )
     elif targets is not None:
         arguments.fail("targets", "None where positives are given", arguments.shape(targets))
@@ -126,7 +124,7 @@ def info_nce(
         lambda rows: None if keep is None else keep[rows],
         temperature=temperature,
         normalize=normalize,
-        chunk_size=tiles.step(*size, chunk_size),
+        chunk_size=rows_at_a_time(*size, chunk_size),
     )
     return Reduction(reduction, weight, group).reduce(losses, counted)
 

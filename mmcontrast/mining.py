@@ -13,21 +13,10 @@ from mmcontrast import arguments
 from mmcontrast.distributed import Group, joined
 from mmcontrast.eager import is_eager, known
 from mmcontrast.exact import ranking
-from mmcontrast.hybrid.selection import PairSelection, hardness_weights, select_pairs, thin
+from mmcontrast.exact.choose import ranked_at_a_time
+from mmcontrast.exact.topk import filled, top_at_once
 from mmcontrast.masks import check_partners, different_label, like_labels
 from mmcontrast.rows import RowMap, dot, l2_normalize, map_rows
-
-__all__ = [
-    "HardNegatives",
-    "PairSelection",
-    "extreme",
-    "hard_negatives",
-    "hard_triplets",
-    "hardness_weights",
-    "sample_one",
-    "select_pairs",
-    "thin",
-]
 
 
 class HardNegatives(NamedTuple):
@@ -121,7 +110,7 @@ def hard_negatives(
         arguments.mask("allowed", allowed, size)
     count = min(k, max(size[1] - (exclude_positive is True), 0))
     x, y = map_rows(anchors, normalize), map_rows(candidates, normalize)
-    step = ranking.step(x, y, chunk_size)
+    step = ranked_at_a_time(x, y, chunk_size)
     if step is None:
         if labels is not None:
             alone = candidate_labels is labels
@@ -136,8 +125,8 @@ def hard_negatives(
             out = torch.where(own[:, None] < 0, scores.gather(1, at), -math.inf)
             scores = scores.scatter(1, at, out)
         if allowed is not None:
-            scores = ranking.filled(scores, ~allowed, -math.inf)
-        scores, indices = ranking.at_once(scores, count)
+            scores = filled(scores, ~allowed, -math.inf)
+        scores, indices = top_at_once(scores, count)
     else:
         banned = _partners(anchors, targets, here.start) if exclude_positive is True else None
         apart = None if labels is None or candidate_labels is None else (labels, candidate_labels)
@@ -201,7 +190,7 @@ def hard_triplets(
     rows, here = joined(map_rows(anchors, normalize), group)
     labels, _ = joined(labels, group)
     own = torch.arange(here.start, here.stop, device=anchors.device)
-    step = ranking.step(rows, labels, chunk_size)
+    step = ranked_at_a_time(rows, labels, chunk_size)
     if step is None:
         positive, negative, found = ranking.batch_hard_at_once(rows, labels, here)
     else:

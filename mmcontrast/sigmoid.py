@@ -1,21 +1,15 @@
 """The sigmoid loss of SigLIP: every pair a question of its own, no softmax over the batch."""
 
 import math
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from mmcontrast import arguments
-from mmcontrast.distributed import Group, active, joined, total
-from mmcontrast.eager import is_eager
-from mmcontrast.exact import kernels, tiles
-from mmcontrast.exact.sigmoid_tiles import Pairs
-from mmcontrast.presence import zero_outside
+from mmcontrast.distributed import Group, joined
+from mmcontrast.exact.choose import sigmoid_of_pairs
 from mmcontrast.reductions import Reduction
-from mmcontrast.rows import RowMap, l2_normalize, map_rows
-
-LEAST = tiles.TILE**2  # pairs from which tiles are faster than all at once
+from mmcontrast.rows import RowMap, l2_normalize
 
 
 def sigmoid_contrast(
@@ -90,38 +84,22 @@ def sigmoid_contrast(
     size = (len(x), len(y))
     if positives is not None:
         arguments.mask("positives", positives, size)
-    counted = torch.ones(size[0], dtype=torch.bool, device=x.device)
     if keep is not None:
         arguments.mask("keep", keep, size)
-        counted = keep.any(1)
-        x, y = zero_outside(x, counted), zero_outside(y, keep.any(0))
     if chunk_size is not None:
         arguments.whole("chunk_size", chunk_size)
-    pairs = Pairs(positives, keep, own.start)
-
-    if not is_eager() or 0 in size:
-        losses = pairs.losses(map_rows(x, normalize), map_rows(y, normalize), temperature, bias)
-        return Reduction(reduction, weight, group).reduce(losses, counted)
-    sides = tiles.WIDE if chunk_size is None else (chunk_size, chunk_size)
-    at_once = size[0] * size[1] < LEAST if chunk_size is None else chunk_size >= max(size)
-    precision = kernels.precision(x, y)
-    x, y = (tiles.mapped(z, normalize, sides[0]) for z in (x, y))
-    dtype = torch.promote_types(x.dtype, y.dtype)
-    x, y = x.to(dtype), y.to(dtype)
-    if keep is None:
-        shares = Reduction(reduction, weight, group).equal_shares(x)
-    else:
-        shares = Reduction(reduction, weight, group).shares(counted, dtype)
-    t, b = (tiles.number(v, x) for v in (temperature, bias))
-    if positives is None and keep is None and active(group) is None and kernels.usable(x, y):
-        shares = None if shares is None else shares.expand(size[0])
-        value = kernels.sigmoid(x, y, t, b, shares, precision=precision)
-    else:
-        evaluate = pairs.at_once if at_once else partial(pairs.in_tiles, sides)
-        value = tiles.one_pass(evaluate, pairs.losses, shares, x, y, t, b)
-    if reduction != "none":
-        return total(value, group)
-    return Reduction(reduction, weight).reduce(value, counted)
+    return sigmoid_of_pairs(
+        x,
+        y,
+        positives,
+        keep,
+        own.start,
+        temperature=temperature,
+        bias=bias,
+        normalize=normalize,
+        reduction=Reduction(reduction, weight, group),
+        chunk_size=chunk_size,
+    )
 
 
 class SigmoidContrast(nn.Module):

@@ -5,7 +5,11 @@ from torch import Tensor, nn
 
 from mmcontrast import arguments
 from mmcontrast.distributed import Group, joined
-from mmcontrast.exact.supcon_paths import among_themselves, tile_side
+from mmcontrast.exact.choose import (
+    sup_con_among_themselves,
+    supcon_rows_at_a_time,
+    supcon_side,
+)
 from mmcontrast.infonce import info_nce
 from mmcontrast.masks import labelled, same_label
 from mmcontrast.presence import zero_outside
@@ -115,23 +119,20 @@ def sup_con(
         arguments.mask("positives", positives, size, weights=True)
 
     if form == "out" and candidates is None and positives is None and keep is None:
-        side = tile_side(others, theirs, chunk_size)
+        side = supcon_side(others, theirs, chunk_size)
         if side is not None:
-            value = among_themselves(
+            value = sup_con_among_themselves(
                 others,
                 theirs,
                 here,
                 side,
                 temperature=temperature,
-                weight=weight,
                 normalize=normalize,
-                reduction=reduction,
-                group=group,
+                reduction=Reduction(reduction, weight, group),
             )
             if value is not None:
                 return value
-            if chunk_size is None and side * side < size[0] * size[1]:
-                chunk_size = max(1, side * side // size[1])
+            chunk_size = supcon_rows_at_a_time(size, side, chunk_size)
 
     columns = torch.arange(len(others), device=others.device)
     known = labelled(theirs)

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from mmcontrast import arguments
-from mmcontrast.distributed import Group, active, joined, sizes
+from mmcontrast.distributed import Group, active, joined, rank_sizes
 from mmcontrast.eager import is_eager
-from mmcontrast.exact import choose, tiles
+from mmcontrast.exact.choose import both_ways_info_nce, rows_at_a_time
 from mmcontrast.infonce import info_nce
 from mmcontrast.presence import zero_outside
 from mmcontrast.reductions import Reduction
@@ -75,22 +75,20 @@ def symmetric_info_nce(
     arguments.temperature(temperature)
     arguments.reduction(reduction)
     if positives is None and keep is None and is_eager():
-        return choose.symmetric(
+        return both_ways_info_nce(
             x,
             y,
             temperature=temperature,
-            weight=weight,
             normalize=normalize,
-            reduction=reduction,
+            reduction=Reduction(reduction, weight, group),
             chunk_size=chunk_size,
-            group=group,
         )
-    counts = sizes(y, group)
+    counts = rank_sizes(y, group)
     size = (len(x), sum(counts))
     for name, mask in (("positives", positives), ("keep", keep)):
         if mask is not None:
             arguments.mask(name, mask, size, weights=name == "positives")
-    if active(group) is None and tiles.step(*size, chunk_size) is None:
+    if active(group) is None and rows_at_a_time(*size, chunk_size) is None:
         both = _at_once(x, y, positives, keep, temperature, normalize)
         ways = [Reduction(reduction, weight).reduce(*way) for way in both]
         return (ways[0] + ways[1]) / 2

@@ -1,113 +1,339 @@
-"""InfoNCE with one partner for each anchor, in eager mode: the way that suits the size is taken."""
+"""Which way a loss is evaluated: the only file that decides, by the sizes in ``sizes``.
+
+Every way gives the same numbers. The order of the questions is the same for every loss:
+
+1. Does something trace, transform or forward-differentiate the code? Then the plain path: callers
+   ask :func:`mmcontrast.eager.is_eager` before they come here.
+2. Is the matrix of logits small? Then all at once, in as few operations as can be.
+3. Are there ranks whose candidates together are too large to gather? Then around the ring.
+4. Are the rows on a GPU for which there are kernels (:func:`kernels_suit`)? Then the kernels.
+5. Else in blocks or tiles of PyTorch operations.
+"""
+
+import functools
+import importlib.util
+from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from mmcontrast.distributed import Group, active, joined, sizes, total
-from mmcontrast.exact import (
-    infonce_blocks,
-    infonce_small,
-    infonce_tiles,
-    infonce_whole,
-    kernels,
-    ring,
-    tiles,
+from mmcontrast import arguments
+from mmcontrast.distributed import active, joined, rank_sizes
+from mmcontrast.eager import is_eager
+from mmcontrast.exact import kernels, sizes
+from mmcontrast.exact.infonce_blocks import one_way_in_blocks
+from mmcontrast.exact.infonce_tiles import symmetric_in_tiles
+from mmcontrast.exact.infonce_whole import (
+    one_way_at_once,
+    symmetric_at_once,
+    symmetric_in_one_matrix,
 )
+from mmcontrast.exact.kernels.blocks import GENERATIONS
+from mmcontrast.exact.plain import plain_one_way, plain_sigmoid
+from mmcontrast.exact.ring import info_nce_on_ring
+from mmcontrast.exact.sigmoid_tiles import sigmoid_at_once, sigmoid_in_tiles
+from mmcontrast.exact.supcon_tiles import sup_con_in_tiles
+from mmcontrast.exact.supcon_whole import sup_con_at_once
+from mmcontrast.exact.tiles import map_in_pieces, rows_in_cache, scalar
 from mmcontrast.masks import IGNORE, checked_partners
+from mmcontrast.presence import zero_outside
 from mmcontrast.reductions import Reduction
 from mmcontrast.rows import RowMap, map_rows
 
+INTERPRETED = False
+"""Whether kernels suit the CPU: for tests in Triton's interpreter (TRITON_INTERPRET=1)."""
 
-def one_way(
+KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+# --- InfoNCE -------------------------------------------------------------------------------------
+
+
+def one_way_info_nce(
     anchors: Tensor,
     candidates: Tensor,
     targets: Tensor | None,
     *,
     temperature: float | Tensor,
-    weight: Tensor | None,
     normalize: RowMap | None,
-    reduction: str,
+    reduction: Reduction,
     chunk_size: int | None,
-    group: Group | None,
 ) -> Tensor:
-    """:func:`info_nce` without masks; the arguments are checked, all but ``weight``."""
-    if active(group) is None and tiles.small(anchors, candidates, chunk_size):
-        rows, choices = map_rows(anchors, normalize), map_rows(candidates, normalize)
-        losses = infonce_small.one_way(rows, choices, targets, temperature)
-        counted = None if targets is None else targets != IGNORE
-        return Reduction(reduction, weight).reduce(losses, counted)
-    chosen = checked_partners(anchors, targets)
-    counted = chosen != IGNORE
-    counts = sizes(candidates, group)
-    if ring.pays(candidates, counts):
-        rows, choices = map_rows(anchors, normalize), map_rows(candidates, normalize)
-        losses = ring.info_nce(
-            rows, choices, chosen, temperature, False, chunk_size, counts, active(group)
+    """:func:`info_nce` without masks, in eager mode; all arguments but the weight are checked."""
+    group = reduction.group
+    if active(group) is None and fits_at_once(anchors, candidates, chunk_size):
+        rows, columns = map_rows(anchors, normalize), map_rows(candidates, normalize)
+        losses = one_way_at_once(rows, columns, targets, temperature)
+        return reduction.reduce(losses, None if targets is None else targets != IGNORE)
+
+    partners = checked_partners(anchors, targets)
+    counted = partners != IGNORE
+    counts = rank_sizes(candidates, group)
+    if ring_suits(candidates, counts):
+        rows, columns = map_rows(anchors, normalize), map_rows(candidates, normalize)
+        losses = info_nce_on_ring(
+            rows, columns, partners, temperature, False, chunk_size, counts, active(group)
         )
-        return Reduction(reduction, weight, group).reduce(losses, counted)
+        return reduction.reduce(losses, counted)
+
     candidates, own = joined(candidates, group, counts)
-    chosen = torch.where(counted, chosen + own.start, IGNORE)
-    step = tiles.step(len(anchors), len(candidates), chunk_size) or len(anchors)
+    partners = torch.where(counted, partners + own.start, IGNORE)
+    step = rows_at_a_time(len(anchors), len(candidates), chunk_size) or len(anchors)
     if not step or not len(candidates):
-        rows, choices = map_rows(anchors, normalize), map_rows(candidates, normalize)
-        losses = infonce_blocks.plain_one_way(rows, choices, chosen, temperature)
-        return Reduction(reduction, weight, group).reduce(losses, counted)
-    rows, choices = (tiles.mapped(x, normalize, step) for x in (anchors, candidates))
+        rows, columns = map_rows(anchors, normalize), map_rows(candidates, normalize)
+        return reduction.reduce(plain_one_way(rows, columns, partners, temperature), counted)
+
+    rows, columns = (map_in_pieces(x, normalize, step) for x in (anchors, candidates))
     if targets is None:
-        shares = Reduction(reduction, weight, group).equal_shares(rows)
+        shares = reduction.equal_shares(rows)
     else:
-        shares = Reduction(reduction, weight, group).shares(counted, rows.dtype)
-    if kernels.usable(rows, choices):
+        shares = reduction.shares(counted, rows.dtype)
+    inputs = rows, columns, partners, temperature, shares
+    if kernels_suit(rows, columns):
         precision = kernels.precision(anchors, candidates)
-        value = kernels.one_way(rows, choices, chosen, temperature, shares, precision=precision)
+        value = kernels.one_way_fused(*inputs, precision=precision)
     else:
-        value = infonce_blocks.one_way(rows, choices, chosen, temperature, shares, step)
-    if reduction != "none":
-        return total(value, group)
-    return Reduction(reduction, weight).reduce(value, counted)
+        value = one_way_in_blocks(*inputs, step)
+    return reduction.finish(value, counted)
 
 
-def symmetric(
+def both_ways_info_nce(
     x: Tensor,
     y: Tensor,
     *,
     temperature: float | Tensor,
-    weight: Tensor | None,
     normalize: RowMap | None,
-    reduction: str,
+    reduction: Reduction,
     chunk_size: int | None,
-    group: Group | None,
 ) -> Tensor:
-    """:func:`symmetric_info_nce` without masks; the arguments are checked, all but ``weight``."""
+    """:func:`symmetric_info_nce` without masks, in eager mode; all but the weight is checked."""
+    group = reduction.group
     alone = active(group) is None
-    if alone and tiles.small(x, y, chunk_size):
+    if alone and fits_at_once(x, y, chunk_size):
         rows, columns = map_rows(x, normalize), map_rows(y, normalize)
-        losses = infonce_small.symmetric(rows, columns, temperature)
-        return Reduction(reduction, weight).reduce(losses, None)
-    counts = sizes(y, group)
-    if ring.pays(y, counts):
+        return reduction.reduce(symmetric_at_once(rows, columns, temperature), None)
+
+    counts = rank_sizes(y, group)
+    if ring_suits(y, counts):
         rows, columns = map_rows(x, normalize), map_rows(y, normalize)
         own = torch.arange(len(x), device=x.device)
-        losses = ring.info_nce(
+        losses = info_nce_on_ring(
             rows, columns, own, temperature, True, chunk_size, counts, active(group)
         )
-        everyone = torch.ones_like(own, dtype=torch.bool)
-        return Reduction(reduction, weight, group).reduce(losses, everyone)
+        return reduction.reduce(losses, torch.ones_like(own, dtype=torch.bool))
+
     y, here = joined(y, group, counts)
-    step = tiles.step(len(x), len(y), chunk_size, side=tiles.TILE)
-    sides = tiles.WIDE if chunk_size is None or step is None else (step, step)
-    rows, columns = (tiles.mapped(z, normalize, sides[0]) for z in (x, y))
-    shares = Reduction(reduction, weight, group).equal_shares(rows)
-    if alone and kernels.usable(rows, columns):
+    step = rows_at_a_time(len(x), len(y), chunk_size, side=sizes.TILE)
+    sides = sizes.WIDE if chunk_size is None or step is None else (step, step)
+    rows, columns = (map_in_pieces(z, normalize, sides[0]) for z in (x, y))
+    if alone and kernels_suit(rows, columns):
         precision = kernels.precision(x, y)
-        value = kernels.symmetric(rows, columns, temperature, precision=precision)
-        value = value if shares is None else (value * shares).sum()
+        losses = kernels.symmetric_fused(rows, columns, temperature, precision=precision)
     elif alone and 0 < len(x) <= (step or len(x)):
-        value = infonce_whole.symmetric(rows, columns, temperature, shares)
+        losses = symmetric_in_one_matrix(rows, columns, temperature)
     else:  # in a group always: the columns' sums are taken over ranks of any size
-        value = infonce_tiles.symmetric(
-            rows, columns, temperature, sides, weight=shares, start=here.start, group=group
+        losses = symmetric_in_tiles(
+            rows, columns, temperature, sides, start=here.start, group=group
         )
-    if reduction != "none":
-        return total(value, group)
-    return value if weight is None else value * weight.to(value.dtype)
+    shares = reduction.equal_shares(rows)
+    return reduction.finish(losses if shares is None else (losses * shares).sum(), None)
+
+
+def rows_at_a_time(
+    rows: int, columns: int, chunk_size: int | None, *, side: int | None = None
+) -> int | None:
+    """How many rows of a matrix of logits are made at a time; None for all at once.
+
+    A ``chunk_size`` below the number of rows is taken as it is. Without one, small matrices are
+    evaluated at once, and large ones in tiles of ``side`` or in blocks that fit the cache. Under
+    functional transforms and forward mode all is made at once; a compiler splits only by
+    ``chunk_size``.
+    """
+    if chunk_size is not None:
+        arguments.whole("chunk_size", chunk_size)
+        split = is_eager() or torch.compiler.is_compiling()
+        return chunk_size if split and chunk_size < rows and columns > 0 else None
+    if rows * columns < sizes.SPLIT or not is_eager():
+        return None
+    return side if side is not None else min(rows_in_cache(columns), sizes.TILE)
+
+
+def fits_at_once(x: Tensor, y: Tensor, chunk_size: int | None) -> bool:
+    """Whether the matrix of these rows and columns may be made at once, and some copies of it."""
+    rows, columns = x.shape[0], y.shape[0]
+    step = rows_at_a_time(rows, columns, chunk_size)
+    return (step is None or step >= rows) and 0 < rows * columns <= sizes.AT_ONCE
+
+
+def ring_suits(candidates: Tensor, counts: list[int]) -> bool:
+    """Whether to pass candidates around a ring of ranks with so many rows each."""
+    size = sum(counts) * candidates.shape[1]
+    return len(counts) > 1 and size >= sizes.RING and is_eager()
+
+
+# --- kernels -------------------------------------------------------------------------------------
+
+
+def kernels_suit(*tensors: Tensor) -> bool:
+    """Whether the GPU kernels are taken for these, rows and columns of the logits.
+
+    They are many, CUDA tensors with values, none of them in float64; Triton is there, the GPU is
+    one that the blocks are meant for, and nothing compiles, transforms or forward-differentiates.
+    """
+    return (
+        len(tensors[0]) * len(tensors[-1]) >= sizes.KERNELS
+        and all(type(x) in (Tensor, nn.Parameter) and x.dtype in KERNEL_DTYPES for x in tensors)
+        and len({x.device for x in tensors}) == 1
+        and _device_suits(tensors[0].device)
+        and is_eager()
+    )
+
+
+@functools.lru_cache
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+def _device_suits(device: torch.device) -> bool:
+    if device.type != "cuda":
+        return INTERPRETED and device.type == "cpu" and _has_triton()
+    if torch.version.hip is not None:
+        return False
+    return torch.cuda.get_device_capability(device)[0] in GENERATIONS and _has_triton()
+
+
+# --- SupCon --------------------------------------------------------------------------------------
+
+
+def supcon_side(anchors: Tensor, labels: Tensor, chunk_size: int | None) -> int | None:
+    """The side of a tile, or None for the plain path: under a compiler or a transform."""
+    if chunk_size is not None:
+        arguments.whole("chunk_size", chunk_size)
+    if not is_eager(anchors, labels):
+        return None
+    return chunk_size or _by_device(sizes.SUPCON_SIDE, anchors)
+
+
+def sup_con_among_themselves(
+    rows: Tensor,
+    labels: Tensor,
+    own: slice,
+    side: int,
+    *,
+    temperature: float | Tensor,
+    normalize: RowMap | None,
+    reduction: Reduction,
+) -> Tensor | None:
+    """The "out" form of :func:`sup_con`; None where blocks of this rank's rows suit better.
+
+    Args:
+        rows: (N, D) those of all ranks.
+        labels: (N,) or (N, L).
+        own: which of them are this rank's.
+        side: of a tile, see :func:`supcon_side`.
+        temperature, normalize: as in :func:`sup_con`.
+        reduction: of this rank's losses.
+    """
+    if len(rows) > (own.stop - own.start) * _by_device(sizes.SUPCON_RANKS, rows):
+        return None
+    every: tuple[Tensor, Tensor] | None
+    if kernels_suit(rows):
+        precision = kernels.precision(rows)
+        every = kernels.sup_con_fused(
+            rows, labels, temperature=temperature, normalize=normalize, precision=precision
+        )
+    elif 0 < len(rows) <= side:
+        return sup_con_at_once(
+            rows, labels, own, temperature=temperature, normalize=normalize, reduction=reduction
+        )
+    else:
+        every = sup_con_in_tiles(
+            rows, labels, temperature=temperature, normalize=normalize, side=side
+        )
+    if every is None:
+        return None
+    losses, counted = (x[own] for x in every)
+    return reduction.reduce(losses, counted)
+
+
+def supcon_rows_at_a_time(size: tuple[int, int], side: int, chunk_size: int | None) -> int | None:
+    """Anchors of a block where tiles do not serve: as many logits as a tile would have."""
+    if chunk_size is not None or side * side >= size[0] * size[1]:
+        return chunk_size
+    return max(1, side * side // size[1])
+
+
+def _by_device(by_device: Mapping[str, int], x: Tensor) -> int:
+    return by_device.get(x.device.type, by_device["other"])
+
+
+# --- the sigmoid loss ----------------------------------------------------------------------------
+
+
+def sigmoid_of_pairs(
+    x: Tensor,
+    y: Tensor,
+    positives: Tensor | None,
+    keep: Tensor | None,
+    start: int,
+    *,
+    temperature: float | Tensor,
+    bias: float | Tensor,
+    normalize: RowMap | None,
+    reduction: Reduction,
+    chunk_size: int | None,
+) -> Tensor:
+    """:func:`sigmoid_contrast`; all arguments but the weight are checked.
+
+    Args:
+        x: (B, D) anchors.
+        y: (C, D) candidates of all ranks.
+        positives, keep: (B, C) masks or None.
+        start: which row of y belongs to the first anchor, where there are no positives.
+        temperature, bias, normalize, chunk_size: as in :func:`sigmoid_contrast`.
+        reduction: of the (B,) losses.
+    """
+    size = (len(x), len(y))
+    counted = torch.ones(size[0], dtype=torch.bool, device=x.device)
+    if keep is not None:
+        counted = keep.any(1)
+        x, y = zero_outside(x, counted), zero_outside(y, keep.any(0))
+    if not is_eager() or 0 in size:
+        x, y = map_rows(x, normalize), map_rows(y, normalize)
+        losses = plain_sigmoid(x, y, temperature, bias, positives, keep, start)
+        return reduction.reduce(losses, counted)
+    sides = sizes.WIDE if chunk_size is None else (chunk_size, chunk_size)
+    if chunk_size is None:
+        at_once = size[0] * size[1] < sizes.SIGMOID_TILES
+    else:
+        at_once = chunk_size >= max(size)
+    precision = kernels.precision(x, y)
+    x, y = (map_in_pieces(z, normalize, sides[0]) for z in (x, y))
+    dtype = torch.promote_types(x.dtype, y.dtype)
+    x, y = x.to(dtype), y.to(dtype)
+    shares = reduction.equal_shares(x) if keep is None else reduction.shares(counted, dtype)
+    inputs = x, y, scalar(temperature, x), scalar(bias, x)
+    alone = active(reduction.group) is None
+    if positives is None and keep is None and alone and kernels_suit(x, y):
+        shares = None if shares is None else shares.expand(size[0])
+        value = kernels.sigmoid_fused(*inputs, shares, precision=precision)
+    elif at_once:
+        value = sigmoid_at_once(*inputs, shares, positives, keep, start)
+    else:
+        value = sigmoid_in_tiles(*inputs, shares, positives, keep, start, sides)
+    return reduction.finish(value, counted)
+
+
+# --- mining --------------------------------------------------------------------------------------
+
+
+def ranked_at_a_time(rows: Tensor, columns: Tensor, chunk_size: int | None) -> int | None:
+    """How many rows are ranked at a time; None for all at once, so that a compiler can trace it."""
+    if not is_eager(rows, columns):
+        return None
+    if chunk_size is not None:
+        return chunk_size
+    if len(rows) * len(columns) < sizes.RANKED:
+        return None
+    block = sizes.RANKED_BLOCK * (1 if rows.device.type == "cpu" else 64)
+    return max(64, block // len(columns))

@@ -1,4 +1,4 @@
-"""A batch sorted by class, and where the classes of some rows stand in it."""
+"""A batch sorted by class, so that the columns of a row's class are one slice."""
 
 from typing import NamedTuple
 
@@ -6,24 +6,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmcontrast.exact import sizes
 from mmcontrast.masks import labelled
-
-PIECE = 64  # rows whose classes are looked up together
 
 
 class Classes(NamedTuple):
     """The labelled samples of a batch, class by class, and by index within a class."""
 
     order: Tensor
-    """(n,) who they are."""
+    """(n,) indices into the batch."""
     ids: Tensor
     """(n,) their classes, 0, 1, 2, ..., ascending."""
     counts: Tensor
-    """(classes,) how many samples each class has."""
+    """(classes,) number of samples in each class."""
 
     @property
     def sizes(self) -> Tensor:
-        """(n,) how many samples each one's class has."""
+        """(n,) number of samples in each sample's class."""
         return self.counts[self.ids]
 
 
@@ -41,7 +40,7 @@ def by_class(labels: Tensor) -> Classes:
 
 
 class Window(NamedTuple):
-    """A few rows, and where their classes stand among the columns; both are sorted by class."""
+    """A few rows, and the columns of their classes; both are sorted by class."""
 
     rows: slice
     columns: slice
@@ -50,8 +49,11 @@ class Window(NamedTuple):
 
 
 def windows(ids: Tensor, columns: Tensor, step: int) -> dict[int, list[Window]]:
-    """The windows of the classes of every block of rows, by the block's first row. Reads values."""
-    piece = PIECE if ids.device.type == "cpu" else 16 * PIECE
+    """The windows of each block of ``step`` rows, by the block's first row. Reads values.
+
+    A tile's pairs of one class are then found without a mask: they lie in a few rectangles.
+    """
+    piece = sizes.LOOKED_UP if ids.device.type == "cpu" else 16 * sizes.LOOKED_UP
     pieces = [
         (block, slice(start, min(start + piece, block + step, len(ids))))
         for block in range(0, len(ids), step)

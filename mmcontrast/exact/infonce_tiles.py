@@ -1,7 +1,14 @@
-"""InfoNCE of both directions in tiles: 4 products, the gap from the negatives' sums alone."""
+"""InfoNCE of both directions in tiles: 4 matrix products, and no digit of a small loss is lost.
+
+One product makes the logits and sums up every row's and every column's negatives. The backward pass
+makes the logits again, and with two more products the gradients. Only the sums are kept in between.
+
+The loss of a pair is softplus(gap), its gap being the log of the negatives' sum minus the positive
+logit. Log-sum-exp over all candidates minus the positive would be the same number, and would lose
+every digit in float32 once the positive leads by 17, as it does at a temperature of 0.01.
+"""
 
 import math
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -10,27 +17,134 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmcontrast.distributed import Group, active, joined
-from mmcontrast.eager import apply, full_precision, known
+from mmcontrast.eager import known
+from mmcontrast.exact.evaluation import Gradients, Kept, Needed, evaluate
+from mmcontrast.exact.plain import plain_symmetric
 from mmcontrast.exact.tiles import (
     LOG2_E,
-    by_temperature,
-    differentiate,
-    lengths,
+    NegativeSums,
+    Sides,
+    largest_octave,
     memory,
-    number,
+    scalar,
     slices,
-    tile,
+    temperature_gradient,
+    tile_of,
+    tiles,
 )
-from mmcontrast.rows import dot
-from mmcontrast.softmax import log_share
+
+
+def symmetric_in_tiles(
+    x: Tensor,
+    y: Tensor,
+    temperature: float | Tensor,
+    sides: Sides,
+    *,
+    start: int = 0,
+    group: Group | None = None,
+) -> Tensor:
+    """(B,) losses of the pairs x[i], y[start + i], averaged over both directions.
+
+    Args:
+        x: (B, D) one view.
+        y: (C, D) the other one; in a group that of all ranks, each of which has its own x.
+        temperature: a float, or a 0-d tensor.
+        sides: rows and columns of a tile.
+        start: which row of y belongs to the first row of x.
+        group: the ranks over which the columns are summed.
+    """
+    dtype = torch.promote_types(x.dtype, y.dtype)
+    x, y = x.to(dtype), y.to(dtype)
+    return evaluate(_SymmetricTiles(sides, start, active(group)), x, y, scalar(temperature, x))
+
+
+class _SymmetricTiles(NamedTuple):
+    sides: Sides
+    start: int
+    group: Any
+
+    def forward(
+        self, needed: Needed, x: Tensor, y: Tensor, temperature: Tensor
+    ) -> tuple[Tensor, Kept]:
+        sides, start, group = self
+        own = slice(start, start + len(x))
+        scale = LOG2_E / temperature
+        sums = _bounded_sums(x, y, scale, sides, start) if len(x) > 0 else None
+        sums = sums or _shifted_sums(x, y, scale, sides, start)
+        columns, shift = sums.columns, sums.column_shift
+        if group is not None:
+            columns, shift = _over_ranks(columns, shift, group)
+            sums = sums._replace(columns=columns * (shift - sums.column_shift).exp2())
+        parts = [(x[i] * y[own][i]).sum(1) for i in slices(len(x), sides[0])]
+        positive = torch.cat([x.new_empty(0), *parts]) * scale  # (B,)
+        if shift.ndim:
+            shift = torch.stack([sums.row_shift.expand(len(x)), shift[own]])  # (2, B)
+        both = torch.stack([sums.rows, columns[own]])  # (2, B)
+        losses, share = negative_share(both.log() + (shift - positive) / LOG2_E)
+        return losses.mean(0), (share, *sums)
+
+    def backward(
+        self,
+        needed: Needed,
+        kept: tuple[Tensor, ...],
+        upstream: Tensor,
+        x: Tensor,
+        y: Tensor,
+        temperature: Tensor,
+    ) -> Gradients:
+        share, *rest = kept
+        u, own = share * (upstream / (2 * temperature))
+        v = own if self.group is None else joined(own, self.group)[0]
+        gx, gy = self.gradients(needed, x, y, LOG2_E / temperature, NegativeSums(*rest), u, v)
+        gt = temperature_gradient(x, gx, temperature) if gx is not None and needed[2] else None
+        return gx, gy, gt
+
+    def plain(self, x: Tensor, y: Tensor, temperature: Tensor) -> Tensor:
+        own = slice(self.start, self.start + len(x))
+        return plain_symmetric(x, y, temperature, own, self.group)
+
+    def gradients(
+        self,
+        needed: Needed,
+        x: Tensor,
+        y: Tensor,
+        scale: Tensor,
+        sums: NegativeSums,
+        u: Tensor,
+        v: Tensor,
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Each tile of the logits' gradient times the columns and, transposed, times the rows.
+
+        The gradients by a row's negatives sum to u, by a column's to v, and that by their pair is
+        minus both.
+        """
+        sides, start, _ = self
+        gx = torch.zeros_like(x) if needed[0] or needed[2] else None
+        gy = torch.zeros_like(y) if needed[1] else None
+        pair = -u - v[start : start + len(x)]
+        tiny = torch.finfo(x.dtype).tiny  # one sample has no negatives: sum, u and v are all 0
+        u, v = u / sums.rows.clamp_min(tiny), v / sums.columns.clamp_min(tiny)
+        room = memory(x, y, sides)
+        bounded = sums.row_shift.ndim == 0
+        add = -sums.row_shift if bounded else None
+        for i, j, tile in tiles(x, y, sides, scale=scale, add=add):
+            if bounded:
+                both = torch.add(u[i, None], v[j], out=tile_of(room, *tile.shape))
+                tile.exp2_().mul_(both)
+            else:
+                negatives_gradient(tile, i, j, sums, u, v, room)
+            offset = i.start + start - j.start
+            there = tile.diagonal(offset)
+            there.copy_(pair[i][max(-offset, 0) :][: len(there)])
+            if gx is not None:
+                gx[i].addmm_(tile, y[j])
+            if gy is not None:
+                gy[j].addmm_(tile.T, x[i])
+        return gx, gy
 
 
 def negative_share(gap: Tensor) -> tuple[Tensor, Tensor]:
-    """The loss softplus(gap), and its slope: the share of the softmax that the negatives have.
-
-    The gap is the log of the negatives' sum minus the positive's logit. Log-sum-exp over all minus
-    the positive would be the same, and lose every digit where the positive leads by 17.
-    """
+    """The loss softplus(gap), and its slope: the share of the softmax that the negatives have."""
     return F.softplus(gap, threshold=50), gap.sigmoid()
 
 
@@ -40,110 +154,61 @@ def certain(sums: Tensor, terms: int) -> bool:
     return known(sums.min() >= terms * limits.tiny / limits.eps)
 
 
-class Sums(NamedTuple):
-    """For each row and column, the sum over its negatives of 2^(s - shift), s in octaves."""
-
-    rows: Tensor
-    columns: Tensor
-    row_shift: Tensor  # (B,), or the one shift that rows and columns share, 0-d
-    column_shift: Tensor
+def add_to_sums(sums: Tensor, shift: Tensor, octaves: Tensor) -> None:
+    """Add each row's 2^octaves to its sum, in place, in units of 2^(the largest so far)."""
+    highest = torch.maximum(shift, octaves.amax(1))
+    sums.mul_((shift - highest).exp2_()).add_((octaves - highest[:, None]).exp2_().sum(1))
+    shift.copy_(highest)
 
 
-def symmetric(
-    x: Tensor,
-    y: Tensor,
-    temperature: float | Tensor,
-    sides: tuple[int, int],
-    *,
-    weight: Tensor | None = None,
-    start: int = 0,
-    group: Group | None = None,
-) -> Tensor:
-    """Both directions' losses of the pairs x[i], y[start + i], averaged: 4 products.
-
-    One to sum up the negatives, and in the backward pass one to make the logits again and two for
-    the gradients. Nothing but sums is kept in between.
+def negatives_gradient(
+    octaves: Tensor, i: slice, j: slice, sums: NegativeSums, u: Tensor, v: Tensor, room: Tensor
+) -> None:
+    """Turn a tile of logits into the loss's gradient by them, but for the pairs', in place.
 
     Args:
-        x: (B, D) one view.
-        y: (C, D) the other one: of all ranks in a group, each of which has its own rows of x.
-        temperature: a float, or a 0-d tensor.
-        sides: rows and columns of a tile.
-        weight: (B,) or 0-d, what each loss counts for in the sum; None for the (B,) losses.
-        start: the first row's partner.
-        group: the ranks over which the columns are summed.
+        octaves: (rows, columns) the tile.
+        i, j: its rows and columns.
+        sums: the negatives' sums, with a shift for each row and column.
+        u, v: what each row's and column's gradients sum to, divided by those sums.
+        room: memory for another tile.
     """
-    dtype = torch.promote_types(x.dtype, y.dtype)
-    x, y, temperature = x.to(dtype), y.to(dtype), number(temperature, x)
-    weight = None if weight is None else weight.to(dtype)
-    settings = sides, start, active(group)
-    return apply(_Symmetric, x, y, temperature, weight, *settings)
+    by_column = torch.sub(octaves, sums.column_shift[j], out=tile_of(room, *octaves.shape))
+    by_column.exp2_().mul_(v[j])
+    octaves.sub_(sums.row_shift[i, None]).exp2_().mul_(u[i, None]).add_(by_column)
 
 
-class _Symmetric(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        y: Tensor,
-        temperature: Tensor,
-        weight: Tensor | None,
-        sides: tuple[int, int],
-        start: int,
-        group: Any,
-    ) -> Tensor:
-        ctx.sides, ctx.start, ctx.group = sides, start, group
-        own = slice(start, start + len(x))
-        with full_precision(x):
-            scale = LOG2_E / temperature
-            sums = _sums(x, y, scale, sides, start)
-            columns, shift = sums.columns, sums.column_shift
-            if group is not None:
-                columns, shift = _over_ranks(columns, shift, group)
-                sums = sums._replace(columns=columns * (shift - sums.column_shift).exp2())
-            parts = [(x[i] * y[own][i]).sum(1) for i in slices(len(x), sides[0])]
-            logits = torch.cat([x.new_empty(0), *parts]) * scale
-        if shift.ndim:
-            shift = torch.stack([sums.row_shift.expand(len(x)), shift[own]])
-        both = torch.stack([sums.rows, columns[own]])
-        losses, share = negative_share(both.log() + (shift - logits) / LOG2_E)
-        losses = losses.mean(0)
-        weighing = ctx.needs_input_grad[3]
-        ctx.save_for_backward(x, y, temperature, weight, losses if weighing else None, share, *sums)
-        return losses if weight is None else (losses * weight).sum()
+def _bounded_sums(
+    x: Tensor, y: Tensor, scale: Tensor, sides: Sides, start: int
+) -> NegativeSums | None:
+    """One shift, and so one exponential, for all rows and columns: no logit is above |x| |y|.
 
-    @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> Any:
-        x, y, temperature, weight, losses, share, *rest = ctx.saved_tensors
-        needed, rows = ctx.needs_input_grad, slice(ctx.start, ctx.start + len(x))
-        nothing = (None,) * 3
-        if torch.is_grad_enabled():
-            value = plain_symmetric(x, y, temperature, rows, ctx.group)
-            value = value if weight is None else (value * weight).sum()
-            inputs = (x, y, temperature, weight)
-            return *differentiate(value, inputs, needed[:4], upstream), *nothing
-        each = upstream if weight is None else upstream * weight
-        u, own = share * (each / (2 * temperature))
-        v = own if ctx.group is None else joined(own, ctx.group)[0]
-        with full_precision(x):
-            scale = LOG2_E / temperature
-            gx, gy = _gradients(x, y, scale, Sums(*rest), u, v, ctx.sides, ctx.start, needed)
-        gt = None
-        if gx is not None and needed[2]:
-            gt = by_temperature(x, gx, temperature)
-        gw = losses * upstream if needed[3] else None
-        return gx, gy, gt, gw, *nothing
+    None where a row or column lies so far below it that its sum underflows, which the first rows of
+    tiles mostly tell.
+    """
+    shift = largest_octave(x, y, scale)
+    rows, columns = x.new_zeros(len(x)), x.new_zeros(len(y))
+    for i, j, tile in tiles(x, y, sides, scale=scale, add=-shift):
+        tile.exp2_().diagonal(i.start + start - j.start).zero_()
+        rows[i] += tile.sum(1)
+        columns[j] += tile.sum(0)
+        if j.stop == len(y) and not certain(rows[i], len(y)):
+            return None
+    return NegativeSums(rows, columns, shift, shift) if certain(columns, len(x)) else None
 
 
-def plain_symmetric(
-    x: Tensor, y: Tensor, temperature: float | Tensor, own: slice, group: Any
-) -> Tensor:
-    """The same losses by operations that autograd knows."""
-    every = x if group is None else joined(x, group)[0]
-    columns = torch.arange(len(y), device=x.device)
-    pairs = columns == columns[own, None]
-    there = log_share(dot(x, y) / temperature, pairs, None)[0]
-    return (there + log_share(dot(y[own], every) / temperature, pairs, None)[0]) / 2
+def _shifted_sums(x: Tensor, y: Tensor, scale: Tensor, sides: Sides, start: int) -> NegativeSums:
+    """The largest negative of each row and column as its shift, updated as the tiles come."""
+    lowest = torch.finfo(x.dtype).min
+    rows, columns = x.new_zeros(len(x)), x.new_zeros(len(y))
+    sums = NegativeSums(
+        rows, columns, torch.full_like(rows, lowest), torch.full_like(columns, lowest)
+    )
+    for i, j, tile in tiles(x, y, sides, scale=scale):
+        tile.diagonal(i.start + start - j.start).fill_(-math.inf)
+        add_to_sums(sums.rows[i], sums.row_shift[i], tile)
+        add_to_sums(sums.columns[j], sums.column_shift[j], tile.T)
+    return sums
 
 
 def _over_ranks(columns: Tensor, shift: Tensor, group: Any) -> tuple[Tensor, Tensor]:
@@ -153,95 +218,3 @@ def _over_ranks(columns: Tensor, shift: Tensor, group: Any) -> tuple[Tensor, Ten
     columns = columns * (shift - highest).exp2()
     dist.all_reduce(columns, group=group)
     return columns, highest
-
-
-def _sums(x: Tensor, y: Tensor, scale: Tensor, sides: tuple[int, int], start: int) -> Sums:
-    found = _bounded_sums(x, y, scale, sides, start) if len(x) > 0 else None
-    return found or _shifted_sums(x, y, scale, sides, start)
-
-
-def _bounded_sums(
-    x: Tensor, y: Tensor, scale: Tensor, sides: tuple[int, int], start: int
-) -> Sums | None:
-    """One shift, and so one exponential, for all rows and columns: no logit is above |x| |y|.
-
-    None where a row or column lies so far below it that its sum underflows: the first rows of
-    tiles mostly tell.
-    """
-    shift = scale * lengths(x).amax() * lengths(y).amax()
-    rows, columns, room = x.new_zeros(len(x)), x.new_zeros(len(y)), memory(x, y, sides)
-    for i in slices(len(x), sides[0]):
-        scaled = x[i] * scale
-        for j in slices(len(y), sides[1]):
-            odds = tile(room, len(scaled), j.stop - j.start)
-            torch.addmm(-shift, scaled, y[j].T, out=odds).exp2_()
-            odds.diagonal(i.start + start - j.start).zero_()
-            rows[i] += odds.sum(1)
-            columns[j] += odds.sum(0)
-        if not certain(rows[i], len(y)):
-            return None
-    return Sums(rows, columns, shift, shift) if certain(columns, len(x)) else None
-
-
-def _shifted_sums(x: Tensor, y: Tensor, scale: Tensor, sides: tuple[int, int], start: int) -> Sums:
-    """The largest negative of each row and column as its shift, kept up as the tiles come."""
-    lowest = torch.finfo(x.dtype).min
-    rows, columns, room = x.new_zeros(len(x)), x.new_zeros(len(y)), memory(x, y, sides)
-    sums = Sums(rows, columns, torch.full_like(rows, lowest), torch.full_like(columns, lowest))
-    for i in slices(len(x), sides[0]):
-        scaled = x[i] * scale
-        for j in slices(len(y), sides[1]):
-            logits = torch.mm(scaled, y[j].T, out=tile(room, len(scaled), j.stop - j.start))
-            logits.diagonal(i.start + start - j.start).fill_(-math.inf)
-            add(sums.rows[i], sums.row_shift[i], logits)
-            add(sums.columns[j], sums.column_shift[j], logits.T)
-    return sums
-
-
-def add(sums: Tensor, shift: Tensor, logits: Tensor) -> None:
-    """Add the rows' 2^logits to their sums, in units of the new shift, in place."""
-    highest = torch.maximum(shift, logits.amax(1))
-    sums.mul_((shift - highest).exp2_()).add_((logits - highest[:, None]).exp2_().sum(1))
-    shift.copy_(highest)
-
-
-def _gradients(
-    x: Tensor,
-    y: Tensor,
-    scale: Tensor,
-    sums: Sums,
-    u: Tensor,
-    v: Tensor,
-    sides: tuple[int, int],
-    start: int,
-    needed: Sequence[bool],
-) -> tuple[Tensor | None, Tensor | None]:
-    """Each tile of the logits' gradient times the rows and the columns.
-
-    A row's negatives share u among them, a column's v, and its pair has minus the two.
-    """
-    gx = torch.zeros_like(x) if needed[0] or needed[2] else None
-    gy = torch.zeros_like(y) if needed[1] else None
-    pair = -u - v[start : start + len(x)]
-    tiny = torch.finfo(x.dtype).tiny  # one sample alone has no negatives: its sum is 0, u and v too
-    u, v = u / sums.rows.clamp_min(tiny), v / sums.columns.clamp_min(tiny)
-    rooms = memory(x, y, sides), memory(x, y, sides)
-    for i in slices(len(x), sides[0]):
-        scaled = x[i] * scale
-        for j in slices(len(y), sides[1]):
-            odds, share = (tile(room, len(scaled), j.stop - j.start) for room in rooms)
-            if sums.row_shift.ndim == 0:
-                torch.addmm(-sums.row_shift, scaled, y[j].T, out=odds).exp2_()
-                odds.mul_(torch.add(u[i, None], v[j], out=share))
-            else:
-                torch.mm(scaled, y[j].T, out=odds)
-                torch.sub(odds, sums.column_shift[j], out=share).exp2_().mul_(v[j])
-                odds.sub_(sums.row_shift[i, None]).exp2_().mul_(u[i, None]).add_(share)
-            offset = i.start + start - j.start
-            there = odds.diagonal(offset)
-            there.copy_(pair[i][max(-offset, 0) :][: len(there)])
-            if gx is not None:
-                gx[i].addmm_(odds, y[j])
-            if gy is not None:
-                gy[j].addmm_(odds.T, x[i])
-    return gx, gy

@@ -1,79 +1,179 @@
-"""InfoNCE of both directions at once, in the memory of one matrix of logits and 3 products."""
+"""InfoNCE with whole matrices of logits in memory, for batches where time is what calls cost.
+
+Up to some 2^16 logits, a matrix for each direction is kept for the backward pass, in as few
+operations as can be (``..._at_once``). Above, two directions can share one matrix of the negatives'
+exponentials, at the price of one shift for all of them (``symmetric_in_one_matrix``): 3 matrix
+products where tiles take 4.
+
+A loss is softplus(gap) here as in :mod:`mmcontrast.exact.infonce_tiles`: its gap is made of the
+negatives' sum alone, so that no digit of a small loss is lost.
+"""
 
 import math
-from typing import Any
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmcontrast.eager import apply, full_precision
-from mmcontrast.exact.infonce_tiles import certain, plain_symmetric
+from mmcontrast.exact.evaluation import Gradients, Kept, Needed, evaluate
+from mmcontrast.exact.infonce_tiles import certain
+from mmcontrast.exact.plain import plain_one_way, plain_symmetric
 from mmcontrast.exact.tiles import (
     LOG2_E,
-    block,
-    by_temperature,
-    differentiate,
     piece,
+    rows_in_cache,
     slices,
-    tile,
+    temperature_gradient,
+    tile_of,
 )
 
 
-def symmetric(
-    x: Tensor, y: Tensor, temperature: float | Tensor, weight: Tensor | None = None
+def one_way_at_once(
+    anchors: Tensor, candidates: Tensor, targets: Tensor | None, temperature: float | Tensor
 ) -> Tensor:
-    """Both directions' losses of the rows of two (B, D) views, averaged.
+    """(B,) losses of (B, D) anchors among (C, D) candidates.
 
-    The backward pass finds the negatives' terms where the forward pass has left them. With
-    ``weight``, (B,) or 0-d, the sum of the losses times that.
+    Without ``targets``, row ``i`` belongs to anchor ``i``. The loss of an anchor with a negative
+    target is a finite placeholder, masked by the caller.
     """
-    dtype = torch.promote_types(x.dtype, y.dtype)
-    weight = None if weight is None else weight.to(dtype)
-    if isinstance(temperature, Tensor):
-        temperature = temperature.to(dtype)
-    return apply(_Whole, x.to(dtype), y.to(dtype), temperature, weight)
+    targets = None if targets is None else targets.clamp_min(0).long()
+    x, y, temperature = _alike(anchors, candidates, temperature)
+    return evaluate(_AtOnce(both=False), x, y, targets, temperature)
 
 
-class _Whole(torch.autograd.Function):
-    @staticmethod
+def symmetric_at_once(x: Tensor, y: Tensor, temperature: float | Tensor) -> Tensor:
+    """(B,) losses of two (B, D) views, averaged over both directions."""
+    x, y, temperature = _alike(x, y, temperature)
+    return evaluate(_AtOnce(both=True), x, y, None, temperature)
+
+
+def symmetric_in_one_matrix(x: Tensor, y: Tensor, temperature: float | Tensor) -> Tensor:
+    """(B,) losses of two (B, D) views, averaged over both directions.
+
+    The backward pass finds the negatives' exponentials where the forward pass has left them.
+    """
+    return evaluate(_OneMatrix(), *_alike(x, y, temperature))
+
+
+def _alike(
+    x: Tensor, y: Tensor, temperature: float | Tensor
+) -> tuple[Tensor, Tensor, float | Tensor]:
+    """Two views and the temperature in one dtype."""
+    if x.dtype != y.dtype:  # float32 and float64: rows are never lower
+        x, y = x.double(), y.double()
+    return x, y, temperature.to(x.dtype) if isinstance(temperature, Tensor) else temperature
+
+
+class _AtOnce(NamedTuple):
+    both: bool
+
     def forward(
-        ctx: Any, x: Tensor, y: Tensor, temperature: float | Tensor, weight: Tensor | None
+        self,
+        needed: Needed,
+        x: Tensor,
+        y: Tensor,
+        targets: Tensor | None,
+        temperature: float | Tensor,
+    ) -> tuple[Tensor, Kept]:
+        logits = torch.mm(x, y.T).div_(temperature)  # (B, C)
+        losses, there = _along(logits, 1, targets)
+        if not self.both:
+            return losses, (there, None)
+        others, back = _along(logits, 0, None)
+        return losses.add_(others).mul_(0.5), (there, back)
+
+    def backward(
+        self,
+        needed: Needed,
+        kept: tuple[Tensor, Tensor | None],
+        upstream: Tensor,
+        x: Tensor,
+        y: Tensor,
+        targets: Tensor | None,
+        temperature: float | Tensor,
+    ) -> Gradients:
+        there, back = kept
+        each = upstream / (temperature * 2 if self.both else temperature)
+        slope = there * each[:, None]  # (B, C)
+        if back is not None:
+            slope.addcmul_(back, each)
+        gx = gy = gt = None
+        if needed[0] or needed[3]:
+            gx = torch.mm(slope, y)
+        if needed[1]:
+            gy = torch.mm(slope.T, x)
+        if gx is not None and needed[3] and isinstance(temperature, Tensor):
+            gt = temperature_gradient(x, gx, temperature)
+        return gx, gy, None, gt
+
+    def plain(
+        self, x: Tensor, y: Tensor, targets: Tensor | None, temperature: float | Tensor
     ) -> Tensor:
-        with full_precision(x):
-            scale = LOG2_E / temperature
-            own = (x * y).sum(1).mul_(scale)
-            sums, shift, there, back = _terms(x, y, scale)
-        # The gap to the positive, never the log of a sum that it is part of: see negative_share.
-        gap = sums.log().add_((shift - own).div_(LOG2_E))
+        if self.both:
+            return plain_symmetric(x, y, temperature, slice(0, len(x)), None)
+        return plain_one_way(x, y, targets, temperature)
+
+
+def _along(logits: Tensor, axis: int, targets: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The (B,) losses along an axis, and their gradients by the logits.
+
+    The gradient by a positive is minus the sum of its negatives' shares in the softmax. That sum
+    has all its digits, and so has the loss that is made of it, where one minus the positive's own
+    share has none.
+    """
+    slope = logits.log_softmax(axis)
+    if targets is None:
+        positives = slope.diagonal()
+        own = positives.clone()
+        slope.mul_(LOG2_E).exp2_()  # faster than exp
+        positives.zero_()
+        share = slope.sum(axis)
+        positives.sub_(share)
+    else:
+        column = targets[:, None]
+        own = slope.gather(1, column)[:, 0]
+        slope.mul_(LOG2_E).exp2_().scatter_(1, column, 0)
+        share = slope.sum(axis)
+        slope.scatter_(1, column, -share[:, None])
+    return F.softplus(share.log().sub_(own), threshold=50), slope
+
+
+class _OneMatrix(NamedTuple):
+    def forward(
+        self, needed: Needed, x: Tensor, y: Tensor, temperature: float | Tensor
+    ) -> tuple[Tensor, Kept]:
+        scale = LOG2_E / temperature
+        own = (x * y).sum(1).mul_(scale)
+        sums, shift, there, back = _exponentials(x, y, scale)
+        gap = sums.log().add_((shift - own).div_(LOG2_E))  # (2, B)
         losses = F.softplus(gap, threshold=50).mean(0)
-        learned = isinstance(temperature, Tensor)
-        ctx.temperature = None if learned else temperature
-        kept = losses if ctx.needs_input_grad[3] else None
-        given = temperature if learned else None
-        ctx.save_for_backward(x, y, given, weight, kept, sums, gap.sigmoid_(), there, back)
-        return losses if weight is None else (losses * weight).sum()
+        return losses, (sums, gap.sigmoid_(), there, back)
 
-    @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> Any:
-        x, y, learned, weight, losses, sums, share, there, back = ctx.saved_tensors
-        needed = ctx.needs_input_grad
-        temperature = ctx.temperature if learned is None else learned
-        if torch.is_grad_enabled():
-            value = plain_symmetric(x, y, temperature, slice(0, len(x)), None)
-            value = value if weight is None else (value * weight).sum()
-            return tuple(differentiate(value, (x, y, temperature, weight), needed, upstream))
-        with full_precision(x):
-            each = upstream if weight is None else upstream * weight
-            u = share * (each / (2 * temperature))
-            rows, columns = (u / sums.clamp_min(torch.finfo(x.dtype).tiny)).unbind(0)
-            wanted = (needed[0] or needed[2], needed[1])
-            gx, gy = _gradients(x, y, u.sum(0), rows, columns, there, back, wanted)
-        gt = by_temperature(x, gx, learned) if gx is not None and needed[2] else None
-        return gx, gy, gt, losses * upstream if needed[3] else None
+    def backward(
+        self,
+        needed: Needed,
+        kept: tuple[Tensor, Tensor, Tensor, Tensor | None],
+        upstream: Tensor,
+        x: Tensor,
+        y: Tensor,
+        temperature: float | Tensor,
+    ) -> Gradients:
+        sums, share, there, back = kept
+        u = share * (upstream / (2 * temperature))  # (2, B)
+        rows, columns = (u / sums.clamp_min(torch.finfo(x.dtype).tiny)).unbind(0)
+        wanted = needed[0] or needed[2], needed[1]
+        gx, gy = _products(wanted, x, y, u.sum(0), rows, columns, there, back)
+        gt = None
+        if gx is not None and needed[2] and isinstance(temperature, Tensor):
+            gt = temperature_gradient(x, gx, temperature)
+        return gx, gy, gt
+
+    def plain(self, x: Tensor, y: Tensor, temperature: float | Tensor) -> Tensor:
+        return plain_symmetric(x, y, temperature, slice(0, len(x)), None)
 
 
-def _terms(
+def _exponentials(
     x: Tensor, y: Tensor, scale: float | Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """The negatives' 2^(s - shift), s in octaves, and their (2, B) sums over rows and columns.
@@ -86,7 +186,7 @@ def _terms(
     odds.diagonal().fill_(-math.inf)
     if len(x) > 1:
         shift = odds.amax()
-        for i in slices(len(x), block(len(y))):
+        for i in slices(len(x), rows_in_cache(len(y))):
             piece(odds, i).sub_(shift).exp2_()
         sums = torch.stack([odds.sum(1), odds.sum(0)])
         if certain(sums, len(x)):
@@ -98,7 +198,8 @@ def _terms(
     return torch.stack([there.sum(1), back.sum(0)]), torch.stack([rows, columns]), there, back
 
 
-def _gradients(
+def _products(
+    wanted: tuple[bool, bool],
     x: Tensor,
     y: Tensor,
     pair: Tensor,
@@ -106,26 +207,25 @@ def _gradients(
     columns: Tensor,
     there: Tensor,
     back: Tensor | None,
-    needed: tuple[bool, bool],
 ) -> tuple[Tensor | None, Tensor | None]:
     """The logits' gradient, some rows at a time, times the rows of the views.
 
     Its entries are each term's share in its row's sum and in its column's, and minus ``pair``.
     """
-    step = block(len(y))
-    room = x.new_empty(step * len(y)) if len(x) > step else None  # not to allocate it each time
+    step = rows_in_cache(len(y))
+    room = x.new_empty(step * len(y)) if len(x) > step else None
     parts, gy = [], None
     for i in slices(len(x), step):
         row, part, others = piece(rows, i)[:, None], piece(there, i), piece(x, i)
-        odds = None if room is None else tile(room, len(part), len(y))
+        odds = None if room is None else tile_of(room, len(part), len(y))
         if back is None:
             odds = torch.add(row, columns, out=odds).mul_(part)
         else:
             odds = torch.mul(part, row, out=odds).addcmul_(piece(back, i), columns)
         odds.diagonal(i.start).sub_(piece(pair, i))
-        if needed[0]:
+        if wanted[0]:
             parts.append(odds @ y)
-        if needed[1]:
+        if wanted[1]:
             gy = odds.T @ others if gy is None else gy.addmm_(odds.T, others)
     gx = None if not parts else parts[0] if len(parts) == 1 else torch.cat(parts)
     return gx, gy

@@ -1,22 +1,32 @@
-r"""Exact supervised contrast of a large batch: tiles of the similarities, never all of them.
+r"""SupCon of a large batch among itself: tiles of the similarities, never all of them.
 
-The similarities of a batch with itself are symmetric, so the tiles on and above the diagonal say
+The similarities of a batch with itself are symmetric, so the tiles on and above the diagonal hold
 everything: one tile serves its rows as anchors and its columns as anchors. A pass costs half a
 matrix product, and the gradient, in a second pass that makes the tiles again, one and a half.
-Where one shift for all logits would leave some sum no digits, a third pass finds each its own.
+Where one shift for all logits would leave some sum without digits, a third pass finds each row its
+own.
+
+With P the positives, A all others, and s in units of log 2,
+
+.. math:: \ell_i = \log \sum_{a \in A} 2^{s_{ia}} - \frac{\log 2}{|P|} \sum_{p \in P} s_{ip}
+
+The second sum is linear in s, so it comes from the sums of the classes' rows, and no mask is
+needed. Where there is one positive, it stays out of the first sum and the loss is the softplus of
+the gap, which keeps its digits however small it is; with more, the loss is log |P| at least.
 """
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmcontrast.eager import apply, full_precision
+from mmcontrast.eager import full_precision
 from mmcontrast.exact.classes import Classes, by_class, windows
-from mmcontrast.exact.tiles import differentiate, number, slices
+from mmcontrast.exact.evaluation import Gradients, Kept, Needed, evaluate
+from mmcontrast.exact.tiles import scalar, slices, tiles
 from mmcontrast.masks import off_diagonal, same_label
 from mmcontrast.rows import RowMap, map_rows
 from mmcontrast.softmax import log_share
@@ -24,7 +34,7 @@ from mmcontrast.softmax import log_share
 LOG2 = math.log(2)
 
 
-def tiled_sup_con(
+def sup_con_in_tiles(
     anchors: Tensor,
     labels: Tensor,
     *,
@@ -32,15 +42,7 @@ def tiled_sup_con(
     normalize: RowMap | None,
     side: int,
 ) -> tuple[Tensor, Tensor] | None:
-    r"""The "out" form of :func:`sup_con` among the anchors themselves, in tiles.
-
-    With P the positives, A all others, and s in units of log 2,
-
-    .. math:: \ell_i = \log \sum_{a \in A} 2^{s_{ia}} - \frac{\log 2}{|P|} \sum_{p \in P} s_{ip}
-
-    The second sum is linear in s, so it comes from the sums of the classes, and no mask is needed.
-    Where there is one positive, it stays out of the first sum and the loss is the softplus of the
-    gap, which keeps its digits however small it is; with more, the loss is log |P| at least.
+    """The "out" form of :func:`sup_con` among the anchors themselves.
 
     Args:
         anchors: (B, D).
@@ -50,70 +52,80 @@ def tiled_sup_con(
         side: of a tile, in samples.
 
     Returns:
-        (B,) losses and (B,) bool, who has a positive; or None where some logit is not finite.
+        (B,) losses and (B,) bool, which anchors have a positive; or None where some logit is not
+        finite.
     """
     classes = by_class(labels)
     rows = map_rows(anchors.index_select(0, classes.order), normalize)
-    scale = 1 / (LOG2 * number(temperature, rows.new_empty(0, dtype=torch.float64)))
+    scale = 1 / (LOG2 * scalar(temperature, rows.new_empty(0, dtype=torch.float64)))
     octaves = float(scale.detach())
     side = max(1, min(side, len(rows)))
     with torch.no_grad(), full_precision(rows):
         shift: float | Tensor = _shift(rows, octaves)
-        sums = _sums(rows, octaves, classes, shift, side)
+        sums = _sums_over_tiles(rows, octaves, classes, shift, side)
         if not _in_range(sums):  # far-off similarities over a low temperature
             shift = _largest(rows, octaves, classes, side)
-            sums = _sums(rows, octaves, classes, shift, side)
+            sums = _sums_over_tiles(rows, octaves, classes, shift, side)
             if not _in_range(sums):
                 return None
-    losses = apply(_TiledSupCon, rows, scale, sums, classes, shift, side)
-    every = losses.new_zeros(len(anchors))
-    counted = torch.zeros(len(anchors), dtype=torch.bool, device=every.device)
+    losses = evaluate(_ClassTiles(classes, shift, side), rows, scale, sums)
+    return scattered(losses, classes, len(anchors))
+
+
+def scattered(losses: Tensor, classes: Classes, size: int) -> tuple[Tensor, Tensor]:
+    """(n,) losses in the order of the classes, put back into a batch, and the mask of positives."""
+    every = losses.new_zeros(size)
+    counted = torch.zeros(size, dtype=torch.bool, device=every.device)
     several = classes.sizes > 1
     return every.index_copy(0, classes.order, losses), counted.index_copy(0, classes.order, several)
 
 
-class _TiledSupCon(torch.autograd.Function):
-    """(n,) losses of rows sorted by class, whose dot products times a scale are logits in octaves.
+class _ClassTiles(NamedTuple):
+    """Rows are sorted by class, and their dot products times a scale are the logits in octaves.
 
     The scale stays out of the rows, where it would round every entry once more.
     """
 
-    @staticmethod
+    classes: Classes
+    shift: float | Tensor
+    side: int
+
     def forward(
-        ctx: Any,
-        rows: Tensor,
-        scale: Tensor,
-        sums: Tensor,
-        classes: Classes,
-        shift: float | Tensor,
-        side: int,
-    ) -> Tensor:
-        sizes = classes.sizes
-        totals = _class_sums(rows, classes, side)
+        self, needed: Needed, rows: Tensor, scale: Tensor, sums: Tensor
+    ) -> tuple[Tensor, Kept]:
+        classes, shift, side = self
+        number = classes.sizes
+        totals = _sums_of_classes(rows, classes, side)
         near = totals.new_empty(len(rows))
         for i in slices(len(rows), side):
             near[i] = (rows[i] * (totals[classes.ids[i]] - rows[i].double())).sum(1)
-        gap = sums.double().log2() + shift - scale * (near / (sizes - 1).clamp_min(1))
-        gap = torch.where(sizes > 1, LOG2 * gap, -math.inf)
-        ctx.save_for_backward(rows, scale, sums, gap)
-        ctx.classes, ctx.shift, ctx.side = classes, shift, side
-        return torch.where(sizes > 2, gap, F.softplus(gap, threshold=50)).to(rows.dtype)
+        gap = sums.double().log2() + shift - scale * (near / (number - 1).clamp_min(1))
+        gap = torch.where(number > 1, LOG2 * gap, -math.inf)
+        losses = torch.where(number > 2, gap, F.softplus(gap, threshold=50)).to(rows.dtype)
+        return losses, (gap,)
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        rows, scale, sums, gap = ctx.saved_tensors
-        if torch.is_grad_enabled():  # somebody asks for the derivative of this derivative
-            losses = plain(rows, scale, ctx.classes)
-            return *differentiate(losses, [rows, scale], ctx.needs_input_grad[:2], grad), *NONE
+    def backward(
+        self,
+        needed: Needed,
+        kept: tuple[Tensor],
+        upstream: Tensor,
+        rows: Tensor,
+        scale: Tensor,
+        sums: Tensor,
+    ) -> Gradients:
+        classes, shift, side = self
         # d(loss) / d(log of the sum): 1 where the loss is that log, less where it is the softplus.
-        slope = LOG2 * grad.double() * torch.where(ctx.classes.sizes > 2, 1, gap.sigmoid())
-        with full_precision(rows):
-            found = _gradient(rows, float(scale), sums, slope, ctx.classes, ctx.shift, ctx.side)
-        by_scale = (rows.double() * found).sum() / 2 if ctx.needs_input_grad[1] else None
-        return found * scale, by_scale, *NONE
+        share = torch.where(classes.sizes > 2, 1, kept[0].sigmoid())
+        slope = LOG2 * upstream.double() * share
+        found = _gradient(rows, float(scale), sums, slope, classes, shift, side)
+        by_scale = (rows.double() * found).sum() / 2 if needed[1] else None
+        return found * scale, by_scale, None
 
-
-NONE = (None,) * 4
+    def plain(self, rows: Tensor, scale: Tensor, sums: Tensor) -> Tensor:
+        ids = self.classes.ids
+        logits = (rows @ rows.mT) * (LOG2 * scale).to(rows.dtype)
+        losses, counted = log_share(logits, same_label(ids), off_diagonal(len(ids), ids.device))
+        return torch.where(counted, losses, 0)
 
 
 def _gradient(
@@ -136,7 +148,7 @@ def _gradient(
     near = windows(classes.ids, classes.ids, side)
     found = torch.zeros_like(rows)
     room = rows.new_empty(min(side, len(rows)) ** 2)
-    for i, j, to_rows, to_columns in _tiles(rows, octaves, classes, shift, side):
+    for i, j, to_rows, to_columns in _exponentials_of(rows, octaves, classes, shift, side):
         pairs = room[: to_rows.numel()].view_as(to_rows)
         if to_rows is to_columns:
             torch.add(push[i, None], push[j], out=pairs).mul_(to_rows)
@@ -161,27 +173,27 @@ def _gradient(
     return found
 
 
-def _class_sums(rows: Tensor, classes: Classes, side: int) -> Tensor:
-    """(classes, D) float64: taking one row out of a sum again shall not cost the others' digits."""
+def _sums_of_classes(rows: Tensor, classes: Classes, side: int) -> Tensor:
+    """(classes, D) float64: so that taking one row out again costs no digits."""
     sums = rows.new_zeros(len(classes.counts), rows.shape[1], dtype=torch.float64)
     for i in slices(len(rows), side):
         sums.index_add_(0, classes.ids[i], rows[i].double())
     return sums
 
 
-def _sums(
+def _sums_over_tiles(
     rows: Tensor, octaves: float, classes: Classes, shift: float | Tensor, side: int
 ) -> Tensor:
     """(n,) sums of 2^(s - shift) over all others, but for a positive that is the only one."""
     sums = rows.new_zeros(len(rows))
-    for i, j, to_rows, to_columns in _tiles(rows, octaves, classes, shift, side):
+    for i, j, to_rows, to_columns in _exponentials_of(rows, octaves, classes, shift, side):
         sums[i] += to_rows.sum(1)
         if i != j:
             sums[j] += to_columns.sum(0)
     return sums
 
 
-def _tiles(
+def _exponentials_of(
     rows: Tensor, octaves: float, classes: Classes, shift: float | Tensor, side: int
 ) -> Iterator[tuple[slice, slice, Tensor, Tensor]]:
     """2^(s - shift) on and above the diagonal, for the rows' sums and for the columns' sums.
@@ -189,39 +201,29 @@ def _tiles(
     With one shift for all the two are one tensor.
     """
     if isinstance(shift, Tensor):
-        for i, j, tile in _logits(rows, octaves, classes, side):
+        for i, j, tile in _octaves(rows, octaves, classes, side):
             to_rows = (tile - shift[i, None]).exp2_()
             yield i, j, to_rows, tile.sub_(shift[j]).exp2_()
     else:
-        for i, j, tile in _logits(rows, octaves, classes, side, shift):
+        for i, j, tile in _octaves(rows, octaves, classes, side, shift):
             yield i, j, tile.exp2_(), tile
 
 
-def _logits(
+def _octaves(
     rows: Tensor, octaves: float, classes: Classes, side: int, shift: float = 0.0
 ) -> Iterator[tuple[slice, slice, Tensor]]:
-    """s - shift on and above the diagonal; minus infinity for oneself and for an only positive.
-
-    All tiles live in one piece of memory: the next one overwrites the last.
-    """
-    away = rows.new_full((1,), -shift)
-    room = rows.new_empty(min(side, len(rows)) ** 2)
+    """s - shift on and above the diagonal; minus infinity for oneself and for an only positive."""
     ids, couples = classes.ids, classes.sizes == 2
     linked = couples[1:] & (ids[1:] == ids[:-1])  # the two of a class of two are neighbours
-    chunks = list(slices(len(rows), side))
-    for place, i in enumerate(chunks):
-        left = rows[i]
-        for j in chunks[place:]:
-            right = rows[j]
-            tile = room[: len(left) * len(right)].view(len(left), len(right))
-            torch.addmm(away, left, right.mT, beta=bool(shift), alpha=octaves, out=tile)
-            if i == j:
-                tile.diagonal().fill_(-math.inf)
-                for side_diagonal in (tile.diagonal(1), tile.diagonal(-1)):
-                    side_diagonal.masked_fill_(linked[i.start : i.stop - 1], -math.inf)
-            elif i.stop == j.start:
-                tile[-1, :1].masked_fill_(linked[i.stop - 1 : i.stop], -math.inf)
-            yield i, j, tile
+    add = rows.new_full((1,), -shift) if shift else None
+    for i, j, tile in tiles(rows, rows, (side, side), add=add, alpha=octaves, upper=True):
+        if i == j:
+            tile.diagonal().fill_(-math.inf)
+            for beside in (tile.diagonal(1), tile.diagonal(-1)):
+                beside.masked_fill_(linked[i.start : i.stop - 1], -math.inf)
+        elif i.stop == j.start:
+            tile[-1, :1].masked_fill_(linked[i.stop - 1 : i.stop], -math.inf)
+        yield i, j, tile
 
 
 def _shift(rows: Tensor, octaves: float) -> float:
@@ -241,7 +243,7 @@ def _shift(rows: Tensor, octaves: float) -> float:
 def _largest(rows: Tensor, octaves: float, classes: Classes, side: int) -> Tensor:
     """(n,) each one's own largest logit, which takes another pass over the tiles."""
     most = rows.new_full((len(rows),), -math.inf)
-    for i, j, tile in _logits(rows, octaves, classes, side):
+    for i, j, tile in _octaves(rows, octaves, classes, side):
         most[i] = torch.maximum(most[i], tile.amax(1))
         if i != j:
             most[j] = torch.maximum(most[j], tile.amax(0))
@@ -254,11 +256,3 @@ def _in_range(sums: Tensor) -> bool:
         return bool(sums.isfinite().all())
     least, most = sums.aminmax()
     return bool(least >= torch.finfo(sums.dtype).tiny ** 0.75) and bool(most < math.inf)
-
-
-def plain(rows: Tensor, scale: Tensor, classes: Classes) -> Tensor:
-    """The same (n,) losses of the same rows by operations that autograd knows."""
-    ids = classes.ids
-    logits = (rows @ rows.mT) * (LOG2 * scale).to(rows.dtype)
-    losses, counted = log_share(logits, same_label(ids), off_diagonal(len(ids), ids.device))
-    return torch.where(counted, losses, 0)

@@ -1,4 +1,4 @@
-r"""Exact supervised contrast of a small batch: its similarities in one matrix, worked on in place.
+r"""SupCon of a small batch among itself: its similarities in one matrix, worked on in place.
 
 With P the positives, A all others, and s in units of log 2,
 
@@ -9,41 +9,39 @@ which keeps its digits however small it is; with more, the loss is log |P| at le
 """
 
 import math
-from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmcontrast.distributed import Group, total
 from mmcontrast.eager import known
-from mmcontrast.exact import tiles
-from mmcontrast.exact.tiles import LOG2_E
+from mmcontrast.exact.evaluation import Gradients, Needed, evaluate_in_one_pass
+from mmcontrast.exact.plain import plain_sup_con
+from mmcontrast.exact.tiles import LOG2_E, scalar
 from mmcontrast.masks import labelled, off_diagonal
 from mmcontrast.presence import zero_outside
 from mmcontrast.reductions import Reduction
 from mmcontrast.rows import RowMap, map_rows
-from mmcontrast.softmax import log_share
 
 
-def whole_sup_con(
+def sup_con_at_once(
     anchors: Tensor,
     labels: Tensor,
     own: slice,
     *,
     temperature: float | Tensor,
-    weight: Tensor | None,
     normalize: RowMap | None,
-    reduction: str,
-    group: Group | None,
+    reduction: Reduction,
 ) -> Tensor:
-    """The "out" form of :func:`sup_con` among the anchors themselves, all at once.
+    """The "out" form of :func:`sup_con` among the anchors themselves.
 
     Args:
         anchors: (N, D) those of all ranks.
         labels: (N,) or (N, L).
-        own: which are this rank's.
-        temperature, weight, normalize, reduction, group: as in :func:`sup_con`.
+        own: which of them are this rank's.
+        temperature, normalize: as in :func:`sup_con`.
+        reduction: of this rank's losses.
     """
     there = labelled(labels)
     all_there = known(there.all())
@@ -51,43 +49,29 @@ def whole_sup_con(
     axis = None if labels.ndim == 1 else 0
     _, classes = torch.unique(labels, dim=axis, return_inverse=True)
     classes = classes.to(rows.dtype)
-    # Floats, which multiply ten times as fast as a mask selects.
+    # 0 and 1, not a mask: floats multiply ten times as fast as a mask selects.
     positives = rows.new_empty(len(rows), len(rows))
     torch.eq(classes[:, None], classes, out=positives).fill_diagonal_(0)
     if not all_there:
         positives *= there[:, None]
-    batch = _Batch(positives, None if all_there else there)
-    counted = (batch.number > 0)[own]
-    shares = Reduction(reduction, weight, group).shares(counted, rows.dtype)
+    way = _Batch(positives, positives.sum(1), None if all_there else there)
+    counted = (way.number > 0)[own]
+    shares = reduction.shares(counted, rows.dtype)
     if shares is not None:
         shares = F.pad(shares, (own.start, len(rows) - own.stop))
-    t = tiles.number(temperature, rows)
-    value = tiles.one_pass(batch.evaluate, batch.losses, shares, rows, t)
-    if reduction != "none":
-        return total(value, group)
-    return Reduction(reduction, weight).reduce(value[own], counted)
+    value = evaluate_in_one_pass(way, shares, rows, scalar(temperature, rows))
+    return reduction.finish(value[own] if shares is None else value, counted)
 
 
-class _Batch:
-    """Who is whose positive, and the losses of that."""
+class _Batch(NamedTuple):
+    positives: Tensor  # (N, N) of 1 and 0
+    number: Tensor  # (N,) of positives
+    there: Tensor | None  # (N,) bool: which samples have a label; None for all
 
-    def __init__(self, positives: Tensor, there: Tensor | None):
-        self.positives = positives
-        self.number = positives.sum(1)
-        self.there = there  # None: everybody
-
-    def losses(self, x: Tensor, temperature: Tensor) -> Tensor:
-        """(N,) losses by operations that autograd knows."""
-        keep = off_diagonal(len(x), x.device)
-        if self.there is not None:
-            keep &= self.there
-        losses, counted = log_share(x @ x.T / temperature, self.positives > 0, keep)
-        return torch.where(counted, losses, 0)
-
-    def evaluate(
-        self, x: Tensor, temperature: Tensor, weight: Tensor | None, needed: Sequence[bool]
-    ) -> tuple[Tensor, list[Tensor | None]]:
-        """Losses, and the gradients of their weighted sum, in 2 matrix products."""
+    def losses(
+        self, needed: Needed, weight: Tensor | None, x: Tensor, temperature: Tensor
+    ) -> tuple[Tensor, Gradients]:
+        """2 matrix products: the similarities, and their gradient times the rows."""
         several = self.number > 1
         all_several = known(several.all())
         number = self.number if all_several else self.number.clamp_min(1)
@@ -100,7 +84,8 @@ class _Batch:
             logits.masked_fill_((self.positives > 0) & ~several[:, None], lowest)
         shift = logits.amax(1, keepdim=True)
         logits.sub_(shift)
-        lead = (logits * self.positives).sum(1).div_(-number)  # of the largest, on the positives
+        # By how much the largest logit leads the mean of the positives.
+        lead = (logits * self.positives).sum(1).div_(-number)
         if not all_several:
             only = self.only(x) * (LOG2_E / temperature.double())
             lead = torch.where(several, lead, shift[:, 0] - only)
@@ -112,7 +97,7 @@ class _Batch:
             gap.masked_fill_(self.number == 0, -math.inf)
             losses = torch.where(several, gap, F.softplus(gap, threshold=50)).to(x.dtype)
         if weight is None or not any(needed):
-            return losses, [None, None]
+            return losses, (None, None)
         slope = weight / temperature
         if not all_several:  # 1 where the loss is the log of a sum, less where it is the softplus
             slope = (slope * torch.where(several, 1, gap.sigmoid())).to(x.dtype)
@@ -125,9 +110,15 @@ class _Batch:
             pairs = odds.mul_((slope / sums)[:, None])
             pairs.addcmul_(self.positives, (slope / number)[:, None], value=-1)
             gx = pairs.add_(pairs.T.contiguous()) @ x
-        return losses, [gx, gt]
+        return losses, (gx, gt)
 
     def only(self, x: Tensor) -> Tensor:
         """(N,) dot products with the only positive, float64: in a small gap, each digit counts."""
         partner = x.index_select(0, self.positives.argmax(1))
         return (x.double() * partner.double()).sum(1)
+
+    def plain(self, x: Tensor, temperature: Tensor) -> Tensor:
+        keep = off_diagonal(len(x), x.device)
+        if self.there is not None:
+            keep &= self.there
+        return plain_sup_con(x, temperature, self.positives > 0, keep)

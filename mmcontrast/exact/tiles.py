@@ -1,71 +1,79 @@
-"""Exact contrast of large batches: matrices of logits in tiles, none of them ever stored whole.
+"""Tiles of a matrix of logits: made, used, and overwritten by the next one.
 
-A tile of logits is made, used and dropped, and made again where the gradient needs it, so that
-memory is O(B D) and not O(B C). These functions exclude what needs the whole graph: compilation,
-functional transforms and forward mode, for which ``is_eager`` says no and the callers take the
-plain path. A second derivative is not excluded: a backward pass that is itself to be
-differentiated (``create_graph=True``) differentiates the plain form, in memory of O(B C).
+A matrix of B x C logits that is too large for the cache costs more time to store than to make
+again. So losses go over it tile by tile, keep sums of B + C numbers, and make the tiles once more
+for the gradient: memory is O((B + C) D) and not O(B C). Logits are kept in octaves, s / log 2,
+because ``exp2`` takes a quarter of the time of ``exp``.
 
-References: the tiles, Inf-CL, arXiv:2410.17243; gradients in the forward pass, Cut Your Losses,
+References: tiles, Inf-CL, arXiv:2410.17243; gradients in the forward pass, Cut Your Losses,
 arXiv:2411.09009.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from mmcontrast import arguments
-from mmcontrast.eager import apply, full_precision, is_eager
+from mmcontrast.exact import sizes
 from mmcontrast.rows import RowMap, map_rows
 
-TILE = 512  # rows and columns of a tile: a megabyte of float32, which the second-level cache holds
-WIDE = (2 * TILE, TILE // 2)  # a tile of that size whose products are faster than a square one's
-BLOCK = 2**20  # entries of a block of whole rows: 4 MB of float32, which the third level holds
-LEAST = 2**15  # entries of a whole matrix below which making it in parts does not pay
-SMALL = 2**16  # entries of a matrix whose passes through memory take no longer than their calls
-LOG2_E = 1 / math.log(2)  # exp2 takes a quarter of exp's time here: logits are kept in octaves
+LOG2_E = 1 / math.log(2)  # octaves of a logit of 1
 
-Evaluation = Callable[..., tuple[Tensor, list[Tensor | None]]]
+Sides = tuple[int, int]
+"""Rows and columns of a tile."""
 
 
-# --- which path ----------------------------------------------------------------------------------
+class NegativeSums(NamedTuple):
+    """For each row and each column, the sum over its negatives of 2^(s - shift), s in octaves."""
+
+    rows: Tensor  # (B,)
+    columns: Tensor  # (C,)
+    row_shift: Tensor  # (B,), or 0-d: one shift that all rows and columns share
+    column_shift: Tensor  # (C,), or 0-d
 
 
-def step(rows: int, columns: int, chunk_size: int | None, *, side: int | None = None) -> int | None:
-    """How many rows at a time, None for all at once.
+def tiles(
+    x: Tensor,
+    y: Tensor,
+    sides: Sides,
+    *,
+    scale: Tensor | None = None,
+    add: Tensor | None = None,
+    alpha: float = 1.0,
+    upper: bool = False,
+) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Go over the products of rows, tile by tile; each tile overwrites the last.
 
-    A ``chunk_size`` below the number of rows is taken as it is. Without one, small matrices are
-    evaluated at once, and large ones in tiles of ``side`` or in blocks that fit the cache. What
-    transforms or differentiates forwards sees all at once, and a compiler what it is told.
+    Args:
+        x: (B, D) rows.
+        y: (C, D) columns.
+        sides: rows and columns of a tile.
+        scale: 0-d, multiplied into the rows of x beforehand.
+        add: 0-d or (1,), added to each product.
+        alpha: multiplied into the products instead, which rounds no entry of x.
+        upper: only the tiles on and above the diagonal, of a matrix with square tiles.
+
+    Yields:
+        The rows, the columns, and the tile of their products.
     """
-    if chunk_size is not None:
-        arguments.whole("chunk_size", chunk_size)
-        split = is_eager() or torch.compiler.is_compiling()
-        return chunk_size if split and chunk_size < rows and columns > 0 else None
-    if rows * columns < LEAST or not is_eager():
-        return None
-    return side if side is not None else min(block(columns), TILE)
+    room = memory(x, y, sides)
+    zero = x.new_zeros(1) if add is None and alpha != 1 else add
+    for i in slices(len(x), sides[0]):
+        left = x[i] if scale is None else x[i] * scale
+        for j in slices(len(y), sides[1], start=i.start if upper else 0):
+            tile = tile_of(room, len(left), j.stop - j.start)
+            if zero is None:
+                torch.mm(left, y[j].T, out=tile)
+            else:
+                torch.addmm(zero, left, y[j].T, beta=int(add is not None), alpha=alpha, out=tile)
+            yield i, j, tile
 
 
-def small(x: Tensor, y: Tensor, chunk_size: int | None) -> bool:
-    """Whether the matrix of these rows and columns may be made at once, and some copies of it."""
-    rows, columns = x.shape[0], y.shape[0]
-    at_a_time = step(rows, columns, chunk_size)
-    at_once = at_a_time is None or at_a_time >= rows
-    return at_once and 0 < rows * columns <= SMALL
-
-
-def block(columns: int) -> int:
-    """How many whole rows of a matrix fit the cache."""
-    return max(BLOCK // max(columns, 1), 32)
-
-
-def slices(size: int, step: int) -> Iterator[slice]:
-    """The axis in pieces."""
-    return (slice(i, min(i + step, size)) for i in range(0, size, step))
+def slices(size: int, step: int, *, start: int = 0) -> Iterator[slice]:
+    """Cut an axis into pieces."""
+    return (slice(i, min(i + step, size)) for i in range(start, size, step))
 
 
 def piece(x: Tensor, i: slice) -> Tensor:
@@ -73,107 +81,48 @@ def piece(x: Tensor, i: slice) -> Tensor:
     return x if i.stop - i.start == x.shape[0] else x[i]
 
 
-def memory(x: Tensor, y: Tensor, sides: tuple[int, int]) -> Tensor:
-    """Room for one tile of the products of the rows."""
+def memory(x: Tensor, y: Tensor, sides: Sides) -> Tensor:
+    """Memory for one tile of the products of x and y, reused because allocating takes time."""
     return x.new_empty(min(sides[0], len(x)) * min(sides[1], len(y)))
 
 
-def tile(room: Tensor, rows: int, columns: int) -> Tensor:
-    """A (rows, columns) part of some memory, used again and again: to allocate takes time too."""
+def tile_of(room: Tensor, rows: int, columns: int) -> Tensor:
+    """The first numbers of some memory as a (rows, columns) tile."""
     return room[: rows * columns].view(rows, columns)
 
 
-def mapped(x: Tensor, normalize: RowMap | None, size: int) -> Tensor:
-    """:func:`map_rows`, some rows at a time."""
+def rows_in_cache(columns: int) -> int:
+    """Rows of a matrix that fit the cache as a block."""
+    return max(sizes.BLOCK // max(columns, 1), 32)
+
+
+def map_in_pieces(x: Tensor, normalize: RowMap | None, size: int) -> Tensor:
+    """:func:`map_rows` of ``size`` rows at a time, which bounds the memory of what it saves."""
     if normalize is None or len(x) <= size:
         return map_rows(x, normalize)
     return torch.cat([map_rows(rows, normalize) for rows in torch.split(x, size)])
 
 
-def number(value: float | Tensor, like: Tensor) -> Tensor:
-    """A 0-d tensor of the dtype of ``like``, with the graph that it has."""
+def scalar(value: float | Tensor, like: Tensor) -> Tensor:
+    """A 0-d tensor of the dtype of ``like``; a tensor keeps its graph and device."""
     if isinstance(value, Tensor):
         return value.to(like.dtype)
     return torch.full((), value, dtype=like.dtype, device=like.device)
 
 
-def lengths(x: Tensor) -> Tensor:
-    """(B,) Euclidean lengths of the rows."""
-    found: Tensor = torch.linalg.vector_norm(x, dim=1)
-    return found
+def largest_octave(x: Tensor, y: Tensor, scale: float | Tensor) -> Tensor:
+    """0-d: no |x| |y| times the scale is above this, and so no logit either."""
+    longest: list[Tensor] = [torch.linalg.vector_norm(z, dim=1).amax() for z in (x, y)]
+    return scale * longest[0] * longest[1]
 
 
-def by_temperature(x: Tensor, gx: Tensor, temperature: Tensor, step: int = TILE) -> Tensor:
-    """The temperature's gradient: logits are x y / t, so it scales as x does, the other way."""
-    parts = [x.new_zeros(()), *((x[i] * gx[i]).sum() for i in slices(len(x), step))]
-    return (torch.stack(parts).sum() / -temperature).to(temperature.device)
-
-
-def differentiate(
-    value: Tensor, inputs: Sequence[Tensor], needed: Sequence[bool], upstream: Tensor
-) -> list[Tensor | None]:
-    """The gradients of the plain form, which can be differentiated again."""
-    free = [x for x, wanted in zip(inputs, needed, strict=False) if wanted]
-    found = iter(torch.autograd.grad(value, free, upstream, create_graph=True))
-    return [next(found) if wanted else None for _, wanted in zip(inputs, needed, strict=False)]
-
-
-# --- one pass ------------------------------------------------------------------------------------
-
-
-def one_pass(
-    evaluate: Evaluation,
-    plain: Callable[..., Tensor],
-    weight: Tensor | None,
-    *inputs: Tensor,
+def temperature_gradient(
+    x: Tensor, gx: Tensor, temperature: Tensor, step: int | None = None
 ) -> Tensor:
-    """The losses of the anchors, summed up with weights, and their gradients in the same pass.
+    """The temperature's gradient from the rows' own.
 
-    Args:
-        evaluate: takes the inputs, the weights or None, and for which inputs a gradient is wanted;
-            gives the (B,) losses and the gradients of their weighted sum.
-        plain: the differentiable form, inputs to (B,) losses.
-        weight: (B,) what each loss counts for; None for the losses themselves, whose gradients
-            take a second pass, when it is known what they count for.
-        inputs: tensors with gradients.
+    Logits are x y / t, so scaling x up or t down is the same: t dL/dt = -sum(x dL/dx).
     """
-    return apply(_OnePass, evaluate, plain, torch.is_grad_enabled(), weight, *inputs)
-
-
-class _OnePass(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        evaluate: Evaluation,
-        plain: Callable[..., Tensor],
-        recorded: bool,
-        weight: Tensor | None,
-        *inputs: Tensor,
-    ) -> Tensor:
-        ctx.evaluate, ctx.plain = evaluate, plain
-        at_once = recorded and weight is not None
-        needed = ctx.needs_input_grad[4:] if at_once else (False,) * len(inputs)
-        with full_precision(inputs[0]):
-            losses, found = evaluate(*inputs, weight, needed)
-        weighing = weight is None or ctx.needs_input_grad[3]
-        ctx.save_for_backward(weight, losses if weighing else None, *inputs, *found)
-        return losses if weight is None else (losses * weight).sum()
-
-    @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> Any:
-        weight, losses, *rest = ctx.saved_tensors
-        inputs, found = rest[: len(rest) // 2], rest[len(rest) // 2 :]
-        needed = ctx.needs_input_grad[4:]
-        if torch.is_grad_enabled():
-            value = ctx.plain(*inputs)
-            if weight is None:
-                return *(None,) * 4, *differentiate(value, inputs, needed, upstream)
-            value, needed = (value * weight).sum(), ctx.needs_input_grad[3:]
-            return *(None,) * 3, *differentiate(value, [weight, *inputs], needed, upstream)
-        if weight is None:
-            with full_precision(inputs[0]):
-                _, found = ctx.evaluate(*inputs, upstream, needed)
-            return None, None, None, None, *found
-        scaled = [None if gradient is None else gradient * upstream for gradient in found]
-        by_weight = losses * upstream if ctx.needs_input_grad[3] else None
-        return None, None, None, by_weight, *scaled
+    pieces = slices(len(x), step or sizes.TILE)
+    parts = [x.new_zeros(()), *((x[i] * gx[i]).sum() for i in pieces)]
+    return (torch.stack(parts).sum() / -temperature).to(temperature.device)

@@ -10,9 +10,9 @@ from mmcontrast.distributed import Group
 from mmcontrast.hybrid import moments
 from mmcontrast.hybrid.moments import Values
 from mmcontrast.hybrid.pairs import Relations, participants, relations
+from mmcontrast.hybrid.selection import PairSelection
 from mmcontrast.hybrid.similarities import all_pairs, in_blocks, selected_pairs
 from mmcontrast.masks import off_diagonal
-from mmcontrast.mining import PairSelection
 from mmcontrast.presence import only_present
 from mmcontrast.reductions import Reduction
 from mmcontrast.rows import RowMap, dot, map_rows

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mmcontrast import arguments
 from mmcontrast.distributed import Group
 from mmcontrast.hybrid.engine import evaluate
-from mmcontrast.mining import PairSelection
+from mmcontrast.hybrid.selection import PairSelection
 from mmcontrast.rows import RowMap, softmax_normalize, upcast
 from mmcontrast.terms import LossTerms
 

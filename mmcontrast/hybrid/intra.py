@@ -8,7 +8,7 @@ from torch import Tensor
 from mmcontrast import arguments
 from mmcontrast.distributed import Group
 from mmcontrast.hybrid.engine import evaluate, mapped, own_similarity, semi
-from mmcontrast.mining import PairSelection
+from mmcontrast.hybrid.selection import PairSelection
 from mmcontrast.presence import presence
 from mmcontrast.reductions import Reduction
 from mmcontrast.rows import RowMap, softmax_normalize

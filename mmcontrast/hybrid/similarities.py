@@ -11,8 +11,8 @@ from mmcontrast.eager import is_eager
 from mmcontrast.hybrid.moments import Values, kinds_of, to_values
 from mmcontrast.hybrid.pairs import Pairs, Related, modal_pairs
 from mmcontrast.hybrid.ratio import share
+from mmcontrast.hybrid.selection import PairSelection, hardness_weights, thin
 from mmcontrast.hybrid.sums import Sums, over
-from mmcontrast.mining import PairSelection, hardness_weights, thin
 from mmcontrast.rows import dot
 
 Block = Callable[[slice], dict[str, Values]]

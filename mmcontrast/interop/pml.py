@@ -21,8 +21,9 @@ import torch
 from torch import Tensor
 
 from mmcontrast import arguments
+from mmcontrast.hybrid.selection import PairSelection, select_pairs
 from mmcontrast.masks import different_label, off_diagonal, same_label
-from mmcontrast.mining import PairSelection, extreme, hard_negatives, hard_triplets, select_pairs
+from mmcontrast.mining import extreme, hard_negatives, hard_triplets
 from mmcontrast.rows import RowMap, dot, l2_normalize, map_rows
 
 __all__ = [

@@ -20,64 +20,24 @@ the gradient of inputs in that dtype is anyway. The positives' part of the gradi
 Triton is imported at the first call with CUDA tensors, where it is installed, and never else.
 """
 
-import functools
-import importlib.util
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from mmcontrast.eager import is_eager
-from mmcontrast.exact.kernels.blocks import GENERATIONS, Blocks
-from mmcontrast.exact.kernels.infonce_fused import one_way, sigmoid, symmetric
+from mmcontrast.exact.kernels.blocks import Blocks
+from mmcontrast.exact.kernels.infonce_fused import one_way_fused, symmetric_fused
 from mmcontrast.exact.kernels.launch import PRECISIONS
-from mmcontrast.exact.kernels.supcon_fused import sup_con
+from mmcontrast.exact.kernels.sigmoid_fused import sigmoid_fused
+from mmcontrast.exact.kernels.supcon_fused import sup_con_fused
 
 __all__ = [
     "PRECISIONS",
     "Blocks",
-    "one_way",
+    "one_way_fused",
     "precision",
-    "sigmoid",
-    "sup_con",
-    "symmetric",
-    "usable",
+    "sigmoid_fused",
+    "sup_con_fused",
+    "symmetric_fused",
 ]
-
-INTERPRETED = False
-"""Whether tensors on the CPU count too: for tests, in Triton's interpreter (TRITON_INTERPRET=1)."""
-
-LEAST = 2**22
-"""Logits from which the kernels are taken: a guess, for below it launches take longer than work."""
-
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-
-
-def usable(*tensors: Tensor) -> bool:
-    """Whether the kernels can take these, rows and columns of the logits, and had better do so.
-
-    They are many, CUDA tensors with values, none of them in float64; Triton is there, the GPU is
-    one that the blocks are meant for, and nothing compiles, transforms or forward-differentiates.
-    """
-    return (
-        len(tensors[0]) * len(tensors[-1]) >= LEAST
-        and all(type(x) in (Tensor, nn.Parameter) and x.dtype in DTYPES for x in tensors)
-        and len({x.device for x in tensors}) == 1
-        and _suits(tensors[0].device)
-        and is_eager()
-    )
-
-
-@functools.lru_cache
-def _found() -> bool:
-    return importlib.util.find_spec("triton") is not None
-
-
-def _suits(device: torch.device) -> bool:
-    if device.type != "cuda":
-        return INTERPRETED and device.type == "cpu" and _found()
-    if torch.version.hip is not None:
-        return False
-    return torch.cuda.get_device_capability(device)[0] in GENERATIONS and _found()
 
 
 def precision(*inputs: Tensor) -> str:

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from mmcontrast.exact.evaluation import Gradients, Needed
 from mmcontrast.exact.kernels.blocks import Blocks, ceil, chosen, split
-from mmcontrast.exact.tiles import LOG2_E
+from mmcontrast.exact.tiles import LOG2_E, NegativeSums, scalar
 
 LOWEST = -3e38
 RANGE = 60  # octaves either way in which a float32 holds sums and their inverses
@@ -89,16 +90,7 @@ def rounded(x: Tensor, precision: str) -> Tensor:
     return x.detach().to(ROUNDED.get(precision, torch.float32)).contiguous()
 
 
-class Sums(NamedTuple):
-    """For each row and column the sum over its negatives of 2^(s - shift), s in octaves."""
-
-    rows: Tensor
-    row_shift: Tensor
-    columns: Tensor
-    column_shift: Tensor
-
-
-def sums(logits: Logits, base: Tensor, *, both: bool) -> Sums:
+def sums(logits: Logits, base: Tensor, *, both: bool) -> NegativeSums:
     """One product: (B,) sums of the rows, and with ``both`` (C,) of the columns, else nothing.
 
     For the sigmoid loss, the sums of the rows' softplus.
@@ -133,11 +125,13 @@ def sums(logits: Logits, base: Tensor, *, both: bool) -> Sums:
             **logits.how(blocks),
         )
     if logits.bias is not None:
-        return Sums(row_sums.sum(0), base, base, base)
-    return Sums(*_joined(row_sums, row_shifts), *_joined(column_sums, column_shifts))
+        return NegativeSums(row_sums.sum(0), base, base, base)
+    rows, row_shift = _added(row_sums, row_shifts)
+    columns, column_shift = _added(column_sums, column_shifts)
+    return NegativeSums(rows, columns, row_shift, column_shift)
 
 
-def _joined(parts: Tensor, shifts: Tensor) -> tuple[Tensor, Tensor]:
+def _added(parts: Tensor, shifts: Tensor) -> tuple[Tensor, Tensor]:
     """The sum of partial sums in units of their shifts, and its own shift."""
     if len(parts) == 0:
         return parts, shifts
@@ -243,3 +237,23 @@ def pairs(x: Tensor, y: Tensor, partner: Tensor | None = None) -> Tensor:
             PARTNER=partner is not None,
         )
     return out
+
+
+# --- what the losses share -----------------------------------------------------------------------
+
+
+def scalar_for(value: float | Tensor, rows: Tensor) -> Tensor:
+    """A 0-d float32 tensor on the device of the rows, where the kernels can read it."""
+    return scalar(value, rows.new_empty(0, dtype=torch.float32)).to(rows.device)
+
+
+def temperature_gradient_of(x: Tensor, gx: Tensor, temperature: Tensor) -> Tensor:
+    """:func:`mmcontrast.exact.tiles.temperature_gradient` of rounded rows."""
+    return pairs(x, gx).sum() / -temperature
+
+
+def zeros(needed: Needed, *inputs: Tensor) -> Gradients:
+    """Zero gradients, for an empty batch."""
+    return [
+        torch.zeros_like(x) if wanted else None for x, wanted in zip(inputs, needed, strict=True)
+    ]

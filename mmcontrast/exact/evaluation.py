@@ -1,0 +1,137 @@
+"""The one autograd function through which all losses go whose gradients are written out.
+
+A loss can be evaluated in several ways: at once, in blocks, in tiles, over ranks, by kernels. Each
+way is a small record of its settings with three methods:
+
+- ``forward`` computes the value and says which tensors it wants back in the backward pass,
+- ``backward`` computes the gradients from those,
+- ``plain`` is the same value in operations that autograd can differentiate.
+
+A backward pass that is itself to be differentiated (``create_graph=True``) differentiates ``plain``
+instead, in memory of O(B C). This happens here and nowhere else. Compilers, functional transforms
+and forward mode never come here: :mod:`mmcontrast.exact.choose` is asked in eager mode only.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from mmcontrast.eager import apply, full_precision
+
+Needed = Sequence[bool]
+"""For each input, whether its gradient is wanted."""
+Gradients = Sequence[Tensor | None]
+"""For each input its gradient; None where there is none or none is wanted."""
+Kept = Sequence[Tensor | None]
+"""Tensors from the forward pass that the backward pass reads."""
+
+
+class Way(Protocol):
+    """A way to evaluate a loss. Inputs are tensors, numbers, or None where one is left out."""
+
+    @property
+    def forward(self) -> Callable[..., tuple[Tensor, Kept]]:
+        """``forward(needed, *inputs)``: the value, and what ``backward`` reads of it."""
+
+    @property
+    def backward(self) -> Callable[..., Gradients]:
+        """``backward(needed, kept, upstream, *inputs)``: the gradients."""
+
+    @property
+    def plain(self) -> Callable[..., Tensor]:
+        """``plain(*inputs)``: the value again, for autograd."""
+
+
+class OnePassWay(Protocol):
+    """A way whose gradients come out of the same pass as the losses."""
+
+    @property
+    def losses(self) -> Callable[..., tuple[Tensor, Gradients]]:
+        """``losses(needed, weight, *inputs)``: (B,), and the gradients of their weighted sum.
+
+        ``weight`` is (B,), or 0-d where all count alike; None where no gradient is wanted.
+        """
+
+    @property
+    def plain(self) -> Callable[..., Tensor]:
+        """``plain(*inputs)``: the (B,) losses again, for autograd."""
+
+
+def evaluate(way: Way, *inputs: Any) -> Tensor:
+    """The value of a loss, with its gradients. The first input is a tensor."""
+    if torch.is_grad_enabled():
+        return apply(_Evaluation, way, *inputs)
+    with full_precision(inputs[0]):
+        return way.forward((False,) * len(inputs), *inputs)[0]
+
+
+def evaluate_in_one_pass(way: OnePassWay, weight: Tensor | None, *inputs: Any) -> Tensor:
+    """The sum of a loss's (B,) values times ``weight``, with gradients from the same pass.
+
+    Args:
+        way: the losses, and their gradients once it is known what each of them counts for.
+        weight: (B,) or 0-d, what each loss counts for; None for the (B,) losses themselves, whose
+            gradients take a second pass: only the backward pass knows what they count for.
+        inputs: of the way, a tensor first.
+    """
+    return evaluate(_OnePass(way), *inputs, weight)
+
+
+class _Evaluation(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, way: Way, *inputs: Any) -> Tensor:
+        with full_precision(inputs[0]):
+            value, kept = way.forward(ctx.needs_input_grad[1:], *inputs)
+        ctx.way = way
+        # Only tensors can be saved for the backward pass; numbers stand beside them.
+        ctx.numbers = [None if isinstance(x, Tensor) else x for x in inputs]
+        tensors = (x if isinstance(x, Tensor) else None for x in inputs)
+        ctx.save_for_backward(*tensors, *kept)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> Any:
+        saved, needed = ctx.saved_tensors, ctx.needs_input_grad[1:]
+        inputs = [x if n is None else n for x, n in zip(saved, ctx.numbers, strict=False)]
+        if torch.is_grad_enabled():
+            return None, *_differentiated(ctx.way, inputs, needed, upstream)
+        with full_precision(inputs[0]):
+            return None, *ctx.way.backward(needed, saved[len(inputs) :], upstream, *inputs)
+
+
+def _differentiated(
+    way: Way, inputs: Sequence[Any], needed: Needed, upstream: Tensor
+) -> list[Tensor | None]:
+    """The gradients of the plain form, which can be differentiated again."""
+    wanted = [x for x, wants in zip(inputs, needed, strict=True) if wants]
+    found = iter(torch.autograd.grad(way.plain(*inputs), wanted, upstream, create_graph=True))
+    return [next(found) if wants else None for wants in needed]
+
+
+class _OnePass(NamedTuple):
+    """A one-pass way as a way of the weighted sum; the weight is the last input."""
+
+    way: OnePassWay
+
+    def forward(self, needed: Needed, *given: Any) -> tuple[Tensor, Kept]:
+        *inputs, weight = given
+        wanted = needed[:-1] if weight is not None else (False,) * len(inputs)
+        losses, gradients = self.way.losses(wanted, weight, *inputs)
+        if weight is None:
+            return losses, ()
+        return (losses * weight).sum(), (losses if needed[-1] else None, *gradients)
+
+    def backward(self, needed: Needed, kept: Kept, upstream: Tensor, *given: Any) -> Gradients:
+        *inputs, weight = given
+        if weight is None:
+            return *self.way.losses(needed[:-1], upstream, *inputs)[1], None
+        losses, *gradients = kept
+        scaled = [None if gradient is None else gradient * upstream for gradient in gradients]
+        return *scaled, None if losses is None else losses * upstream
+
+    def plain(self, *given: Any) -> Tensor:
+        *inputs, weight = given
+        losses = self.way.plain(*inputs)
+        return losses if weight is None else (losses * weight).sum()

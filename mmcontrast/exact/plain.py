@@ -1,0 +1,82 @@
+"""Each loss in a few operations that autograd knows: what every other way must equal.
+
+Second derivatives differentiate these. They make all logits at once.
+"""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmcontrast.distributed import joined
+from mmcontrast.rows import dot
+from mmcontrast.softmax import log_share
+
+
+def plain_one_way(
+    anchors: Tensor, candidates: Tensor, targets: Tensor | None, temperature: float | Tensor
+) -> Tensor:
+    """(B,) InfoNCE of (B, D) anchors among (C, D) candidates.
+
+    Without targets, candidate i belongs to anchor i. An anchor with a negative target has a finite
+    placeholder for a loss, masked by the caller.
+    """
+    columns = torch.arange(len(candidates), device=candidates.device)
+    own = columns[: len(anchors)] if targets is None else targets
+    logits = dot(anchors, candidates) / temperature  # (B, C)
+    return log_share(logits, columns == own[:, None], None)[0]
+
+
+def plain_symmetric(
+    x: Tensor, y: Tensor, temperature: float | Tensor, own: slice, group: Any
+) -> Tensor:
+    """(B,) InfoNCE of two views, averaged over both directions.
+
+    Args:
+        x: (B, D) one view, this rank's.
+        y: (C, D) the other view, of all ranks.
+        temperature: above 0.
+        own: which rows of ``y`` are this rank's.
+        group: the ranks; None for this one alone.
+    """
+    every = x if group is None else joined(x, group)[0]  # (C, D)
+    columns = torch.arange(len(y), device=x.device)
+    pairs = columns == columns[own, None]  # (B, C)
+    there = log_share(dot(x, y) / temperature, pairs, None)[0]
+    return (there + log_share(dot(y[own], every) / temperature, pairs, None)[0]) / 2
+
+
+def plain_sup_con(
+    rows: Tensor, temperature: float | Tensor, positives: Tensor, keep: Tensor
+) -> Tensor:
+    """(N,) SupCon, the "out" form, of (N, D) rows among themselves; 0 without a positive.
+
+    ``positives`` and ``keep`` are (N, N) bool; ``keep`` excludes the diagonal.
+    """
+    losses, counted = log_share(dot(rows, rows) / temperature, positives, keep)
+    return torch.where(counted, losses, 0)
+
+
+def plain_sigmoid(
+    x: Tensor,
+    y: Tensor,
+    temperature: float | Tensor,
+    bias: float | Tensor,
+    positives: Tensor | None,
+    keep: Tensor | None,
+    start: int,
+) -> Tensor:
+    """(B,) sigmoid losses of (B, D) rows with all (C, D) columns.
+
+    Positives are the (B, C) mask, or without one the pairs (i, start + i); ``keep`` is (B, C).
+    """
+    logits = dot(x, y) / temperature + bias
+    if positives is None:
+        columns = torch.arange(len(y), device=x.device)
+        positives = columns == columns[start : start + len(x), None]
+    logits = torch.where(positives, -logits, logits)
+    if keep is not None:
+        logits = torch.where(keep, logits, -math.inf)
+    return F.softplus(logits, threshold=50).sum(1)

@@ -1,0 +1,124 @@
+"""The highest of each row, exactly and in one order: equal scores go by the name of their column.
+
+The k highest of a row lie in the k groups of columns with the highest maxima. Maxima are cheap and
+few, so the expensive ranking is done on k groups, not on the row.
+"""
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmcontrast.eager import is_eager
+from mmcontrast.exact import sizes
+
+
+def filled(scores: Tensor, where: Tensor, value: float) -> Tensor:
+    """The scores with a value where a mask says so; they may be written over."""
+    if scores.is_cpu and is_eager(scores, where):  # NumPy takes half the time
+        np.copyto(scores.numpy(), value, where=where.numpy())
+        return scores
+    return torch.where(where, value, scores)
+
+
+def first(scores: Tensor, *, largest: bool) -> Tensor:
+    """(R,) the largest or smallest of each row; of several equal ones, the first."""
+    if scores.is_cpu and is_eager(scores):  # NumPy takes a tenth of the time
+        rows = scores.numpy()
+        return torch.from_numpy(rows.argmax(1) if largest else rows.argmin(1))
+    return scores.argmax(1) if largest else scores.argmin(1)
+
+
+def top_at_once(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """:func:`top` of all columns in their order, where a compiler can trace it as well."""
+    eager, width = is_eager(scores), scores.shape[1]
+    if eager and scores.is_cpu and k < width <= sizes.TOPK:
+        values, places = scores.topk(k + 1)
+        found = values.numpy()
+        if (found[:, :-1] > found[:, 1:]).all():  # nobody has an equal: there is but one order
+            return values.narrow_copy(1, 0, k), places.narrow_copy(1, 0, k)
+    if eager and width > sizes.SORTED:
+        return top(scores, k, torch.arange(width, device=scores.device))
+    values, places = scores.sort(dim=1, descending=True, stable=True)
+    return values[:, :k], places[:, :k]
+
+
+def top(scores: Tensor, k: int, names: Tensor) -> tuple[Tensor, Tensor]:
+    """The k highest of each row and the names of their columns; ties go to the lower name.
+
+    Args:
+        scores: (R, C); minus infinity where nothing is.
+        k: how many; rows that are too short are filled up with minus infinity.
+        names: (C,) int64.
+    """
+    if scores.shape[1] <= k:
+        return _sorted(scores, k, names)
+    # One more than asked for: whether the last one has its equal among those that stay outside.
+    places = _highest(scores, k + 1)
+    values, order = _descending(scores.gather(1, places))
+    found = names[places.gather(1, order)]
+    equal = (values[:, 1:] == values[:, :-1]) & (values[:, 1:] > -math.inf)
+    values, found = values[:, :k], found[:, :k]
+    tied = equal.any(1).nonzero()[:, 0]
+    if len(tied):  # it was left open which of several equal ones are named
+        values = values.clone()
+        values[tied], found[tied] = _by_name(scores[tied], values[tied], found[tied], names)
+    return values, found
+
+
+def _by_name(scores: Tensor, values: Tensor, found: Tensor, names: Tensor) -> tuple[Tensor, Tensor]:
+    """The k highest values and whose they are, now with ties by name.
+
+    Who is above the last of the k is among those found; who is its equal is looked up anew.
+    """
+    k = values.shape[1]
+    last = values[:, -1:]
+    low = torch.iinfo(torch.int32).min
+    places = _highest(torch.where(scores == last, -names.int(), low), k)
+    level = torch.where(scores.gather(1, places) == last, last, -math.inf)
+    values = torch.cat([torch.where(values > last, values, -math.inf), level], dim=1)
+    found, order = torch.cat([found, names[places]], dim=1).sort(1)
+    values, order = values.gather(1, order).sort(dim=1, descending=True, stable=True)
+    return values[:, :k], found.gather(1, order[:, :k])
+
+
+def _highest(scores: Tensor, k: int) -> Tensor:
+    """(R, k) places of the k highest of each row, in any order; ties go anywhere."""
+    groups = scores.shape[1] // sizes.GROUP
+    if groups < 2 * k:
+        return _partition(scores, k)
+    whole = groups * sizes.GROUP
+    best = _highest(scores[:, :whole].reshape(-1, sizes.GROUP, groups).amax(1), k)
+    members = torch.arange(0, whole, groups, device=scores.device)
+    places = (best[:, :, None] + members).flatten(1)
+    if whole < scores.shape[1]:
+        rest = torch.arange(whole, scores.shape[1], device=scores.device)
+        places = torch.cat([places, rest.expand(len(scores), -1)], dim=1)
+    return places.gather(1, _partition(scores.gather(1, places), k))
+
+
+def _descending(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """A sort of short rows."""
+    if scores.device.type != "cpu":
+        return scores.sort(1, descending=True)
+    order = torch.from_numpy((-scores).numpy().argsort(axis=1))
+    return scores.gather(1, order), order
+
+
+def _partition(scores: Tensor, k: int) -> Tensor:
+    """:func:`_highest` of short rows, for which NumPy takes a fraction of topk's time."""
+    if scores.device.type != "cpu":
+        return scores.topk(k, sorted=False).indices
+    last = scores.shape[1] - k
+    return torch.from_numpy(scores.numpy().argpartition(last, axis=1)[:, last:])
+
+
+def _sorted(scores: Tensor, k: int, names: Tensor) -> tuple[Tensor, Tensor]:
+    """:func:`top` by a stable sort of the whole row, its columns in the order of their names."""
+    names, order = names.sort()
+    values, places = scores[:, order].sort(dim=1, descending=True, stable=True)
+    missing = max(k - scores.shape[1], 0)
+    values = F.pad(values[:, :k], (0, missing), value=-math.inf)
+    return values, F.pad(names[places[:, :k]], (0, missing))
