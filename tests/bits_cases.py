@@ -160,6 +160,8 @@ class Given:
 
     def distance(self) -> Callable[..., Tensor]:
         name = self.words.get("distance", self.function)
+        if name == "custom":
+            return lambda x, y: (x - y).abs().sqrt().sum(-1)
         if name != "mahalanobis":
             return getattr(mm, name)
         x = self.normal(40, self.size("D", 16))
@@ -217,6 +219,10 @@ def _two(given: Given, function: Loss, *names: str) -> tuple[Inputs, Loss]:
     more = given.keywords()
     if "targets" in given:
         more["targets"] = given.targets(len(inputs["y"]))
+    if "labels" in given:
+        more["labels"] = given.labels()
+        if "C" in given:
+            more["candidate_labels"] = given.labels("C")
     return inputs | given.learned(), lambda x, y, **rest: function(x, y, **more, **rest)
 
 
@@ -333,8 +339,14 @@ def _drawn(given: Given, function: Loss) -> tuple[Inputs, Loss]:
         return {}, lambda: function(draws, generator=given.source)
     if given.function == "uniform_negatives":
         return {}, lambda: function(given.rows(), generator=given.source, **more)
-    negatives = mm.uniform_negatives(given.rows(), 3, generator=given.source)
-    return {}, lambda: function({"audio": negatives}, generator=given.source, **more)
+    x = given.rows()
+    negatives = mm.uniform_negatives(x, 3, generator=given.source)
+
+    def loss() -> Any:
+        gates = function({"audio": negatives, "vision": negatives}, generator=given.source, **more)
+        return {"gates": gates, "taken": gates["audio"].take(x)}
+
+    return {}, loss
 
 
 def _altered(given: Given, function: Loss) -> tuple[Inputs, Loss]:
@@ -343,8 +355,9 @@ def _altered(given: Given, function: Loss) -> tuple[Inputs, Loss]:
     audio, vision = given.floats(given.normal(n, 6, 5)), given.floats(given.normal(n, 4))
     tokens = torch.randint(50, (n, 7), generator=given.source)
     more["lengths"] = {"audio": torch.randint(1, 7, (n,), generator=given.source)}
+    more["masks"] = {"text": given.uniform(n, 7) < 0.8}
     if given.function in ("replace_tokens", "mixed_negatives"):
-        more["vocabulary_size"] = 50
+        more |= {"vocabulary_size": 50, "special": (0, 3)}
 
     def loss(audio: Tensor, vision: Tensor) -> Any:
         features = {"text": tokens, "audio": audio, "vision": vision}
@@ -355,16 +368,9 @@ def _altered(given: Given, function: Loss) -> tuple[Inputs, Loss]:
 
 def _pairwise(given: Given, function: Loss) -> tuple[Inputs, Loss]:
     x, y = given.rows(), given.rows("C")
-    call = partial(mm.pairwise, given.distance()) if "pairwise" in given else given.distance()
+    distance = function if isinstance(function, nn.Module) else given.distance()
+    call = partial(mm.pairwise, distance) if "pairwise" in given else distance
     return {"x": x, "y": y}, call
-
-
-def _diagnosis(given: Given, function: Loss) -> tuple[Inputs, Loss]:
-    inputs, loss = _two(given, function)
-    more = {"labels": given.labels()} if "labels" in given else {}
-    if more and "C" in given:
-        more["candidate_labels"] = given.labels("C")
-    return inputs, partial(loss, **more)
 
 
 def _queue(given: Given, function: Loss) -> tuple[Inputs, Loss]:
@@ -390,7 +396,10 @@ def _queue(given: Given, function: Loss) -> tuple[Inputs, Loss]:
 def _module(given: Given, function: Loss) -> tuple[Inputs, Loss]:
     """A Module, with a learned temperature where it takes one, and its parameters as inputs."""
     name, learns = MODULES[given.function]
-    module = function(temperature=mm.LearnableTemperature()) if learns else function()
+    if given.function in START:
+        module = START[given.function]()
+    else:
+        module = function(temperature=mm.LearnableTemperature()) if learns else function()
     inputs, loss = BUILDERS[name](given, module)
     parameters = {f"parameter {name}": x for name, x in module.named_parameters()}
 
@@ -401,6 +410,7 @@ def _module(given: Given, function: Loss) -> tuple[Inputs, Loss]:
 
 
 def _cached(given: Given, function: Loss) -> tuple[Inputs, Loss]:
+    """Batches larger than the encoders' memory: the parameters' gradients."""
     torch.manual_seed(given.seed)
     towers = nn.ModuleDict({name: nn.Linear(16, 8) for name in ("text", "audio")})
     inputs = {name: given.rows() for name in towers}
@@ -414,7 +424,8 @@ def _cached(given: Given, function: Loss) -> tuple[Inputs, Loss]:
 
 
 OF = {
-    _two: "info_nce symmetric_info_nce sigmoid_contrast matched_pair_nce n_pair hard_negatives",
+    _two: "info_nce symmetric_info_nce matched_pair_nce n_pair sigmoid_contrast"
+    " hard_negatives diagnose",
     partial(_alike, number=1): "gather "
     + " ".join(n for n in mm.__all__ if n.endswith("normalize")),
     partial(_alike, number=2): "kl_distill modality_correlation",
@@ -430,8 +441,7 @@ OF = {
     _prediction: "pair_prediction",
     _drawn: "sample_one uniform_negatives replacement_gate",
     _altered: "swap shift add_noise replace_tokens mixed_negatives",
-    _pairwise: "euclidean squared_euclidean manhattan chebyshev cosine_distance mahalanobis",
-    _diagnosis: "diagnose",
+    _pairwise: "euclidean squared_euclidean manhattan chebyshev cosine_distance mahalanobis custom",
     _queue: "queue",
     _cached: "GradCache",
 }
@@ -446,6 +456,12 @@ MODULES = {
     "Triplet": ("triplet", False),
     "ModalityCorrelationTriplet": ("modality_correlation_triplet", False),
     "KLDistill": ("kl_distill", False),
+    "ReplacementGate": ("replacement_gate", False),
+    "Mahalanobis": ("mahalanobis", False),
+}
+START: dict[str, Callable[[], Any]] = {
+    "ReplacementGate": lambda: mm.ReplacementGate(0.6),
+    "Mahalanobis": lambda: mm.Mahalanobis.learned(16),
 }
 BUILDERS: dict[str, Callable[..., tuple[Inputs, Loss]]] = {
     **{name: builder for builder, names in OF.items() for name in names.split()},
@@ -514,8 +530,9 @@ def _func(inputs: Inputs, loss: Loss, free: str | None) -> Inputs:
 
 
 def _vmap(inputs: Inputs, loss: Loss, free: str | None) -> Inputs:
-    first, call = _first(inputs, loss)
-    return {"value": torch.func.vmap(call)(torch.stack([first, first.flip(0), first / 2]))}
+    name, first = next(iter(inputs.items()))
+    rows = torch.stack([first, first.flip(0), first / 2])
+    return _flat("value", torch.func.vmap(lambda x: _total(loss(**inputs | {name: x})))(rows))
 
 
 def _jvp(inputs: Inputs, loss: Loss, free: str | None) -> Inputs:
@@ -546,13 +563,17 @@ def _scalar(found: Any) -> Tensor | None:
     if isinstance(found, tuple | dict):  # a negative batch, pairs
         parts = [x for x in _flat("", found).values() if x.requires_grad]
         return torch.stack([_weighted(x) for x in parts]).sum() if parts else None
-    value = found.total if isinstance(found, mm.LossTerms) else found
+    value = _total(found)
     return _weighted(value) if value.requires_grad else None
+
+
+def _total(found: Any) -> Any:
+    return found.total if isinstance(found, mm.LossTerms) else found
 
 
 def _weighted(found: Any) -> Tensor:
     """All losses with different weights, so that no two gradients are mixed up."""
-    value = found.total if isinstance(found, mm.LossTerms) else found
+    value: Tensor = _total(found)
     if not value.ndim:
         return value
     weights = torch.linspace(-1, 2, value.numel(), dtype=torch.float64).view(value.shape)

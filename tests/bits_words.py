@@ -29,9 +29,11 @@ TABLE: list[tuple[str, str]] = [
         B=182|300 D=1|5|64
         B=64|300 keep=some weight=plain
         B=64|300 positives=bool
+        B=600 keep=some reduction=sum|none
+        B=64 keep=some dtype=float32+float64
         B=300 keep=some positives=bool chunk=64 t=learned
-        B=7|64|300 mode=twice t=learned reduction=mean|none
-        B=64|300 mode=no_grad
+        B=7|64|300|600 mode=twice t=learned reduction=mean|none
+        B=64|300|600 mode=no_grad
         B=7 mode=func|vmap|jvp
         B=7 mode=func keep=some
         B=88 world=2|3 weight=plain|learned t=learned
@@ -123,7 +125,7 @@ TABLE: list[tuple[str, str]] = [
         B=64 C=300 labels=columns
         B=64|385 positives=bool|float keep=some weight=plain
         B=64|385 labels=few keep=some chunk=64
-        B=7|64|385 labels=few mode=twice t=learned
+        B=7|64|385 labels=few|holes mode=twice t=learned
         B=64|385 labels=few mode=no_grad
         B=7 labels=few mode=func|vmap|jvp
         B=88 world=2|3 labels=few|holes weight=plain t=learned
@@ -154,7 +156,7 @@ TABLE: list[tuple[str, str]] = [
         B=64|300 positives=bool|float present=some
         B=1100 positives=float
         B=64|1100 positives=bool log=True reduction=none weight=plain
-        B=7|64|300 labels=few mode=twice
+        B=7|64|300 labels=few|pair|holes mode=twice
         B=64|300 labels=few mode=no_grad
         B=7 labels=few mode=func|vmap|jvp
         B=88|528 world=2|3 labels=few|holes|pair present=some weight=plain
@@ -286,7 +288,7 @@ TABLE: list[tuple[str, str]] = [
         """,
     ),
     (
-        "euclidean squared_euclidean manhattan chebyshev cosine_distance mahalanobis",
+        "euclidean squared_euclidean manhattan chebyshev cosine_distance mahalanobis custom",
         """
         B=64 rows=plain|edges|ties|close
         B=64 dtype=float64|bfloat16
@@ -297,10 +299,13 @@ TABLE: list[tuple[str, str]] = [
     (
         "hard_negatives",
         """
-        B=1|7|64|447|448|600|1100 k=1|5
+        B=0|1|7|64|447|448|600|1100 k=1|5
+        B=64|600 k=600 exclude_positive=True|False
+        B=7 k=3 mode=vmap
         B=64 C=80|81|128|129|300 k=3|100 rows=plain|ties
         B=300|600 C=1100 k=7|600 rows=plain|ties
-        B=64|600 labels=few|holes|columns k=5 chunk=64
+        B=64|600 labels=few|holes|columns|nobody k=5
+        B=64|600 labels=holes k=5 chunk=64
         B=64|600 labels=holes C=700 targets=holes k=5
         B=64|600 allowed=some k=5 exclude_positive='after'|False
         B=600 allowed=some labels=two k=5 targets=permuted
@@ -314,7 +319,8 @@ TABLE: list[tuple[str, str]] = [
     (
         "hard_triplets",
         """
-        B=1|7|64|447|448|600|1100 labels=few
+        B=0|1|7|64|447|448|600|1100 labels=few
+        B=7 labels=few mode=vmap
         B=64|600 labels=one|two|distinct|columns|holes|scores|nobody
         B=64|600 labels=few rows=ties dtype=float64|bfloat16|float16
         B=300 labels=holes chunk=7|64 normalize=none
@@ -347,7 +353,7 @@ TABLE: list[tuple[str, str]] = [
     ("hardness_weights", "B=64 gamma=1.0|3.0 C=300"),
     ("extreme", "B=64 largest=True|False rows=plain|ties"),
     ("sample_one", "B=64 C=300"),
-    ("uniform_negatives", "B=1|64 k=5"),
+    ("uniform_negatives", "B=1|64 k=5\nB=64 k=5 allowed=some"),
     ("replacement_gate", "B=1|64 probability=0.0|0.7|1.0 training=True|False"),
     ("swap shift add_noise replace_tokens mixed_negatives", "B=1|32\nB=32 present=some"),
     ("queue", "B=64|300"),
@@ -357,6 +363,8 @@ TABLE: list[tuple[str, str]] = [
         "ModalityCorrelationTriplet KLDistill",
         "B=64",
     ),
+    ("Mahalanobis", "B=64\nB=64 C=40 pairwise=yes"),
+    ("ReplacementGate", "B=64"),
     ("SupCon HybridContrast", "B=64 labels=few"),
     ("GradCache", "B=64|300 chunk=7|64"),
 ]
