@@ -26,10 +26,10 @@ from torch import Tensor
 from mmcontrast.eager import full_precision
 from mmcontrast.exact.classes import Classes, by_class, windows
 from mmcontrast.exact.evaluation import Gradients, Kept, Needed, evaluate
+from mmcontrast.exact.plain import plain_sup_con
 from mmcontrast.exact.tiles import scalar, slices, tiles
 from mmcontrast.masks import off_diagonal, same_label
 from mmcontrast.rows import RowMap, map_rows
-from mmcontrast.softmax import log_share
 
 LOG2 = math.log(2)
 
@@ -123,9 +123,8 @@ class _ClassTiles(NamedTuple):
 
     def plain(self, rows: Tensor, scale: Tensor, sums: Tensor) -> Tensor:
         ids = self.classes.ids
-        logits = (rows @ rows.mT) * (LOG2 * scale).to(rows.dtype)
-        losses, counted = log_share(logits, same_label(ids), off_diagonal(len(ids), ids.device))
-        return torch.where(counted, losses, 0)
+        temperature = (1 / (LOG2 * scale)).to(rows.dtype)
+        return plain_sup_con(rows, temperature, same_label(ids), off_diagonal(len(ids), ids.device))
 
 
 def _gradient(
