@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import mmcontrast as mm
-from tests.mmcontrast import infonce_rank_programs
 from tests.mmcontrast.strategies import normal
+from tests.ranks import infonce as on_ranks
 from tests.ranks import launch
 
 
@@ -20,7 +20,7 @@ from tests.ranks import launch
     ],
 )
 def test_on_ranks(world, programs):
-    launch(world, "tests.mmcontrast.infonce_rank_programs", *programs)
+    launch(world, "tests.ranks.infonce", *programs)
 
 
 def test_without_a_process_group_the_loss_is_its_own():
@@ -32,7 +32,7 @@ def test_without_a_process_group_the_loss_is_its_own():
 
 
 def test_the_programs_have_uneven_and_empty_ranks_and_ranks_on_different_paths():
-    assert any(0 in sizes for sizes in infonce_rank_programs.SIZES.values())
-    for sizes in infonce_rank_programs.LARGE.values():
+    assert any(0 in sizes for sizes in on_ranks.SIZES.values())
+    for sizes in on_ranks.LARGE.values():
         pairs = [size * sum(sizes) for size in sizes]
-        assert min(pairs) < infonce_rank_programs.LEAST < max(pairs)
+        assert min(pairs) < on_ranks.LEAST < max(pairs)

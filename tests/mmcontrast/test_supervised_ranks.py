@@ -22,7 +22,7 @@ PROGRAMS = [
 @pytest.mark.slow
 @pytest.mark.parametrize("world", [2, 3, 4])
 def test_on_ranks(world):
-    launch(world, "tests.mmcontrast.supervised_rank_programs", *PROGRAMS)
+    launch(world, "tests.ranks.supervised", *PROGRAMS)
 
 
 def test_without_a_process_group_a_group_changes_nothing():

@@ -8,6 +8,4 @@ from tests.ranks import launch
 @pytest.mark.slow
 @pytest.mark.parametrize("world", [2, 3, 4])
 def test_candidates_go_round(world):
-    launch(
-        world, "tests.mmcontrast.ring_programs", "both_ways", "one_way", "twice", "memory", "chosen"
-    )
+    launch(world, "tests.ranks.ring", "both_ways", "one_way", "twice", "memory", "chosen")

@@ -1,4 +1,4 @@
-"""What test_distributed.py runs on several ranks, by name."""
+"""Gathering, sums and parameters over ranks: what test_distributed.py runs there, by name."""
 
 import os
 from functools import partial

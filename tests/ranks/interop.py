@@ -1,4 +1,4 @@
-"""What test_ranks.py runs on three ranks, by name."""
+"""Losses of other libraries over three ranks: what interop/test_ranks.py runs, by name."""
 
 import importlib.util
 from pathlib import Path

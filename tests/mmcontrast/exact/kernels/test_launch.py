@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mmcontrast.exact import kernels
 from mmcontrast.exact.kernels.blocks import SHARED, TABLES, chosen, split
-from tests.mmcontrast.kernels.conftest import TRITON
+from tests.mmcontrast.exact.kernels.conftest import TRITON
 from tests.processes import python
 
 # --- blocks and grids ----------------------------------------------------------------------------
@@ -52,7 +52,7 @@ def test_the_table_has_blocks_for_every_width(precision, gradient):
 @pytest.mark.skipif(not TRITON, reason="the kernels are NOT compiled: no Triton here")
 @pytest.mark.slow
 def test_kernels_compile_for_an_h100_and_fit_it():
-    done = python("-m", "tests.mmcontrast.kernels.compiling", TRITON_INTERPRET="0")
+    done = python("-m", "tests.mmcontrast.exact.kernels.compiling", TRITON_INTERPRET="0")
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout)
     assert len(found) == 10 + 4 * 2 + 3

@@ -1,4 +1,4 @@
-"""What test_ring.py runs on several ranks, by name: candidates that go round, and one process."""
+"""Candidates that go round the ranks, and one process: what test_ring.py runs, by name."""
 
 import torch
 import torch.distributed as dist
@@ -7,8 +7,8 @@ import mmcontrast as mm
 from mmcontrast import distributed
 from mmcontrast.exact import ring
 from tests.mmcontrast.memory import Made
-from tests.mmcontrast.rank_programs import batch
 from tests.ranks import run
+from tests.ranks.distributed import batch
 
 CLOSE = {torch.float64: 1e-12, torch.float32: 1e-6}
 

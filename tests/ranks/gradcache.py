@@ -1,4 +1,4 @@
-"""What test_gradcache.py runs on several ranks, by name."""
+"""Batches larger than memory over ranks: what test_gradcache.py runs there, by name."""
 
 from contextlib import ExitStack
 from functools import partial

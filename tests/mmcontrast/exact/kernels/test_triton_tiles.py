@@ -7,7 +7,7 @@ import mmcontrast as mm
 from mmcontrast.exact import kernels
 from mmcontrast.exact.kernels import launch
 from tests import oracles
-from tests.mmcontrast.kernels.cases import (
+from tests.mmcontrast.exact.kernels.cases import (
     BIAS,
     BLOCKS,
     HALVES,

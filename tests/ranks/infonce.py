@@ -1,4 +1,4 @@
-"""What test_infonce_ranks.py runs on several ranks, by name."""
+"""InfoNCE over ranks: what tests of it run there, by name."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""What test_hybrid_ranks.py runs on several ranks, by name."""
+"""HyCon's and MCL-MCF's losses over ranks: what tests of them run there, by name."""
 
 from itertools import product
 

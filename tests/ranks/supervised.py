@@ -1,4 +1,4 @@
-"""What test_supervised_ranks.py runs on several ranks: labels, positives and miners, shared out."""
+"""Supervised losses and miners over ranks: labels, positives and miners, shared out."""
 
 import torch
 import torch.distributed as dist
@@ -7,9 +7,9 @@ import mmcontrast as mm
 from mmcontrast import supervised
 from mmcontrast.exact import ranking, supcon_paths
 from tests import oracles
-from tests.mmcontrast.rank_programs import SIZES, batch
 from tests.mmcontrast.strategies import labels, mask, numpy
 from tests.ranks import run
+from tests.ranks.distributed import SIZES, batch
 
 CLOSE = {torch.float64: 1e-12, torch.float32: 1e-6}
 
