@@ -196,7 +196,7 @@ def single_precision(rank, world):
 
 def products(rank, world):
     """The symmetric loss of B rows against all C: 4 products of B C D, not 8 for two calls."""
-    from tests.mmcontrast.test_streaming import Allocations
+    from tests.mmcontrast.exact.ways import Allocations
 
     tiles.WIDE = (8, 4)
     batch = Batch(rank, [16] * world)

@@ -12,7 +12,7 @@ from mmcontrast import info_nce
 from mmcontrast.interop import open_clip as ours
 from mmcontrast.interop import pml
 from mmcontrast.interop.sentence_transformers import InfoNCELoss
-from tests.mmcontrast.test_peers import peer
+from tests.mmcontrast.peers import peer
 from tests.ranks import run
 
 EVEN, UNEVEN = [3, 3, 3], [0, 4, 3]

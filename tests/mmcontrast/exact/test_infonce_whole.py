@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 import mmcontrast as mm
 from mmcontrast.exact import infonce_small, tiles
 from tests import oracles
+from tests.mmcontrast.closed_form import exact_direction, relative, unit_rows
+from tests.mmcontrast.exact.ways import KINDS, TEMPERATURES, Allocations, same, views
 from tests.mmcontrast.strategies import close, gradients, leaf, normal, numpy, rng, seeds
-from tests.mmcontrast.test_softmax import exact_direction, relative, unit_rows
-from tests.mmcontrast.test_streaming import KINDS, TEMPERATURES, Allocations, same, views
 
 reductions = st.sampled_from(["mean", "sum", "none"])
 FORMS = {"symmetric": mm.symmetric_info_nce, "one way": mm.info_nce}
@@ -214,3 +214,44 @@ def test_wide_and_tall_ones_are_small_too(monkeypatch):
     assert len(taken) == 1  # in blocks of 512 rows
     mm.info_nce(y[:512], x, torch.zeros(512, dtype=torch.int64))
     assert len(taken) == 2
+
+
+@pytest.mark.parametrize("small", [0, tiles.SMALL])
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_a_single_tile_is_kept_and_not_made_again(reduction, small, monkeypatch):
+    """Up to one tile: 3 products, the same numbers, and a graph that can be used twice."""
+    x, y = normal(1, 9, 3), normal(2, 9, 3)
+    whole, full = gradients(
+        lambda x, y: mm.symmetric_info_nce(x, y, reduction=reduction).sum(), x, y
+    )
+    monkeypatch.setattr(tiles, "LEAST", 1)
+    monkeypatch.setattr(tiles, "SMALL", small)
+    leaves = [leaf(x), leaf(y)]
+    with Allocations() as made:
+        value = mm.symmetric_info_nce(*leaves, reduction=reduction).sum()
+        found = torch.autograd.grad(value, leaves, retain_graph=True)
+    assert made.products == 3
+    same([value, *found], [whole, *full])
+    same(torch.autograd.grad(value, leaves), found)
+
+
+@pytest.mark.parametrize("temperature", [0.2, 1e-4])
+def test_the_whole_matrix_in_several_blocks(temperature, monkeypatch):
+    """70 rows in blocks of 32, with one shift and with each row's own: as in small tiles."""
+    inputs = [normal(1, 70, 5), normal(2, 70, 5), torch.tensor(temperature).double()]
+
+    def of(chunk_size):
+        def loss(x, y, t):
+            return mm.symmetric_info_nce(x, y, temperature=t, chunk_size=chunk_size)
+
+        with Allocations() as made:
+            value, found = gradients(loss, *inputs)
+        return [value, *found], made
+
+    tiled, _ = of(16)
+    monkeypatch.setattr(tiles, "SMALL", 0)
+    monkeypatch.setattr(tiles, "BLOCK", 1)
+    whole, made = of(70)
+    same(whole, tiled, 1e-12 / temperature)
+    assert made.largest == 70 * 70
+    assert made.products == (1 if temperature == 0.2 else 2) + 2 * 3

@@ -9,13 +9,20 @@ from hypothesis import strategies as st
 
 import mmcontrast as mm
 from tests import oracles
+from tests.mmcontrast.hybrid.losses import (
+    NORMALIZE,
+    SUPERVISED,
+    batches,
+    every_supervised,
+    plain,
+    selections,
+    split,
+)
 from tests.mmcontrast.strategies import (
-    MODALITIES,
     close,
     gradients,
     labels,
     mask,
-    modal_batches,
     modalities,
     normal,
     nothing_of,
@@ -26,66 +33,13 @@ from tests.mmcontrast.strategies import (
     seeds,
     tol,
 )
+from tests.ranks import hybrid as on_ranks
+from tests.ranks import launch
 
-NORMALIZE = {
-    "softmax": mm.softmax_normalize,
-    "shifted_cosine": mm.shifted_cosine_normalize,
-    "softplus": mm.softplus_normalize,
-}
-SUPERVISED = {"intra": mm.intra_modal_contrast, "inter": mm.inter_modal_contrast}
 ORACLES = {"intra": oracles.intra_modal_contrast, "inter": oracles.inter_modal_contrast}
-every_supervised = pytest.mark.parametrize("kind", SUPERVISED)
-
-selections = st.none() | st.builds(
-    mm.PairSelection,
-    fraction=st.sampled_from([0.01, 0.2, 0.34, 0.5, 0.7, 1.0]),
-    gamma=st.sampled_from([0.05, 1.0, 3.0]),
-    positives=st.booleans(),
-    negatives=st.booleans(),
-    unselected=st.sampled_from(["mean", "sum"]),
-    inter_factor=st.sampled_from([1, 2]),
-)
-
-
-def plain(selection):
-    """The selection as the oracles take it."""
-    return None if selection is None else vars(selection).copy()
-
-
-batches = modal_batches(7, 3)
-
-
-def split(batch):
-    return (batch["features"], batch["labels"]), {
-        "present": batch["present"],
-        "weight": batch["weight"],
-    }
 
 
 # --- agreement with the equations ----------------------------------------------------------------
-
-
-@given(
-    batch=batches,
-    margin=st.sampled_from([0.5, 0.8, 1.0]),
-    normalize=st.sampled_from(list(NORMALIZE)),
-    reduction=st.sampled_from(["mean", "sum", "none"]),
-)
-def test_semi_contrast_agrees_with_the_oracle(batch, margin, normalize, reduction):
-    (features, _), options = split(batch)
-    expected = oracles.semi_contrast(
-        numpy(features), margin=margin, normalize=normalize, reduction=reduction, **numpy(options)
-    )
-    close(
-        mm.semi_contrast(
-            features,
-            margin=margin,
-            normalize=NORMALIZE[normalize],
-            reduction=reduction,
-            **options,
-        ),
-        expected,
-    )
 
 
 @every_supervised
@@ -381,124 +335,6 @@ def test_law_46_the_log_form_dominates(seed, kind):
     close(SUPERVISED[kind](features, classes, log=True, **options), -(-ratio).log())
 
 
-@given(seed=seeds, n=st.integers(2, 6))
-def test_paper_v2_with_equal_similarities_is_the_ratio_of_mean_similarities(seed, n):
-    """PAPERS 12: fraction 1 and equal similarities, so every weighted mean is s: ratio -1/2."""
-    x = normal(seed, 1, 3).expand(n, 3)
-    features = dict.fromkeys(MODALITIES, x)
-    classes = (torch.arange(n) > 0).long()
-    selection = mm.PairSelection(fraction=1.0)
-    options = {"refine": False, "selection": selection}
-    only_one = n == 2
-    for loss in SUPERVISED.values():
-        close(loss(features, classes, **options), 0.0 if only_one else -0.5)
-
-
-@given(seed=seeds)
-def test_law_38_everything_selected_and_evenly_weighted_is_the_mean_of_both_sides(seed):
-    """A huge gamma makes the positives' weights even; unselected negatives are a plain mean."""
-    features, classes = modalities(seed, 6, 3), torch.tensor([0, 1, 0, 1, 0, 1])
-    even = mm.PairSelection(fraction=1.0, gamma=1e9, negatives=False)
-    untouched = mm.PairSelection(positives=False, negatives=False)
-    for loss in SUPERVISED.values():
-        close(
-            loss(features, classes, selection=even),
-            loss(features, classes, selection=untouched),
-            atol=1e-9,
-        )
-
-
-def test_nothing_selected_and_summed_is_the_first_version():
-    features, classes = modalities(4, 6, 3), labels(4, 6)
-    neither = mm.PairSelection(positives=False, negatives=False, unselected="sum")
-    close(
-        mm.hybrid_contrast(features, classes, selection=neither).total,
-        mm.hybrid_contrast(features, classes).total,
-    )
-
-
-@given(seed=seeds)
-def test_paper_alpha_one_makes_the_targets_equal(seed):
-    """PAPERS 12: with margin 1 eq 11 aims where eq 8 does; one modality twice shows it."""
-    x = normal(seed, 5, 3)
-    features, classes = {"text": x, "audio": x}, torch.tensor([0, 1, 0, 1, 0])
-    close(
-        mm.inter_modal_contrast(features, classes, margin=1.0),
-        mm.intra_modal_contrast(features, classes),
-    )
-    assert not torch.isclose(
-        mm.inter_modal_contrast(features, classes, margin=0.8),
-        mm.intra_modal_contrast(features, classes),
-    )
-
-
-@given(seed=seeds, selection=selections)
-def test_law_54_inter_modal_contrast_is_symmetric_in_its_modalities(seed, selection):
-    x, y = normal(seed, 5, 3), normal(seed + 1, 5, 3)
-    classes = labels(seed, 5)
-    options = {"selection": selection}
-    close(
-        mm.inter_modal_contrast({"text": x, "audio": y}, classes, **options),
-        mm.inter_modal_contrast({"text": y, "audio": x}, classes, **options),
-    )
-
-
-@given(seed=seeds)
-def test_law_52_an_unselected_easy_pair_below_the_cut_changes_nothing(seed):
-    """The smallest fraction takes the hardest pair only; an easier one may become easier yet."""
-    z = mm.softmax_normalize(normal(seed, 6, 3))
-    features, classes = {"text": z, "audio": z}, torch.tensor([0, 0, 0, 1, 1, 1])
-    selection = mm.PairSelection(fraction=1e-9)
-    options = {"selection": selection, "normalize": None, "reduction": "none"}
-    similarity = z @ z.T
-    before = mm.intra_modal_contrast(features, classes, **options)
-    hardest_positive = similarity[0, 1:3].min()
-    hardest_negative = similarity[0, 3:].max()
-    share = hardest_positive / (hardest_positive + hardest_negative)
-    close(before[0, 0], -share + (hardest_positive - 1) ** 2)
-    easy = 3 + int(similarity[0, 3:].argmin())
-    moved = z.clone()
-    moved[easy] = 0.9 * z[easy]  # still the least similar negative of anchor 0, now more so
-    after = mm.intra_modal_contrast({"text": moved, "audio": z}, classes, **options)
-    close(after[0, 0], before[0, 0])
-
-
-@every_supervised
-@given(seed=seeds, n=st.integers(1, 9), fraction=st.sampled_from([0.1, 0.2, 0.34, 0.5, 1.0]))
-def test_law_38_no_more_than_h_pairs_get_a_gradient(kind, seed, n, fraction):
-    """Through a similarity matrix that is all its own: normalize=None and one-hot candidates."""
-    features, classes = modalities(seed, n, 3), labels(seed, n)
-    selection = mm.PairSelection(fraction, inter_factor=2)
-    pairs = getattr(mm, f"{kind}_modal_pairs")(features, classes)
-    h = max(1, math.floor(n * fraction))
-    for name in features:
-        similarity = pairs[name].anchors @ pairs[name].candidates.T
-        thinned = mm.select_pairs(
-            similarity, pairs[name].positives, pairs[name].negatives, selection=selection
-        )
-        for before, after in zip(
-            (pairs[name].positives, pairs[name].negatives), thinned, strict=True
-        ):
-            assert torch.equal(after.sum(dim=1), before.sum(dim=1).clamp_max(h))
-
-
-def test_samples_that_take_part_count_for_h_not_the_batch():
-    """K are the labelled samples with a modality: padding a batch must not change h."""
-    features, classes = modalities(7, 6, 3), torch.tensor([0, 1, 0, 1, 0, 1])
-    selection = mm.PairSelection(fraction=0.34)
-    shared = {"selection": selection, "refine_on": "all"}
-    expected = mm.hybrid_contrast(features, classes, **shared)
-    padded = {name: torch.cat([x, normal(8, 9, 3)]) for name, x in features.items()}
-    unlabelled = torch.cat([classes, torch.full((9,), -100)])
-    absent = {name: torch.arange(15) < 6 for name in features}
-    for terms in (
-        mm.hybrid_contrast(padded, unlabelled, **shared),
-        mm.hybrid_contrast(padded, torch.arange(15) % 2, present=absent, **shared),
-    ):
-        for name in terms:
-            close(terms[name], expected[name])
-
-
 @every_supervised
 def test_h4_anchors_without_partners_do_not_count(kind):
     """One sample of a class of its own: no refinement, no ratio; the mean goes over the others."""
@@ -515,15 +351,6 @@ def test_h4_one_class_has_refinement_but_no_ratio(kind):
     assert refined > 0
     assert SUPERVISED[kind](features, classes, refine=False).item() == 0
     assert SUPERVISED[kind](features, classes, log=True).item() == refined.item()
-
-
-def test_h4_ratio_and_refinement_have_their_own_anchors():
-    """Anchors of the lone class have no refinement; in a two-class batch nobody lacks a ratio."""
-    features, classes = modalities(11, 4, 3), torch.tensor([0, 0, 0, 1])
-    with_terms = mm.intra_modal_contrast(features, classes)
-    ratio = mm.intra_modal_contrast(features, classes, refine=False, reduction="none")
-    refinement = mm.intra_modal_contrast(features, classes, reduction="none") - ratio
-    close(with_terms, ratio[:3].mean() + refinement[:3].mean())
 
 
 # --- absent, unlabelled, empty -------------------------------------------------------------------
@@ -659,38 +486,6 @@ def test_law_24_low_precision(dtype, selection):
 # --- pairs ---------------------------------------------------------------------------------------
 
 
-@given(batch=batches)
-def test_pairs_are_who_the_paper_says(batch):
-    features, classes, present = batch["features"], batch["labels"], batch["present"]
-    n, ids = len(classes), oracles.classes_of(numpy(classes))
-    for kind, inter in (("intra", False), ("inter", True)):
-        pairs = getattr(mm, f"{kind}_modal_pairs")(features, classes, present=present)
-        assert list(pairs) == list(features)
-        for name in features:
-            partners = [other for other in features if (other != name) == inter]
-            for chosen, same in ((pairs[name].positives, True), (pairs[name].negatives, False)):
-                expected = torch.tensor(
-                    [
-                        [
-                            i != k
-                            and ids[i] is not None
-                            and ids[k] is not None
-                            and (ids[i] == ids[k]) == same
-                            and oracles.is_present(present, name, i)
-                            and oracles.is_present(present, other, k)
-                            for other in partners
-                            for k in range(n)
-                        ]
-                        for i in range(n)
-                    ]
-                )
-                assert torch.equal(chosen, expected)
-            used = pairs[name].positives | pairs[name].negatives
-            rows = torch.cat([features[other] for other in partners])
-            close(pairs[name].candidates[used.any(dim=0)], rows[used.any(dim=0)])
-            close(pairs[name].anchors[used.any(dim=1)], features[name][used.any(dim=1)])
-
-
 def test_the_module_is_one_call_of_the_function():
     features, classes = modalities(7, 6, 3), labels(7, 6)
     settings = {
@@ -802,3 +597,45 @@ def test_wrong_calls(name, call, message):
 def test_three_weights(weights):
     with pytest.raises(ValueError, match=r"weights: expected .*three.*got"):
         mm.hybrid_contrast(PAIR, IDS, weights=weights)
+
+
+N = 5
+PART = torch.tensor([True, False, True, True, False])
+LABELS = torch.where(PART, torch.tensor([0, 0, 0, 1, 1]), mm.IGNORE)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: mm.hybrid_contrast(x, LABELS, weights=1.0), "weights: expected three numbers"),
+        (
+            lambda x: mm.hybrid_contrast(x, LABELS, selection=0.2),
+            "selection: expected a PairSelection or None, got 0.2",
+        ),
+    ],
+)
+def test_wrong_calls_with_features(call, message):
+    with pytest.raises(ValueError, match=message):
+        call({"a": normal(1, N, 3), "b": normal(2, N, 3)})
+
+
+PROGRAMS = ["by_labels", "selected", "by_masks", "one_loss", "no_rows", "levels"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world", [2, 3, 4])
+def test_on_ranks(world):
+    launch(world, "tests.ranks.hybrid", *PROGRAMS)
+
+
+def test_without_ranks_a_group_changes_nothing():
+    for program in PROGRAMS:
+        with pytest.MonkeyPatch.context() as patch:
+            for module, name in on_ranks.SETTINGS:
+                patch.setattr(module, name, getattr(module, name))
+            getattr(on_ranks, program)(0, 1)
+
+
+def test_the_programs_have_uneven_and_empty_ranks():
+    assert any(len(set(sizes)) > 1 for sizes in on_ranks.SIZES.values())
+    assert any(0 in sizes for sizes in on_ranks.SIZES.values())

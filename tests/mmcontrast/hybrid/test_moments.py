@@ -1,25 +1,27 @@
 """HyCon's losses by class moments against the pairs themselves and against loops over them."""
 
-from contextlib import contextmanager
-
 import pytest
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 import mmcontrast as mm
-from mmcontrast.hybrid import class_sums, engine, moments
 from tests import oracles
-from tests.mmcontrast.memory import Made
+from tests.mmcontrast.hybrid.evaluations import (
+    batches,
+    by_pairs,
+    cuts,
+    entries,
+    loss,
+    options,
+    sizes,
+)
 from tests.mmcontrast.strategies import (
     KINDS,
     close,
     embeddings,
     gradients,
     labels,
-    mask,
-    modal_batches,
     modalities,
     normal,
     nothing_of,
@@ -33,49 +35,6 @@ NORMALIZE = {
     "shifted_cosine": mm.shifted_cosine_normalize,
     "softplus": mm.softplus_normalize,
 }
-
-
-@contextmanager
-def sizes(batch=1, least=1, part=4096, block=2**22):
-    """Where moments begin, for batches and classes, and what is done at a time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(moments, "LARGE_BATCH", batch)
-        patch.setattr(moments, "LARGE_CLASS", least)
-        patch.setattr(moments, "PART", part)
-        patch.setattr(engine, "BLOCK", block)
-        yield
-
-
-def by_pairs(block=2**22):
-    """The plain form, of the whole batch or of some anchors at a time."""
-    return sizes(batch=10**9, block=block)
-
-
-batches = modal_batches(12, 6)
-options = st.fixed_dictionaries(
-    {
-        "margin": st.sampled_from([0.0, 0.5, 0.8, 1.0]),
-        "refine": st.booleans(),
-        "log": st.booleans(),
-        "reduction": st.sampled_from(["mean", "sum", "none"]),
-    }
-)
-cuts = st.fixed_dictionaries({"least": st.integers(1, 13), "part": st.integers(1, 13)})
-
-
-def loss(features, classes, *, upstream=1.0, **chosen):
-    """A function of the features and of the weight, if any, with its inputs."""
-    weight = chosen.pop("weight", None)
-    inputs = [*features.values()] + ([] if weight is None else [weight])
-
-    def function(*x):
-        moved = dict(zip(features, x, strict=False))
-        weighing = None if weight is None else x[-1]
-        terms = mm.hybrid_contrast(moved, classes, weight=weighing, **chosen)
-        steps = torch.arange(1, terms.total.numel() + 1).view_as(terms.total)
-        return upstream * (terms.total * steps).sum()
-
-    return function, inputs
 
 
 # --- agreement -----------------------------------------------------------------------------------
@@ -138,35 +97,6 @@ def test_all_derivatives(least, log):
     with sizes(least=least, part=2):
         assert torch.autograd.gradcheck(function, inputs)
         assert torch.autograd.gradgradcheck(function, inputs)
-
-
-LABELS = {
-    "float": lambda y: y.float(),
-    "NaN": lambda y: torch.where(y == -100, torch.nan, y.double()),
-    "int32": lambda y: y.int(),
-    "large": lambda y: torch.where(y == -100, y, torch.tensor([2**40, -5, 7])[y.clamp_min(0)]),
-    "columns": lambda y: torch.stack([y, torch.where(y == -100, y, y // 2)], dim=1),
-}
-
-
-@pytest.mark.parametrize("kind", LABELS)
-def test_labels_of_every_kind(kind):
-    features, classes = modalities(1, 20, 3), labels(2, 20, 3, 0.2)
-    with by_pairs():
-        expected = mm.hybrid_contrast(features, classes, reduction="none").total
-    for least in (1, 7, 100):
-        with sizes(least=least):
-            found = mm.hybrid_contrast(features, LABELS[kind](classes), reduction="none").total
-        close(found, expected, atol=1e-12, rtol=1e-12)
-
-
-@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8])
-def test_labels_that_cannot_be_ignored(dtype):
-    features, classes = modalities(1, 20, 3), labels(2, 20, 2)
-    with by_pairs():
-        expected = mm.hybrid_contrast(features, classes).total
-    with sizes():
-        close(mm.hybrid_contrast(features, classes.to(dtype)).total, expected)
 
 
 @pytest.mark.parametrize(
@@ -272,12 +202,6 @@ def test_fellows_of_a_heavy_row_are_there_to_the_last_digit_in_the_gradient(log)
     assert (found[3] - exact[3]).norm() < 5e-6 * exact[3].norm()
 
 
-def test_a_small_sum_beside_a_large_one_is_there_to_the_last_digit():
-    """A total less one's own would leave nothing of 3 beside 1e20."""
-    sums = torch.tensor([[1.0], [1e20], [2.0]], dtype=torch.float64)
-    assert class_sums.all_but_each(sums)[1].item() == 3.0
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_refinement_is_never_negative(kind):
     x = embeddings(3, 40, 5, kind).float()
@@ -307,122 +231,7 @@ def test_low_precision_is_computed_in_float32(dtype):
     assert inside == mm.hybrid_contrast(wide, labels(6, 300)).total
 
 
-# --- which path ----------------------------------------------------------------------------------
-
-
-@contextmanager
-def refused():
-    """Moments may not be asked."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(moments, "values", lambda *_, **__: pytest.fail("moments were asked"))
-        yield
-
-
-def test_a_large_batch_takes_moments_and_a_small_one_does_not():
-    features, classes = modalities(1, 200, 3), labels(1, 200)
-    with by_pairs():
-        expected = mm.hybrid_contrast(features, classes).total
-    close(mm.hybrid_contrast(features, classes).total, expected, atol=1e-12, rtol=1e-12)
-    with refused():
-        mm.hybrid_contrast(modalities(1, 199, 3), labels(1, 199))
-        with pytest.raises(pytest.fail.Exception, match="moments were asked"):
-            mm.hybrid_contrast(features, classes)
-
-
-def test_what_moments_cannot_say_is_said_by_the_pairs():
-    features, classes = modalities(1, 30, 3), labels(1, 30)
-    masks = {"positives": mask(1, 30, 30), "negatives": mask(2, 30, 30)}
-    with sizes(), refused():
-        mm.hybrid_contrast(features, classes, selection=mm.PairSelection())
-        mm.hybrid_contrast(features, None, **masks)
-        mm.hybrid_contrast(features, classes, weights=(0, 0, 1))
-
-
-def test_transforms_and_compilers_take_the_pairs():
-    features, classes = modalities(1, 30, 3), labels(1, 30)
-    function, inputs = loss(features, classes)
-    value, expected = gradients(function, *inputs)
-    with sizes(), refused():
-        found = torch.func.grad(function, argnums=(0, 1, 2))(*inputs)
-        for gradient, reference in zip(found, expected, strict=True):
-            close(gradient, reference)
-        together = torch.vmap(function)(*[torch.stack([x, x]) for x in inputs])
-        close(together, value.expand(2))
-        torch._dynamo.reset()
-        close(torch.compile(function, fullgraph=True, backend="eager")(*inputs), value)
-        with FakeTensorMode(allow_non_fake_inputs=True):
-            there = [torch.empty(30, 3, device="meta", requires_grad=True) for _ in inputs]
-            fake = mm.hybrid_contrast(
-                dict(zip(features, there, strict=True)), torch.empty(30, device="meta")
-            )
-            assert fake.total.device.type == "meta"
-            torch.autograd.grad(fake.total, there)
-
-
-def test_without_gradients_and_with_one_of_three():
-    features, classes = modalities(1, 300, 3), labels(1, 300, 5)
-    function, inputs = loss(features, classes)
-    value, expected = gradients(function, *inputs)
-    for mode in (torch.no_grad, torch.inference_mode):
-        with mode():
-            assert function(*inputs) == value
-    moved = inputs[1].clone().requires_grad_()
-    close(torch.autograd.grad(function(inputs[0], moved, inputs[2]), moved)[0], expected[1])
-
-
-# --- blocks of anchors ---------------------------------------------------------------------------
-
-SELECTIONS = [
-    mm.PairSelection(0.4),
-    mm.PairSelection(0.3, positives=False, inter_factor=2),
-    mm.PairSelection(0.3, negatives=False, unselected="sum"),
-]
-
-
-@given(
-    batch=batches, chosen=options, step=st.integers(1, 12), selection=st.sampled_from(SELECTIONS)
-)
-def test_blocks_are_the_whole(batch, chosen, step, selection):
-    """Selection needs the similarities, but those of a few anchors at a time will do."""
-    function, inputs = loss(
-        batch["features"],
-        batch["labels"],
-        present=batch["present"],
-        weight=batch["weight"],
-        selection=selection,
-        **chosen,
-    )
-    n = len(batch["labels"])
-    with by_pairs():
-        value, expected = gradients(function, *inputs)
-    with by_pairs(block=step * n * len(batch["features"])):
-        found_value, found = gradients(function, *inputs)
-    close(found_value, value, atol=1e-12, rtol=1e-12)
-    for gradient, reference in zip(found, expected, strict=True):
-        close(gradient, reference, atol=1e-12, rtol=1e-12)
-
-
-@pytest.mark.parametrize("floating", [False, True])
-def test_blocks_of_masks_and_weights(floating):
-    features = modalities(1, 9, 3)
-    masks = {"positives": mask(1, 9, 9), "negatives": mask(2, 9, 9)}
-    if floating:
-        masks = {name: x * normal(3, 9, 9).abs() for name, x in masks.items()}
-    with by_pairs():
-        expected = mm.hybrid_contrast(features, None, reduction="none", **masks).total
-    with by_pairs(block=27 * 2):
-        found = mm.hybrid_contrast(features, None, reduction="none", **masks).total
-    close(found, expected, atol=1e-12)
-
-
 # --- memory --------------------------------------------------------------------------------------
-
-
-def entries(n, classes, selection=None):
-    function, inputs = loss(modalities(1, n, 8), labels(1, n, classes), selection=selection)
-    with Made() as made:
-        gradients(function, *inputs)
-    return made
 
 
 @pytest.mark.parametrize("classes", [2, 37, 4000])
@@ -430,8 +239,3 @@ def test_memory_and_work_grow_with_the_batch_not_with_its_square(classes):
     small, large = entries(2000, classes), entries(8000, classes)
     assert large.largest <= 3 * 8 * 8000
     assert large.all <= 5 * small.all
-
-
-def test_no_block_of_similarities_is_larger_than_it_may():
-    with by_pairs(block=3 * 300 * 10):
-        assert entries(300, 3, mm.PairSelection()).largest <= 3 * 300 * 10
