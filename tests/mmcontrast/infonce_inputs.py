@@ -16,8 +16,6 @@ def random_targets(seed, n, m):
     return torch.where(torch.rand(n, generator=rng(seed + 1)) < 0.2, -100, targets)
 
 
-# --- agreement with the equations --------------------------------------------------------------
-
 OPTIONS = ["targets", "bool positives", "soft positives", "keep", "weight"]
 
 
@@ -36,13 +34,15 @@ def options_for(names, seed, n, m):
     return made
 
 
-# --- laws ----------------------------------------------------------------------------------------
-
-
 def of_logits(logits, **options):
     """InfoNCE of a given logit matrix: anchors are its rows, candidates the unit vectors."""
     eye = torch.eye(logits.shape[1], dtype=logits.dtype)
     return mm.info_nce(logits, eye, normalize=None, temperature=1.0, **options)
+
+
+def symmetric_of_logits(logits):
+    eye = torch.eye(len(logits), dtype=logits.dtype)
+    return mm.symmetric_info_nce(logits, eye, normalize=None, temperature=1.0)
 
 
 def same_in_chunks(chunked, whole):

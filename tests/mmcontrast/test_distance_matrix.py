@@ -20,9 +20,6 @@ from tests.mmcontrast.strategies import close, embeddings, gradients, leaf, norm
 NAMED = [euclidean, squared_euclidean, manhattan, chebyshev, cosine_distance]
 
 
-# --- pairwise ------------------------------------------------------------------------------------
-
-
 def all_distances(d):
     return [*NAMED, Mahalanobis(covariance(1, d)), Mahalanobis(covariance(1, d), trainable=True)]
 

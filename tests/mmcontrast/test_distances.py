@@ -30,9 +30,6 @@ DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 every_distance = pytest.mark.parametrize("distance", NAMED)
 
 
-# --- paired --------------------------------------------------------------------------------------
-
-
 @every_distance
 @given(
     seed=seeds, n=st.integers(1, 4), d=st.integers(1, 5), kind=st.sampled_from(["gauss", "tiny"])
@@ -193,7 +190,7 @@ def triple(seed, n=4, d=3):
     return [normal(seed + k, n, d) for k in range(3)]
 
 
-# --- distances -----------------------------------------------------------------------------------
+# --- Euclidean distances -----------------------------------------------------------------------------------
 
 
 @every_euclidean

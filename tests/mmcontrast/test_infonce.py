@@ -17,6 +17,7 @@ from tests.mmcontrast.infonce_inputs import (
     options_for,
     reductions,
     same_in_chunks,
+    symmetric_of_logits,
 )
 from tests.mmcontrast.strategies import (
     close,
@@ -33,7 +34,6 @@ from tests.mmcontrast.strategies import (
     seeds,
     temperatures,
 )
-from tests.mmcontrast.test_symmetric import symmetric_of_logits
 from tests.ranks import infonce as on_ranks
 from tests.ranks import launch
 

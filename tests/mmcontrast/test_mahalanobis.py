@@ -20,9 +20,6 @@ from tests.mmcontrast.strategies import close, gradients, leaf, normal, numpy, o
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 
 
-# --- Mahalanobis ---------------------------------------------------------------------------------
-
-
 @given(seed=seeds, n=st.integers(1, 4), d=st.integers(1, 5))
 def test_mahalanobis_agrees_with_the_explicit_inverse(seed, n, d):
     x, y, c = normal(seed, n, d), normal(seed + 1, n, d), covariance(seed, d)

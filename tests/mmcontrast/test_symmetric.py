@@ -7,10 +7,14 @@ from hypothesis import strategies as st
 
 import mmcontrast as mm
 from tests import oracles
-from tests.mmcontrast.infonce_inputs import of_logits, options_for, reductions, same_in_chunks
+from tests.mmcontrast.infonce_inputs import (
+    of_logits,
+    options_for,
+    reductions,
+    same_in_chunks,
+    symmetric_of_logits,
+)
 from tests.mmcontrast.strategies import close, gradients, normal, numpy, pairs, seeds, temperatures
-
-# --- agreement with the equations --------------------------------------------------------------
 
 
 @given(
@@ -30,14 +34,6 @@ def test_symmetric_info_nce_agrees_with_the_oracle(
     )
     actual = mm.symmetric_info_nce(*pair, temperature=temperature, reduction=reduction, **options)
     close(actual, expected, rtol=1e-9)
-
-
-# --- laws ----------------------------------------------------------------------------------------
-
-
-def symmetric_of_logits(logits):
-    eye = torch.eye(len(logits), dtype=logits.dtype)
-    return mm.symmetric_info_nce(logits, eye, normalize=None, temperature=1.0)
 
 
 def test_folk_law_refuted_a_row_shift_moves_the_symmetric_loss():

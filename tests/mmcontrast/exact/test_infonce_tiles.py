@@ -13,8 +13,6 @@ from tests import oracles
 from tests.mmcontrast.exact.ways import FORMS, reductions, same, views
 from tests.mmcontrast.strategies import close, gradients, normal, numpy, seeds
 
-# --- the same as all at once ---------------------------------------------------------------------
-
 
 @given(seed=seeds, n=st.integers(2, 8), size=st.integers(1, 7), reduction=reductions)
 def test_symmetric_agrees_with_the_oracle(seed, n, size, reduction):
@@ -22,9 +20,6 @@ def test_symmetric_agrees_with_the_oracle(seed, n, size, reduction):
     settings = {"temperature": 0.07, "reduction": reduction}
     expected = oracles.symmetric_info_nce(*map(numpy, (x, y)), **settings)
     close(mm.symmetric_info_nce(x, y, **settings, chunk_size=size), expected)
-
-
-# --- numbers -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("chunk_size", [8, None])
@@ -82,9 +77,6 @@ def test_rows_far_apart_get_shifts_of_their_own(chunk_size, monkeypatch):
         y.double(),
     )
     same([value, *found], [exact, *expected], 1e-5)
-
-
-# --- memory --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("form", ["symmetric", "one way"])

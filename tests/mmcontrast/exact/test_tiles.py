@@ -7,8 +7,6 @@ from tests.mmcontrast.exact.ways import FORMS, Allocations, every_form
 from tests.mmcontrast.memory import peak
 from tests.mmcontrast.strategies import leaf, normal
 
-# --- the same as all at once ---------------------------------------------------------------------
-
 
 @pytest.mark.parametrize(
     ("rows", "columns", "chunk_size", "expected"),
@@ -29,9 +27,6 @@ from tests.mmcontrast.strategies import leaf, normal
 )
 def test_how_many_rows_at_a_time(rows, columns, chunk_size, expected):
     assert tiles.step(rows, columns, chunk_size) == expected
-
-
-# --- memory --------------------------------------------------------------------------------------
 
 
 @every_form

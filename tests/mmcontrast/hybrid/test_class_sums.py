@@ -8,8 +8,6 @@ from mmcontrast.hybrid import class_sums
 from tests.mmcontrast.hybrid.evaluations import by_pairs, sizes
 from tests.mmcontrast.strategies import close, labels, modalities
 
-# --- agreement -----------------------------------------------------------------------------------
-
 LABELS = {
     "float": lambda y: y.float(),
     "NaN": lambda y: torch.where(y == -100, torch.nan, y.double()),
@@ -37,9 +35,6 @@ def test_labels_that_cannot_be_ignored(dtype):
         expected = mm.hybrid_contrast(features, classes).total
     with sizes():
         close(mm.hybrid_contrast(features, classes.to(dtype)).total, expected)
-
-
-# --- numbers -------------------------------------------------------------------------------------
 
 
 def test_a_small_sum_beside_a_large_one_is_there_to_the_last_digit():

@@ -16,6 +16,7 @@ from tests.mmcontrast.hybrid.evaluations import (
     options,
     sizes,
 )
+from tests.mmcontrast.hybrid.losses import NORMALIZE
 from tests.mmcontrast.strategies import (
     KINDS,
     close,
@@ -29,13 +30,6 @@ from tests.mmcontrast.strategies import (
     presence,
     seeds,
 )
-
-NORMALIZE = {
-    "softmax": mm.softmax_normalize,
-    "shifted_cosine": mm.shifted_cosine_normalize,
-    "softplus": mm.softplus_normalize,
-}
-
 
 # --- agreement -----------------------------------------------------------------------------------
 

@@ -22,9 +22,6 @@ def masks(seed, n, m, floating=False):
     return mask(seed, n, m), mask(seed + 1, n, m)
 
 
-# --- ratio contrast ------------------------------------------------------------------------------
-
-
 @given(
     seed=seeds,
     n=st.integers(1, 5),

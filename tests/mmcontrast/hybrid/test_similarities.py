@@ -8,8 +8,6 @@ import mmcontrast as mm
 from tests.mmcontrast.hybrid.evaluations import batches, by_pairs, entries, loss, options
 from tests.mmcontrast.strategies import close, gradients, mask, modalities, normal
 
-# --- blocks of anchors ---------------------------------------------------------------------------
-
 SELECTIONS = [
     mm.PairSelection(0.4),
     mm.PairSelection(0.3, positives=False, inter_factor=2),
@@ -51,9 +49,6 @@ def test_blocks_of_masks_and_weights(floating):
     with by_pairs(block=27 * 2):
         found = mm.hybrid_contrast(features, None, reduction="none", **masks).total
     close(found, expected, atol=1e-12)
-
-
-# --- memory --------------------------------------------------------------------------------------
 
 
 def test_no_block_of_similarities_is_larger_than_it_may():

@@ -8,8 +8,6 @@ from mmcontrast import add_noise, mixed_negatives, replace_tokens, shift, swap
 from tests.mmcontrast.negatives.batches import VOCABULARY, check_form, full
 from tests.mmcontrast.strategies import close, leaf, normal, rng
 
-# --- all of them ---------------------------------------------------------------------------------
-
 STRATEGIES = {
     "swap": swap,
     "shift": shift,

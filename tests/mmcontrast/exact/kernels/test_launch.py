@@ -10,8 +10,6 @@ from mmcontrast.exact.kernels.blocks import SHARED
 from tests.mmcontrast.exact.kernels.conftest import TRITON
 from tests.processes import python
 
-# --- blocks and grids ----------------------------------------------------------------------------
-
 
 @pytest.mark.skipif(not TRITON, reason="the kernels are NOT compiled: no Triton here")
 @pytest.mark.slow
