@@ -83,7 +83,7 @@ def test_gradient_of_anchored_info_nce_agrees_with_central_differences():
         close(gradient, oracles.central_differences(value, numpy(features[name])), atol=1e-7)
 
 
-# --- modalities that are absent -------------------------------------------------------------------
+# --- modalities that are absent ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("filler", [math.nan, math.inf, 1e30])

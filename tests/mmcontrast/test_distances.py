@@ -190,7 +190,7 @@ def triple(seed, n=4, d=3):
     return [normal(seed + k, n, d) for k in range(3)]
 
 
-# --- Euclidean distances -----------------------------------------------------------------------------------
+# --- Euclidean distances -------------------------------------------------------------------------
 
 
 @every_euclidean

@@ -375,7 +375,7 @@ def test_another_exclude_positive_is_refused(value):
         mm.hard_negatives(X, X, 1, exclude_positive=value)
 
 
-# --- labels and blocks ------------------------------------------
+# --- labels and blocks ---------------------------------------------------------------------------
 
 
 @given(

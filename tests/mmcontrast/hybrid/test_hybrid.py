@@ -483,7 +483,7 @@ def test_law_24_low_precision(dtype, selection):
         assert error < 4 * torch.finfo(dtype).eps
 
 
-# --- the module ---------------------------------------------------------------------------------------
+# --- the module ----------------------------------------------------------------------------------
 
 
 def test_the_module_is_one_call_of_the_function():
