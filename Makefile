@@ -11,7 +11,7 @@ PEERS := pytorch-metric-learning info-nce-pytorch sentence-transformers open_cli
 	lightning lightning-utilities torchmetrics pytorch-lightning \
 	datasets dill multiprocess pyarrow pandas xxhash triton
 
-WITH_PEERS := tests/mmcontrast/test_peers.py tests/mmcontrast/interop tests/mmcontrast/kernels \
+WITH_PEERS := tests/mmcontrast/test_peers.py tests/mmcontrast/interop tests/mmcontrast/exact/kernels \
 	tests/mmcontrast/testing/test_peers_table.py
 
 .PHONY: demo test bench notebooks readme lint format clean

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 MODALITIES = ("text", "audio", "vision")
 KINDS = ("gauss", "aligned", "duplicate", "tiny", "huge", "one_direction")
-
 seeds = st.integers(0, 2**31 - 1)
 
 
@@ -140,3 +139,8 @@ def close(actual, expected, atol=1e-10, rtol=1e-10):
     actual = torch.as_tensor(numpy(actual), dtype=torch.float64)
     expected = torch.as_tensor(numpy(expected), dtype=torch.float64)
     torch.testing.assert_close(actual, expected, atol=atol, rtol=rtol, equal_nan=False)
+
+
+def with_ties(seed, n, m):
+    """Similarities from a few values, so that ties are the rule."""
+    return torch.randint(0, 4, (n, m), generator=rng(seed)).double() / 4

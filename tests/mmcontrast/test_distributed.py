@@ -5,7 +5,7 @@ import torch
 
 import mmcontrast as mm
 from mmcontrast import distributed
-from tests.mmcontrast import rank_programs
+from tests.ranks import distributed as on_ranks
 from tests.ranks import launch
 
 
@@ -21,7 +21,7 @@ from tests.ranks import launch
     ],
 )
 def test_on_ranks(world, programs):
-    launch(world, "tests.mmcontrast.rank_programs", *programs)
+    launch(world, "tests.ranks.distributed", *programs)
 
 
 def test_without_a_process_group_it_is_the_identity():
@@ -50,5 +50,5 @@ def test_without_other_ranks_a_batch_is_its_own():
 
 
 def test_the_programs_have_uneven_and_empty_ranks():
-    assert any(len(set(sizes)) > 1 for sizes in rank_programs.SIZES.values())
-    assert any(0 in sizes for sizes in rank_programs.SIZES.values())
+    assert any(len(set(sizes)) > 1 for sizes in on_ranks.SIZES.values())
+    assert any(0 in sizes for sizes in on_ranks.SIZES.values())

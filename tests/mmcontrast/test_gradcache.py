@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 import mmcontrast as mm
-from tests.mmcontrast import gradcache_rank_programs
 from tests.mmcontrast.strategies import normal, seeds
+from tests.ranks import gradcache as on_ranks
 from tests.ranks import launch
 
 
@@ -819,10 +819,10 @@ def test_refused_losses(loss, message):
     ],
 )
 def test_on_ranks(world, programs):
-    launch(world, gradcache_rank_programs.__name__, *programs)
+    launch(world, on_ranks.__name__, *programs)
 
 
 def test_the_programs_have_uneven_and_empty_ranks():
-    sizes = gradcache_rank_programs.SIZES
+    sizes = on_ranks.SIZES
     assert sizes[2] == [3, 5]
     assert 0 in sizes[3]

@@ -1,4 +1,4 @@
-"""InfoNCE and its forms against float64 loops, and the laws that any InfoNCE obeys."""
+"""InfoNCE and its printed form against float64 loops, over ranks too, and the laws they obey."""
 
 import math
 
@@ -9,16 +9,23 @@ from hypothesis import strategies as st
 
 import mmcontrast as mm
 from tests import oracles
+from tests.mmcontrast.infonce_inputs import (
+    NORMALIZE,
+    OPTIONS,
+    REDUCTIONS,
+    of_logits,
+    options_for,
+    reductions,
+    same_in_chunks,
+    symmetric_of_logits,
+)
 from tests.mmcontrast.strategies import (
-    MODALITIES,
     close,
     embeddings,
     gradients,
     leaf,
     mask,
-    modalities,
     normal,
-    nothing_of,
     numpy,
     orthogonal,
     pairs,
@@ -27,16 +34,10 @@ from tests.mmcontrast.strategies import (
     seeds,
     temperatures,
 )
+from tests.ranks import infonce as on_ranks
+from tests.ranks import launch
 
-REDUCTIONS = ["mean", "sum", "none"]
-reductions = st.sampled_from(REDUCTIONS)
-NORMALIZE = {"l2": mm.l2_normalize, "softmax": mm.softmax_normalize, None: None}
 normalizations = st.sampled_from(list(NORMALIZE))
-
-
-def random_targets(seed, n, m):
-    targets = torch.randint(0, m, (n,), generator=rng(seed))
-    return torch.where(torch.rand(n, generator=rng(seed + 1)) < 0.2, -100, targets)
 
 
 # --- agreement with the equations --------------------------------------------------------------
@@ -52,24 +53,6 @@ def test_info_nce_agrees_with_the_oracle(pair, temperature, reduction, normalize
         *pair, temperature=temperature, reduction=reduction, normalize=NORMALIZE[normalize]
     )
     close(actual, expected)
-
-
-OPTIONS = ["targets", "bool positives", "soft positives", "keep", "weight"]
-
-
-def options_for(names, seed, n, m):
-    made = {}
-    if "targets" in names:
-        made["targets"] = random_targets(seed, n, m)
-    if "bool positives" in names:
-        made["positives"] = mask(seed + 2, n, m, share=0.4)
-    if "soft positives" in names:
-        made["positives"] = normal(seed + 3, n, m).relu()
-    if "keep" in names:
-        made["keep"] = mask(seed + 4, n, m, share=0.7)
-    if "weight" in names:
-        made["weight"] = normal(seed + 5, n).abs()
-    return made
 
 
 @given(
@@ -110,25 +93,6 @@ def test_info_nce_gradient_agrees_with_central_differences(names):
     seed=seeds,
     reduction=reductions,
     temperature=temperatures,
-    target=st.sampled_from(["none", "bool positives", "soft positives"]),
-    others=st.sets(st.sampled_from(["keep", "weight"])),
-)
-def test_symmetric_info_nce_agrees_with_the_oracle(
-    pair, seed, reduction, temperature, target, others
-):
-    options = options_for({target, *others}, seed, len(pair[0]), len(pair[0]))
-    expected = oracles.symmetric_info_nce(
-        *map(numpy, pair), temperature=temperature, reduction=reduction, **numpy(options)
-    )
-    actual = mm.symmetric_info_nce(*pair, temperature=temperature, reduction=reduction, **options)
-    close(actual, expected, rtol=1e-9)
-
-
-@given(
-    pair=pairs(square=True),
-    seed=seeds,
-    reduction=reductions,
-    temperature=temperatures,
     kept=st.booleans(),
     weighted=st.booleans(),
 )
@@ -147,41 +111,6 @@ def test_matched_pair_nce_agrees_with_the_oracle(
     close(actual, expected)
 
 
-@given(
-    seed=seeds,
-    n=st.integers(1, 5),
-    d=st.integers(1, 4),
-    names=st.sampled_from([("text", "audio"), MODALITIES, ("smell", "text", "audio", "vision")]),
-    anchor=st.sampled_from(["text", "audio"]),
-    direction=st.sampled_from(["from_anchor", "to_anchor", "both"]),
-    temperature=temperatures,
-    reduction=reductions,
-    some_absent=st.booleans(),
-    weighted=st.booleans(),
-)
-def test_anchored_info_nce_agrees_with_the_oracle(
-    seed, n, d, names, anchor, direction, temperature, reduction, some_absent, weighted
-):
-    features = modalities(seed, n, d, names)
-    options = {
-        "present": presence(seed, n, names) if some_absent else None,
-        "weight": normal(seed, n).abs() if weighted else None,
-    }
-    shared = {
-        "anchor": anchor,
-        "direction": direction,
-        "temperature": temperature,
-        "reduction": reduction,
-    }
-    terms = mm.anchored_info_nce(features, **shared, **options)
-    expected = oracles.anchored_info_nce(numpy(features), **shared, **numpy(options))
-    assert list(terms) == [f"{anchor}-{name}" for name in names if name != anchor]
-    assert set(terms.weights.values()) == {1}
-    for name in terms:
-        close(terms[name], expected[name])
-    close(terms.total, sum(expected.values()))
-
-
 @pytest.mark.parametrize("form", [mm.symmetric_info_nce, mm.matched_pair_nce])
 def test_gradients_of_the_forms_agree_with_central_differences(form):
     x, y = normal(1, 4, 3), normal(2, 4, 3)
@@ -197,30 +126,6 @@ def test_gradients_of_the_forms_agree_with_central_differences(form):
         oracles.central_differences(lambda v: oracle(numpy(x), v, temperature=0.5), numpy(y)),
         atol=1e-8,
     )
-
-
-def test_gradient_of_anchored_info_nce_agrees_with_central_differences():
-    features, present = modalities(1, 4, 3), presence(2, 4)
-    _, found = gradients(
-        lambda *x: (
-            mm.anchored_info_nce(
-                dict(zip(features, x, strict=True)), present=present, direction="both"
-            ).total
-        ),
-        *features.values(),
-    )
-    for name, gradient in zip(features, found, strict=True):
-
-        def value(moved, name=name):
-            terms = oracles.anchored_info_nce(
-                {**numpy(features), name: moved},
-                present=numpy(present),
-                direction="both",
-                temperature=0.1,
-            )
-            return sum(terms.values())
-
-        close(gradient, oracles.central_differences(value, numpy(features[name])), atol=1e-7)
 
 
 def test_defaults_are_the_documented_ones():
@@ -302,40 +207,11 @@ def test_law_8_gradient_of_scaled_rows(seed, n, scale):
     close(once[1], scaled[1], atol=1e-9)
 
 
-def of_logits(logits, **options):
-    """InfoNCE of a given logit matrix: anchors are its rows, candidates the unit vectors."""
-    eye = torch.eye(logits.shape[1], dtype=logits.dtype)
-    return mm.info_nce(logits, eye, normalize=None, temperature=1.0, **options)
-
-
-def symmetric_of_logits(logits):
-    eye = torch.eye(len(logits), dtype=logits.dtype)
-    return mm.symmetric_info_nce(logits, eye, normalize=None, temperature=1.0)
-
-
 @given(seed=seeds, n=st.integers(2, 5))
 def test_law_9_shifts_of_logits(seed, n):
     logits, shift = normal(seed, n, n), 5 * normal(seed + 1, n, 1)
     close(of_logits(logits), of_logits(logits + shift))
     close(symmetric_of_logits(logits), symmetric_of_logits(logits + shift[0]))
-
-
-def test_folk_law_refuted_a_row_shift_moves_the_symmetric_loss():
-    logits = normal(3, 4, 4)
-    shift = torch.tensor([[0.0], [1.0], [2.0], [3.0]])
-    assert abs(symmetric_of_logits(logits) - symmetric_of_logits(logits + shift)) > 1e-3
-
-
-@given(pair=pairs(square=True), temperature=temperatures)
-def test_law_10_symmetry(pair, temperature):
-    x, y = pair
-    close(
-        mm.symmetric_info_nce(x, y, temperature=temperature),
-        mm.symmetric_info_nce(y, x, temperature=temperature),
-    )
-    logits = normal(len(x), len(x), len(x))
-    halves = (of_logits(logits) + of_logits(logits.T)) / 2
-    close(symmetric_of_logits(logits), halves)
 
 
 def test_folk_law_refuted_one_direction_is_not_symmetric():
@@ -401,14 +277,6 @@ def test_law_17_one_sample(form, temperature):
     assert all((gradient == 0).all() for gradient in found)
 
 
-def same_in_chunks(chunked, whole):
-    """Values and gradients, these to the size of their largest entry."""
-    close(chunked[0], whole[0], atol=1e-12)
-    for a, b in zip(chunked[1], whole[1], strict=True):
-        unit = 1 + b.abs().max().item()
-        close(a / unit, b / unit, atol=1e-12)
-
-
 @given(
     pair=pairs(most=7),
     seed=seeds,
@@ -422,22 +290,6 @@ def test_law_19_chunks(pair, seed, size, names, reduction):
     def of(chunk_size):
         return gradients(
             lambda x, y: mm.info_nce(
-                x, y, chunk_size=chunk_size, reduction=reduction, temperature=0.5, **options
-            ).sum(),
-            *pair,
-        )
-
-    same_in_chunks(of(size), of(None))
-
-
-@given(pair=pairs(square=True), seed=seeds, size=st.integers(1, 7), reduction=reductions)
-def test_law_19_chunks_of_the_symmetric_loss(pair, seed, size, reduction):
-    n = len(pair[0])
-    options = options_for(["bool positives", "keep", "weight"], seed, n, n)
-
-    def of(chunk_size):
-        return gradients(
-            lambda x, y: mm.symmetric_info_nce(
                 x, y, chunk_size=chunk_size, reduction=reduction, temperature=0.5, **options
             ).sum(),
             *pair,
@@ -598,44 +450,6 @@ def test_weights_that_are_all_zero_give_zero():
     assert all((gradient == 0).all() for gradient in found)
 
 
-@pytest.mark.parametrize("filler", [math.nan, math.inf, 1e30])
-@pytest.mark.parametrize("direction", ["from_anchor", "to_anchor", "both"])
-def test_contract_3_absent_modalities_reach_nothing(filler, direction):
-    features, present = modalities(1, 6, 3), presence(4, 6)
-    assert all(0 < there.sum() < 6 for there in present.values())
-
-    def total(*x):
-        return mm.anchored_info_nce(
-            dict(zip(features, x, strict=True)), present=present, direction=direction
-        ).total
-
-    nothing_of(total, features.values(), [~there for there in present.values()], filler)
-
-
-def test_law_25_an_absent_modality_is_a_sample_removed_from_that_term():
-    features, present = modalities(1, 6, 3), presence(4, 6)
-    terms = mm.anchored_info_nce(features, present=present)
-    for name in ("audio", "vision"):
-        both = present["text"] & present[name]
-        alone = {"text": features["text"][both], name: features[name][both]}
-        close(terms[f"text-{name}"], mm.anchored_info_nce(alone)[f"text-{name}"])
-
-
-def test_everything_absent_is_zero_with_a_graph():
-    features = modalities(1, 3, 2)
-    absent = {"text": torch.zeros(3, dtype=torch.bool)}
-    value, found = gradients(
-        lambda *x: (
-            mm.anchored_info_nce(
-                dict(zip(features, x, strict=True)), present=absent, direction="both"
-            ).total
-        ),
-        *features.values(),
-    )
-    assert value.item() == 0
-    assert all((gradient == 0).all() for gradient in found)
-
-
 # --- modules -------------------------------------------------------------------------------------
 
 
@@ -693,7 +507,6 @@ def test_modules_take_a_learnable_temperature(module):
 # --- wrong calls ---------------------------------------------------------------------------------
 
 X, Y = torch.ones(3, 2), torch.ones(4, 2)
-PAIR = {"text": X, "audio": X}
 
 
 @pytest.mark.parametrize(
@@ -741,14 +554,6 @@ PAIR = {"text": X, "audio": X}
         ),
         (lambda: mm.info_nce(X, Y, chunk_size=0), "chunk_size: expected .*got 0"),
         (lambda: mm.info_nce(X, Y, chunk_size=1.5), "chunk_size: expected .*got 1.5"),
-        (lambda: mm.symmetric_info_nce(X, Y), r"y: expected .*3.*got .*\(4, 2\)"),
-        (lambda: mm.symmetric_info_nce(X.int(), X), "x: expected .*float.*got .*int32"),
-        (lambda: mm.symmetric_info_nce(X, X, temperature=0), "temperature: expected .*got 0"),
-        (lambda: mm.symmetric_info_nce(X, X, reduction=None), "reduction: expected .*got None"),
-        (
-            lambda: mm.symmetric_info_nce(X, X, keep=torch.ones(3).bool()),
-            r"keep: expected .*\(3, 3\).*got .*\(3,\)",
-        ),
         (lambda: mm.matched_pair_nce(X, Y), r"y: expected .*3.*got .*\(4, 2\)"),
         (
             lambda: mm.matched_pair_nce(X, X, keep=torch.ones(3, 3).bool()),
@@ -757,42 +562,6 @@ PAIR = {"text": X, "audio": X}
         (lambda: mm.matched_pair_nce(X, X, keep=torch.ones(3)), "keep: expected .*bool.*got"),
         (lambda: mm.matched_pair_nce(X, X, temperature=-1), "temperature: expected .*got -1"),
         (lambda: mm.matched_pair_nce(X, X, reduction="x"), "reduction: expected .*got 'x'"),
-        (lambda: mm.anchored_info_nce({"text": X}), "features: expected .*two.*got"),
-        (lambda: mm.anchored_info_nce({}), "features: expected .*two.*got"),
-        (
-            lambda: mm.anchored_info_nce({"text": X, "audio": Y}),
-            r"features.*audio.*: expected .*3.*got .*\(4, 2\)",
-        ),
-        (
-            lambda: mm.anchored_info_nce({"text": X, "audio": X.long()}),
-            "features.*audio.*: expected .*float.*got .*int64",
-        ),
-        (
-            lambda: mm.anchored_info_nce(PAIR, anchor="vision"),
-            "anchor: expected .*text.*audio.*got 'vision'",
-        ),
-        (
-            lambda: mm.anchored_info_nce(PAIR, direction="up"),
-            "direction: expected .*'from_anchor'.*got 'up'",
-        ),
-        (
-            lambda: mm.anchored_info_nce(PAIR, present={"vision": torch.ones(3).bool()}),
-            "present: expected .*text.*got .*vision",
-        ),
-        (
-            lambda: mm.anchored_info_nce(PAIR, present={"audio": torch.ones(3)}),
-            "present.*audio.*: expected .*bool.*got .*float32",
-        ),
-        (
-            lambda: mm.anchored_info_nce(PAIR, present={"audio": torch.ones(2).bool()}),
-            r"present.*audio.*: expected .*3.*got .*\(2,\)",
-        ),
-        (lambda: mm.anchored_info_nce(PAIR, temperature=0.0), "temperature: expected .*got 0"),
-        (lambda: mm.anchored_info_nce(PAIR, reduction="max"), "reduction: expected .*got 'max'"),
-        (
-            lambda: mm.anchored_info_nce(PAIR, weight=torch.ones(3, 1)),
-            r"weight: expected .*3.*got .*\(3, 1\)",
-        ),
     ],
 )
 def test_wrong_calls(call, message):
@@ -803,3 +572,56 @@ def test_wrong_calls(call, message):
 def test_targets_elsewhere_than_on_the_cpu_are_not_read():
     x = leaf(X).to("meta")
     mm.info_nce(x, Y.to("meta"), torch.tensor([0, 9, 1], device="meta"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("world", "programs"),
+    [
+        (1, ["values", "modules"]),
+        (2, ["values", "sizes", "shifts", "products", "disagree", "modules"]),
+        (3, ["values", "second_derivatives", "single_precision"]),
+        (4, ["values", "sizes", "shifts"]),
+    ],
+)
+def test_on_ranks(world, programs):
+    launch(world, "tests.ranks.infonce", *programs)
+
+
+def test_without_a_process_group_the_loss_is_its_own():
+    x, y = normal(1, 5, 3), normal(2, 5, 3)
+    for form in (mm.info_nce, mm.symmetric_info_nce, mm.matched_pair_nce, mm.sigmoid_contrast):
+        assert torch.equal(form(x, y, group="world"), form(x, y))
+        with pytest.raises(ValueError, match='group: expected "world" or a process group'):
+            form(x, y, group="everyone")
+
+
+def test_the_programs_have_uneven_and_empty_ranks_and_ranks_on_different_paths():
+    assert any(0 in sizes for sizes in on_ranks.SIZES.values())
+    for sizes in on_ranks.LARGE.values():
+        pairs = [size * sum(sizes) for size in sizes]
+        assert min(pairs) < on_ranks.LEAST < max(pairs)
+
+
+N = 5
+
+
+def test_soft_targets_that_require_a_gradient_survive_an_empty_row():
+    positives = torch.tensor([[0.3, 0.7], [0.0, 0.0]], dtype=torch.float64)
+    x, y = normal(1, 2, 3), normal(2, 2, 3)
+    _, found = gradients(lambda a, c, p: mm.info_nce(a, c, positives=p), x, y, positives)
+    assert all(gradient.isfinite().all() for gradient in found)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda x: mm.matched_pair_nce(torch.ones(5), x["a"]),
+            "x: expected shape",
+        ),
+    ],
+)
+def test_wrong_calls_with_features(call, message):
+    with pytest.raises(ValueError, match=message):
+        call({"a": normal(1, N, 3), "b": normal(2, N, 3)})

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 import mmcontrast as mm
 from mmcontrast.exact import ranking
 from tests import oracles
-from tests.mmcontrast.memory import Made
 from tests.mmcontrast.strategies import (
     close,
     labels,
@@ -19,20 +18,8 @@ from tests.mmcontrast.strategies import (
     pairs,
     rng,
     seeds,
+    with_ties,
 )
-
-selections = st.builds(
-    mm.PairSelection,
-    fraction=st.sampled_from([1e-3, 0.2, 0.34, 0.5, 1.0]),
-    positives=st.booleans(),
-    negatives=st.booleans(),
-)
-
-
-def with_ties(seed, n, m):
-    """Similarities from a few values, so that ties are the rule."""
-    return torch.randint(0, 4, (n, m), generator=rng(seed)).double() / 4
-
 
 # --- hard negatives ------------------------------------------------------------------------------
 
@@ -203,100 +190,6 @@ def test_miners_are_detached():
         assert not weights.requires_grad
 
 
-# --- pair selection ------------------------------------------------------------------------------
-
-
-@given(
-    seed=seeds,
-    n=st.integers(1, 7),
-    m=st.integers(1, 7),
-    selection=selections,
-    batch_size=st.none() | st.integers(1, 20),
-    ties=st.booleans(),
-    as_tensor=st.booleans(),
-)
-def test_select_pairs_agrees_with_the_oracle(seed, n, m, selection, batch_size, ties, as_tensor):
-    similarity = with_ties(seed, n, m) if ties else normal(seed, n, m)
-    positives, negatives = mask(seed + 1, n, m), mask(seed + 2, n, m)
-    expected = oracles.select_pairs(
-        *map(numpy, (similarity, positives, negatives)),
-        selection=vars(selection),
-        batch_size=batch_size,
-    )
-    if batch_size is not None and as_tensor:
-        batch_size = torch.tensor(batch_size)
-    found = mm.select_pairs(
-        similarity, positives, negatives, selection=selection, batch_size=batch_size
-    )
-    for thinned, wanted in zip(found, expected, strict=True):
-        assert thinned.dtype == torch.bool
-        assert torch.equal(thinned, torch.tensor(wanted))
-
-
-@pytest.mark.parametrize("as_tensor", [False, True])
-def test_h7_how_many_pairs(as_tensor):
-    """h = max(1, floor(K * fraction)) in exact decimals, for an int and for a tensor alike."""
-    for percent in (1, 5, 7, 10, 20, 25, 29, 30, 34, 57, 60, 70, 90, 99, 100):
-        selection = mm.PairSelection(percent / 100)
-        for batch_size in [*range(1, 200), 1000, 4096, 100_000]:
-            size = torch.tensor(batch_size) if as_tensor else batch_size
-            assert int(selection.count(size)) == max(1, batch_size * percent // 100)
-
-
-@given(seed=seeds, selection=selections, order=st.permutations(range(5)))
-def test_law_51_selection_without_ties_moves_with_the_columns(seed, selection, order):
-    similarity = normal(seed, 5, 5)
-    positives, negatives = mask(seed + 1, 5, 5), mask(seed + 2, 5, 5)
-    found = mm.select_pairs(similarity, positives, negatives, selection=selection)
-    moved = mm.select_pairs(
-        similarity[:, order], positives[:, order], negatives[:, order], selection=selection
-    )
-    for before, after in zip(found, moved, strict=True):
-        assert torch.equal(before[:, order], after)
-
-
-@given(seed=seeds, n=st.integers(1, 6), m=st.integers(1, 6), gamma=st.sampled_from([0.1, 1.0, 5.0]))
-def test_law_38_hardness_weights(seed, n, m, gamma):
-    similarity = torch.rand(n, m, generator=rng(seed), dtype=torch.float64)
-    positives, negatives = mask(seed + 1, n, m), mask(seed + 2, n, m)
-    found = mm.hardness_weights(leaf(similarity), positives, negatives, gamma=gamma)
-    expected = oracles.hardness_weights(
-        *map(numpy, (similarity, positives, negatives)), gamma=gamma
-    )
-    for weights, wanted, chosen in zip(found, expected, (positives, negatives), strict=True):
-        close(weights, wanted)
-        close(weights.sum(dim=1), chosen.any(dim=1).double())
-        assert (weights >= 0).all()
-        assert (weights[~chosen] == 0).all()
-        assert not weights.requires_grad
-    hard = (found[1] * similarity).sum(dim=1)
-    plain = (negatives * similarity).sum(dim=1) / negatives.sum(dim=1).clamp_min(1)
-    assert (hard >= plain - 1e-12).all()
-    soft = (found[0] * similarity).sum(dim=1)
-    plain = (positives * similarity).sum(dim=1) / positives.sum(dim=1).clamp_min(1)
-    assert (soft <= plain + 1e-12).all()
-
-
-def test_h10_a_small_gamma_does_not_overflow():
-    similarity = torch.tensor([[1e-4, 0.0, 0.5]])
-    everybody = torch.ones(1, 3, dtype=torch.bool)
-    weights, _ = mm.hardness_weights(similarity, everybody, ~everybody, gamma=1e-4)
-    assert weights.isfinite().all()
-    close(weights.sum(), torch.tensor(1.0), atol=1e-6)
-    assert weights.argmax().item() == 1
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_law_24_hardness_weights_in_low_precision(dtype):
-    similarity = torch.rand(4, 5, generator=rng(1)).to(dtype)
-    everybody = torch.ones(4, 5, dtype=torch.bool)
-    found = mm.hardness_weights(similarity, everybody, everybody)
-    exact = mm.hardness_weights(similarity.double(), everybody, everybody)
-    for weights, reference in zip(found, exact, strict=True):
-        assert weights.dtype == torch.float32
-        close(weights, reference, atol=1e-6)
-
-
 # --- one of many, the extreme one, hard triplets -------------------------------------------------
 
 
@@ -356,38 +249,11 @@ def test_hard_triplets_break_ties_by_lower_index(seed, n):
 
 X, Y = torch.ones(3, 2), torch.ones(4, 2)
 S, P = torch.rand(2, 3), torch.ones(2, 3).bool()
-ONE = mm.PairSelection()
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: mm.PairSelection(0.0), "fraction: expected .*got 0.0"),
-        (lambda: mm.PairSelection(1.5), "fraction: expected .*1.*got 1.5"),
-        (lambda: mm.PairSelection(-0.2), "fraction: expected .*got -0.2"),
-        (lambda: mm.PairSelection(gamma=0.0), "gamma: expected .*got 0.0"),
-        (lambda: mm.PairSelection(gamma=-1.0), "gamma: expected .*got -1.0"),
-        (lambda: mm.PairSelection(unselected="max"), "unselected: expected .*'mean'.*got 'max'"),
-        (lambda: mm.PairSelection(inter_factor=0), "inter_factor: expected .*got 0"),
-        (lambda: mm.select_pairs(P, P, P, selection=ONE), "similarity: expected .*got .*bool"),
-        (
-            lambda: mm.select_pairs(S, P[:1], P, selection=ONE),
-            r"positives: expected .*\(2, 3\).*got .*\(1, 3\)",
-        ),
-        (
-            lambda: mm.select_pairs(S, P, P[:, :2], selection=ONE),
-            r"negatives: expected .*\(2, 3\).*got .*\(2, 2\)",
-        ),
-        (
-            lambda: mm.select_pairs(S, P.float(), P, selection=ONE),
-            "positives: expected .*bool.*got .*float32",
-        ),
-        (lambda: mm.hardness_weights(S, P, P, gamma=0.0), "gamma: expected .*got 0.0"),
-        (lambda: mm.hardness_weights(S, P, P.int()), "negatives: expected .*bool.*got .*int32"),
-        (
-            lambda: mm.hardness_weights(S, P[:, :1], P),
-            r"positives: expected .*\(2, 3\).*got .*\(2, 1\)",
-        ),
         (lambda: mm.hard_negatives(X, Y, 0), "k: expected .*got 0"),
         (lambda: mm.hard_negatives(X, Y, -1), "k: expected .*got -1"),
         (lambda: mm.hard_negatives(X, Y, 1.5), "k: expected .*got 1.5"),
@@ -509,33 +375,7 @@ def test_another_exclude_positive_is_refused(value):
         mm.hard_negatives(X, X, 1, exclude_positive=value)
 
 
-# --- many candidates: blocks of rows, groups of columns ------------------------------------------
-
-
-@given(
-    seed=seeds,
-    n=st.integers(1, 5),
-    width=st.integers(0, 60),
-    k=st.integers(1, 9),
-    group=st.integers(2, 7),
-    kind=st.sampled_from(["few values", "free", "mostly nobody"]),
-)
-def test_top_is_the_stable_sort_for_every_group_size(seed, n, width, k, group, kind):
-    """Ties within a group, across groups and at the edge of the k; columns in any order."""
-    scores = normal(seed, n, width)
-    if kind == "few values":
-        scores = with_ties(seed, n, width)
-    if kind == "mostly nobody":
-        scores = torch.where(mask(seed, n, width, share=0.1), scores, -torch.inf)
-    names = torch.randperm(width, generator=rng(seed))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranking, "GROUP", group)
-        values, found = ranking.top(scores, k, names)
-    by_name = torch.full((n, width + k), -torch.inf, dtype=torch.float64)
-    by_name[:, names] = scores
-    expected, order = by_name.sort(dim=1, descending=True, stable=True)
-    assert torch.equal(values, expected[:, :k])
-    assert torch.equal(found[values > -torch.inf], order[:, :k][expected[:, :k] > -torch.inf])
+# --- labels and blocks ---------------------------------------------------------------------------
 
 
 @given(
@@ -604,57 +444,6 @@ def test_hard_triplets_agree_with_the_oracle_for_every_chunk_size(
     assert list(zip(*[v.tolist() for v in found], strict=True)) == expected
 
 
-LARGE = 1061  # columns for several groups, and some over
-assert 300 * LARGE > ranking.LEAST
-
-
-def on_the_grid(seed, n, d=4):
-    """Rows whose dot products are exact in float32: the same in whatever order they are summed."""
-    return torch.randint(-8, 9, (n, d), generator=rng(seed)).float()
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_many_candidates_are_ranked_in_blocks_by_default(dtype, monkeypatch):
-    x, y, ids = on_the_grid(1, 300).to(dtype), on_the_grid(2, LARGE).to(dtype), labels(1, LARGE, 9)
-    settings = {"normalize": None, "allowed": mask(3, 300, LARGE, share=0.9)}
-    settings |= {"labels": ids[:300], "candidate_labels": ids}
-    found = [mm.hard_negatives(x, y, k, **settings) for k in (1, 5, 40)]
-    found += [mm.hard_triplets(y, ids, normalize=None)]
-    monkeypatch.setattr(ranking, "is_eager", lambda *tensors: False)
-    plain = [mm.hard_negatives(x, y, k, **settings) for k in (1, 5, 40)]
-    plain += [mm.hard_triplets(y, ids, normalize=None)]
-    for ours, theirs in zip(found, plain, strict=True):
-        assert all(torch.equal(u, v) for u, v in zip(ours, theirs, strict=True))
-
-
-def test_compiled_and_transformed_miners_sort_whole_rows():
-    x, ids = on_the_grid(1, LARGE), labels(1, LARGE, 9)
-
-    def mined(x):
-        return *mm.hard_negatives(x, x, 3, labels=ids), *mm.hard_triplets(x, ids)
-
-    torch._dynamo.reset()
-    compiled = torch.compile(mined, fullgraph=True, backend="eager")(x)
-    together = torch.vmap(mined)(x[None])
-    for value, whole, batched in zip(mined(x), compiled, together, strict=True):
-        if value.dtype == torch.int64:
-            assert (value == whole).float().mean() > 0.99  # near ties round either way
-            assert (value == batched[0]).float().mean() > 0.99
-
-
-@pytest.mark.parametrize("n", [400, 3000])
-def test_no_operation_makes_more_than_a_block(n):
-    x, ids = normal(1, n, 2), labels(1, n, 3)
-    for call in (
-        lambda: mm.hard_negatives(x, x, 3, chunk_size=16),
-        lambda: mm.hard_negatives(x, x, 3, labels=ids, chunk_size=16),
-        lambda: mm.hard_triplets(x, ids, chunk_size=16),
-    ):
-        with Made() as made:
-            call()
-        assert made.largest <= 16 * n
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -677,3 +466,15 @@ def test_no_operation_makes_more_than_a_block(n):
 def test_wrong_calls_of_the_blocks(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x, ids: mm.hard_negatives(x, x, 1, group=1),
+        lambda x, ids: mm.hard_triplets(x, ids, group=1),
+    ],
+)
+def test_what_is_no_group_is_refused(call):
+    with pytest.raises(ValueError, match='group: expected "world" or a process group'):
+        call(leaf(normal(1, 4, 3)), torch.tensor([0, 0, 1, 1]))

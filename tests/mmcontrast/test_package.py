@@ -12,7 +12,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import mmcontrast as mm
-from tests.mmcontrast.laws import (
+from tests.mmcontrast.public_cases import (
     CASES,
     HALVES,
     LOSSES,
@@ -42,7 +42,7 @@ def inputs(name, **options):
 
 
 def test_every_public_name_has_a_case():
-    """A new loss without a line in laws.py fails here, and so does a line without a loss."""
+    """A new loss without a line in public_cases.py fails here; so does a line without a loss."""
     covered = {name.split(":")[0] for name in CASES}
     assert covered | set(NOT_CASES) == set(mm.__all__)
     assert not covered & set(NOT_CASES)

@@ -3,12 +3,8 @@
 A library that is not installed is skipped with its name; ``make test`` installs them all.
 """
 
-import importlib
 import inspect
 import re
-import sys
-import types
-import warnings
 
 import pytest
 import torch
@@ -17,21 +13,9 @@ import torch.nn.functional as F
 import mmcontrast as mm
 from mmcontrast import info_nce, sup_con
 from tests.mmcontrast.peer_cases import CASES, MODULES, TORCH
+from tests.mmcontrast.peers import peer, same_value_and_gradient
 
 TEMPERATURES = [0.05, 0.5]
-
-
-def peer(name):
-    """A peer's module, imported with its own warnings out of the way."""
-    # torchvision's operators are not registered beside a CPU build of torch, and nothing here
-    # needs them: this empty module stands in for the one that would look for them.
-    sys.modules.setdefault("torchvision._meta_registrations", types.ModuleType("_meta"))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            pytest.skip(f"{name} is not installed: {error}")
 
 
 @pytest.fixture
@@ -41,16 +25,6 @@ def pair(generator):
         torch.randn(7, 5, dtype=torch.float64, generator=generator),
         torch.randn(7, 5, dtype=torch.float64, generator=generator),
     )
-
-
-def same_value_and_gradient(ours, theirs, *inputs):
-    results = []
-    for loss in (ours, theirs):
-        leaves = [x.detach().clone().requires_grad_() for x in inputs]
-        value = loss(*leaves)
-        results.append((value.detach(), *torch.autograd.grad(value, leaves)))
-    for a, b in zip(*results, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
 
 
 def evaluate(code, library):

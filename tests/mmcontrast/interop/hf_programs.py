@@ -7,7 +7,7 @@ import torch.distributed as dist
 
 import mmcontrast as mm
 from mmcontrast.interop import hf
-from tests.mmcontrast.test_peers import peer
+from tests.mmcontrast.peers import peer
 
 
 def clip():

@@ -6,8 +6,8 @@ from torch import nn
 
 import mmcontrast as mm
 from mmcontrast.interop.lightning import LossTermsMixin, log_terms
+from tests.mmcontrast.peers import peer
 from tests.mmcontrast.strategies import close
-from tests.mmcontrast.test_peers import peer
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 NAMES = ("text", "audio", "vision")

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from mmcontrast.interop import open_clip as ours
-from tests.mmcontrast.test_peers import peer, same_value_and_gradient
+from tests.mmcontrast.peers import peer, same_value_and_gradient
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

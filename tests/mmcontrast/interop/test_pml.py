@@ -11,8 +11,8 @@ from torch import nn
 
 import mmcontrast as mm
 from mmcontrast.interop import pml
+from tests.mmcontrast.peers import peer, same_value_and_gradient
 from tests.mmcontrast.strategies import close
-from tests.mmcontrast.test_peers import peer, same_value_and_gradient
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 LABELS = torch.tensor([3, 3, 5, 5, 5, 9, 9, 9])

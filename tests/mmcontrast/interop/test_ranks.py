@@ -14,7 +14,7 @@ def test_losses():
     """Ours as one process, as open_clip's, and in pytorch-metric-learning's wrappers."""
     absent = [name for name in PEERS if importlib.util.find_spec(name) is None]
     compared = [name for peer in PEERS if peer not in absent for name in PEERS[peer]]
-    module = "tests.mmcontrast.interop.rank_programs"
+    module = "tests.ranks.interop"
     launch(3, module, "whole", "sizes", "ranking", *compared)
     if absent:
         pytest.skip(f"{' and '.join(absent)} not installed: what does without them passed")

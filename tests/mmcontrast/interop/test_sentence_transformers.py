@@ -5,7 +5,7 @@ import torch
 
 import mmcontrast as mm
 from mmcontrast.interop.sentence_transformers import InfoNCELoss
-from tests.mmcontrast.test_peers import peer, same_value_and_gradient
+from tests.mmcontrast.peers import peer, same_value_and_gradient
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 WORDS = ["red", "blue", "cat", "dog", "runs", "sleeps", "here", "there"]

@@ -6,7 +6,7 @@ import torch
 
 import mmcontrast as mm
 from mmcontrast.testing import Traits, Vary
-from tests.mmcontrast.laws import LOSSES
+from tests.mmcontrast.public_cases import LOSSES
 
 DTYPES = dict.fromkeys((torch.float32, torch.bfloat16, torch.float16))
 EVERYTHING = {"empty": "zero", "traceable": True, "functional": True, "dtypes": DTYPES}

@@ -1,0 +1,117 @@
+"""That the kernels compile; when they are chosen, and what they import."""
+
+import json
+
+import pytest
+import torch
+
+from mmcontrast.exact import kernels
+from mmcontrast.exact.kernels.blocks import SHARED
+from tests.mmcontrast.exact.kernels.conftest import TRITON
+from tests.processes import python
+
+
+@pytest.mark.skipif(not TRITON, reason="the kernels are NOT compiled: no Triton here")
+@pytest.mark.slow
+def test_kernels_compile_for_an_h100_and_fit_it():
+    done = python("-m", "tests.mmcontrast.exact.kernels.compiling", TRITON_INTERPRET="0")
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout)
+    assert len(found) == 10 + 4 * 2 + 3
+    for kernel in found:
+        assert kernel["shared"] <= SHARED, kernel
+        assert kernel["stack"] <= 128, kernel  # bytes: what is spilled is not in the inner loop
+        on_tensor_cores = "d=" in kernel["name"] and "ieee" not in kernel["name"]
+        assert kernel["tensor_cores"] == on_tensor_cores, kernel
+
+
+# --- which tensors, which precision --------------------------------------------------------------
+
+
+def test_tensors_that_the_kernels_take(device):
+    x = torch.randn(4, 3, device=device)
+    assert kernels.usable(x, x.half(), x.bfloat16(), torch.nn.Parameter(x))
+    assert not kernels.usable(x, x.double())
+    assert not kernels.usable(x, torch.randn(4, 3, device="meta"))
+    with torch.autograd.forward_ad.dual_level():
+        assert not kernels.usable(x)
+    seen = []
+    torch.func.vmap(lambda row: seen.append(kernels.usable(row)) or row)(x)
+    assert seen == [False]
+
+
+def test_tensors_on_the_cpu_are_not_for_the_kernels():
+    assert not kernels.usable(torch.randn(4, 3))
+
+
+def test_without_triton_nothing_is_for_the_kernels(monkeypatch):
+    monkeypatch.setattr(kernels, "INTERPRETED", True)
+    monkeypatch.setattr(kernels, "_found", lambda: False)
+    assert not kernels.usable(torch.randn(4, 3))
+
+
+@pytest.mark.parametrize(
+    ("capability", "hip", "expected"),
+    [((9, 0), None, True), ((10, 0), None, False), ((8, 0), None, False), ((9, 4), "6.2", False)],
+)
+def test_gpus_that_the_blocks_are_meant_for(capability, hip, expected, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.version, "hip", hip)
+    monkeypatch.setattr(kernels, "_found", lambda: True)
+    assert kernels._suits(torch.device("cuda")) == expected
+
+
+def test_precision_is_that_of_the_inputs():
+    x = torch.randn(2, 2)
+    assert kernels.precision(x, x) == "ieee"
+    assert kernels.precision(x.bfloat16(), x.bfloat16()) == "bf16"
+    assert kernels.precision(x.half()) == "fp16"
+    assert kernels.precision(x, x.half()) == "ieee"
+    assert kernels.precision(x.bfloat16(), x.half()) == "ieee"
+
+
+SETTINGS = """
+import torch
+from mmcontrast.exact import kernels
+x = torch.zeros(1)
+torch.set_float32_matmul_precision("high")
+assert kernels.precision(x) == "tf32" and kernels.precision(x.half()) == "fp16"
+torch.set_float32_matmul_precision("highest")
+assert kernels.precision(x) == "ieee"
+torch.backends.cuda.matmul.allow_tf32 = True
+assert kernels.precision(x) == "tf32"
+if hasattr(torch.backends.cuda.matmul, "fp32_precision"):
+    torch.backends.cuda.matmul.fp32_precision = "ieee"
+    assert kernels.precision(x) == "ieee"
+"""
+
+
+def test_precision_follows_the_setting_of_pytorch():
+    done = python("-W", "ignore", "-c", SETTINGS)
+    assert done.returncode == 0, done.stderr
+
+
+# --- what is imported ----------------------------------------------------------------------------
+
+ON_THE_CPU = """
+import sys, torch, mmcontrast
+from mmcontrast.exact import kernels
+x, y = torch.randn(2, 300, 4, requires_grad=True)
+labels = torch.arange(300) % 9
+for loss in (
+    mmcontrast.info_nce(x, y),
+    mmcontrast.symmetric_info_nce(x, y),
+    mmcontrast.sigmoid_contrast(x, y),
+    mmcontrast.sup_con(x, labels),
+):
+    loss.backward(retain_graph=True)
+assert not kernels.usable(x, y)
+assert not any(name.split(".")[0] == "triton" for name in sys.modules)
+assert "mmcontrast.exact.kernels.triton_tiles" not in sys.modules
+"""
+
+
+@pytest.mark.parametrize("interpret", ["0", "1"])
+def test_triton_is_never_imported_on_the_cpu(interpret):
+    done = python("-c", ON_THE_CPU, TRITON_INTERPRET=interpret)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,129 @@
+"""Symmetric InfoNCE against float64 loops, and its laws."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import mmcontrast as mm
+from tests import oracles
+from tests.mmcontrast.infonce_inputs import (
+    of_logits,
+    options_for,
+    reductions,
+    same_in_chunks,
+    symmetric_of_logits,
+)
+from tests.mmcontrast.strategies import close, gradients, normal, numpy, pairs, seeds, temperatures
+
+
+@given(
+    pair=pairs(square=True),
+    seed=seeds,
+    reduction=reductions,
+    temperature=temperatures,
+    target=st.sampled_from(["none", "bool positives", "soft positives"]),
+    others=st.sets(st.sampled_from(["keep", "weight"])),
+)
+def test_symmetric_info_nce_agrees_with_the_oracle(
+    pair, seed, reduction, temperature, target, others
+):
+    options = options_for({target, *others}, seed, len(pair[0]), len(pair[0]))
+    expected = oracles.symmetric_info_nce(
+        *map(numpy, pair), temperature=temperature, reduction=reduction, **numpy(options)
+    )
+    actual = mm.symmetric_info_nce(*pair, temperature=temperature, reduction=reduction, **options)
+    close(actual, expected, rtol=1e-9)
+
+
+def test_folk_law_refuted_a_row_shift_moves_the_symmetric_loss():
+    logits = normal(3, 4, 4)
+    shift = torch.tensor([[0.0], [1.0], [2.0], [3.0]])
+    assert abs(symmetric_of_logits(logits) - symmetric_of_logits(logits + shift)) > 1e-3
+
+
+@given(pair=pairs(square=True), temperature=temperatures)
+def test_law_10_symmetry(pair, temperature):
+    x, y = pair
+    close(
+        mm.symmetric_info_nce(x, y, temperature=temperature),
+        mm.symmetric_info_nce(y, x, temperature=temperature),
+    )
+    logits = normal(len(x), len(x), len(x))
+    halves = (of_logits(logits) + of_logits(logits.T)) / 2
+    close(symmetric_of_logits(logits), halves)
+
+
+@given(pair=pairs(square=True), seed=seeds, size=st.integers(1, 7), reduction=reductions)
+def test_law_19_chunks_of_the_symmetric_loss(pair, seed, size, reduction):
+    n = len(pair[0])
+    options = options_for(["bool positives", "keep", "weight"], seed, n, n)
+
+    def of(chunk_size):
+        return gradients(
+            lambda x, y: mm.symmetric_info_nce(
+                x, y, chunk_size=chunk_size, reduction=reduction, temperature=0.5, **options
+            ).sum(),
+            *pair,
+        )
+
+    same_in_chunks(of(size), of(None))
+
+
+# --- wrong calls ---------------------------------------------------------------------------------
+
+X, Y = torch.ones(3, 2), torch.ones(4, 2)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: mm.symmetric_info_nce(X, Y), r"y: expected .*3.*got .*\(4, 2\)"),
+        (lambda: mm.symmetric_info_nce(X.int(), X), "x: expected .*float.*got .*int32"),
+        (lambda: mm.symmetric_info_nce(X, X, temperature=0), "temperature: expected .*got 0"),
+        (lambda: mm.symmetric_info_nce(X, X, reduction=None), "reduction: expected .*got None"),
+        (
+            lambda: mm.symmetric_info_nce(X, X, keep=torch.ones(3).bool()),
+            r"keep: expected .*\(3, 3\).*got .*\(3,\)",
+        ),
+    ],
+)
+def test_wrong_calls(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+N = 5
+
+
+class Recorder:
+    """A row map that remembers how many rows it was given."""
+
+    def __init__(self):
+        self.sizes = []
+
+    def __call__(self, x):
+        self.sizes.append(len(x))
+        return 3 * mm.l2_normalize(x)
+
+
+@pytest.mark.parametrize("chunk_size", [None, 2])
+def test_symmetric_info_nce_hands_on_its_chunks_and_its_row_map(chunk_size):
+    x, y, normalize = normal(1, N, 3), normal(2, N, 3), Recorder()
+    value = mm.symmetric_info_nce(x, y, normalize=normalize, chunk_size=chunk_size)
+    close(value, mm.symmetric_info_nce(x, y, temperature=0.07 / 9))
+    assert (max(s for s in normalize.sizes if s != N) == 2) if chunk_size else normalize.sizes
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda x: mm.symmetric_info_nce(*x.values(), positives=torch.ones(2, 2) > 0),
+            r"positives: expected shape \(5, 5\), got \(2, 2\)",
+        ),
+    ],
+)
+def test_wrong_calls_with_features(call, message):
+    with pytest.raises(ValueError, match=message):
+        call({"a": normal(1, N, 3), "b": normal(2, N, 3)})
