@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 
 import mmcontrast as mm
-from mmcontrast.exact import tiles
+from mmcontrast.exact import sizes
 from tests.mmcontrast.memory import Made
 from tests.mmcontrast.strategies import close, numpy, pairs
 
@@ -217,7 +217,7 @@ def test_memory_is_that_of_a_block():
 
 @pytest.mark.parametrize(("b", "c"), [(1000, 10), (10, 1000)])
 def test_blocks_are_those_of_the_longer_side(b, c, monkeypatch):
-    monkeypatch.setattr(tiles, "BLOCK", 10 * 1000)
+    monkeypatch.setattr(sizes, "BLOCK", 10 * 1000)
     with Made() as made:
         mm.diagnose(torch.randn(b, 8), torch.randn(c, 8), torch.arange(b) % min(b, c))
     assert made.largest == 10 * 1000

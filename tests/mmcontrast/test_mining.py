@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mmcontrast as mm
-from mmcontrast.exact import ranking
+from mmcontrast.exact import sizes
 from tests import oracles
 from tests.mmcontrast.strategies import (
     close,
@@ -127,7 +127,7 @@ def test_what_is_found_can_be_viewed_in_any_shape(width, ties):
         assert value.is_contiguous()
 
 
-@pytest.mark.parametrize("width", [ranking.FEW, ranking.FEW + 1])
+@pytest.mark.parametrize("width", [sizes.TOPK, sizes.TOPK + 1])
 @pytest.mark.parametrize("k", [1, 5])
 def test_ties_at_the_edge_of_the_k_go_to_the_lower_index(width, k):
     """The k highest fall strictly, and only the next is the last one's equal."""
@@ -405,7 +405,7 @@ def test_labels_are_the_mask_of_different_labels(
     different = mm.different_label(ids, theirs)
     options = {"normalize": None, "exclude_positive": exclude_positive}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranking, "GROUP", group)
+        patch.setattr(sizes, "GROUP", group)
         found = mm.hard_negatives(
             x,
             y,
@@ -438,7 +438,7 @@ def test_hard_triplets_agree_with_the_oracle_for_every_chunk_size(
     x = with_ties(seed, n, 3) if ties else normal(seed, n, 3)
     ids = labels(seed, n, classes, ignored=0.2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranking, "GROUP", group)
+        patch.setattr(sizes, "GROUP", group)
         found = mm.hard_triplets(x, ids, normalize=None, chunk_size=chunk_size)
     expected = oracles.hard_triplets(numpy(x), numpy(ids), normalize=None)
     assert list(zip(*[v.tolist() for v in found], strict=True)) == expected

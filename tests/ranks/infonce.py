@@ -7,7 +7,8 @@ import torch
 import torch.distributed as dist
 
 import mmcontrast as mm
-from mmcontrast.exact import infonce_tiles, tiles
+from mmcontrast.exact import infonce_tiles
+from mmcontrast.exact import sizes as limits
 from tests.ranks import run
 
 SIZES = {1: [7], 2: [3, 5], 3: [4, 1, 6], 4: [2, 3, 0, 4]}
@@ -147,7 +148,7 @@ def values(rank, world):
 
 def sizes(rank, world):
     """Ranks that take different paths, in blocks, in tiles and at once, meet all the same."""
-    tiles.LEAST = LEAST
+    limits.SPLIT = LEAST
     batch = Batch(rank, LARGE[world])
     batch.targets[-1] = -100  # which is nobody, also where a rank's own rows begin beyond 100
     for name, loss in forms(batch).items():
@@ -198,7 +199,7 @@ def products(rank, world):
     """The symmetric loss of B rows against all C: 4 products of B C D, not 8 for two calls."""
     from tests.mmcontrast.exact.ways import Allocations
 
-    tiles.WIDE = (8, 4)
+    limits.WIDE = (8, 4)
     batch = Batch(rank, [16] * world)
     x, y = (z[batch.own].clone().requires_grad_() for z in (batch.x, batch.y))
     with Allocations() as made:

@@ -5,7 +5,9 @@ import torch.distributed as dist
 
 import mmcontrast as mm
 from mmcontrast import distributed
-from mmcontrast.exact import ring
+from mmcontrast.exact import choose
+from mmcontrast.exact import sizes as limits
+from mmcontrast.exact.ring import info_nce_on_ring
 from tests.mmcontrast.memory import Made
 from tests.ranks import run
 from tests.ranks.distributed import batch
@@ -49,12 +51,12 @@ def both_ways(rank, world):
             for tile in (2, 64):
                 x, y, own = unit_rows(rank, world, dtype)
                 t = torch.tensor(temperature, dtype=dtype)
-                options = {"tile": tile, "group": dist.group.WORLD}
-                sizes = distributed.sizes(y[own], dist.group.WORLD)
+                options = {"side": tile, "group": dist.group.WORLD}
+                sizes = distributed.rank_sizes(y[own], dist.group.WORLD)
 
                 def loss(x, y, t, sizes=sizes, options=options):
                     targets = torch.arange(len(x))
-                    return ring.info_nce(x, y, targets, t, both=True, sizes=sizes, **options)
+                    return info_nce_on_ring(x, y, targets, t, both=True, counts=sizes, **options)
 
                 def alone(x, y, t):
                     return mm.symmetric_info_nce(
@@ -77,8 +79,8 @@ def one_way(rank, world):
         shifted = torch.where(targets < 0, targets, targets + place.start)
         everybody = mm.gather(shifted)
         t = torch.tensor(0.1, dtype=dtype)
-        sizes = distributed.sizes(mine, dist.group.WORLD)
-        options = {"tile": 3, "group": dist.group.WORLD, "sizes": sizes, "both": False}
+        sizes = distributed.rank_sizes(mine, dist.group.WORLD)
+        options = {"side": 3, "group": dist.group.WORLD, "counts": sizes, "both": False}
         whole, here = leaves(x, every, t), leaves(x[own], mine, t)
         expected = mm.info_nce(
             whole[0],
@@ -89,7 +91,7 @@ def one_way(rank, world):
             reduction="none",
             chunk_size=99,
         )
-        got = ring.info_nce(here[0], here[1], targets, here[2], **options)
+        got = info_nce_on_ring(here[0], here[1], targets, here[2], **options)
         near(got, expected[own], expected)
         truth = torch.autograd.grad(expected.square().sum(), whole)
         ours = torch.autograd.grad(got.square().sum(), here)
@@ -102,14 +104,14 @@ def twice(rank, world):
     """A second derivative takes the gathered form."""
     x, y, own = unit_rows(rank, world)
     t = torch.tensor(0.5, dtype=torch.float64)
-    sizes = distributed.sizes(y[own], dist.group.WORLD)
+    sizes = distributed.rank_sizes(y[own], dist.group.WORLD)
     whole, here = leaves(x, y, t), leaves(x[own], y[own], t)
     expected = mm.symmetric_info_nce(
         whole[0], whole[1], temperature=whole[2], normalize=None, reduction="none", chunk_size=99
     )
     targets = torch.arange(len(x[own]))
-    got = ring.info_nce(
-        *here[:2], targets, here[2], both=True, tile=2, sizes=sizes, group=dist.group.WORLD
+    got = info_nce_on_ring(
+        *here[:2], targets, here[2], both=True, side=2, counts=sizes, group=dist.group.WORLD
     )
     results = []
     for value, inputs in ((expected, whole), (got, here)):
@@ -128,7 +130,7 @@ def chosen(rank, world):
         calls.append(both)
         return around(x, y, targets, temperature, both, *how)
 
-    around, ring.info_nce, least = ring.info_nce, counted, ring.LEAST
+    around, choose.info_nce_on_ring, least = info_nce_on_ring, counted, limits.RING
     targets = torch.arange(len(x[own]))
     targets[-1:] = -100
     everybody = mm.gather(torch.where(targets < 0, targets, targets + own.start))
@@ -142,7 +144,7 @@ def chosen(rank, world):
     for both, loss in losses.items():
         for reduction in ("mean", "sum"):
             for many in (True, False):
-                ring.LEAST = y.numel() if many else y.numel() + 1
+                limits.RING = y.numel() if many else y.numel() + 1
                 whole, here = leaves(x, y), leaves(x[own], y[own])
                 expected = loss(*whole, slice(None), everybody, reduction=reduction)
                 got = loss(*here, own, targets, reduction=reduction, group="world", chunk_size=2)
@@ -153,17 +155,17 @@ def chosen(rank, world):
                 ours = torch.autograd.grad(got / world, here)
                 for mine, all_rows in zip(ours, truth, strict=True):
                     near(mine, all_rows[own], all_rows)
-    ring.info_nce, ring.LEAST = around, least
+    choose.info_nce_on_ring, limits.RING = around, least
 
 
 def memory(rank, world):
     """No rank ever holds the rows of all, nor the logits of more than a tile."""
     x, y, own = unit_rows(rank, world)
     here = leaves(x[own], y[own])
-    sizes = distributed.sizes(y[own], dist.group.WORLD)
-    options = {"both": True, "tile": 2, "sizes": sizes, "group": dist.group.WORLD}
+    sizes = distributed.rank_sizes(y[own], dist.group.WORLD)
+    options = {"both": True, "side": 2, "counts": sizes, "group": dist.group.WORLD}
     with Made() as made:
-        losses = ring.info_nce(*here, torch.arange(len(here[0])), 0.1, **options)
+        losses = info_nce_on_ring(*here, torch.arange(len(here[0])), 0.1, **options)
         torch.autograd.grad(losses.sum(), here)
     assert made.largest <= max(sizes) * x.shape[1] < y.numel()
 

@@ -5,7 +5,8 @@ import torch.distributed as dist
 
 import mmcontrast as mm
 from mmcontrast import supervised
-from mmcontrast.exact import ranking, supcon_paths
+from mmcontrast.exact import choose
+from mmcontrast.exact import sizes as limits
 from tests import oracles
 from tests.mmcontrast.strategies import labels, mask, numpy
 from tests.ranks import run
@@ -106,11 +107,11 @@ def many_rows(rank, world):
     def watched(way):
         return lambda *args, **options: calls.append(1) or way(*args, **options)
 
-    for name in ("whole_sup_con", "tiled_sup_con"):
-        setattr(supcon_paths, name, watched(getattr(supcon_paths, name)))
+    for name in ("sup_con_at_once", "sup_con_in_tiles"):
+        setattr(choose, name, watched(getattr(choose, name)))
     for ranks, side in ((16, 384), (16, 3), (1, 384), (1, 2)):
-        supcon_paths.tile_shares = lambda rows, ranks=ranks: ranks
-        supervised.tile_side = lambda *args, side=side: side
+        limits.SUPCON_RANKS = {"cpu": ranks, "other": ranks}
+        supervised.supcon_side = lambda *args, side=side: side
         leaf = x[own].clone().requires_grad_()
         value = loss(leaf, ids[own])
         assert len(calls) == (len(x) <= len(leaf) * ranks)
@@ -248,7 +249,7 @@ def triplets(rank, world):
 
 def blocks(rank, world):
     """The default for many candidates, and ties across ranks, which go to the lower index."""
-    ranking.LEAST = 2
+    limits.RANKED = 2
     x, _, own = batch(rank, world)
     x = torch.eye(4, dtype=torch.float64)[(x[:, 0] > 0).long()]
     ids = labels(3, len(x), 2)

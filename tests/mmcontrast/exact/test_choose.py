@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from torch.autograd import forward_ad
 
 import mmcontrast as mm
-from mmcontrast import sigmoid
-from mmcontrast.exact import tiles
+from mmcontrast.exact import sizes
 from tests.mmcontrast.closed_form import EXACT, relative, unit_rows
 from tests.mmcontrast.exact.ways import (
     FORMS,
@@ -65,10 +64,10 @@ def test_large_batches_stream_by_themselves(form, monkeypatch):
     """Without a chunk_size, from LEAST pairs on; no tile divides the batch."""
     x, y = normal(1, 70, 5), normal(2, 70, 5)
     whole, full = gradients(FORMS[form], x, y)
-    for module in (tiles, sigmoid):
-        monkeypatch.setattr(module, "LEAST", 70 * 70)
-    monkeypatch.setattr(tiles, "TILE", 32)
-    monkeypatch.setattr(tiles, "WIDE", (64, 16))
+    for least in ("SPLIT", "SIGMOID_TILES"):
+        monkeypatch.setattr(sizes, least, 70 * 70)
+    monkeypatch.setattr(sizes, "TILE", 32)
+    monkeypatch.setattr(sizes, "WIDE", (64, 16))
     with Allocations() as made:
         value, found = gradients(FORMS[form], x, y)
     same([value, *found], [whole, *full])
@@ -169,7 +168,7 @@ def test_autocast_does_not_reach_the_tiles(form):
 @every_form
 @pytest.mark.parametrize("chunk_size", [2, None])
 def test_transforms_and_forward_mode_take_the_plain_path(form, chunk_size, monkeypatch):
-    monkeypatch.setattr(tiles, "LEAST", 1)
+    monkeypatch.setattr(sizes, "SPLIT", 1)
     x, y, v = normal(1, 5, 3), normal(2, 5, 3), normal(3, 5, 3)
 
     def loss(x):
@@ -186,7 +185,7 @@ def test_transforms_and_forward_mode_take_the_plain_path(form, chunk_size, monke
 
 @every_form
 def test_a_compiled_loss_takes_the_plain_path(form, monkeypatch):
-    monkeypatch.setattr(tiles, "LEAST", 1)
+    monkeypatch.setattr(sizes, "SPLIT", 1)
     torch._dynamo.reset()
     x, y = normal(1, 5, 3), normal(2, 5, 3)
     compiled = torch.compile(FORMS[form], fullgraph=True, backend="eager")

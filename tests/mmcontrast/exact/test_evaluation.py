@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmcontrast.exact import tiles
+from mmcontrast.exact import sizes
 from tests.mmcontrast.exact.ways import FORMS, Allocations, every_form, same
 from tests.mmcontrast.strategies import close, gradients, leaf, normal
 
@@ -22,7 +22,7 @@ def test_only_some_inputs_require_a_gradient(form, wanted, monkeypatch):
 
     small = of(None)
     same(of(3), small)
-    monkeypatch.setattr(tiles, "SMALL", 0)
+    monkeypatch.setattr(sizes, "AT_ONCE", 0)
     same(of(None), small)
 
 
@@ -71,8 +71,8 @@ def test_strides_and_expanded_rows(form, monkeypatch):
     x, y = normal(1, 3, 9).T, normal(2, 1, 3).expand(9, 3)
     settings = {"normalize": None, "temperature": 1.0}
     tiled = gradients(lambda x, y: FORMS[form](x, y, **settings, chunk_size=4), x, y)
-    for small in (tiles.SMALL, 0):
-        monkeypatch.setattr(tiles, "SMALL", small)
+    for small in (sizes.AT_ONCE, 0):
+        monkeypatch.setattr(sizes, "AT_ONCE", small)
         whole = gradients(lambda x, y: FORMS[form](x, y, **settings), x, y)
         same([tiled[0], *tiled[1]], [whole[0], *whole[1]])
 

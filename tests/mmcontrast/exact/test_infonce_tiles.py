@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mmcontrast as mm
-from mmcontrast.exact import infonce_blocks, infonce_tiles, infonce_whole, tiles
+from mmcontrast.exact import infonce_blocks, infonce_tiles, infonce_whole, sizes
 from tests import oracles
 from tests.mmcontrast.exact.ways import FORMS, reductions, same, views
 from tests.mmcontrast.strategies import close, gradients, normal, numpy, seeds
@@ -44,7 +44,7 @@ def test_both_ways_of_shifting_agree(chunk_size, dtype, monkeypatch):
 
 def spied(monkeypatch):
     """What ``certain`` says, as it is asked; no batch is small."""
-    monkeypatch.setattr(tiles, "SMALL", 0)
+    monkeypatch.setattr(sizes, "AT_ONCE", 0)
     kept, certain = [], infonce_tiles.certain
     for module in (infonce_tiles, infonce_whole):
         monkeypatch.setattr(module, "certain", lambda *a: kept.append(certain(*a)) or kept[-1])
@@ -89,6 +89,6 @@ def test_one_sample_and_none(form):
         assert n > 1 or all((gradient == 0).all() for gradient in found)
     one = [normal(k, 1, 3) for k in (1, 2)]
     t = torch.tensor(0.1, dtype=torch.float64)
-    losses = infonce_tiles.symmetric(*one, t, (1, 1))
+    losses = infonce_tiles.symmetric_in_tiles(*one, t, (1, 1))
     assert losses.item() == 0
-    close(infonce_blocks.one_way(*one, torch.tensor([0]), 0.1, None, 1), [0.0])
+    close(infonce_blocks.one_way_in_blocks(*one, torch.tensor([0]), 0.1, None, 1), [0.0])

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mmcontrast as mm
-from mmcontrast.exact import infonce_small, tiles
+from mmcontrast.exact import choose, sizes
 from tests import oracles
 from tests.mmcontrast.closed_form import exact_direction, relative, unit_rows
 from tests.mmcontrast.exact.ways import KINDS, TEMPERATURES, Allocations, same, views
@@ -182,9 +182,9 @@ def test_three_products_and_one_without_gradients(form):
 def test_what_is_small(form, monkeypatch):
     """At most so many logits, and no chunk of less than all anchors."""
     taken = []
-    name = form.replace(" ", "_")
-    function = getattr(infonce_small, name)
-    monkeypatch.setattr(infonce_small, name, lambda *a: taken.append(1) or function(*a))
+    name = form.replace(" ", "_") + "_at_once"
+    function = getattr(choose, name)
+    monkeypatch.setattr(choose, name, lambda *a: taken.append(1) or function(*a))
 
     def is_small(n, chunk_size=None, **options):
         taken.clear()
@@ -193,7 +193,7 @@ def test_what_is_small(form, monkeypatch):
 
     assert is_small(256)
     assert not is_small(257)
-    monkeypatch.setattr(tiles, "SMALL", 36)
+    monkeypatch.setattr(sizes, "AT_ONCE", 36)
     assert is_small(6)
     assert is_small(6, 6)
     assert is_small(6, 99)
@@ -206,8 +206,8 @@ def test_what_is_small(form, monkeypatch):
 
 def test_wide_and_tall_ones_are_small_too(monkeypatch):
     taken = []
-    function = infonce_small.one_way
-    monkeypatch.setattr(infonce_small, "one_way", lambda *a: taken.append(1) or function(*a))
+    function = choose.one_way_at_once
+    monkeypatch.setattr(choose, "one_way_at_once", lambda *a: taken.append(1) or function(*a))
     x, y = normal(1, 16, 2), normal(2, 4096, 2)
     mm.info_nce(x, y)
     mm.info_nce(y, x, torch.zeros(4096, dtype=torch.int64))
@@ -216,7 +216,7 @@ def test_wide_and_tall_ones_are_small_too(monkeypatch):
     assert len(taken) == 2
 
 
-@pytest.mark.parametrize("small", [0, tiles.SMALL])
+@pytest.mark.parametrize("small", [0, sizes.AT_ONCE])
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_a_single_tile_is_kept_and_not_made_again(reduction, small, monkeypatch):
     """Up to one tile: 3 products, the same numbers, and a graph that can be used twice."""
@@ -224,8 +224,8 @@ def test_a_single_tile_is_kept_and_not_made_again(reduction, small, monkeypatch)
     whole, full = gradients(
         lambda x, y: mm.symmetric_info_nce(x, y, reduction=reduction).sum(), x, y
     )
-    monkeypatch.setattr(tiles, "LEAST", 1)
-    monkeypatch.setattr(tiles, "SMALL", small)
+    monkeypatch.setattr(sizes, "SPLIT", 1)
+    monkeypatch.setattr(sizes, "AT_ONCE", small)
     leaves = [leaf(x), leaf(y)]
     with Allocations() as made:
         value = mm.symmetric_info_nce(*leaves, reduction=reduction).sum()
@@ -249,8 +249,8 @@ def test_the_whole_matrix_in_several_blocks(temperature, monkeypatch):
         return [value, *found], made
 
     tiled, _ = of(16)
-    monkeypatch.setattr(tiles, "SMALL", 0)
-    monkeypatch.setattr(tiles, "BLOCK", 1)
+    monkeypatch.setattr(sizes, "AT_ONCE", 0)
+    monkeypatch.setattr(sizes, "BLOCK", 1)
     whole, made = of(70)
     same(whole, tiled, 1e-12 / temperature)
     assert made.largest == 70 * 70

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mmcontrast as mm
-from mmcontrast.exact import ranking
+from mmcontrast.exact import choose, sizes, topk
 from tests.mmcontrast.memory import Made
 from tests.mmcontrast.strategies import labels, mask, normal, rng, seeds, with_ties
 
@@ -28,8 +28,8 @@ def test_top_is_the_stable_sort_for_every_group_size(seed, n, width, k, group, k
         scores = torch.where(mask(seed, n, width, share=0.1), scores, -torch.inf)
     names = torch.randperm(width, generator=rng(seed))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranking, "GROUP", group)
-        values, found = ranking.top(scores, k, names)
+        patch.setattr(sizes, "GROUP", group)
+        values, found = topk.top(scores, k, names)
     by_name = torch.full((n, width + k), -torch.inf, dtype=torch.float64)
     by_name[:, names] = scores
     expected, order = by_name.sort(dim=1, descending=True, stable=True)
@@ -38,7 +38,7 @@ def test_top_is_the_stable_sort_for_every_group_size(seed, n, width, k, group, k
 
 
 LARGE = 1061  # columns for several groups, and some over
-assert 300 * LARGE > ranking.LEAST
+assert 300 * LARGE > sizes.RANKED
 
 
 def on_the_grid(seed, n, d=4):
@@ -53,7 +53,8 @@ def test_many_candidates_are_ranked_in_blocks_by_default(dtype, monkeypatch):
     settings |= {"labels": ids[:300], "candidate_labels": ids}
     found = [mm.hard_negatives(x, y, k, **settings) for k in (1, 5, 40)]
     found += [mm.hard_triplets(y, ids, normalize=None)]
-    monkeypatch.setattr(ranking, "is_eager", lambda *tensors: False)
+    monkeypatch.setattr(choose, "is_eager", lambda *tensors: False)
+    monkeypatch.setattr(topk, "is_eager", lambda *tensors: False)
     plain = [mm.hard_negatives(x, y, k, **settings) for k in (1, 5, 40)]
     plain += [mm.hard_triplets(y, ids, normalize=None)]
     for ours, theirs in zip(found, plain, strict=True):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import mmcontrast as mm
-from mmcontrast import sigmoid
+from mmcontrast.exact import choose, sizes
 from tests import oracles
 from tests.mmcontrast.strategies import close, gradients, normal, numpy
 
@@ -14,10 +14,10 @@ from tests.mmcontrast.strategies import close, gradients, normal, numpy
 def test_many_pairs_take_tiles_by_default(monkeypatch):
     pair, calls = (normal(1, 12, 4), normal(2, 15, 4)), []
     at_once = gradients(mm.sigmoid_contrast, *pair)
-    in_tiles = sigmoid.Pairs.in_tiles
-    monkeypatch.setattr(sigmoid.Pairs, "in_tiles", lambda *args: calls.append(1) or in_tiles(*args))
+    tiled = choose.sigmoid_in_tiles
+    monkeypatch.setattr(choose, "sigmoid_in_tiles", lambda *a: calls.append(1) or tiled(*a))
     for least, times in ((12 * 15 + 1, 0), (12 * 15, 1)):
-        monkeypatch.setattr(sigmoid, "LEAST", least)
+        monkeypatch.setattr(sizes, "SIGMOID_TILES", least)
         value, found = gradients(mm.sigmoid_contrast, *pair)
         assert len(calls) == times
         close(value, at_once[0])

@@ -8,7 +8,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import mmcontrast as mm
 from mmcontrast.exact import supcon_tiles
-from mmcontrast.exact.supcon_tiles import tiled_sup_con
+from mmcontrast.exact.supcon_tiles import sup_con_in_tiles
 from tests import oracles
 from tests.mmcontrast.memory import Made, peak
 from tests.mmcontrast.strategies import close, embeddings, labels, leaf, normal, numpy, seeds
@@ -156,7 +156,7 @@ def test_low_temperatures_keep_the_gradient_of_float64(temperature, side):
     """Nobody is near anybody, and no shift that is safe for all leaves a sum its digits."""
     x, ids = normal(1, 90, 64).float(), torch.arange(90) // 3
     settings = {"temperature": temperature, "normalize": mm.l2_normalize}
-    assert tiled_sup_con(x, ids, **settings, side=32) is not None
+    assert sup_con_in_tiles(x, ids, **settings, side=32) is not None
     found = slopes(tiled(ids, side), x, temperature)
     exact = slopes(plain(ids), x.double(), temperature)
     for value, reference in zip(found, exact, strict=True):
@@ -304,7 +304,7 @@ def test_no_operation_makes_more_than_a_tile(n):
 def test_the_blocks_of_rows_behind_the_tiles_make_no_whole_matrix(monkeypatch):
     """The same without a chunk_size, where logits that are not finite send everybody there."""
     huge, ids = 1e25 * normal(1, 1024, 2).float(), labels(1, 1024, 2)
-    assert tiled_sup_con(huge, ids, temperature=1.0, normalize=None, side=64) is None
+    assert sup_con_in_tiles(huge, ids, temperature=1.0, normalize=None, side=64) is None
     monkeypatch.setattr(supcon_tiles, "_in_range", lambda sums: False)
     with Made() as made:
         mm.sup_con(leaf(normal(1, 1024, 2).float()), ids).backward()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mmcontrast.exact import tiles
+from mmcontrast.exact.choose import rows_at_a_time
 from tests.mmcontrast.exact.ways import FORMS, Allocations, every_form
 from tests.mmcontrast.memory import peak
 from tests.mmcontrast.strategies import leaf, normal
@@ -26,7 +26,7 @@ from tests.mmcontrast.strategies import leaf, normal
     ],
 )
 def test_how_many_rows_at_a_time(rows, columns, chunk_size, expected):
-    assert tiles.step(rows, columns, chunk_size) == expected
+    assert rows_at_a_time(rows, columns, chunk_size) == expected
 
 
 @every_form

@@ -21,21 +21,21 @@ def labels(n):
 
 
 def symmetric(x, y, t, **options):
-    return kernels.symmetric(x, y[: len(x)], t, 32, **options)
+    return kernels.symmetric_fused(x, y[: len(x)], t, **options)
 
 
 def one_way(x, y, t, *, weight=None, **options):
-    return kernels.one_way(x, y, targets(len(x)).to(x.device), t, weight, 32, **options)
+    return kernels.one_way_fused(x, y, targets(len(x)).to(x.device), t, weight, **options)
 
 
 def sigmoid(x, y, t, *, weight=None, bias=BIAS, **options):
-    return kernels.sigmoid(x, y, t, bias, weight, **options)
+    return kernels.sigmoid_fused(x, y, t, bias, weight, **options)
 
 
 def sup_con(x, y, t, **options):
     both = torch.cat([x, y])
     own = labels(len(both)).to(x.device)
-    losses, counted = kernels.sup_con(both, own, temperature=t, normalize=None, **options)
+    losses, counted = kernels.sup_con_fused(both, own, temperature=t, normalize=None, **options)
     return torch.where(counted, losses, 0)
 
 

@@ -22,6 +22,6 @@ def device(request, monkeypatch) -> torch.device:
         return torch.device("cuda")
     if not INTERPRETED:
         pytest.skip("the kernels are NOT tested: triton was imported without TRITON_INTERPRET=1")
-    monkeypatch.setattr("mmcontrast.exact.kernels.INTERPRETED", True)
-    monkeypatch.setattr("mmcontrast.exact.kernels.LEAST", 1)
+    monkeypatch.setattr("mmcontrast.exact.choose.INTERPRETED", True)
+    monkeypatch.setattr("mmcontrast.exact.sizes.KERNELS", 1)
     return torch.device("cpu")

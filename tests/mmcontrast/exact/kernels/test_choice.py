@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import mmcontrast as mm
-from mmcontrast.exact import kernels
+from mmcontrast.exact import choose, kernels, sizes
 from tests.mmcontrast.strategies import close
 
 N, D = 12, 5
@@ -39,11 +39,12 @@ def calls(monkeypatch):
         return call
 
     for name in LOSSES:
+        name += "_fused"
         monkeypatch.setattr(kernels, name, watched(getattr(kernels, name)))
-    monkeypatch.setattr(kernels, "LEAST", 1)
-    monkeypatch.setattr("mmcontrast.exact.tiles.LEAST", 1)
+    monkeypatch.setattr(sizes, "KERNELS", 1)
+    monkeypatch.setattr(sizes, "SPLIT", 1)
     monkeypatch.setattr(
-        "mmcontrast.exact.tiles.SMALL", 0
+        "mmcontrast.exact.sizes.AT_ONCE", 0
     )  # of what is evaluated before it is asked
     return found
 
@@ -58,7 +59,7 @@ def test_the_value_and_the_gradients_are_the_same(
     options = {"reduction": reduction, "weight": weight}
     results = []
     for least in (1, N * N + 1):
-        monkeypatch.setattr(kernels, "LEAST", least)
+        monkeypatch.setattr(sizes, "KERNELS", least)
         inputs = rows(device=device)
         value = LOSSES[name](*inputs, **options)
         results.append((value, *torch.autograd.grad(value.sum(), inputs)))
@@ -80,15 +81,15 @@ def test_rows_in_16_bits_are_multiplied_so(name, dtype, precision, calls, device
 
 @every_loss
 def test_what_the_kernels_cannot_do_takes_the_other_path(name, calls, monkeypatch):
-    monkeypatch.setattr(kernels, "INTERPRETED", True)
+    monkeypatch.setattr(choose, "INTERPRETED", True)
     loss = LOSSES[name]
     loss(*rows(torch.float64))
     loss(*rows(), keep=KEEP)
     x, y = (z.detach() for z in rows())
     torch.func.grad(lambda z: loss(z, y))(x)
-    monkeypatch.setattr(kernels, "LEAST", N * N + 1)
+    monkeypatch.setattr(sizes, "KERNELS", N * N + 1)
     loss(*rows())
-    monkeypatch.setattr(kernels, "LEAST", 1)
-    monkeypatch.setattr(kernels, "INTERPRETED", False)
+    monkeypatch.setattr(sizes, "KERNELS", 1)
+    monkeypatch.setattr(choose, "INTERPRETED", False)
     loss(*rows())
     assert calls == []

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from mmcontrast.exact import kernels
+from mmcontrast.exact import choose, kernels
 from mmcontrast.exact.kernels.blocks import SHARED
 from tests.mmcontrast.exact.kernels.conftest import TRITON
 from tests.processes import python
@@ -30,24 +30,24 @@ def test_kernels_compile_for_an_h100_and_fit_it():
 
 def test_tensors_that_the_kernels_take(device):
     x = torch.randn(4, 3, device=device)
-    assert kernels.usable(x, x.half(), x.bfloat16(), torch.nn.Parameter(x))
-    assert not kernels.usable(x, x.double())
-    assert not kernels.usable(x, torch.randn(4, 3, device="meta"))
+    assert choose.kernels_suit(x, x.half(), x.bfloat16(), torch.nn.Parameter(x))
+    assert not choose.kernels_suit(x, x.double())
+    assert not choose.kernels_suit(x, torch.randn(4, 3, device="meta"))
     with torch.autograd.forward_ad.dual_level():
-        assert not kernels.usable(x)
+        assert not choose.kernels_suit(x)
     seen = []
-    torch.func.vmap(lambda row: seen.append(kernels.usable(row)) or row)(x)
+    torch.func.vmap(lambda row: seen.append(choose.kernels_suit(row)) or row)(x)
     assert seen == [False]
 
 
 def test_tensors_on_the_cpu_are_not_for_the_kernels():
-    assert not kernels.usable(torch.randn(4, 3))
+    assert not choose.kernels_suit(torch.randn(4, 3))
 
 
 def test_without_triton_nothing_is_for_the_kernels(monkeypatch):
     monkeypatch.setattr(kernels, "INTERPRETED", True)
     monkeypatch.setattr(kernels, "_found", lambda: False)
-    assert not kernels.usable(torch.randn(4, 3))
+    assert not choose.kernels_suit(torch.randn(4, 3))
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_precision_follows_the_setting_of_pytorch():
 
 ON_THE_CPU = """
 import sys, torch, mmcontrast
-from mmcontrast.exact import kernels
+from mmcontrast.exact import choose
 x, y = torch.randn(2, 300, 4, requires_grad=True)
 labels = torch.arange(300) % 9
 for loss in (
@@ -105,7 +105,7 @@ for loss in (
     mmcontrast.sup_con(x, labels),
 ):
     loss.backward(retain_graph=True)
-assert not kernels.usable(x, y)
+assert not choose.kernels_suit(x, y)
 assert not any(name.split(".")[0] == "triton" for name in sys.modules)
 assert "mmcontrast.exact.kernels.triton_tiles" not in sys.modules
 """

@@ -124,10 +124,16 @@ def test_a_tiny_loss_keeps_its_digits(device):
     plain = options | {"reduction": "none", "chunk_size": 2 * len(x)}
     couples, batch, exact = own.repeat(2), torch.cat([x, y]), torch.cat(double)
     for losses, expected in (
-        (kernels.symmetric(x, y, 0.02, blocks=BLOCKS), mm.symmetric_info_nce(*double, **plain)),
-        (kernels.one_way(x, y, own, 0.02, None, blocks=BLOCKS), mm.info_nce(*double, **plain)),
         (
-            kernels.sup_con(batch, couples, blocks=BLOCKS, **options)[0],
+            kernels.symmetric_fused(x, y, 0.02, blocks=BLOCKS),
+            mm.symmetric_info_nce(*double, **plain),
+        ),
+        (
+            kernels.one_way_fused(x, y, own, 0.02, None, blocks=BLOCKS),
+            mm.info_nce(*double, **plain),
+        ),
+        (
+            kernels.sup_con_fused(batch, couples, blocks=BLOCKS, **options)[0],
             mm.sup_con(exact, couples, **plain),
         ),
     ):
@@ -148,7 +154,7 @@ def test_alone(loss, device):
 
 def test_one_pair_is_worth_nothing(device):
     x, y = given("random", 1, 5, "ieee", device)
-    loss = kernels.symmetric(x, y[:1], 0.1, blocks=BLOCKS)
+    loss = kernels.symmetric_fused(x, y[:1], 0.1, blocks=BLOCKS)
     assert loss.tolist() == [0.0]
     for gradient in torch.autograd.grad(loss.sum(), (x, y)):
         assert not gradient.any()
@@ -186,14 +192,16 @@ def test_an_anchor_without_a_partner_takes_no_part(device):
     own = targets(19).to(device)
     chosen = torch.where(torch.arange(19, device=device) % 4 == 1, -100, own)
     weight = (chosen >= 0).float()
-    found = kernels.one_way(x, y, chosen, 0.1, weight, blocks=BLOCKS)
-    left = kernels.one_way(x[chosen >= 0], y, own[chosen >= 0], 0.1, None, blocks=BLOCKS).sum()
+    found = kernels.one_way_fused(x, y, chosen, 0.1, weight, blocks=BLOCKS)
+    left = kernels.one_way_fused(
+        x[chosen >= 0], y, own[chosen >= 0], 0.1, None, blocks=BLOCKS
+    ).sum()
     torch.testing.assert_close(found, left)
     for a, b in zip(
         torch.autograd.grad(found, (x, y)), torch.autograd.grad(left, (x, y)), strict=True
     ):
         torch.testing.assert_close(a, b)
-    assert kernels.one_way(x, y, chosen, 0.1, None, blocks=BLOCKS).isfinite().all()
+    assert kernels.one_way_fused(x, y, chosen, 0.1, None, blocks=BLOCKS).isfinite().all()
 
 
 @pytest.mark.parametrize("temperature", [0.01, 0.5])
@@ -213,7 +221,7 @@ def test_the_softplus_of_what_is_far_below_zero_keeps_its_digits(device):
     """SigLIP starts at a bias of -10, where 1 + e^s has lost what e^s says."""
     x, y = given("zero", 18, 6, "ieee", device)
     for bias in (-10.0, -30.0):
-        losses = kernels.sigmoid(x[::2], y[9:], 1.0, bias, None, blocks=BLOCKS) + bias
+        losses = kernels.sigmoid_fused(x[::2], y[9:], 1.0, bias, None, blocks=BLOCKS) + bias
         exact = plain_sigmoid(*in_double(x[::2], y[9:]), 1.0, bias) + bias
         torch.testing.assert_close(losses.double(), exact, rtol=0, atol=4e-6)
 
