@@ -68,7 +68,7 @@ def needs(kernel, matrix, blocks, **constants):
 
 def kernels(features, precision):
     """Each kernel as each loss launches it."""
-    from mmcontrast.exact.kernels import tiles
+    from mmcontrast.exact.kernels import triton_tiles
 
     sums = chosen(features, precision, gradient=False)
     gradient = chosen(features, precision, gradient=True)
@@ -78,7 +78,7 @@ def kernels(features, precision):
     )
     alone = {"symmetric": symmetric, "one way": one_way, "sigmoid": sigmoid, "SupCon": sup_con}
     for name, matrix in alone.items():
-        yield f"{name} sums", tiles.sums_kernel, matrix, sums, {"BOTH": matrix is symmetric}
+        yield f"{name} sums", triton_tiles.sums_kernel, matrix, sums, {"BOTH": matrix is symmetric}
     ways = {
         "symmetric": (symmetric, True, True),
         "one way, anchors": (one_way, True, False),
@@ -90,11 +90,11 @@ def kernels(features, precision):
     for name, (matrix, by_row, by_column) in ways.items():
         constants = {"BY_ROW": by_row, "BY_COLUMN": by_column, "WIDTH": gradient.width}
         constants["SLOPES"] = matrix.bias is not None and by_row
-        yield f"{name} gradient", tiles.gradient_kernel, matrix, gradient, constants
+        yield f"{name} gradient", triton_tiles.gradient_kernel, matrix, gradient, constants
 
 
 def main():
-    from mmcontrast.exact.kernels import tiles
+    from mmcontrast.exact.kernels import triton_tiles
 
     found = []
     for precision, d, losses in CASES:
@@ -108,11 +108,11 @@ def main():
     matrix = logits(64, "ieee", diagonal=True)
     sizes = {"rows": 1, "columns": 1}
     blocks = chosen(64, "ieee", gradient=False)
-    found.append({"name": "one row"} | needs(tiles.sums_kernel, matrix, blocks, BOTH=True, **sizes))
+    found.append({"name": "one row"} | needs(triton_tiles.sums_kernel, matrix, blocks, BOTH=True, **sizes))
     rows = logits(70, "bf16")
     for matrix, partner in ((rows, True), (rows._replace(y=rows.y.float()), False)):
         constants = {"D": 70, "ROWS": 16, "DEPTH": 64, "PARTNER": partner}
-        found.append({"name": "pairs"} | needs(tiles.pair_kernel, matrix, blocks, **constants))
+        found.append({"name": "pairs"} | needs(triton_tiles.pair_kernel, matrix, blocks, **constants))
     sys.stdout.write(json.dumps(found))
 
 

@@ -45,7 +45,7 @@ def test_tensors_on_the_cpu_are_not_for_the_kernels():
 
 
 def test_without_triton_nothing_is_for_the_kernels(monkeypatch):
-    monkeypatch.setattr(kernels, "INTERPRETED", True)
+    monkeypatch.setattr(choose, "INTERPRETED", True)
     monkeypatch.setattr(kernels, "_found", lambda: False)
     assert not choose.kernels_suit(torch.randn(4, 3))
 
