@@ -108,11 +108,15 @@ def main():
     matrix = logits(64, "ieee", diagonal=True)
     sizes = {"rows": 1, "columns": 1}
     blocks = chosen(64, "ieee", gradient=False)
-    found.append({"name": "one row"} | needs(triton_tiles.sums_kernel, matrix, blocks, BOTH=True, **sizes))
+    found.append(
+        {"name": "one row"} | needs(triton_tiles.sums_kernel, matrix, blocks, BOTH=True, **sizes)
+    )
     rows = logits(70, "bf16")
     for matrix, partner in ((rows, True), (rows._replace(y=rows.y.float()), False)):
         constants = {"D": 70, "ROWS": 16, "DEPTH": 64, "PARTNER": partner}
-        found.append({"name": "pairs"} | needs(triton_tiles.pair_kernel, matrix, blocks, **constants))
+        found.append(
+            {"name": "pairs"} | needs(triton_tiles.pair_kernel, matrix, blocks, **constants)
+        )
     sys.stdout.write(json.dumps(found))
 
 

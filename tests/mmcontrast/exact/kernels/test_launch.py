@@ -46,7 +46,7 @@ def test_tensors_on_the_cpu_are_not_for_the_kernels():
 
 def test_without_triton_nothing_is_for_the_kernels(monkeypatch):
     monkeypatch.setattr(choose, "INTERPRETED", True)
-    monkeypatch.setattr(kernels, "_found", lambda: False)
+    monkeypatch.setattr(choose, "_has_triton", lambda: False)
     assert not choose.kernels_suit(torch.randn(4, 3))
 
 
@@ -57,8 +57,8 @@ def test_without_triton_nothing_is_for_the_kernels(monkeypatch):
 def test_gpus_that_the_blocks_are_meant_for(capability, hip, expected, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     monkeypatch.setattr(torch.version, "hip", hip)
-    monkeypatch.setattr(kernels, "_found", lambda: True)
-    assert kernels._suits(torch.device("cuda")) == expected
+    monkeypatch.setattr(choose, "_has_triton", lambda: True)
+    assert choose._device_suits(torch.device("cuda")) == expected
 
 
 def test_precision_is_that_of_the_inputs():
