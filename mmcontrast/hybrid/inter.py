@@ -55,6 +55,7 @@ def inter_modal_contrast(
             refine_on.
 
     Example:
+        >>> import torch
         >>> x = {"text": torch.zeros(3, 2), "audio": torch.zeros(3, 2)}  # all similarities are 1/2
         >>> inter_modal_contrast(x, torch.tensor([0, 0, 1]))  # -1/2 + (1/2 - 0.8)^2
         tensor(-0.4100)

@@ -71,6 +71,7 @@ def intra_modal_contrast(
             refine_on.
 
     Example:
+        >>> import torch
         >>> x = {"text": torch.zeros(3, 2), "audio": torch.zeros(3, 2)}  # all similarities are 1/2
         >>> intra_modal_contrast(x, torch.tensor([0, 0, 1]))  # -1/2 + (1/2 - 1)^2
         tensor(-0.2500)

@@ -83,10 +83,10 @@ def values_by_moments(
         for x in batch.large
         if len(x.part.rows) > 0
     ]
-    for x in batch.small:
+    for some in batch.small:
         # A rank without any samples evaluates one empty part: the results need a shape and a graph.
-        if not found or len(x.ids[x.anchors]) > 0:
-            found.append(checkpoint(small_class_sums, *x, contrasts, use_reentrant=False))
+        if not found or len(some.ids[some.anchors]) > 0:
+            found.append(checkpoint(small_class_sums, *some, contrasts, use_reentrant=False))
 
     size = len(next(iter(features.values())))
 
@@ -153,7 +153,7 @@ def _cut_batch(
     samples = sort_by_size(labels, own, least)
     cuts = cut_large(samples.large_counts, PART)
     rest = samples.small[samples.own] - own.start
-    # Ranks send the rows of small classes in the order of their batches, and sort the received ones.
+    # Ranks send the rows of small classes in the order of their batches, to be sorted afterwards.
     sent = rest.sort().values if ranks else rest
     lengths = [*cuts.sizes, len(sent)]
     order = torch.cat([samples.large, sent])

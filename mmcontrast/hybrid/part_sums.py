@@ -105,8 +105,8 @@ def small_class_sums(
     partners = contrasts.partners
     opposed = dot(unlike, part.present.mT) + part.others[:, -1].to(x.dtype)
     counts = _pair_counts(present, dot(alike, part.present.mT), opposed, partners)
-    similarity_sums = (sum_over_partners(y, partners) for y in (positives, negatives))
-    return dot(x, x), PairSums(*similarity_sums, torch.stack(errors, dim=1), *counts)
+    pulled, pushed = (sum_over_partners(y, partners) for y in (positives, negatives))
+    return dot(x, x), PairSums(pulled, pushed, torch.stack(errors, dim=1), *counts)
 
 
 def _pair_counts(
