@@ -29,10 +29,12 @@ from mmcontrast.gate import (
 )
 from mmcontrast.gradcache import GradCache
 from mmcontrast.hybrid.hybrid import HybridContrast, hybrid_contrast
-from mmcontrast.hybrid.intra import inter_modal_contrast, intra_modal_contrast, semi_contrast
+from mmcontrast.hybrid.inter import inter_modal_contrast
+from mmcontrast.hybrid.intra import intra_modal_contrast
 from mmcontrast.hybrid.pairs import Pairs, inter_modal_pairs, intra_modal_pairs
 from mmcontrast.hybrid.ratio import ratio_contrast
 from mmcontrast.hybrid.selection import PairSelection, hardness_weights, select_pairs
+from mmcontrast.hybrid.semi import semi_contrast
 from mmcontrast.infonce import InfoNCE, info_nce, matched_pair_nce
 from mmcontrast.mahalanobis import Mahalanobis
 from mmcontrast.margin import Triplet, triplet

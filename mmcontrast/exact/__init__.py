@@ -1,7 +1,8 @@
 """The same numbers at any size: how losses are evaluated, from 2 samples to millions of logits.
 
-A public loss checks its arguments and asks ``choose`` for a way; ``sizes`` holds the thresholds. All
-ways go through the one autograd function of ``evaluation``, and equal the few lines of ``plain``::
+A public loss checks its arguments and asks ``choose`` for a way; ``sizes`` holds the thresholds.
+All ways go through the one autograd function of ``evaluation``, and equal the few lines of
+``plain``::
 
     symmetric_info_nce(x, y)                            mmcontrast/symmetric.py
       choose.both_ways_info_nce                         the only place that decides

@@ -1,8 +1,20 @@
 """HyCon: contrast by class within a modality, across modalities and within a sample.
 
-``hybrid`` is the weighted sum (eq. 16) of three terms, one file each: ``intra`` (eq. 7-9),
-``inter`` (eq. 10-12) and ``semi`` (eq. 6). ``pairs`` says which samples are contrasted,
-``selection`` which of their pairs stay (HyCon-v2, eq. 13-15), ``ratio`` holds the contrast without
-exponentials (eq. 5), and ``engine`` computes the terms: from all similarities (``similarities``),
-or from sums over classes (``moments``, with ``parts``, ``class_sums`` and ``sums`` below it).
+One public function a file: ``intra`` (eq. 7-9), ``inter`` (eq. 10-12), ``semi`` (eq. 6), their
+weighted sum ``hybrid`` (eq. 16), the contrast without exponentials ``ratio`` (eq. 5), HyCon-v2's
+``selection`` of pairs (eq. 13-15), and the ``pairs`` themselves. The calls below the losses::
+
+    hybrid_contrast, intra_modal_contrast, inter_modal_contrast
+      Settings                      the arguments that all of them share        settings
+      evaluate                      checks, terms, reduction                    engine
+        relations, participation    positives, negatives, missing modalities    pairs
+        one of three ways to the (B, M) values of the anchors:
+          values_by_moments         large batches: sums over classes            moments
+            sort_by_size, cut_...   the batch by class, in parts                class_parts
+            sum_classes             sums and moments of classes                 class_sums
+            large_class_sums, ...   sums over the pairs of a part               part_sums, row_sums
+          all_pairs                 all similarities                            similarities
+          selected_pairs            the hardest pairs, weighted                 similarities
+        term_values                 sums over pairs -> ratio and refinement     pair_sums
+        semi_losses                 the third term                              semi
 """

@@ -1,4 +1,4 @@
-"""What there is of each class in a batch: sums and moments, over its parts and over the ranks."""
+"""Sums and moments of each large class of a batch, over its parts and over the ranks."""
 
 from typing import NamedTuple
 
@@ -7,61 +7,62 @@ from torch import Tensor
 
 from mmcontrast import distributed
 from mmcontrast.distributed import Group
-from mmcontrast.hybrid.sums import moments
+from mmcontrast.hybrid.row_sums import row_moments
 
 
-class Classes(NamedTuple):
-    """G classes in P parts; float64."""
+class ClassSums(NamedTuple):
+    """Sums over G classes that are cut into P parts; float64."""
 
     totals: Tensor
-    """(G, M, D + 1) sums, and numbers, of each class's rows on all ranks."""
+    """(G, M, D + 1) sum, and number, of each class's rows on all ranks."""
     beside: Tensor
-    """(P, M, D + 1) for each part that of its class's rows in all others, without a gradient."""
+    """(P, M, D + 1) the same of each part's class without the part itself, without a gradient."""
     moments: Tensor
-    """(G, M, D, D) of each class's rows on all ranks."""
+    """(G, M, D, D) sum of the outer products of each class's rows on all ranks."""
 
 
-def classes(
+def sum_classes(
     rows: list[Tensor], present: list[Tensor], shares: list[int], group: Group | None
-) -> Classes:
-    """Of one class at least.
+) -> ClassSums:
+    """Sum up the parts of each class, and the classes of all ranks.
 
     Args:
-        rows: P parts, (k, M, D).
-        present: (k, M) 1 or 0: who has which modality.
-        shares: how many parts, one after the other, each class has.
-        group: of the ranks; all have parts of the same classes, if only empty ones.
+        rows: P parts, (k, M, D) each; one at least.
+        present: (k, M) 1 or 0: the modalities that each sample has.
+        shares: the number of parts, one after the other, of each class.
+        group: the ranks. All of them pass parts of the same classes, empty ones where they have no
+            sample of a class.
     """
-    found = [moments(x) for x in rows]
-    sums = [with_numbers(total, there) for (total, _), there in zip(found, present, strict=True)]
-    groups = torch.split(torch.stack(sums), shares)
-    totals = torch.stack([x.sum(0) for x in groups])
-    squares, products = [x for _, x in found], []
+    found = [row_moments(x) for x in rows]
+    sums = [append_counts(total, there) for (total, _), there in zip(found, present, strict=True)]
+    by_class = torch.split(torch.stack(sums), shares)  # (parts of the class, M, D + 1) each
+    totals = torch.stack([x.sum(0) for x in by_class])
+    left, products = [x for _, x in found], []
     for share in shares:
-        products.append(sum(squares[1:share], squares[0]))
-        squares = squares[share:]
-    elsewhere = torch.zeros_like(totals)
-    whole = torch.stack(products)
+        products.append(sum(left[1:share], left[0]))
+        left = left[share:]
+    moments = torch.stack(products)
+    elsewhere = torch.zeros_like(totals)  # the classes' sums on the other ranks
     if distributed.active(group) is not None:
         every, own = distributed.joined(totals, group)
-        every = every.view(-1, *totals.shape)
+        every = every.view(-1, *totals.shape)  # (ranks, G, M, D + 1)
         elsewhere = all_but_each(every.detach())[own.start // len(totals)]
         totals = every.sum(0)
-        whole = distributed.total(whole, group)
-    beside = [all_but_each(x.detach()) + y for x, y in zip(groups, elsewhere, strict=True)]
-    return Classes(totals, torch.cat(beside), whole)
+        moments = distributed.total(moments, group)
+    beside = [all_but_each(x.detach()) + y for x, y in zip(by_class, elsewhere, strict=True)]
+    return ClassSums(totals, torch.cat(beside), moments)
 
 
-def with_numbers(sums: Tensor, here: Tensor) -> Tensor:
-    """(M, D) sums of rows and (k, M) who has them -> (M, D + 1)."""
-    return torch.cat([sums, here.sum(0)[:, None]], dim=1)
+def append_counts(sums: Tensor, present: Tensor) -> Tensor:
+    """(M, D) sums of rows and the (k, M) presence of their samples -> (M, D + 1)."""
+    return torch.cat([sums, present.sum(0)[:, None]], dim=1)
 
 
 def all_but_each(x: Tensor) -> Tensor:
-    """For each entry of the first axis the sum of all others.
+    """For each entry of the first axis, the sum of all others.
 
-    What comes before and what comes after: a total less the entry itself would lose every digit of
-    a small class beside a large one.
+    It adds what comes before to what comes after. The total less the entry itself would lose every
+    digit of a small class beside a large one.
     """
     none = torch.zeros_like(x[:1])
     before = torch.cat([none, x[:-1]]).cumsum(0)

@@ -9,6 +9,8 @@ from mmcontrast import arguments
 from mmcontrast.distributed import Group
 from mmcontrast.hybrid.engine import evaluate
 from mmcontrast.hybrid.selection import PairSelection
+from mmcontrast.hybrid.settings import Settings
+from mmcontrast.reductions import Reduction
 from mmcontrast.rows import RowMap, softmax_normalize, upcast
 from mmcontrast.terms import LossTerms
 
@@ -35,7 +37,7 @@ def hybrid_contrast(
 
     .. math:: L = \lambda_1 L_{IAMCL} + \lambda_2 L_{IEMCL} + \lambda_3 L_{SCL}
 
-    With ``selection=PairSelection()`` it is HyCon-v2's.
+    With ``selection=PairSelection()`` it is the loss of HyCon-v2.
 
     Args:
         features: (B, D) by modality, two or more.
@@ -62,12 +64,12 @@ def hybrid_contrast(
         (['intra', 'inter', 'semi'], tensor(-0.5700))
 
     Note:
-        From 200 samples on, with labels and without selection, the terms come from class sums: the
-        same values in O(B D^2) time and O(B D) memory, for any number of classes. The labels are
-        read for that, which waits for a device. Smaller batches, masks in place of labels,
-        selection, ``torch.compile``, ``torch.func`` and forward mode take the similarities
-        themselves: all at once, or, where 2^22 are too few for them and nothing traces, of some
-        anchors at a time, made again in the backward pass. Both may be differentiated twice.
+        From 200 samples on, with labels and without selection, the terms are evaluated by sums over
+        classes: the same values in O(B D^2) time and O(B D) memory, for any number of classes. This
+        reads the labels, which waits for the device. Smaller batches, masks instead of labels,
+        selection, ``torch.compile``, ``torch.func`` and forward mode use the similarities: all of
+        them at once; or, in eager mode and for more than 2^22 of them, those of some anchors at a
+        time, computed again in the backward pass. Both ways can be differentiated twice.
 
     References: HyCon, IEEE TAFFC 14(3), eq. 16, which sums over samples and modalities where this
         takes the mean by default.
@@ -76,21 +78,17 @@ def hybrid_contrast(
         arguments.fail("weights", "three numbers, for intra, inter and semi", weights)
     targets = {"intra": 1.0, "inter": margin, "semi": margin}
     factors = dict(zip(targets, weights, strict=True))
+    settings = Settings(
+        refine, log, selection, refine_on, normalize, Reduction(reduction, weight, group)
+    )
     terms = evaluate(
         features,
         labels,
         {name: target for name, target in targets.items() if factors[name] != 0},
-        refine=refine,
-        log=log,
-        selection=selection,
-        refine_on=refine_on,
+        settings,
         positives=positives,
         negatives=negatives,
-        normalize=normalize,
         present=present,
-        weight=weight,
-        reduction=reduction,
-        group=group,
     )
     some = next(iter(features.values()))
     size = (len(some), len(features)) if reduction == "none" else ()

@@ -1,30 +1,35 @@
-"""Who is contrasted with whom in HyCon: pairs within a modality and across modalities."""
+"""HyCon's pairs: each anchor's positives and negatives, within or across modalities."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
 import torch
+from einops import repeat
 from torch import Tensor
 
 from mmcontrast import arguments
 from mmcontrast.distributed import Group, joined, total
 from mmcontrast.masks import different_label, labelled, same_label
 from mmcontrast.presence import only_present, presence
+from mmcontrast.rows import RowMap, map_rows
 
-EVERYBODY = slice(None)
+ALL = slice(None)
 
-Related = Callable[[slice], tuple[Tensor, Tensor]]
-"""Makes the rows of the (B, B) masks that it is asked for, so that a block holds only its own."""
+MaskRows = Callable[[slice], tuple[Tensor, Tensor]]
+"""The positives' and negatives' masks of a slice of anchors, (b, B of all ranks) each.
+
+They are made when a block of anchors asks for them, so that no (B, B) mask has to be stored. The
+slice is an index into the samples of all ranks.
+"""
 
 
 class Relations(NamedTuple):
-    """Who is whose positive and negative, and who is known at all."""
+    """How the samples of a batch are related: the masks, and the samples that take part."""
 
-    masks: Related
-    """Of the samples of all ranks, anchors counted through them."""
+    masks: MaskRows
     known: Tensor
-    """(B,) bool: which of this rank's samples are known."""
+    """(B,) bool: which of this rank's samples have a label, or are related to any sample."""
     own: slice
     """Which samples of all ranks are this rank's."""
     labels: Tensor | None
@@ -32,7 +37,7 @@ class Relations(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """The anchors of one modality, and whom each is contrasted with."""
+    """The anchors of one modality, their candidates, and how these are related."""
 
     anchors: Tensor
     """(B, D)."""
@@ -43,7 +48,7 @@ class Pairs(NamedTuple):
     negatives: Tensor
     """(B, C) bool, or floating weights."""
     here: Tensor
-    """(B,) bool: who has this modality, and a label."""
+    """(B,) bool: which samples have this modality, and a label."""
 
 
 def intra_modal_pairs(
@@ -58,11 +63,11 @@ def intra_modal_pairs(
 
     Args:
         features: (B, D) by modality, two or more.
-        labels: (B,) classes, or (B, L): equal in every column; -100 takes no part. None where
-            positives and negatives say it all.
+        labels: (B,) classes, or (B, L): equal in every column; -100 takes no part. None with
+            positives and negatives.
         positives, negatives: instead of labels, (B, B) bool or floating; the diagonal makes no
-            pair; a sample related to nobody, not even itself, takes no part.
-        present: (B,) bool by modality, who has it; all do where nothing is said.
+            pair; a sample related to no sample, not even itself, takes no part.
+        present: (B,) bool by modality, which samples have it; all where it is left out.
 
     Returns:
         By modality, C = B. Rows that take no part are zero.
@@ -80,9 +85,9 @@ def intra_modal_pairs(
     References: HyCon, IEEE TAFFC 14(3), section 3.3.2.
     """
     related = relations(features, labels, positives, negatives)
-    taking_part = participants(features, related.known, present)
+    taking_part = participation(features, related.known, present)
     rows = only_present(features, taking_part)
-    return modal_pairs(rows, taking_part, related.masks(EVERYBODY), inter=False)
+    return modal_pairs(rows, taking_part, related.masks(ALL), inter=False)
 
 
 def inter_modal_pairs(
@@ -95,15 +100,15 @@ def inter_modal_pairs(
 ) -> dict[str, Pairs]:
     """Pairs across modalities: other samples, in the other modalities, by class.
 
-    The other modalities of the same sample are no pairs here; they are the semi-contrastive loss's.
+    The other modalities of the same sample are no pairs here, but in :func:`semi_contrast`.
 
     Args:
         features: (B, D) by modality, two or more.
-        labels: (B,) classes, or (B, L): equal in every column; -100 takes no part. None where
-            positives and negatives say it all.
+        labels: (B,) classes, or (B, L): equal in every column; -100 takes no part. None with
+            positives and negatives.
         positives, negatives: instead of labels, (B, B) bool or floating; the diagonal makes no
-            pair; a sample related to nobody, not even itself, takes no part.
-        present: (B,) bool by modality, who has it; all do where nothing is said.
+            pair; a sample related to no sample, not even itself, takes no part.
+        present: (B,) bool by modality, which samples have it; all where it is left out.
 
     Returns:
         By modality, C = (M - 1) B: the other modalities' rows, one after the other in the mapping's
@@ -121,9 +126,9 @@ def inter_modal_pairs(
     References: HyCon, IEEE TAFFC 14(3), section 3.3.3.
     """
     related = relations(features, labels, positives, negatives)
-    taking_part = participants(features, related.known, present)
+    taking_part = participation(features, related.known, present)
     rows = only_present(features, taking_part)
-    return modal_pairs(rows, taking_part, related.masks(EVERYBODY), inter=True)
+    return modal_pairs(rows, taking_part, related.masks(ALL), inter=True)
 
 
 def modal_pairs(
@@ -132,28 +137,28 @@ def modal_pairs(
     masks: tuple[Tensor, Tensor],
     *,
     inter: bool,
-    anchors: slice = EVERYBODY,
+    anchors: slice = ALL,
 ) -> dict[str, Pairs]:
-    """By modality, a block of its anchors and their candidates in the other modalities, or in it.
+    """A block of anchors of every modality, with their candidates.
 
     Args:
         rows: (B, D) by modality, zero where they take no part.
         taking_part: (B,) bool by modality.
-        masks: (b, B) positives and negatives of these anchors, whatever the modality.
-        inter: across modalities; else within one.
-        anchors: which samples' rows are the anchors.
+        masks: (b, B) positives and negatives of these anchors, the same for all modalities.
+        inter: candidates of the other modalities; otherwise of the anchor's own one.
+        anchors: which samples are the anchors.
     """
     positives, negatives = masks
     pairs = {}
     for name, x in rows.items():
         partners = [other for other in rows if (other != name) == inter]
         here = taking_part[name][anchors]
-        both = here[:, None] & torch.cat([taking_part[other] for other in partners])
+        both = here[:, None] & torch.cat([taking_part[other] for other in partners])  # (b, C)
         pairs[name] = Pairs(
             x[anchors],
             torch.cat([rows[other] for other in partners]) if inter else x,
-            positives.repeat(1, len(partners)) * both,
-            negatives.repeat(1, len(partners)) * both,
+            repeat(positives, "b c -> b (m c)", m=len(partners)) * both,
+            repeat(negatives, "b c -> b (m c)", m=len(partners)) * both,
             here,
         )
     return pairs
@@ -166,7 +171,7 @@ def relations(
     negatives: Tensor | None,
     group: Group | None = None,
 ) -> Relations:
-    """Who is whose positive and negative, oneself neither, among the samples of all ranks."""
+    """Positives and negatives among the samples of all ranks; a sample is neither to itself."""
     arguments.features(features)
     size = len(next(iter(features.values())))
     if labels is not None:
@@ -177,11 +182,11 @@ def relations(
         return Relations(partial(_by_label, every), labelled(labels), own, every)
     if positives is None or negatives is None:
         arguments.fail("labels", "labels, or positives and negatives in their place", None)
-    whose, own = joined(torch.arange(size, device=positives.device), group)
-    arguments.mask("positives", positives, (size, len(whose)), weights=True)
-    arguments.mask("negatives", negatives, (size, len(whose)), weights=True)
+    every, own = joined(torch.arange(size, device=positives.device), group)
+    arguments.mask("positives", positives, (size, len(every)), weights=True)
+    arguments.mask("negatives", negatives, (size, len(every)), weights=True)
     related = (positives != 0) | (negatives != 0)
-    known = related.any(-1) | (total(related.sum(0), group) > 0)[own]
+    known = related.any(-1) | (total(related.sum(0), group) > 0)[own]  # as anchor or as candidate
     return Relations(partial(_by_mask, positives, negatives, own.start), known, own, None)
 
 
@@ -196,19 +201,27 @@ def _by_mask(
 ) -> tuple[Tensor, Tensor]:
     others = _others(anchors, positives.shape[1], positives.device)
     rows = anchors
-    if anchors != EVERYBODY:
+    if anchors != ALL:
         rows = slice(anchors.start - first, anchors.stop - first)
     return positives[rows] * others, negatives[rows] * others
 
 
 def _others(anchors: slice, size: int, device: torch.device) -> Tensor:
-    """(b, B) bool: everybody but oneself."""
-    everybody = torch.arange(size, device=device)
-    return everybody[anchors, None] != everybody
+    """(b, B) bool: True but for each anchor's own sample."""
+    place = torch.arange(size, device=device)
+    return place[anchors, None] != place
 
 
-def participants(
+def participation(
     features: Mapping[str, Tensor], known: Tensor, present: Mapping[str, Tensor] | None
 ) -> dict[str, Tensor]:
-    """By modality who takes part, (B,) bool: who has it, and is known."""
+    """(B,) bool by modality: the samples that have it and are known."""
     return {name: here & known for name, here in presence(features, present).items()}
+
+
+def map_modalities(
+    features: Mapping[str, Tensor], taking_part: Mapping[str, Tensor], normalize: RowMap | None
+) -> dict[str, Tensor]:
+    """Row-mapped features by modality; rows that take no part are replaced by zeros before."""
+    rows = only_present(features, taking_part)
+    return {name: map_rows(x, normalize) for name, x in rows.items()}

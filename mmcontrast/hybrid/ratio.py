@@ -34,14 +34,13 @@ def ratio_contrast(
         log: the negated logarithm of the share instead of the negated share.
         weight: (B,) sample weights.
         reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,).
-        group: a process group, or ``"world"``: mean and sum are those of all its ranks' anchors,
-            whose similarities to all ranks' candidates each rank brings for its own.
+        group: a process group, or ``"world"``: mean and sum are those of all its ranks' anchors.
+            Each rank passes the similarities of its own anchors to all ranks' candidates.
 
     Returns:
         Scalar or (B,), float32, or float64 for float64 input. An anchor without a positive or
-        without a negative is worth 0 and not counted: without negatives the share is 1 whatever the
-        similarities are. A share of nothing, where both sums are 0, is 0, and its logarithm's loss
-        log 2.
+        without a negative is 0 and not counted: without negatives the share is 1 whatever the
+        similarities are. Where both sums are 0, the share is 0, and the loss with ``log`` is log 2.
 
     Raises:
         ValueError: on shapes or dtypes that disagree.
@@ -59,18 +58,27 @@ def ratio_contrast(
     arguments.mask("positives", positives, size, weights=True)
     arguments.mask("negatives", negatives, size, weights=True)
     arguments.reduction(reduction)
-    losses, counted = share(upcast(similarity), positives, negatives, log=log)
+    losses, counted = ratio_losses(upcast(similarity), positives, negatives, log=log)
     return Reduction(reduction, weight, group).reduce(losses, counted)
 
 
-def share(
+def ratio_losses(
     similarity: Tensor, positives: Tensor, negatives: Tensor, *, log: bool
 ) -> tuple[Tensor, Tensor]:
-    """(..., B) negated shares of the positives, or their negated logs, and (..., B) who counts."""
-    drawn, pushed = positives != 0, negatives != 0
-    counted = drawn.any(-1) & pushed.any(-1)
-    sum_positives = (torch.where(drawn, similarity, 0) * positives).sum(-1)
-    sum_negatives = (torch.where(pushed, similarity, 0) * negatives).sum(-1)
+    """The positives' shares, negated, or their negated logs; and which anchors have both.
+
+    Args:
+        similarity: (..., B, C).
+        positives, negatives: (..., B, C) bool or floating weights.
+        log: negated logarithms.
+
+    Returns:
+        (..., B) values, and (..., B) bool: which anchors have a positive and a negative.
+    """
+    positive, negative = positives != 0, negatives != 0
+    counted = positive.any(-1) & negative.any(-1)
+    sum_positives = (torch.where(positive, similarity, 0) * positives).sum(-1)
+    sum_negatives = (torch.where(negative, similarity, 0) * negatives).sum(-1)
     if log:
         # -log(P / (P + Q)) = softplus(log Q - log P), exact where Q is far below P. The floor keeps
         # a sum that underflowed to 0 finite.

@@ -1,4 +1,4 @@
-"""HyCon's pair selection and the weights of the pairs that it selects."""
+"""HyCon-v2's pair selection, eq. 13, and the weights of the selected pairs, eq. 14-15."""
 
 import math
 from dataclasses import dataclass
@@ -22,8 +22,9 @@ class PairSelection:
             :math:`1 / (s + \gamma)`. The paper gives no value; cosines need it above 1.
         positives: select among the positives; False is the paper's ablation.
         negatives: select among the negatives; False is the paper's ablation.
-        unselected: how the side that is not selected enters the ratio: ``"mean"``, which keeps the
-            two sides comparable, for the selected one is a weighted mean, or ``"sum"``.
+        unselected: how a side without selection enters the ratio: by its ``"mean"``,
+            which keeps the two sides comparable, because the selected one is a weighted mean, or by
+            its ``"sum"``.
         inter_factor: h is this many times larger for the inter-modal loss. The paper says the same
             h, 1, although there are twice as many pairs there; 2 keeps the fraction.
 
@@ -54,7 +55,7 @@ class PairSelection:
 
     def count(self, batch_size: int | Tensor) -> int | Tensor:
         """How many pairs stay on each side, h, of a batch of K; a tensor for a 0-d tensor."""
-        # 100 * 0.29 is 28.999999999999996: the little on top rounds it to the 29 that is meant.
+        # 100 * 0.29 is 28.999999999999996: the small addition makes it the 29 that is meant.
         if isinstance(batch_size, Tensor):
             return (batch_size.double() * self.fraction + 1e-9).floor().long().clamp_min(1)
         return max(1, math.floor(batch_size * self.fraction + 1e-9))
@@ -82,7 +83,7 @@ def select_pairs(
         batch_size: K in :math:`h = \lfloor K\beta \rfloor`: an int or a 0-d tensor. Default: B.
 
     Returns:
-        The two masks, thinned; the side that is not selected as it was.
+        The two masks, reduced to the selected pairs; a side without selection is unchanged.
 
     Raises:
         ValueError: on shapes or dtypes that disagree.
@@ -106,7 +107,7 @@ def thin(
     selection: PairSelection,
     count: int | Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """:func:`select_pairs` with h already counted."""
+    """:func:`select_pairs` with h given as ``count``."""
     _pair_masks(similarity, positives, negatives)
     hardest = _top(-similarity, positives, count) if selection.positives else positives
     closest = _top(similarity, negatives, count) if selection.negatives else negatives
@@ -122,8 +123,8 @@ def hardness_weights(
 
     Args:
         similarity: (B, C).
-        positives: (B, C) bool, over whom the first softmax goes.
-        negatives: (B, C) bool, over whom the second one goes.
+        positives: (B, C) bool, the entries of the softmax of the positives.
+        negatives: (B, C) bool, the entries of the softmax of the negatives.
         gamma: above 0, and above minus the smallest similarity.
 
     Returns:
@@ -144,13 +145,13 @@ def hardness_weights(
     _pair_masks(similarity, positives, negatives)
     arguments.positive("gamma", gamma)
     similarity = upcast(similarity.detach())
-    # The floor only acts where gamma is too small for the similarities, and keeps 1 / 0 finite.
+    # The floor matters only where gamma is too small for the similarities: it keeps 1 / 0 finite.
     shifted = (similarity + gamma).clamp_min(torch.finfo(similarity.dtype).tiny)
     return masked_softmax(1 / shifted, positives), masked_softmax(similarity, negatives)
 
 
 def _top(scores: Tensor, mask: Tensor, count: int | Tensor) -> Tensor:
-    """The mask, thinned to its ``count`` highest scores in each row."""
+    """The mask, reduced to its ``count`` highest scores in each row."""
     order = torch.where(mask, scores.detach(), -math.inf).sort(dim=-1, descending=True, stable=True)
     places = torch.arange(mask.shape[-1], device=mask.device).expand_as(order.indices)
     rank = torch.empty_like(order.indices).scatter(-1, order.indices, places)

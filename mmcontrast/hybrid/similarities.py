@@ -1,4 +1,4 @@
-"""HyCon's losses from the similarities of all pairs."""
+"""HyCon's losses from the similarities of all pairs, of all anchors at once or block by block."""
 
 from collections.abc import Callable, Mapping
 from itertools import pairwise
@@ -8,50 +8,61 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from mmcontrast.eager import is_eager
-from mmcontrast.hybrid.moments import Values, kinds_of, to_values
-from mmcontrast.hybrid.pairs import Pairs, Related, modal_pairs
-from mmcontrast.hybrid.ratio import share
+from mmcontrast.hybrid.pair_sums import (
+    PairSums,
+    TermValues,
+    stack_contrasts,
+    sum_over_partners,
+    term_values,
+)
+from mmcontrast.hybrid.pairs import MaskRows, Pairs, modal_pairs
+from mmcontrast.hybrid.ratio import ratio_losses
 from mmcontrast.hybrid.selection import PairSelection, hardness_weights, thin
-from mmcontrast.hybrid.sums import Sums, over
+from mmcontrast.hybrid.settings import Settings
 from mmcontrast.rows import dot
 
-Block = Callable[[slice], dict[str, Values]]
-"""The values of some anchors."""
+Block = Callable[[slice], dict[str, TermValues]]
+"""Evaluates "intra" and "inter" for a slice of the anchors."""
 
 
 def all_pairs(
     rows: Mapping[str, Tensor],
     taking_part: Mapping[str, Tensor],
-    related: Related,
+    masks: MaskRows,
     targets: Mapping[str, float],
     *,
     log: bool,
 ) -> Block:
-    """Every pair counts, by its weight if the masks have any."""
-    here = torch.stack(list(taking_part.values()))
+    """All pairs without selection, weighted where the masks are floating.
+
+    Only the refinement needs the similarities of all pairs. The ratio needs their sums, and the sum
+    of an anchor's similarities to its positives is its similarity to the sum of the positives.
+    """
+    here = torch.stack(list(taking_part.values()))  # (M, B)
     x = torch.stack([y * taken[:, None] for y, taken in zip(rows.values(), here, strict=True)])
     here = here.to(x.dtype)
 
-    def block(anchors: slice) -> dict[str, Values]:
-        kinds = kinds_of(x, len(x), targets)
-        aims = (kinds.partners * kinds.targets[..., None]).sum(0)
-        own, there = x[:, anchors], here[:, anchors].mT
-        positives, negatives = (mask.to(x.dtype) for mask in related(anchors))
+    def block(anchors: slice) -> dict[str, TermValues]:
+        contrasts = stack_contrasts(targets, len(x), like=x)
+        partners = contrasts.partners
+        own, there = x[:, anchors], here[:, anchors].mT  # (M, b, D), (b, M)
+        positives, negatives = (mask.to(x.dtype) for mask in masks(anchors))  # (b, B)
         similarity = dot(own.flatten(0, 1), x.flatten(0, 1)).view(*own.shape[:2], *here.shape)
-        pairs = positives[:, None] * here
+        # Every pair of modalities belongs to one loss, so one matrix holds all targets.
+        aims = (partners * contrasts.targets[..., None]).sum(0)
+        pairs = positives[:, None] * here  # (b, M, B)
         errors = ((similarity - aims[:, None, :, None]).square() * pairs).sum(-1).transpose(0, 1)
-        # A sum of similarities is the similarity to a sum.
-        pulled, pushed = (
-            dot(own.transpose(0, 1), torch.stack([dot(mask, y.mT) for y in x], dim=1))
+        positive_sums, negative_sums = (
+            dot(own.transpose(0, 1), torch.stack([dot(mask, y.mT) for y in x], dim=1))  # (b, M, M)
             for mask in (positives, negatives)
         )
-        has, lacks = (
-            over(dot(mask, here)[:, None] * there[..., None], kinds.partners)
+        counts = (
+            sum_over_partners(dot(mask, here)[:, None] * there[..., None], partners)
             for mask in (positives, negatives)
         )
-        drawn, others, apart = (over(y, kinds.partners) for y in (pulled, pushed, errors))
-        values = to_values(Sums(drawn, others, apart, has, lacks), log)
-        return {name: Values(*(y[:, k] for y in values)) for k, name in enumerate(targets)}
+        sums = (sum_over_partners(y, partners) for y in (positive_sums, negative_sums, errors))
+        values = term_values(PairSums(*sums, *counts), log)
+        return {name: TermValues(*(y[:, k] for y in values)) for k, name in enumerate(targets)}
 
     return block
 
@@ -59,42 +70,34 @@ def all_pairs(
 def selected_pairs(
     rows: Mapping[str, Tensor],
     taking_part: Mapping[str, Tensor],
-    related: Related,
+    masks: MaskRows,
     targets: Mapping[str, float],
-    *,
-    log: bool,
     selection: PairSelection,
-    refine_on: str,
+    settings: Settings,
 ) -> Block:
-    """HyCon-v2's pairs, weighted by their hardness."""
+    """HyCon-v2: the hardest pairs of each anchor, weighted by their hardness (eq. 13-15)."""
     count = selection.count(torch.stack(list(taking_part.values())).any(0).sum())
 
-    def block(anchors: slice) -> dict[str, Values]:
-        masks = related(anchors)
+    def block(anchors: slice) -> dict[str, TermValues]:
+        related = masks(anchors)
         found = {}
         for name, target in targets.items():
             inter = name == "inter"
+            number = (selection.inter_factor if inter else 1) * count
+            pairs = modal_pairs(rows, taking_part, related, inter=inter, anchors=anchors)
             columns = [
-                _of_modality(
-                    pairs,
-                    target=target,
-                    count=(selection.inter_factor if inter else 1) * count,
-                    log=log,
-                    selection=selection,
-                    refine_on=refine_on,
-                )
-                for pairs in modal_pairs(
-                    rows, taking_part, masks, inter=inter, anchors=anchors
-                ).values()
+                _selected_values(x, target, number, selection, settings) for x in pairs.values()
             ]
-            found[name] = Values(*(torch.stack(x, dim=1) for x in zip(*columns, strict=True)))
+            found[name] = TermValues(*(torch.stack(x, dim=1) for x in zip(*columns, strict=True)))
         return found
 
     return block
 
 
-def in_blocks(block: Block, rows: Mapping[str, Tensor], own: slice, step: int) -> dict[str, Values]:
-    """The values of this rank's anchors, of ``step`` at a time where they are more.
+def in_blocks(
+    block: Block, rows: Mapping[str, Tensor], own: slice, step: int
+) -> dict[str, TermValues]:
+    """The values of this rank's anchors, ``step`` of them at a time where there are more.
 
     A block keeps none of its similarities for the backward pass, which makes them again.
     """
@@ -103,37 +106,35 @@ def in_blocks(block: Block, rows: Mapping[str, Tensor], own: slice, step: int) -
     cuts = [*range(own.start, own.stop, step), own.stop]
     blocks = [checkpoint(block, slice(*ends), use_reentrant=False) for ends in pairwise(cuts)]
     return {
-        name: Values(*map(torch.cat, zip(*(found[name] for found in blocks), strict=True)))
+        name: TermValues(*map(torch.cat, zip(*(found[name] for found in blocks), strict=True)))
         for name in blocks[0]
     }
 
 
-def _of_modality(
+def _selected_values(
     pairs: Pairs,
-    *,
     target: float,
     count: int | Tensor,
-    log: bool,
     selection: PairSelection,
-    refine_on: str,
-) -> Values:
-    """One modality's anchors, (B,) each."""
+    settings: Settings,
+) -> TermValues:
+    """The values of one modality's anchors, (B,) each."""
     anchors, candidates, positives, negatives, _ = pairs
-    similarity = dot(anchors, candidates)
+    similarity = dot(anchors, candidates)  # (B, C)
     chosen, rejected = thin(similarity, positives, negatives, selection, count)
     pull, push = _selection_weights(similarity, chosen, rejected, selection)
-    ratio, contrasted = share(similarity, pull, push, log=log)
-    refined = positives if refine_on == "all" else chosen
-    value = similarity * pull if refine_on == "weighted" else similarity
+    ratio, contrasted = ratio_losses(similarity, pull, push, log=settings.log)
+    refined = positives if settings.refine_on == "all" else chosen
+    value = similarity * pull if settings.refine_on == "weighted" else similarity
     number = refined.sum(-1)
     errors = ((value - target).square() * refined).sum(-1)
-    return Values(ratio, contrasted, errors / torch.where(number > 0, number, 1), number > 0)
+    return TermValues(ratio, contrasted, errors / torch.where(number > 0, number, 1), number > 0)
 
 
 def _selection_weights(
     similarity: Tensor, positives: Tensor, negatives: Tensor, selection: PairSelection
 ) -> tuple[Tensor, Tensor]:
-    """Hardness weights on the selected sides; on the others those of a mean or a sum."""
+    """Hardness weights on the sides that are selected; on the others a mean's or a sum's."""
     weights = hardness_weights(similarity, positives, negatives, gamma=selection.gamma)
 
     def plain(mask: Tensor) -> Tensor:
