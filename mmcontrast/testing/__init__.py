@@ -1,14 +1,22 @@
-"""The laws that contrastive losses obey, as a suite for anybody's loss. Needs hypothesis.
+"""A test suite for any contrastive loss: the laws that such losses obey. Needs hypothesis.
 
-``check_contrastive_loss(my_loss, symmetric=True)`` in a test, ``parametrize_with_checks`` for one
-pytest test a law, and ``python -m mmcontrast.testing my_package.losses:MyLoss --symmetric``.
+Use ``check_contrastive_loss(my_loss, symmetric=True)`` in a test, ``parametrize_with_checks`` for
+one pytest test per law, or ``python -m mmcontrast.testing my_package.losses:MyLoss --symmetric``.
+
+How a check runs::
+
+    check_contrastive_loss, parametrize_with_checks, the command      suite, parametrize, __main__
+      iter_checks: the laws in CHECKS that the Traits claim           registry, traits, checks/
+        LossCheck.run: hypothesis draws and shrinks examples          running, strategies, draws
+          Check: the law on one example, through a Subject            subject, batch, formula
+      CheckReport: the results, with the examples as code             report, snippet
 """
 
-from mmcontrast.testing import _needs as _needs
+from mmcontrast.testing import requirement as requirement
 from mmcontrast.testing.parametrize import parametrize_with_checks
 from mmcontrast.testing.registry import CHECKS, Check
 from mmcontrast.testing.report import CheckReport, CheckResult, LawsBroken
-from mmcontrast.testing.running import LossCheck
+from mmcontrast.testing.running import LossCheck, replay
 from mmcontrast.testing.strategies import (
     labelled_embeddings,
     masks,
@@ -17,11 +25,7 @@ from mmcontrast.testing.strategies import (
     temperatures,
 )
 from mmcontrast.testing.subject import LawBroken
-from mmcontrast.testing.suite import (
-    check_contrastive_loss,
-    iter_checks,
-    replay,
-)
+from mmcontrast.testing.suite import check_contrastive_loss, iter_checks
 from mmcontrast.testing.traits import Traits
 from mmcontrast.testing.vary import Vary
 

@@ -28,11 +28,11 @@ BY_CALL = ("factory", "reductions", "chunked", "reference")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; 0 where all laws hold, 1 where one is broken, 2 for a wrong call."""
+    """Run the command; returns 0 if all laws hold, 1 if one is broken, 2 for a wrong call."""
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.broken:
-        _write(broken.table())
+        _write(broken.markdown_table())
         return OK
     try:
         if options.list:
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _traits(options, loss),
             checks=options.checks,
             exclude=options.exclude or (),
-            expected_failures=dict(_pair(text) for text in options.expect or ()),
+            expected_failures=dict(_name_and_value(text) for text in options.expect or ()),
             max_examples=options.examples,
             seed=options.seed,
             name=options.loss,
@@ -67,10 +67,10 @@ def load(name: str, settings: Sequence[str] | None = None) -> Loss:
 
     Raises:
         ValueError: on a name of another form.
-        ImportError, AttributeError: on a name that is not there.
+        ImportError, AttributeError: on a name that does not exist.
     """
     found = _named(name)
-    given = {key: _value(text) for key, text in map(_pair, settings or ())}
+    given = {key: _value(text) for key, text in map(_name_and_value, settings or ())}
     if isinstance(found, type) and issubclass(found, nn.Module):
         made: Loss = found(**given)
         return made
@@ -114,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, kind in typing.get_type_hints(Traits).items():
         _add_trait(claims, name, kind)
     claims.add_argument(
-        "--collapse-log-n", action="store_true", help="N equal rows are worth log N"
+        "--collapse-log-n", action="store_true", help="the loss of N equal rows is log N"
     )
     claims.add_argument(
         "--by-temperature",
@@ -133,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_trait(claims: Any, name: str, kind: Any) -> None:
-    """A flag for each trait that a command line can say."""
+    """Add the flag of a trait, if a command line can express it."""
     flag = f"--{name.replace('_', '-')}"
     if name in CHOICES:
         claims.add_argument(flag, choices=CHOICES[name])
@@ -168,7 +168,7 @@ def _traits(options: argparse.Namespace, loss: Loss | None) -> Traits:
     }
     for trait, argument in ways.items():
         if argument is not None and options.loss is not None:
-            given = {key: _value(text) for key, text in map(_pair, options.set or ())}
+            given = {key: _value(text) for key, text in map(_name_and_value, options.set or ())}
             stated[trait] = Vary(_named(options.loss), argument, given)
     return Traits(**stated)
 
@@ -185,7 +185,7 @@ def _list(options: argparse.Namespace) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _pair(text: str) -> tuple[str, str]:
+def _name_and_value(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
         raise ValueError(f"expected NAME=VALUE, got {text!r}")

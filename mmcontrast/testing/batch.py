@@ -1,4 +1,4 @@
-"""A batch of any kind: named matrices of rows, and labels where there are some."""
+"""A batch of any kind: named matrices of rows, and optional labels."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,16 +29,16 @@ class Batch:
 
     @property
     def features(self) -> int:
-        """D."""
+        """D, the number of features."""
         return next(iter(self.rows.values())).shape[1]
 
     def arguments(self) -> tuple[Any, ...]:
-        """What a loss of this kind is called with."""
+        """The positional arguments of a loss of this kind."""
         first = (self.rows,) if self.kind == "multimodal" else tuple(self.rows.values())
         return first if self.labels is None else (*first, self.labels)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
-        """The function of each matrix of rows."""
+        """The batch with a function applied to each matrix of rows."""
         return replace(self, rows={name: function(x) for name, x in self.rows.items()})
 
     def with_rows(self, rows: Mapping[str, Tensor]) -> "Batch":
@@ -50,7 +50,7 @@ class Batch:
         return replace(self, labels=labels)
 
     def take(self, order: Tensor | Sequence[int]) -> "Batch":
-        """The samples in another order, some of them, or some twice."""
+        """The samples at the given indices, which may repeat."""
         order = torch.as_tensor(order, dtype=torch.int64)
         return Batch(
             self.kind,
@@ -73,7 +73,7 @@ class Batch:
 
 
 def batch_of(kind: str, inputs: Sequence[Any]) -> Batch:
-    """The batch that a loss of this kind is called with."""
+    """The inverse of :meth:`Batch.arguments`."""
     first, *rest = inputs
     if kind == "multimodal":
         return Batch(kind, dict(first), rest[0] if rest else None)

@@ -1,7 +1,7 @@
-"""The softmax losses written out row by row, in float64: what a declared form must equal."""
+"""The softmax losses written out anchor by anchor in float64: the reference for a declared form."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -11,29 +11,25 @@ from mmcontrast.testing.batch import Batch
 from mmcontrast.testing.traits import Traits
 
 
-class Row(NamedTuple):
+class _Anchor(NamedTuple):
     """One anchor: its similarities to its candidates, and which of them are positives."""
 
     similarities: Tensor
     positives: list[int]
 
     def loss(self, temperature: float) -> float:
-        """Log of the sum of exponentials, minus the positives' mean."""
+        """The logsumexp of the logits, minus the mean logit of the positives."""
         logits = self.similarities / temperature
         return float(logits.logsumexp(0) - logits[self.positives].mean())
 
     def lead(self) -> float:
-        """What the temperature times the loss comes to as the temperature vanishes."""
+        """The limit of temperature times loss as the temperature goes to 0."""
         best = self.similarities.max() - self.similarities[self.positives].mean()
         return float(best)
 
 
-def anchors(traits: Traits, batch: Batch) -> list[Row]:
-    """The anchors that count, in order: of both directions or views where there are two."""
-    return list(_anchors(traits, batch))
-
-
-def _anchors(traits: Traits, batch: Batch) -> Iterator[Row]:
+def anchors(traits: Traits, batch: Batch) -> Iterator[_Anchor]:
+    """The anchors in the mean, in order; those of both directions or views where there are two."""
     matrices = [x.detach().double() for x in batch.rows.values()]
     if traits.normalized:
         matrices = [x / x.norm(dim=1, keepdim=True) for x in matrices]
@@ -41,10 +37,10 @@ def _anchors(traits: Traits, batch: Batch) -> Iterator[Row]:
         a, b = matrices
         table = a @ b.T
         for i in range(len(a)):
-            yield Row(table[i], [i])
+            yield _Anchor(table[i], [i])
         if traits.symmetric:
             for i in range(len(b)):
-                yield Row(table[:, i], [i])
+                yield _Anchor(table[:, i], [i])
         return
     if traits.form == "nt_xent":
         n = len(batch)
@@ -57,7 +53,7 @@ def _anchors(traits: Traits, batch: Batch) -> Iterator[Row]:
         others = [j for j in range(len(views)) if j != i and not _ignored(traits, ids[j])]
         positives = [k for k, j in enumerate(others) if ids[j] == ids[i]]
         if positives and not _ignored(traits, ids[i]):
-            yield Row(views[i] @ views[others].T, positives)
+            yield _Anchor(views[i] @ views[others].T, positives)
 
 
 def _ignored(traits: Traits, label: Tensor) -> bool:
@@ -65,18 +61,21 @@ def _ignored(traits: Traits, label: Tensor) -> bool:
 
 
 def mean_loss(traits: Traits, batch: Batch, temperature: float) -> float:
-    """The whole batch's value; 0 without an anchor."""
-    found = [row.loss(temperature) for row in anchors(traits, batch)]
-    return math.fsum(found) / len(found) if found else 0.0
+    """The loss of the batch."""
+    return _mean_or_zero(anchor.loss(temperature) for anchor in anchors(traits, batch))
 
 
 def mean_lead(traits: Traits, batch: Batch) -> float:
-    """The mean of the leads; 0 without an anchor."""
-    found = [row.lead() for row in anchors(traits, batch)]
-    return math.fsum(found) / len(found) if found else 0.0
+    """The mean lead of the anchors: the limit of temperature times loss."""
+    return _mean_or_zero(anchor.lead() for anchor in anchors(traits, batch))
 
 
 def mean_log_candidates(traits: Traits, batch: Batch) -> float:
-    """The mean over the anchors of the logarithm of how many candidates they have."""
-    found = [math.log(len(row.similarities)) for row in anchors(traits, batch)]
+    """The mean over the anchors of the logarithm of their number of candidates."""
+    return _mean_or_zero(math.log(len(anchor.similarities)) for anchor in anchors(traits, batch))
+
+
+def _mean_or_zero(values: Iterable[float]) -> float:
+    """The mean, or 0 without values."""
+    found = list(values)
     return math.fsum(found) / len(found) if found else 0.0

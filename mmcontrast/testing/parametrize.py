@@ -22,15 +22,16 @@ def parametrize_with_checks(
     seed: int | None = None,
     shrink: bool = True,
 ) -> Any:
-    """A pytest decorator that gives a test each loss with each law that it claims.
+    """A pytest decorator that parametrizes a test over each loss and each law that it claims.
 
     The test takes ``loss`` and ``check``; ids read ``law-loss``, so that ``pytest -k symmetric``
     selects one law.
 
     Args:
-        losses: the losses, by name where that says more than they do.
-        traits: what each loss claims, or a callable of the loss that says it.
-        expected_failures: law and reason, or a callable of the loss; such a test is a strict xfail.
+        losses: the losses, or a mapping of the names for the test ids to the losses.
+        traits: the traits of all losses, or a callable: loss -> traits.
+        expected_failures: a mapping of law to reason, or a callable: loss -> mapping. These
+            tests are strict xfails.
         checks, exclude, max_examples, seed, shrink: as in :func:`check_contrastive_loss`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The catalogue: every check is a named function whose docstring is its law."""
+"""The catalogue of laws: each check is a function, and its docstring states the law."""
 
 import inspect
 from collections.abc import Callable
@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
 from mmcontrast.testing.batch import Batch
-from mmcontrast.testing.strategies import Draw, batches
+from mmcontrast.testing.draws import Draw
+from mmcontrast.testing.strategies import batches
 from mmcontrast.testing.subject import Subject
 from mmcontrast.testing.traits import KINDS, Traits
 
@@ -18,8 +19,8 @@ Body = Callable[..., None]
 Batches = Callable[[Traits], SearchStrategy[Batch]]
 
 
-def usual(traits: Traits) -> SearchStrategy[Batch]:
-    """Two to six samples of any shape."""
+def _any_samples(traits: Traits) -> SearchStrategy[Batch]:
+    """Two to six samples with rows of any shape, ties among them."""
     return batches(traits)
 
 
@@ -28,15 +29,15 @@ def generic(traits: Traits) -> SearchStrategy[Batch]:
     return batches(traits, generic=True)
 
 
-def ordinary(traits: Traits) -> SearchStrategy[Batch]:
-    """Samples in general position; by label, two classes or more of two samples or more."""
+def with_positives(traits: Traits) -> SearchStrategy[Batch]:
+    """Samples in general position; with labels, two or more classes of two or more samples."""
     if not traits.labelled:
         return batches(traits, generic=True)
     some = batches(traits, min_size=4, generic=True)
     return some.map(lambda batch: batch.with_labels(torch.arange(len(batch)) % (len(batch) // 2)))
 
 
-def small(traits: Traits) -> SearchStrategy[Batch]:
+def few_samples(traits: Traits) -> SearchStrategy[Batch]:
     """Two or three samples in general position."""
     return batches(traits, max_size=3, generic=True)
 
@@ -48,7 +49,7 @@ def one_sample(traits: Traits) -> SearchStrategy[Batch]:
 
 @dataclass(frozen=True)
 class Check:
-    """One law: what it is called, for which losses it is claimed, and how it is checked.
+    """One law: its name, the losses that claim it, and how it is checked.
 
     Call it with a :class:`Subject` and an example that :meth:`examples` draws.
     """
@@ -56,15 +57,15 @@ class Check:
     name: str
     body: Body
     number: str
-    """In the catalogue of laws; empty where it is not in it."""
+    """Its number in the catalogue of laws; empty for a law without one."""
     kinds: tuple[str, ...]
     when: Callable[[Traits], bool]
     needs: str
-    """The traits that claim it, for a report that leaves it out."""
+    """The traits that claim it, for reports of losses that do not claim it."""
     batches: Batches
     draws: dict[str, Draw]
     most: int | None
-    """Examples at most, for checks that are slow."""
+    """The largest number of examples, for slow checks."""
 
     @property
     def law(self) -> str:
@@ -82,12 +83,11 @@ class Check:
         return traits.kind in self.kinds and self.when(traits)
 
     def examples(self, traits: Traits) -> SearchStrategy[tuple[Batch, dict[str, Any]]]:
-        """A batch, and what the law needs beside it by name."""
-        found: SearchStrategy[tuple[Batch, dict[str, Any]]] = _example(self, traits)
-        return found
+        """A batch, and by name what else the law needs."""
+        return _example(self, traits)
 
     def __call__(self, subject: Subject, batch: Batch, **draws: Any) -> None:
-        """Hold the example against the law; LawBroken where it does not stand."""
+        """Check one example; LawBroken where the law does not hold."""
         with subject.untouched():
             self.body(subject, batch, **draws)
 
@@ -107,11 +107,11 @@ def check(
     kinds: tuple[str, ...] = KINDS,
     when: Callable[[Traits], bool] = lambda traits: True,
     needs: str = "",
-    batches: Batches = usual,
+    batches: Batches = _any_samples,
     draws: dict[str, Draw] | None = None,
     most: int | None = None,
 ) -> Callable[[Body], Body]:
-    """Put a law into the catalogue, under the function's own name."""
+    """Register a law in the catalogue, under the name of the function."""
 
     def register(body: Body) -> Body:
         CHECKS[body.__name__] = Check(

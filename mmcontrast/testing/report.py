@@ -1,4 +1,4 @@
-"""What came out of a suite: as text, as Markdown, as JSON."""
+"""The results of a suite, as text, Markdown or JSON."""
 
 import json
 import textwrap
@@ -10,10 +10,10 @@ STATUSES = ("failed", "unexpected_pass", "not_run", "expected_failure", "passed"
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What came of one law.
+    """The result of one law.
 
     ``status`` is ``"passed"``, ``"failed"``, ``"expected_failure"``, ``"unexpected_pass"`` (it was
-    expected to fail, and held), or ``"not_run"`` (the loss returns no number to check it with).
+    expected to fail), or ``"not_run"`` (the loss does not return a finite scalar).
     """
 
     name: str
@@ -47,7 +47,7 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """The results of all laws that a loss claims, and what the others need.
+    """The results of the laws that a loss claims, and the traits that would claim the others.
 
     Example:
         >>> result = CheckResult("symmetric", "Exchanging changes nothing.", "10", "passed")
@@ -90,7 +90,7 @@ class CheckReport:
         raise KeyError(name)
 
     def headline(self) -> str:
-        """One line."""
+        """One line: the loss, its kind, and how many laws hold."""
         held = len(self.named("passed"))
         return f"{self.loss} ({self.kind}): {held} of {len(self.results)} laws hold"
 
@@ -99,7 +99,9 @@ class CheckReport:
         for status in ("failed", "unexpected_pass", "expected_failure"):
             parts += [str(r) for r in self.results if r.status == status]
         if self.named("not_run"):
-            parts.append(f"not run, for want of a number: {', '.join(self.named('not_run'))}")
+            parts.append(
+                f"not run, since the loss returns no number: {', '.join(self.named('not_run'))}"
+            )
         if self.named("passed"):
             parts.append(_wrapped("passed: ", self.named("passed")))
         if self.not_claimed:
@@ -111,9 +113,9 @@ class CheckReport:
         """A heading, a table of the laws, and each failure with its example."""
         lines = [f"## {self.headline()}", "", "| law | | result |", "|---|---|---|"]
         for result in sorted(self.results, key=lambda r: STATUSES.index(r.status)):
-            said = result.reason or result.message
+            detail = result.reason or result.message
             status = result.status.replace("_", " ")
-            outcome = f"{status}: {_cell(said)}" if said else status
+            outcome = f"{status}: {_cell(detail)}" if detail else status
             lines.append(f"| `{result.name}` | {_cell(result.law)} | {outcome} |")
         for result in self.results:
             if result.status == "failed":
@@ -139,7 +141,7 @@ class CheckReport:
 
 
 class LawsBroken(AssertionError):
-    """A loss breaks laws that it claims; ``.report`` says which."""
+    """A loss breaks laws that it claims; ``.report`` has the details."""
 
     def __init__(self, report: CheckReport):
         super().__init__(str(report))

@@ -1,19 +1,21 @@
-"""One law tried on one loss."""
+"""One law checked on one loss."""
 
 import copy
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import hypothesis
 from hypothesis import HealthCheck, Phase, Verbosity, given
 
-from mmcontrast.testing.batch import Batch
+from mmcontrast import arguments
+from mmcontrast.testing.batch import Batch, batch_of
 from mmcontrast.testing.registry import CHECKS, Check
 from mmcontrast.testing.report import CheckReport, CheckResult, LawsBroken
 from mmcontrast.testing.snippet import describe, snippet
 from mmcontrast.testing.subject import LawBroken, Subject, same_random_state
-from mmcontrast.testing.traits import Loss, Traits
+from mmcontrast.testing.traits import Loss, Traits, as_traits
 
 
 @dataclass(frozen=True)
@@ -36,18 +38,18 @@ class LossCheck:
         return self.check.name
 
     def run(self, loss: Loss) -> CheckResult:
-        """Try the law on examples; the smallest that breaks it goes into the result."""
+        """Check the law on examples; the result holds the smallest one that breaks it."""
         return _try(self, Subject(loss, self.traits))
 
     def __call__(self, loss: Loss) -> None:
-        """Run, and raise where the law is broken."""
+        """Run, and raise LawsBroken if the law is broken."""
         result = self.run(loss)
         if result.status == "failed":
             raise LawsBroken(CheckReport(describe(loss), self.traits.kind, (result,), {}))
 
 
 def result_of(check: Check, status: str, **more: Any) -> CheckResult:
-    """What came of a check, with what it says of itself."""
+    """The result of a check, with the law's name, text and number."""
     return CheckResult(check.name, check.law, check.number, status, hint=check.hint, **more)
 
 
@@ -83,12 +85,12 @@ def _try(bound: LossCheck, subject: Subject) -> CheckResult:
     start = time.perf_counter()
     try:
         test()
-    except Exception as error:  # whatever the loss raises is what it did wrong
+    except Exception as error:  # an exception of the loss breaks the law too
         return result_of(
             check,
             "failed",
             message=_message(error),
-            code="" if last is None else _code(check.name, subject.given, traits, last, error),
+            code="" if last is None else _code(check.name, subject.loss, traits, last, error),
             examples=tried,
             seconds=time.perf_counter() - start,
         )
@@ -96,7 +98,7 @@ def _try(bound: LossCheck, subject: Subject) -> CheckResult:
 
 
 def _message(error: Exception) -> str:
-    """What a law says, or what the loss raised."""
+    """The message of a broken law, or the exception that the loss raised."""
     if isinstance(error, LawBroken):
         return str(error)
     if isinstance(error, hypothesis.errors.Flaky):
@@ -121,7 +123,7 @@ def _code(
 def _needed(
     name: str, loss: Loss, traits: Traits, example: tuple[Batch, dict[str, Any]], message: str
 ) -> Traits:
-    """The traits without which the example would not break the law in the same way."""
+    """The traits that the example needs to break the law with the same message."""
     usual = Traits(kind=traits.kind)
     for claimed in traits.claimed():
         if claimed == "kind":
@@ -131,7 +133,38 @@ def _needed(
             with same_random_state():
                 batch, drawn = example
                 CHECKS[name](Subject(loss, fewer), batch.copy(), **copy.deepcopy(drawn))
-        except Exception as error:  # of the loss; only the same failure counts
+        except Exception as error:  # of the law or the loss; only the same message counts
             if _message(error) == message:
                 traits = fewer
     return traits
+
+
+def replay(
+    name: str,
+    loss: Loss,
+    *inputs: Any,
+    traits: Traits | Mapping[str, Any] | None = None,
+    draws: Mapping[str, Any] | None = None,
+) -> None:
+    """Check one law on one example, as the code in reports does.
+
+    Args:
+        name: of the law.
+        loss: the loss.
+        inputs: its positional arguments.
+        traits: the traits that it claims.
+        draws: further arguments of the law, by name.
+
+    Raises:
+        LawBroken: an AssertionError, where the example breaks the law; or whatever the loss raises.
+        ValueError: on a name that no law has.
+
+    Example:
+        >>> import torch
+        >>> from mmcontrast import info_nce
+        >>> replay("single_sample", info_nce, torch.ones(1, 2), torch.ones(1, 2))
+    """
+    arguments.one_of("name", name, list(CHECKS))
+    traits = as_traits(traits)
+    with same_random_state():
+        CHECKS[name](Subject(loss, traits), batch_of(traits.kind, inputs), **dict(draws or {}))

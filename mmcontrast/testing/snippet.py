@@ -1,4 +1,4 @@
-"""An example as Python code that runs as pasted."""
+"""An example as Python code that reproduces a failure."""
 
 import functools
 import importlib
@@ -17,11 +17,11 @@ from mmcontrast.testing.batch import Batch
 from mmcontrast.testing.traits import Traits
 
 SMALL = 64
-"""Numbers of a state_dict that may stand in a snippet."""
+"""The largest number of elements of a state_dict that is printed."""
 
 
 class Nameless(Exception):
-    """There is no code that makes the object."""
+    """No code can be given that makes the object."""
 
 
 def snippet(check: str, loss: object, traits: Traits, batch: Batch, draws: dict[str, Any]) -> str:
@@ -64,12 +64,12 @@ def _loss_lines(loss: object, imports: set[str]) -> list[str]:
         return [f"loss = {made}"]
     try:
         return [f"loss = {made}", *_state_lines(loss, made, imports)]
-    except Exception:  # a constructor does what it likes; the report shall come all the same
+    except Exception:  # a constructor may raise anything; the report must not fail
         return [f"# loss: the one under test, a {describe(loss)}, which its settings do not make"]
 
 
 def _state_lines(loss: nn.Module, made: str, imports: set[str]) -> list[str]:
-    """Where a new Module has other numbers than the one under test: those, if they are few."""
+    """Code that loads the state, where a new Module has another one and there are few numbers."""
     namespace: dict[str, Any] = {}
     exec("\n".join(imports), namespace)
     twin = eval(made, namespace).state_dict()
@@ -77,7 +77,7 @@ def _state_lines(loss: nn.Module, made: str, imports: set[str]) -> list[str]:
     if all(torch.equal(twin[k], v) for k, v in state.items() if k in twin):
         return []
     if sum(x.numel() for x in state.values()) > SMALL:
-        return ["# loss.load_state_dict(...): its numbers, which are too many to stand here"]
+        return ["# loss.load_state_dict(...): its numbers, which are too many to print"]
     items = ", ".join(f"{name!r}: {literal(x)}" for name, x in state.items())
     return [f"loss.load_state_dict({{{items}}})"]
 
@@ -119,7 +119,7 @@ def literal(value: Any) -> str:
 
 
 def expression(value: Any, imports: set[str]) -> str:
-    """Code that makes a value; what it needs to import is added to ``imports``."""
+    """Code that makes a value; the import lines that it needs are added to ``imports``."""
     if isinstance(value, type | types.FunctionType | types.BuiltinFunctionType):
         return _imported(value, imports)
     if isinstance(value, types.MethodType):
@@ -146,7 +146,7 @@ def expression(value: Any, imports: set[str]) -> str:
 
 
 def _imported(value: Callable[..., Any] | type, imports: set[str]) -> str:
-    """The name of a function or class that can be imported."""
+    """The name of an importable function or class; Nameless for others."""
     module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", "<")
     if module in (None, "__main__") or not re.fullmatch(r"[A-Za-z_][\w.]*", name):
         raise Nameless(value)
@@ -163,7 +163,7 @@ def _imported(value: Callable[..., Any] | type, imports: set[str]) -> str:
 
 
 def _settings(module: nn.Module) -> dict[str, Any]:
-    """The arguments of a Module, where it keeps each under the argument's own name."""
+    """The constructor arguments of a Module, read from the attributes of the same names."""
     found = {}
     for name, parameter in inspect.signature(type(module)).parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):

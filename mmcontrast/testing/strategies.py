@@ -1,11 +1,11 @@
 """Hypothesis strategies for the inputs of contrastive losses.
 
-Rows come in the shapes that losses meet: few and small numbers, which a failure shrinks to, and
-seeded ones that are generic, aligned, repeated, opposite, tiny, huge or all in one direction. No
-row is zero.
+Rows have one of several shapes: small round numbers on a grid, which failures shrink to, or random
+rows that are generic, aligned, repeated, opposite, tiny, huge or all in one direction. No row is
+zero.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from mmcontrast.testing.batch import MODALITIES, NAMES, Batch
 from mmcontrast.testing.traits import KINDS, Traits
 
 SHAPES = ("grid", "gauss", "aligned", "duplicate", "poles", "tiny", "huge", "one_direction")
-"""Of the rows of one matrix."""
+"""The shapes of a matrix of rows."""
 
 GENERIC = ("gauss",)
 RAW = ("grid", "gauss", "aligned", "duplicate", "poles", "one_direction")
@@ -28,7 +28,7 @@ seeds = st.integers(0, 2**31 - 1)
 
 
 def normal(seed: int, *shape: int) -> Tensor:
-    """Standard normal numbers in float64, the same for the same seed."""
+    """Standard normal numbers in float64, from a seed."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
@@ -37,11 +37,11 @@ def normal(seed: int, *shape: int) -> Tensor:
 def rows(draw: DrawFn, n: int, d: int, shapes: Sequence[str] = SHAPES, which: int = 0) -> Tensor:
     """(n, d) float64 rows of one of the shapes, none of them zero.
 
-    Matrices of one batch differ in ``which``, so that equal seeds do not make them equal.
+    Matrices of one batch differ in ``which``, so that they differ for equal draws too.
     """
     shape = draw(st.sampled_from(list(shapes)))
-    # One draw of bytes in place of n d integers: a tenth of the time, and it shrinks to 0 too. All
-    # shapes draw the same, so that an example of any shape can shrink to one of few digits.
+    # One draw of bytes takes a tenth of the time of n d integers, and shrinks to 0 as well. All
+    # shapes draw the same bytes, so that any example can shrink to one on the grid.
     code = draw(st.binary(min_size=n * d, max_size=n * d))
     if shape == "grid":
         # Steps of 0, 1, 2, 3, 4 ... are 0, 0.5, -0.5, 1, -1 ...
@@ -55,7 +55,7 @@ def rows(draw: DrawFn, n: int, d: int, shapes: Sequence[str] = SHAPES, which: in
         return normal(seed + 1, 1, d) + 1e-3 * x
     if shape == "duplicate":
         return x[torch.arange(n) // 2]
-    if shape == "poles":  # as far apart as rows can be
+    if shape == "poles":  # equal and opposite rows
         return x[:1] * (1 - 2 * (torch.arange(n) % 2))[:, None]
     if shape == "tiny":
         return 1e-4 * x
@@ -77,7 +77,7 @@ def paired_embeddings(
     max_features: int = 4,
     shapes: Sequence[str] = SHAPES,
 ) -> tuple[Tensor, Tensor]:
-    """(a, b), both (N, D) float64; sometimes the partners are near, equal or opposite.
+    """(a, b), both (N, D) float64; some draws have partners that are near, equal or opposite.
 
     Example:
         >>> from hypothesis import given
@@ -119,7 +119,7 @@ def labelled_embeddings(
     """
     n = draw(st.integers(min_size, max_size))
     z = draw(rows(n, draw(st.integers(min_features, max_features)), shapes))
-    return z, draw(label_lists(n, classes))
+    return z, draw(_label_lists(n, classes))
 
 
 @st.composite
@@ -148,7 +148,7 @@ def modal_batches(
 
 
 def temperatures(among: Sequence[float] = TEMPERATURES) -> SearchStrategy[float]:
-    """Temperatures in use, from 1 down to CLIP's limit of 0.01.
+    """Usual temperatures, from 1 down to CLIP's limit of 0.01.
 
     Example:
         >>> from hypothesis import given
@@ -162,7 +162,7 @@ def temperatures(among: Sequence[float] = TEMPERATURES) -> SearchStrategy[float]
 
 @st.composite
 def masks(draw: DrawFn, *shape: int) -> Tensor:
-    """Bool tensors of a shape; all False is the simplest.
+    """Bool tensors of a shape, which shrink to all False.
 
     Example:
         >>> from hypothesis import given
@@ -177,7 +177,7 @@ def masks(draw: DrawFn, *shape: int) -> Tensor:
 
 
 @st.composite
-def label_lists(draw: DrawFn, n: int, classes: int = 3) -> Tensor:
+def _label_lists(draw: DrawFn, n: int, classes: int = 3) -> Tensor:
     """(n,) int64 labels from 0 to classes - 1."""
     found = draw(st.lists(st.integers(0, classes - 1), min_size=n, max_size=n))
     return torch.tensor(found, dtype=torch.int64)
@@ -187,7 +187,7 @@ def label_lists(draw: DrawFn, n: int, classes: int = 3) -> Tensor:
 def batches(
     draw: DrawFn, traits: Traits, *, min_size: int = 2, max_size: int = 6, generic: bool = False
 ) -> Batch:
-    """A batch for a loss of these traits; generic: no ties, no kinks, two features or more."""
+    """A batch for a loss of these traits; ``generic``: without ties, and two or more features."""
     shapes: Sequence[str] = GENERIC if generic else SHAPES if traits.normalized else RAW
     size: dict[str, Any] = {
         "min_size": min_size,
@@ -205,80 +205,4 @@ def batches(
         return Batch("labelled", {"z": z}, labels)
     features = draw(modal_batches(names=NAMES[traits.kind], **size))
     n = len(next(iter(features.values())))
-    return Batch(traits.kind, features, draw(label_lists(n, 2)) if traits.labels else None)
-
-
-# --- what a law needs beside a batch: functions of the batch -------------------------------------
-
-Draw = Callable[[Batch], SearchStrategy[Any]]
-
-
-def orders(batch: Batch) -> SearchStrategy[list[int]]:
-    """Permutations of the samples."""
-    return st.permutations(range(len(batch)))
-
-
-def rotations(batch: Batch) -> SearchStrategy[Tensor]:
-    """Orthogonal (D, D) matrices: reflections that need few digits, and generic ones."""
-    d = batch.features
-    flips = st.permutations(range(d)).map(lambda p: -torch.eye(d, dtype=torch.float64)[list(p)])
-    return flips | seeds.map(lambda seed: torch.linalg.qr(normal(seed, d, d))[0])
-
-
-def row_scales(batch: Batch) -> SearchStrategy[list[float]]:
-    """A positive number for each sample."""
-    scale = st.sampled_from([1.0, 2.0, 0.5, 3.0, 10.0, 0.01, 100.0])
-    return st.lists(scale, min_size=len(batch), max_size=len(batch))
-
-
-def chosen_name(batch: Batch) -> SearchStrategy[str]:
-    """One of the inputs."""
-    return st.sampled_from(sorted(batch.rows))
-
-
-def sample(batch: Batch) -> SearchStrategy[int]:
-    """One of the samples."""
-    return st.integers(0, len(batch) - 1)
-
-
-def vectors(batch: Batch) -> SearchStrategy[list[float]]:
-    """A vector of D halves."""
-    half = st.integers(-6, 6).map(lambda k: k / 2)
-    return st.lists(half, min_size=batch.features, max_size=batch.features)
-
-
-def numbers(batch: Batch) -> SearchStrategy[list[float]]:
-    """A number of any sign for each sample."""
-    half = st.integers(-6, 6).map(lambda k: k / 2)
-    return st.lists(half, min_size=len(batch), max_size=len(batch))
-
-
-def more_rows(batch: Batch) -> SearchStrategy[Tensor]:
-    """One to three further rows."""
-    return st.integers(1, 3).flatmap(lambda n: rows(n, batch.features, ("grid", "gauss"), 9))
-
-
-def soft_targets(batch: Batch) -> SearchStrategy[list[list[float]]]:
-    """(N, N) weights of at least 0, none of the rows all zero."""
-    n = len(batch)
-    row = st.lists(st.integers(0, 4), min_size=n, max_size=n).map(
-        lambda r: [x / 4 for x in (r if any(r) else [1] * n)]
-    )
-    return st.lists(row, min_size=n, max_size=n)
-
-
-def presences(batch: Batch) -> SearchStrategy[dict[str, list[bool]]]:
-    """Who has which modality."""
-    flags = st.lists(st.booleans(), min_size=len(batch), max_size=len(batch))
-    return st.fixed_dictionaries(dict.fromkeys(batch.rows, flags))
-
-
-def any_temperature(batch: Batch) -> SearchStrategy[float]:
-    """Whatever the batch."""
-    return temperatures()
-
-
-def margins(batch: Batch) -> SearchStrategy[tuple[float, float]]:
-    """Two margins, the smaller one first."""
-    steps = st.integers(0, 8).map(lambda k: k / 4)
-    return st.tuples(steps, steps).map(lambda pair: (min(pair), max(pair)))
+    return Batch(traits.kind, features, draw(_label_lists(n, 2)) if traits.labels else None)

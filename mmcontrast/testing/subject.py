@@ -1,9 +1,9 @@
-"""The loss under test: called, differentiated, compared, and left as it was found."""
+"""The loss under test: calling it, differentiating it, and comparing its results."""
 
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,98 +13,95 @@ from mmcontrast.testing.traits import Loss, Traits
 
 
 class LawBroken(AssertionError):
-    """A law does not hold: the message says what was expected and what came."""
-
-
-def broken(message: str) -> NoReturn:
-    """Say that a law does not hold."""
-    raise LawBroken(message)
+    """A law does not hold: the message gives the expected and the actual result."""
 
 
 def demand(condition: bool | Tensor, message: str) -> None:
-    """The condition, or the law is broken."""
+    """Raise LawBroken unless the condition holds."""
     if not bool(condition):
-        broken(message)
+        raise LawBroken(message)
 
 
 def show(x: Tensor | float) -> str:
-    """A number with the digits that matter."""
-    return f"{number(x):.10g}"
-
-
-def number(x: Tensor | float) -> float:
-    """A Python number, whatever graph it has."""
-    return float(x.detach()) if isinstance(x, Tensor) else float(x)
+    """A number with ten significant digits, for messages."""
+    return f"{_as_float(x):.10g}"
 
 
 class Subject:
     """A loss and its traits.
 
-    Every call works on a fresh copy with the same random state, so that a queue, a running mean or
-    dropout has no memory from one call to the next, and the caller's own loss is never changed.
+    Every call uses a fresh copy and the same random seed, so that no state (a queue, a running
+    mean) carries over from one call to the next, and the caller's own loss is never changed.
     """
 
     def __init__(self, loss: Loss, traits: Traits):
         self.traits = traits
-        self.given = loss
-        self.makes = traits.stateful or isinstance(loss, type)
-        self.copied = self.makes or _can_be_copied(loss)
+        self.loss = loss
+        self.is_factory = traits.stateful or isinstance(loss, type)
+        self.is_copied = self.is_factory or _can_be_copied(loss)
 
     def fresh(self) -> Loss:
-        """A loss of its own: made anew, a copy, or a function as it is."""
-        if self.makes:
-            made: Loss = self.given()
+        """A new loss: constructed, deep-copied, or the given one where it cannot be copied."""
+        if self.is_factory:
+            made: Loss = self.loss()
             return made
-        return copy.deepcopy(self.given) if self.copied else self.given
+        return copy.deepcopy(self.loss) if self.is_copied else self.loss
 
     def module(self) -> nn.Module | None:
-        """A fresh copy where the loss is a Module."""
+        """A fresh copy if the loss is a Module, else None."""
         loss = self.fresh()
         return loss if isinstance(loss, nn.Module) else None
 
+    def from_factory(self, value: float) -> Loss:
+        """The loss that the traits' factory makes for a temperature, or for a margin."""
+        assert self.traits.factory is not None
+        return self.traits.factory(value)
+
     def untouched(self) -> AbstractContextManager[None]:
-        """A loss that cannot be copied is afterwards what it was before."""
-        return _restored(None if self.copied else self.given)
+        """A context that restores the state of a loss that cannot be copied."""
+        return _restored(None if self.is_copied else self.loss)
 
     def call(self, batch: Batch, loss: Loss | None = None, **options: Any) -> Any:
-        """Whatever the loss returns, or another loss in its place."""
-        torch.default_generator.manual_seed(0)  # the global function asks for devices, slowly
+        """What the loss returns for the batch; ``loss`` is called instead where it is given."""
+        torch.default_generator.manual_seed(
+            0
+        )  # torch.manual_seed also queries all devices, which is slow
         with self.untouched() if loss is None else _restored(loss):
             return (self.fresh() if loss is None else loss)(*batch.arguments(), **options)
 
     def tensor(self, batch: Batch, loss: Loss | None = None, **options: Any) -> Tensor:
-        """The result with its graph: a 0-d floating tensor, or the law is broken."""
-        value = total(self.call(batch, loss, **options))
+        """The result with its graph; LawBroken unless it is a 0-d floating tensor."""
+        value = tensor_of(self.call(batch, loss, **options))
         if value.ndim != 0:
-            broken(f"the loss returned shape {tuple(value.shape)}, expected a 0-d tensor")
+            raise LawBroken(f"the loss returned shape {tuple(value.shape)}, expected a 0-d tensor")
         if not value.is_floating_point():
-            broken(f"the loss returned {value.dtype}, expected a floating dtype")
+            raise LawBroken(f"the loss returned {value.dtype}, expected a floating dtype")
         return value
 
     def value(self, batch: Batch, loss: Loss | None = None, **options: Any) -> Tensor:
-        """The number, finite."""
+        """The detached result; LawBroken unless it is finite."""
         value = self.tensor(batch, loss, **options).detach()
         if not value.isfinite():
-            broken(f"the loss is {show(value)}")
+            raise LawBroken(f"the loss is {show(value)}")
         return value
 
     def differentiable(self, batch: Batch) -> tuple[str, ...]:
-        """The inputs that get a gradient."""
+        """The names of the inputs that get a gradient."""
         chosen = self.traits.differentiable
         return tuple(batch.rows) if chosen is None else chosen
 
     def gradients(
         self, batch: Batch, loss: Loss | None = None, **options: Any
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The value and the gradient of each differentiable input, zero where it is unused."""
+        """The value, and the gradient of each differentiable input; zero for unused inputs."""
         batch = batch.leaves()
         value = self.tensor(batch, loss, **options)
         if not value.isfinite():
-            broken(f"the loss is {show(value)}")
+            raise LawBroken(f"the loss is {show(value)}")
         names = self.differentiable(batch)
         chosen = [batch.rows[name] for name in names]
         if not value.requires_grad:
-            broken("the loss has no graph: none of its inputs gets a gradient")
+            raise LawBroken("the loss has no graph: none of its inputs gets a gradient")
         found = torch.autograd.grad(value, chosen, allow_unused=True)
         gradients = {
             name: torch.zeros_like(x) if g is None else g
@@ -112,26 +109,30 @@ class Subject:
         }
         for name, gradient in gradients.items():
             if not gradient.isfinite().all():
-                broken(f"the gradient of {name} is not finite: {gradient.tolist()}")
+                raise LawBroken(f"the gradient of {name} is not finite: {gradient.tolist()}")
         return value.detach(), gradients
 
     def same(
         self,
         left: Tensor | float,
         right: Tensor | float,
-        said: tuple[str, str],
+        what: tuple[str, str],
         *,
         scale: float = 0,
     ) -> None:
-        """Two numbers that shall be equal, up to the rounding of the less precise one."""
-        allowed = self.allowed(left, right) * (1 + max(abs(number(left)), scale))
-        if not abs(number(left) - number(right)) <= allowed:
-            broken(f"{said[0]} = {show(left)} but {said[1]} = {show(right)}")
+        """LawBroken unless two numbers are equal, up to the rounding of the less precise one.
+
+        ``what`` describes the two in the message. The tolerance is relative to 1 + the larger of
+        ``left`` and ``scale``.
+        """
+        allowed = self.allowed(left, right) * (1 + max(abs(_as_float(left)), scale))
+        if not abs(_as_float(left) - _as_float(right)) <= allowed:
+            raise LawBroken(f"{what[0]} = {show(left)} but {what[1]} = {show(right)}")
 
     def same_gradients(
-        self, left: Mapping[str, Tensor], right: Mapping[str, Tensor], said: tuple[str, str]
+        self, left: Mapping[str, Tensor], right: Mapping[str, Tensor], what: tuple[str, str]
     ) -> None:
-        """Gradients that shall be equal, up to rounding, of the largest entry."""
+        """LawBroken unless gradients are equal, up to rounding of their largest entry."""
         for name, gradient in left.items():
             other = right[name]
             if gradient.numel() == 0:
@@ -139,34 +140,36 @@ class Subject:
             allowed = self.allowed(gradient, other) * (1 + gradient.abs().max().item())
             apart = (gradient.double() - other.double()).abs().max().item()
             if not apart <= allowed:
-                broken(
-                    f"the gradient of {name} is {gradient.tolist()} for {said[0]} "
-                    f"but {other.tolist()} for {said[1]}"
+                raise LawBroken(
+                    f"the gradient of {name} is {gradient.tolist()} for {what[0]} "
+                    f"but {other.tolist()} for {what[1]}"
                 )
 
     def allowed(self, *values: Tensor | float) -> float:
-        """The tolerance of the least precise of some results."""
+        """The tolerance for the least precise of some results."""
         found = [self.traits.tolerance(x.dtype) for x in values if isinstance(x, Tensor)]
         return max([self.traits.tol, *found])
 
-    def at_most(self, left: Tensor | float, right: Tensor | float, said: tuple[str, str]) -> None:
-        """The left number is not above the right one, up to rounding."""
-        slack = self.allowed(left, right) * (1 + abs(number(right)))
-        if not number(left) <= number(right) + slack:
-            broken(f"{said[0]} = {show(left)} is above {said[1]} = {show(right)}")
+    def at_most(self, left: Tensor | float, right: Tensor | float, what: tuple[str, str]) -> None:
+        """LawBroken if the left number exceeds the right one by more than rounding."""
+        slack = self.allowed(left, right) * (1 + abs(_as_float(right)))
+        if not _as_float(left) <= _as_float(right) + slack:
+            raise LawBroken(f"{what[0]} = {show(left)} is above {what[1]} = {show(right)}")
 
 
-def total(result: Any) -> Tensor:
-    """The tensor in a result: itself, or the ``.total`` of named terms."""
+def tensor_of(result: Any) -> Tensor:
+    """The tensor in a loss's result: the result itself, or the ``.total`` of named terms."""
     value = getattr(result, "total", result)
     if not isinstance(value, Tensor):
-        broken(f"the loss returned a {type(result).__name__}, expected a tensor or named terms")
+        raise LawBroken(
+            f"the loss returned a {type(result).__name__}, expected a tensor or named terms"
+        )
     return value
 
 
 @contextmanager
 def same_random_state() -> Iterator[None]:
-    """Whatever is drawn inside, torch's random state afterwards is what it was."""
+    """Restore torch's random state on exit."""
     before = torch.get_rng_state()
     try:
         yield
@@ -174,29 +177,34 @@ def same_random_state() -> Iterator[None]:
         torch.set_rng_state(before)
 
 
+def _as_float(x: Tensor | float) -> float:
+    """A Python float; a tensor is detached first."""
+    return float(x.detach()) if isinstance(x, Tensor) else float(x)
+
+
 def _can_be_copied(loss: Loss) -> bool:
     try:
         copy.deepcopy(loss)
-    except Exception:  # tensors with a graph, locks, open files: whatever a deepcopy refuses
+    except Exception:  # deepcopy refuses tensors with a graph, locks, open files, ...
         return False
     return True
 
 
 @contextmanager
 def _restored(loss: Loss | None) -> Iterator[None]:
-    """A Module afterwards has the numbers, modes and plain attributes that it had before.
+    """Restore a Module's parameters, buffers, modes and plain attributes on exit.
 
-    A buffer that was written to is replaced, and not written to again: a graph may hold it.
+    A modified buffer is replaced, not overwritten, since an autograd graph may refer to it.
     """
-    held = []
+    saved = []
     for module in loss.modules() if isinstance(loss, nn.Module) else ():
         buffers = {name: (x, _clone(x)) for name, x in module._buffers.items()}
         parameters = [(p, p.detach().clone()) for p in module.parameters(recurse=False)]
-        held.append((module, dict(module.__dict__), buffers, parameters))
+        saved.append((module, dict(module.__dict__), buffers, parameters))
     try:
         yield
     finally:
-        for module, plain, buffers, parameters in held:
+        for module, plain, buffers, parameters in saved:
             module.__dict__.clear()
             module.__dict__.update(plain)
             module._buffers.clear()

@@ -1,4 +1,4 @@
-"""The suite: which laws a loss claims, whether they hold, and the smallest example of those not."""
+"""The suite: it checks a loss against all laws that its traits claim, and reports the results."""
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -9,13 +9,11 @@ import torch
 
 from mmcontrast import arguments
 from mmcontrast.testing import checks as _laws  # noqa: F401  fills the catalogue
-from mmcontrast.testing.batch import batch_of
 from mmcontrast.testing.registry import CHECKS
 from mmcontrast.testing.report import CheckReport, CheckResult, LawsBroken
 from mmcontrast.testing.running import LossCheck, result_of
 from mmcontrast.testing.snippet import describe
-from mmcontrast.testing.subject import Subject, same_random_state
-from mmcontrast.testing.traits import Loss, Traits
+from mmcontrast.testing.traits import Loss, Traits, as_traits
 
 ON_FAIL = ("raise", "warn", "report")
 FIRST = "returns_a_scalar"
@@ -31,12 +29,12 @@ def iter_checks(
     seed: int | None = None,
     shrink: bool = True,
 ) -> Iterator[tuple[Loss, LossCheck]]:
-    """The loss with each law that its traits claim, one after the other.
+    """The loss with each law that its traits claim, in the order of the report.
 
     Args:
-        loss: what is called with a batch.
+        loss: the loss, called with a batch.
         traits: :class:`Traits`, or a mapping of their names.
-        checks: names of laws, to leave out all others.
+        checks: names of the laws to check; None for all.
         exclude: names of laws to leave out.
         max_examples, seed, shrink: as in :func:`check_contrastive_loss`.
 
@@ -108,9 +106,9 @@ def check_contrastive_loss(
 ) -> CheckReport:
     """Check a contrastive loss against the laws that it claims.
 
-    Every law is tried on drawn examples; of those that break it, the smallest is in the report as
-    code that runs as pasted. A Module is copied for every call and never changed; torch's random
-    state is left as it was.
+    Every law is checked on drawn examples; the smallest one that breaks it is in the report as code
+    that reproduces it. A Module is copied for every call and never changed; torch's random state is
+    restored.
 
     Args:
         loss: a function, a Module, a ``functools.partial``, or a class, which is made anew for
@@ -123,7 +121,7 @@ def check_contrastive_loss(
             rectangular, keep, positives, labels, present, ignore_index, empty, deterministic,
             smooth, traceable, functional, stateful, factory, reductions, chunked, reference,
             dtypes, tol: what is claimed; see :class:`Traits`.
-        checks: names of laws, to leave out all others.
+        checks: names of the laws to check; None for all.
         exclude: names of laws to leave out.
         expected_failures: names of laws that the loss is known to break, each with the reason. One
             that holds is an unexpected pass, which is not ok either.
@@ -144,8 +142,8 @@ def check_contrastive_loss(
         >>> report.ok
         True
     """
-    given_here = locals()
-    stated = {f.name: given_here[f.name] for f in fields(Traits) if f.name != "dtypes"}
+    keywords = locals()
+    stated = {f.name: keywords[f.name] for f in fields(Traits) if f.name != "dtypes"}
     traits = Traits(**stated) if dtypes is None else Traits(**stated, dtypes=dtypes)
     return report_on(
         loss,
@@ -194,67 +192,22 @@ def report_on(
         )
     ]
     results: list[CheckResult] = []
-    for check in chosen:
+    for check in chosen:  # all others need the scalar that the first law asks for
         if results and results[0].name == FIRST and results[0].status == "failed":
             results.append(result_of(check.check, "not_run"))
         else:
             results.append(_expect(check.run(loss), expected.get(check.name)))
-    selective = checks is not None
-    missing = (
-        {}
-        if selective
-        else {
-            law: check.needs
-            for law, check in CHECKS.items()
-            if traits.kind in check.kinds and not check.when(traits)
-        }
-    )
-    report = CheckReport(name or describe(loss), traits.kind, tuple(results), missing)
+    not_claimed = {
+        law: check.needs
+        for law, check in CHECKS.items()
+        if checks is None and traits.kind in check.kinds and not check.when(traits)
+    }
+    report = CheckReport(name or describe(loss), traits.kind, tuple(results), not_claimed)
     if not report.ok and on_fail == "raise":
         raise LawsBroken(report)
     if not report.ok and on_fail == "warn":
         warnings.warn(str(report), stacklevel=3)
     return report
-
-
-def replay(
-    name: str,
-    loss: Loss,
-    *inputs: Any,
-    traits: Traits | Mapping[str, Any] | None = None,
-    draws: Mapping[str, Any] | None = None,
-) -> None:
-    """Check one law on one example, as the reports' snippets do.
-
-    Args:
-        name: of the law.
-        loss: what is called.
-        inputs: what the loss is called with.
-        traits: what it claims.
-        draws: what the law takes beside the batch.
-
-    Raises:
-        LawBroken: an AssertionError, where the example breaks the law; or whatever the loss raises.
-        ValueError: on a name that no law has.
-
-    Example:
-        >>> from mmcontrast import info_nce
-        >>> replay("single_sample", info_nce, torch.ones(1, 2), torch.ones(1, 2))
-    """
-    arguments.one_of("name", name, list(CHECKS))
-    traits = as_traits(traits)
-    with same_random_state():
-        CHECKS[name](Subject(loss, traits), batch_of(traits.kind, inputs), **dict(draws or {}))
-
-
-def as_traits(traits: Traits | Mapping[str, Any] | None) -> Traits:
-    """Traits as they are, or made from a mapping of their names."""
-    if isinstance(traits, Traits):
-        return traits
-    stated = dict(traits or {})
-    for name in stated:
-        arguments.one_of("traits", name, [f.name for f in fields(Traits)])
-    return Traits(**stated)
 
 
 def _expect(result: CheckResult, reason: str | None) -> CheckResult:

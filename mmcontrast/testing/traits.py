@@ -1,4 +1,4 @@
-"""What a loss claims to be: its kind, its invariances, and what it takes."""
+"""The declared properties of a loss: its kind, its invariances, and its arguments."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -23,13 +23,13 @@ DTYPES: Mapping[torch.dtype, float | None] = {
 
 @dataclass(frozen=True)
 class Traits:
-    """What is declared about a loss: a law is checked where its trait is claimed, never guessed.
+    """The declared properties of a loss; a law is checked only if the traits claim it.
 
     Args:
         kind: ``"paired"``, called with (a, b), both (N, D), whose rows belong together;
             ``"labelled"``, with (z, labels); ``"triplet"``, with (anchors, positives, negatives);
             ``"multimodal"``, with a mapping of name to (N, D).
-        symmetric: paired: (b, a) is worth the same; multimodal: so are the modalities in any order.
+        symmetric: exchanging a and b (paired) or reordering the modalities changes nothing.
         normalized: a row times a positive number changes nothing.
         rotation_invariant: the loss depends on dot products of rows only.
         permutation_invariant: the order of the samples changes nothing.
@@ -37,40 +37,40 @@ class Traits:
         row_shift_invariant: one number added to all features of a row changes nothing.
         relabelling_invariant: only which labels are equal matters.
         nonnegative: never below 0.
-        bounds: the smallest and the largest value there can be.
-        discriminative: rows beside their partners are worth less than rows beside strangers.
-        needs_positive: labelled: a batch in which no two labels are equal is worth 0.
-        form: a softmax whose positive stands in the denominator: ``"info_nce"`` (rows against
+        bounds: the smallest and the largest possible value.
+        discriminative: the loss is lower where rows face their partners than other rows.
+        needs_positive: labelled: the loss is 0 where no two labels are equal.
+        form: a softmax with the positive in the denominator: ``"info_nce"`` (rows against
             columns; both ways where it is symmetric), ``"nt_xent"`` (2 N views, each against the
             2 N - 1 others), or ``"sup_con"`` (each against the N - 1 others, by label).
-        temperature: of the loss as it is given, for laws that need the number.
-        collapse_value: the loss of N equal rows by N, where no form says it.
+        temperature: the temperature of the loss, for laws that need the number.
+        collapse_value: the loss of N equal rows as a function of N, where ``form`` is None.
         differentiable: the names of the inputs that get a gradient (paired: a, b; labelled: z;
             triplet: a, p, n; multimodal: text, audio, vision); all where None.
-        features: the D that it needs, where it does not take any: learned weights, a queue.
+        features: the only D that it takes (learned weights, a queue); None for any.
         rectangular: paired: b may have more rows than a, further negatives.
-        keep: takes ``keep=``, a bool mask: paired (N, C), who is compared with whom.
+        keep: paired: takes ``keep=``, a bool (N, C) mask of the pairs that take part.
         positives: paired: takes ``positives=``, (N, C) soft targets.
         labels: multimodal: called with (features, labels).
         present: multimodal: takes ``present=``, a mapping of name to (N,) bool.
-        ignore_index: the label that takes no part.
-        empty: an empty batch is worth ``"zero"``, or is refused with a ValueError, ``"raise"``, or
-            ``"either"``; None where nothing is claimed.
-        deterministic: the same batch twice in a row is worth the same.
+        ignore_index: the label of samples that are ignored.
+        empty: for an empty batch, ``"zero"``: the loss is 0; ``"raise"``: it raises ValueError;
+            ``"either"`` of the two; None claims nothing.
+        deterministic: two calls with the same batch give the same loss.
         smooth: differentiable twice, except on a set of measure zero.
-        traceable: ``torch.compile(fullgraph=True)`` takes it.
-        functional: ``torch.func.grad`` and ``torch.vmap`` take it.
-        stateful: what is given as the loss makes it: a callable without arguments.
+        traceable: works under ``torch.compile(fullgraph=True)``.
+        functional: works under ``torch.func.grad`` and ``torch.vmap``.
+        stateful: the loss is given as a callable without arguments that makes it.
         factory: temperature -> loss (triplet: margin -> loss).
         reductions: ``"mean"``, ``"sum"`` or ``"none"`` -> loss.
-        chunked: size of a chunk -> loss.
-        reference: a slow loss that is right, called with the same batch.
-        dtypes: how far from float64 a value may be in each, relative to 1 + value; None: what
-            rounding explains at its temperature. float32 and bfloat16 where nothing is said.
+        chunked: chunk size -> loss.
+        reference: a trusted, slow implementation, called with the same batch.
+        dtypes: by dtype, how far the value may be from that in float64, relative to 1 + value;
+            None: the rounding error expected at its temperature. Default: float32 and bfloat16.
         tol: how far apart equal float64 values may be, relative to 1 + value.
 
     Raises:
-        ValueError: on another kind, form or policy, or a trait that its kind does not have.
+        ValueError: on an unknown kind, form or ``empty``, or a trait that its kind does not have.
 
     Example:
         >>> Traits(kind="paired", symmetric=True).claimed()
@@ -135,7 +135,7 @@ class Traits:
             arguments.fail("bounds", "the smaller one first", self.bounds)
 
     def claimed(self) -> dict[str, Any]:
-        """The traits that differ from what is assumed where nothing is said."""
+        """The traits that differ from their defaults."""
         usual = Traits()
         return {
             f.name: getattr(self, f.name)
@@ -157,8 +157,18 @@ class Traits:
 
 
 def rounding(dtype: torch.dtype, temperature: float | None) -> float:
-    """What a dtype's rounding explains: a logit is off by 1 / temperature times a cosine's.
+    """The expected rounding error of a loss: that of a cosine, divided by the temperature.
 
-    Where the temperature is not known, the usual 0.07 is taken.
+    An unknown temperature is assumed to be 0.07.
     """
     return 8 * torch.finfo(dtype).eps * (1 + 1 / (0.07 if temperature is None else temperature))
+
+
+def as_traits(traits: Traits | Mapping[str, Any] | None) -> Traits:
+    """Traits, made from a mapping of their names where one is given."""
+    if isinstance(traits, Traits):
+        return traits
+    stated = dict(traits or {})
+    for name in stated:
+        arguments.one_of("traits", name, [f.name for f in fields(Traits)])
+    return Traits(**stated)

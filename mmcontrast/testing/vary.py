@@ -1,4 +1,4 @@
-"""A loss by one of its arguments."""
+"""A loss as a function of one of its arguments."""
 
 import functools
 from collections.abc import Mapping
@@ -10,9 +10,9 @@ from mmcontrast.testing.traits import Loss
 
 @dataclass(frozen=True)
 class Vary:
-    """Called with a value: the loss with that value for one of its arguments.
+    """A callable that returns the loss with a given value for one of its arguments.
 
-    What the traits ``factory``, ``reductions`` and ``chunked`` take, and a report can print.
+    For the traits ``factory``, ``reductions`` and ``chunked``; reports can print it as code.
 
     Args:
         loss: a function, or a class of Modules.

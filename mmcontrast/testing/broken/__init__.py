@@ -1,7 +1,6 @@
 """Losses that are wrong on purpose, each with the law that catches it.
 
-They prove that the suite rejects, which a green run never does, and they are the examples of what
-a broken law looks like. None of them is of any other use.
+They test that the suite detects mistakes, and show what a broken law looks like.
 """
 
 from collections.abc import Iterator
@@ -20,10 +19,10 @@ MISTAKES: dict[str, Mistake] = {
     for mistake in (*PAIRED, *OPTIONS, *STATES, *TRANSFORMS, *LABELLED, *TRIPLETS, *MULTIMODAL)
 }
 
-__all__ = ["MISTAKES", "Mistake", "table"]
+__all__ = ["MISTAKES", "Mistake", "markdown_table"]
 
 
-def table() -> str:
+def markdown_table() -> str:
     """Markdown: each broken loss, what is wrong with it, and the law that catches it."""
     return "\n".join(_lines()) + "\n"
 

@@ -1,4 +1,4 @@
-"""A wrong loss with what it claims and the law that it breaks."""
+"""A wrong loss, the traits that it claims, and the law that it breaks."""
 
 from dataclasses import dataclass
 
@@ -7,11 +7,11 @@ from mmcontrast.testing.traits import Loss, Traits
 
 @dataclass(frozen=True)
 class Mistake:
-    """A loss, what is wrong with it, what it claims, and the law that catches it."""
+    """A wrong loss, its mistake, the traits that it claims, and the law that catches it."""
 
     loss: Loss
     wrong: str
-    """Half a sentence."""
+    """The mistake in a few words."""
     law: str
     """The name of the check that is meant to catch it."""
     traits: Traits

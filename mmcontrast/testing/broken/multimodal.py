@@ -1,4 +1,4 @@
-"""Modalities that are contrasted or compared, with one mistake each."""
+"""Losses of several modalities, with one mistake each."""
 
 from collections.abc import Mapping
 from itertools import combinations
@@ -6,48 +6,48 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
+from mmcontrast.testing.broken.correct import correct_both_directions
 from mmcontrast.testing.broken.mistake import Mistake
-from mmcontrast.testing.broken.parts import right_both_ways
 from mmcontrast.testing.traits import Traits
 
 Features = Mapping[str, Tensor]
 
 
-def _both_ways(x: Tensor, y: Tensor) -> Tensor:
-    return right_both_ways(x, y)
-
-
 def only_beside_the_first(features: Features) -> Tensor:
-    """The first modality against the others, said to be symmetric."""
+    """The first modality against the others, declared symmetric."""
     first, *rest = features.values()
-    return torch.stack([_both_ways(first, x) for x in rest]).sum()
+    return torch.stack([correct_both_directions(first, x) for x in rest]).sum()
 
 
 def names_fixed(features: Features) -> Tensor:
-    """Text and audio are called by name; nothing else takes part."""
+    """Text and audio are looked up by name, and other modalities ignored."""
     if "text" in features and "audio" in features:
-        return _both_ways(features["text"], features["audio"])
-    return torch.stack([_both_ways(x, y) for x, y in combinations(features.values(), 2)]).sum()
+        return correct_both_directions(features["text"], features["audio"])
+    return torch.stack(
+        [correct_both_directions(x, y) for x, y in combinations(features.values(), 2)]
+    ).sum()
 
 
 def three_by_hand(features: Features) -> Tensor:
-    """Three modalities are unpacked, whatever there is."""
+    """Exactly three modalities are unpacked."""
     text, audio, vision = features.values()
     pairs = [(text, audio), (text, vision), (audio, vision)]
-    return torch.stack([_both_ways(x, y) for x, y in pairs]).sum()
+    return torch.stack([correct_both_directions(x, y) for x, y in pairs]).sum()
 
 
 def absent_times_zero(features: Features, present: Mapping[str, Tensor] | None = None) -> Tensor:
-    """Absent rows are multiplied by 0, and stay in every denominator."""
+    """Absent rows are multiplied by 0, and remain in every denominator."""
     if present is not None:
         features = {k: x * present[k][:, None].to(x.dtype) for k, x in features.items()}
-    return torch.stack([_both_ways(x, y) for x, y in combinations(features.values(), 2)]).sum()
+    return torch.stack(
+        [correct_both_directions(x, y) for x, y in combinations(features.values(), 2)]
+    ).sum()
 
 
 def divided_by_who_is_present(
     features: Features, present: Mapping[str, Tensor] | None = None
 ) -> Tensor:
-    """With masks the mean goes over the modalities, without over the pairs."""
+    """A mean over the modalities with masks, over the pairs of modalities without."""
     pairs = [(x, y) for x, y in combinations(features, 2)]
     if present is None:
         present = {name: torch.ones(len(x), dtype=torch.bool) for name, x in features.items()}
@@ -57,13 +57,13 @@ def divided_by_who_is_present(
     total = torch.zeros(())
     for x, y in pairs:
         both = present[x] & present[y]
-        rows = [torch.where(both[:, None], features[name], 0)[both] for name in (x, y)]
-        total = total + _both_ways(*rows)
+        rows_x, rows_y = (torch.where(both[:, None], features[name], 0)[both] for name in (x, y))
+        total = total + correct_both_directions(rows_x, rows_y)
     return total / number
 
 
 def softmax_of_one(a: Tensor, b: Tensor) -> Tensor:
-    """Shares compared with rows that never became shares."""
+    """The softmax of one input is compared with raw rows of the other."""
     return (a.softmax(1) - b).square().sum() / max(len(a), 1)
 
 

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from mmcontrast.testing.broken.correct import correct, cosines, each, mean, one_direction
 from mmcontrast.testing.broken.mistake import Mistake
-from mmcontrast.testing.broken.parts import cosines, each, mean, one_way, right
 from mmcontrast.testing.traits import Loss, Traits
 from mmcontrast.testing.vary import Vary
 
@@ -22,23 +22,23 @@ def sum_is_a_mean(a: Tensor, b: Tensor, reduction: str = "mean") -> Tensor:
 
 
 def sorted_losses(a: Tensor, b: Tensor, reduction: str = "mean") -> Tensor:
-    """Each anchor's loss, in the order of their size."""
+    """The losses of the anchors, sorted by size."""
     losses = each(cosines(a, b) / 0.1).sort().values
     return {"none": losses, "sum": losses.sum(), "mean": mean(losses)}[reduction]
 
 
 def mean_of_chunk_means(a: Tensor, b: Tensor, chunk_size: int = 1000) -> Tensor:
-    """A last chunk that is smaller counts as much as the others."""
+    """A smaller last chunk has the same weight as the others."""
     losses = each(cosines(a, b) / 0.1)
     chunks = torch.split(losses, chunk_size)
     return torch.stack([mean(chunk) for chunk in chunks]).mean()
 
 
 def masked_but_counted(a: Tensor, b: Tensor, keep: Tensor | None = None) -> Tensor:
-    """Masked anchors are worth 0, and stay in the number that the mean divides by."""
+    """Masked anchors have loss 0, but still count in the mean."""
     logits = cosines(a, b) / 0.1
     if keep is None:
-        return one_way(logits)
+        return one_direction(logits)
     kept = logits.masked_fill(~keep, torch.finfo(logits.dtype).min)
     return mean(torch.where(keep.diagonal(), each(kept), 0))
 
@@ -50,7 +50,7 @@ def _with_targets(a: Tensor, b: Tensor, positives: Tensor | None) -> tuple[Tenso
 
 
 def targets_smoothed(a: Tensor, b: Tensor, positives: Tensor | None = None) -> Tensor:
-    """Targets that are given are smoothed, the default ones are not."""
+    """Given targets are smoothed, the default ones are not."""
     shares, targets = _with_targets(a, b, positives)
     if positives is not None:
         targets = 0.9 * targets + 0.1 / len(a)
@@ -58,25 +58,25 @@ def targets_smoothed(a: Tensor, b: Tensor, positives: Tensor | None = None) -> T
 
 
 def divergence_for_cross_entropy(a: Tensor, b: Tensor, positives: Tensor | None = None) -> Tensor:
-    """The targets' own entropy is taken off."""
+    """The entropy of the targets is subtracted."""
     shares, targets = _with_targets(a, b, positives)
     return mean((torch.xlogy(targets, targets) - targets * shares).sum(1))
 
 
 def targets_as_bool(a: Tensor, b: Tensor, positives: Tensor | None = None) -> Tensor:
-    """Whoever has any weight is a positive, and their shares are added."""
+    """Every candidate with a weight above 0 is a positive, and the shares are added."""
     shares, targets = _with_targets(a, b, positives)
     return mean(-shares.masked_fill(targets == 0, torch.finfo(shares.dtype).min).logsumexp(1))
 
 
 def divided_by_candidates(a: Tensor, b: Tensor) -> Tensor:
-    """A mean over the candidates: right until there are more of them than anchors."""
+    """A mean over the candidates: wrong where there are more of them than anchors."""
     return each(cosines(a, b) / 0.1).sum() / max(len(b), 1)
 
 
 def hardly_the_temperature(a: Tensor, b: Tensor) -> Tensor:
-    """Close to what is wanted, and another loss."""
-    return right(a, b, 0.1001)
+    """A slightly different temperature."""
+    return correct(a, b, 0.1001)
 
 
 def denominator_detached(a: Tensor, b: Tensor, temperature: float = 1.0) -> Tensor:
@@ -86,66 +86,66 @@ def denominator_detached(a: Tensor, b: Tensor, temperature: float = 1.0) -> Tens
 
 
 def clamped_dot_products(a: Tensor, b: Tensor, temperature: float = 1.0) -> Tensor:
-    """Raw dot products, cut off at 50 against overflow."""
-    return one_way((a @ b.T / temperature).clamp(-50, 50))
+    """Raw dot products, clamped to [-50, 50] against overflow."""
+    return one_direction((a @ b.T / temperature).clamp(-50, 50))
 
 
 def margin_before_the_temperature(a: Tensor, b: Tensor, temperature: float = 1.0) -> Tensor:
-    """A margin in the unit of the dot products, which have none."""
+    """A margin on raw dot products, before the division by the temperature."""
     table = a @ b.T
-    return one_way((table - 0.2 * torch.eye(*table.shape, dtype=table.dtype)) / temperature)
+    return one_direction((table - 0.2 * torch.eye(*table.shape, dtype=table.dtype)) / temperature)
 
 
-def _wrong(loss: Loss, wrong: str, law: str, traits: Traits) -> Mistake:
-    return Mistake(loss, wrong, law, traits)
-
-
-def _reduced(loss: Loss, wrong: str, law: str) -> Mistake:
+def _reduction(loss: Loss, wrong: str, law: str) -> Mistake:
     return Mistake(loss, wrong, law, Traits(reductions=Vary(loss, "reduction")))
 
 
-def _targeted(loss: Loss, wrong: str, law: str) -> Mistake:
+def _soft_targets(loss: Loss, wrong: str, law: str) -> Mistake:
     return Mistake(loss, wrong, law, Traits(form="info_nce", temperature=0.1, positives=True))
 
 
-def _raw(loss: Loss, wrong: str, law: str) -> Mistake:
+def _not_normalized(loss: Loss, wrong: str, law: str) -> Mistake:
     made = Vary(loss, "temperature")
     traits = Traits(form="info_nce", temperature=1.0, normalized=False, factory=made)
     return Mistake(loss, wrong, law, traits)
 
 
 OPTIONS = (
-    _reduced(mean_by_n_plus_one, "the mean divides by N + 1", "mean_of_each_is_the_mean"),
-    _reduced(sum_is_a_mean, "a mean for a sum", "sum_of_each_is_the_sum"),
-    _reduced(sorted_losses, "losses in another order", "each_permutes_along"),
-    _wrong(
+    _reduction(mean_by_n_plus_one, "the mean divides by N + 1", "mean_of_each_is_the_mean"),
+    _reduction(sum_is_a_mean, "a mean for a sum", "sum_of_each_is_the_sum"),
+    _reduction(sorted_losses, "losses in another order", "each_permutes_along"),
+    Mistake(
         mean_of_chunk_means,
         "a mean of the chunks' means",
         "chunks_are_exact",
         Traits(chunked=Vary(mean_of_chunk_means, "chunk_size")),
     ),
-    _wrong(
+    Mistake(
         masked_but_counted,
         "masked anchors in the mean",
         "masked_sample_is_removed",
         Traits(form="info_nce", temperature=0.1, keep=True),
     ),
-    _targeted(targets_smoothed, "targets smoothed", "hard_targets_are_the_default"),
-    _targeted(divergence_for_cross_entropy, "a divergence for a cross-entropy", "soft_targets_mix"),
-    _targeted(targets_as_bool, "soft targets read as bool", "uniform_targets_cost_log_n"),
-    _wrong(
+    _soft_targets(targets_smoothed, "targets smoothed", "hard_targets_are_the_default"),
+    _soft_targets(
+        divergence_for_cross_entropy, "a divergence for a cross-entropy", "soft_targets_mix"
+    ),
+    _soft_targets(targets_as_bool, "soft targets read as bool", "uniform_targets_cost_log_n"),
+    Mistake(
         divided_by_candidates,
         "divided by the candidates",
         "ranks_agree",
         Traits(form="info_nce", temperature=0.1, rectangular=True),
     ),
-    _wrong(
+    Mistake(
         hardly_the_temperature,
         "0.1001 for 0.1",
         "equals_the_reference",
-        Traits(reference=right),
+        Traits(reference=correct),
     ),
-    _raw(denominator_detached, "negatives without gradient", "logit_gradients"),
-    _raw(clamped_dot_products, "dot products clamped", "logit_shift_invariant"),
-    _raw(margin_before_the_temperature, "a margin in another unit", "only_the_quotient_matters"),
+    _not_normalized(denominator_detached, "negatives without gradient", "logit_gradients"),
+    _not_normalized(clamped_dot_products, "dot products clamped", "logit_shift_invariant"),
+    _not_normalized(
+        margin_before_the_temperature, "a margin in another unit", "only_the_quotient_matters"
+    ),
 )

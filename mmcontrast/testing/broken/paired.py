@@ -6,204 +6,176 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmcontrast.testing.broken.correct import (
+    both_directions,
+    cosines,
+    each,
+    mean,
+    one_direction,
+    unit,
+)
 from mmcontrast.testing.broken.mistake import Mistake
-from mmcontrast.testing.broken.parts import both_ways, cosines, each, mean, one_way, unit
 from mmcontrast.testing.traits import Loss, Traits
 from mmcontrast.testing.vary import Vary
 
 
-def _logits(a: Tensor, b: Tensor, temperature: float) -> Tensor:
-    return cosines(a, b) / temperature
-
-
 def sign_error(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """The log-likelihood, not its negative."""
-    return -both_ways(_logits(a, b, temperature))
+    return -both_directions(cosines(a, b) / temperature)
 
 
 def similarity_as_distance(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """A softmax over the negated similarities."""
-    return both_ways(-_logits(a, b, temperature))
+    return both_directions(-cosines(a, b) / temperature)
 
 
 def positive_not_in_denominator(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """The denominator has the negatives only."""
-    logits = _logits(a, b, temperature)
+    logits = cosines(a, b) / temperature
     own = torch.eye(len(logits), dtype=torch.bool)
     negatives = logits.masked_fill(own, -torch.inf)
     return mean(negatives.logsumexp(1) - logits.diagonal()) if len(a) > 1 else logits.sum() * 0
 
 
 def positive_twice_in_denominator(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
-    """The positive is appended to candidates that hold it already."""
-    logits = _logits(a, b, temperature)
-    return one_way(torch.cat([logits, logits.diagonal()[:, None]], dim=1))
+    """The positive is appended to candidates that include it already."""
+    logits = cosines(a, b) / temperature
+    return one_direction(torch.cat([logits, logits.diagonal()[:, None]], dim=1))
 
 
 def diagonal_off_by_one(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
-    """Each anchor's partner is its neighbour's."""
-    return one_way(_logits(a, b, temperature).roll(-1, 1))
+    """The positive of row i is column i + 1."""
+    return one_direction((cosines(a, b) / temperature).roll(-1, 1))
 
 
 def not_transposed(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """Both directions are the same one."""
-    logits = _logits(a, b, temperature)
-    return (one_way(logits) + one_way(logits)) / 2
+    logits = cosines(a, b) / temperature
+    return (one_direction(logits) + one_direction(logits)) / 2
 
 
 def not_halved(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """The sum of both directions, not their mean."""
-    logits = _logits(a, b, temperature)
-    return one_way(logits) + one_way(logits.T)
+    logits = cosines(a, b) / temperature
+    return one_direction(logits) + one_direction(logits.T)
 
 
 def sum_for_mean(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """A sum over the anchors."""
-    return each(_logits(a, b, temperature)).sum()
+    return each(cosines(a, b) / temperature).sum()
 
 
 def mean_over_pairs(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """A mean over N^2 pairs of which N are not zero."""
-    return one_way(_logits(a, b, temperature)) / max(len(b), 1)
+    return one_direction(cosines(a, b) / temperature) / max(len(b), 1)
 
 
 def not_normalized(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
-    """Raw dot products that are said to be cosines."""
-    return both_ways(a @ b.T / temperature)
+    """Raw dot products, declared to be cosines."""
+    return both_directions(a @ b.T / temperature)
 
 
 def normalized_over_the_batch(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """The columns are normalised, not the rows."""
-    return both_ways(F.normalize(a, dim=0) @ F.normalize(b, dim=0).T / temperature)
+    return both_directions(F.normalize(a, dim=0) @ F.normalize(b, dim=0).T / temperature)
 
 
 def one_input_normalized(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """The second input is used as it is."""
-    return one_way(unit(a) @ b.to(unit(a).dtype).T / temperature)
+    return one_direction(unit(a) @ b.to(unit(a).dtype).T / temperature)
 
 
 def temperature_multiplies(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
-    """Times the temperature, not over it."""
-    return both_ways(_logits(a, b, 1.0) * temperature)
+    """Multiplied by the temperature, not divided."""
+    return both_directions(cosines(a, b) * temperature)
 
 
 def temperature_in_one_direction(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
-    """The second direction forgets the temperature."""
-    cosines = _logits(a, b, 1.0)
-    return (one_way(cosines / temperature) + one_way(cosines.T)) / 2
+    """The second direction lacks the temperature."""
+    table = cosines(a, b)
+    return (one_direction(table / temperature) + one_direction(table.T)) / 2
 
 
 def naive_exponentials(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """exp() before log(), which overflows float32 at low temperatures."""
-    shares = _logits(a, b, temperature).exp()
+    shares = (cosines(a, b) / temperature).exp()
     return -mean((shares.diagonal() / shares.sum(1)).log())
 
 
 def epsilon_in_the_logarithm(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
-    """log(share + 1e-6): the loss saturates at 13.8, and its gradient with it."""
-    shares = _logits(a, b, temperature).softmax(1).diagonal()
+    """log(share + 1e-6): the loss saturates at 13.8, and its gradient vanishes."""
+    shares = (cosines(a, b) / temperature).softmax(1).diagonal()
     return -mean((shares + 1e-6).log())
 
 
 def epsilon_of_the_dtype(a: Tensor, b: Tensor) -> Tensor:
     """log(share + eps): the less precise the inputs, the earlier the loss saturates."""
-    shares = _logits(a, b, 0.1).softmax(1).diagonal()
+    shares = (cosines(a, b) / 0.1).softmax(1).diagonal()
     return -mean((shares + torch.finfo(a.dtype).eps).log())
 
 
 def softmax_twice(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
-    """Shares are given to a function that takes logits."""
-    return one_way(_logits(a, b, temperature).softmax(1))
+    """Softmax outputs are passed to a function that expects logits."""
+    return one_direction((cosines(a, b) / temperature).softmax(1))
 
 
 def averaged_negatives(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """The negatives' mean in place of their sum."""
-    logits = _logits(a, b, temperature)
+    logits = cosines(a, b) / temperature
     n, c = logits.shape
     own = torch.eye(n, c, dtype=torch.bool)
     rest = logits.masked_fill(own, -torch.inf).logsumexp(1) - torch.tensor(max(c - 1, 1)).log()
     return mean(F.softplus(rest - logits.diagonal())) if c > 1 else logits.sum() * 0
 
 
-def detached_candidates(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
-    """The second tower is never trained."""
-    return both_ways(_logits(a, b.detach(), temperature))
-
-
-def detached_norm(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
-    """The rows are divided by a norm that is a constant to autograd."""
-    a, b = (
-        x * (unit(x).norm(dim=1) / x.norm(dim=1)).nan_to_num(1).detach()[:, None] for x in (a, b)
-    )
-    return both_ways(a @ b.T / temperature)
-
-
 def mean_over_features(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """The mean of the products in place of their sum."""
-    return both_ways(_logits(a, b, temperature) / a.shape[1])
+    return both_directions(cosines(a, b) / temperature / a.shape[1])
 
 
 def feature_statistics(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """The features are scaled one by one before the cosine."""
     weights = torch.arange(1, a.shape[1] + 1, dtype=a.dtype)
-    return both_ways(_logits(a * weights, b, temperature))
+    return both_directions(cosines(a * weights, b) / temperature)
 
 
 def half_inside(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """Logits in bfloat16, a result in the inputs' dtype."""
-    return one_way(_logits(a, b, temperature).bfloat16().to(unit(a).dtype))
+    return one_direction((cosines(a, b) / temperature).bfloat16().to(unit(a).dtype))
 
 
 def clamped_logits(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """Logits that are clamped to [-5, 5] against overflow."""
-    return one_way(_logits(a, b, temperature).clamp(-5, 5))
+    return one_direction((cosines(a, b) / temperature).clamp(-5, 5))
 
 
 def small_losses_left_out(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """The mean over the anchors whose loss is not small."""
-    losses = each(_logits(a, b, temperature))
+    losses = each(cosines(a, b) / temperature)
     return losses.sum() / (losses > 0.05).sum().clamp_min(1)
 
 
 def positional_weights(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
-    """Early samples weigh more than late ones."""
-    losses = each(_logits(a, b, temperature))
+    """Early samples have larger weights than late ones."""
+    losses = each(cosines(a, b) / temperature)
     return mean(losses * torch.linspace(2, 0, len(a), dtype=losses.dtype))
 
 
 def nan_for_zero_rows(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
-    """A division by the norm, whatever it is."""
+    """A division by the norm, which may be 0."""
     a, b = (x.float() if x.itemsize < 4 else x for x in (a, b))
     a, b = (x / x.norm(dim=1, keepdim=True) for x in (a, b))
-    return both_ways(a @ b.T / temperature)
+    return both_directions(a @ b.T / temperature)
 
 
 def mean_of_nothing(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
-    """NaN for an empty batch, as cross_entropy gives it."""
-    return F.cross_entropy(_logits(a, b, temperature), torch.arange(len(a)))
-
-
-def writes_to_its_inputs(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
-    """The rows are normalised where they stand."""
-    with torch.no_grad():
-        a /= a.norm(dim=1, keepdim=True).clamp_min(1e-6)
-    return both_ways(_logits(a, b, temperature))
-
-
-def loses_the_graph(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
-    """A number that went through Python."""
-    return torch.tensor(both_ways(_logits(a, b, temperature)).item(), dtype=a.dtype)
+    """NaN for an empty batch, as from cross_entropy."""
+    return F.cross_entropy(cosines(a, b) / temperature, torch.arange(len(a)))
 
 
 def one_for_each(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """(N,) where a scalar is expected."""
-    return each(_logits(a, b, temperature))
-
-
-def scaled_gradient(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
-    """The value is right and the gradient half of what it should be."""
-    value = both_ways(_logits(a, b, temperature))
-    return value / 2 + (value / 2).detach()
+    return each(cosines(a, b) / temperature)
 
 
 def _claims(loss: Loss, *, symmetric: bool = True, rectangular: bool = False) -> Traits:
@@ -253,8 +225,6 @@ PAIRED = (
     _asymmetric(
         averaged_negatives, "negatives averaged", "more_negatives_cost_more", rectangular=True
     ),
-    _symmetric(detached_candidates, "one input detached", "gradient_reaches_its_inputs"),
-    _symmetric(detached_norm, "a norm without gradient", "gradient_is_tangent"),
     _symmetric(mean_over_features, "a mean over the features", "zero_padding_invariant"),
     _symmetric(feature_statistics, "features weighted", "rotation_invariant"),
     _asymmetric(half_inside, "bfloat16 inside", "gradcheck"),
@@ -268,8 +238,5 @@ PAIRED = (
         "empty_batch",
         replace(_claims(mean_of_nothing, symmetric=False), empty="either"),
     ),
-    _symmetric(writes_to_its_inputs, "an input overwritten", "inputs_are_not_written"),
-    _symmetric(loses_the_graph, "`.item()`", "gradient_reaches_its_inputs"),
     _asymmetric(one_for_each, "no reduction", "returns_a_scalar"),
-    _symmetric(scaled_gradient, "a gradient that is not the value's", "gradcheck"),
 )

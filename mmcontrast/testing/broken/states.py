@@ -1,11 +1,11 @@
-"""Modules whose mistake is in what they remember, learn or draw."""
+"""Modules whose mistake concerns their state, parameters or randomness."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmcontrast.testing.broken.correct import correct
 from mmcontrast.testing.broken.mistake import Mistake
-from mmcontrast.testing.broken.parts import right
 from mmcontrast.testing.traits import Traits
 
 
@@ -13,34 +13,34 @@ class DropsOut(nn.Module):
     """Dropout inside the loss."""
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """InfoNCE of what is left of the rows."""
-        return right(F.dropout(a, 0.5, self.training), b)
+        """InfoNCE of rows after dropout."""
+        return correct(F.dropout(a, 0.5, self.training), b)
 
 
 class RemembersBatches(nn.Module):
-    """Every call leaves its rows behind as negatives of the next."""
+    """The rows of every call become negatives of the next."""
 
     def __init__(self) -> None:
         super().__init__()
         self.memory: list[Tensor] = []
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """InfoNCE against this batch and all before it."""
+        """InfoNCE against this batch and all earlier ones."""
         former = [x.to(b.dtype) for x in self.memory if x.shape[1:] == b.shape[1:]]
         self.memory.append(b.detach().clone())
-        return right(a, torch.cat([b, *former]))
+        return correct(a, torch.cat([b, *former]))
 
 
 class ForgetsOnResume(nn.Module):
-    """A running mean in a plain attribute, which state_dict does not know."""
+    """A running mean in a plain attribute, which is not in the state_dict."""
 
     def __init__(self) -> None:
         super().__init__()
         self.scale: Tensor = torch.ones((), dtype=torch.float64)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """InfoNCE over a temperature that follows the batches."""
-        value = right(a, b, 0.1 * float(self.scale))
+        """InfoNCE with a temperature that depends on earlier batches."""
+        value = correct(a, b, 0.1 * float(self.scale))
         self.scale = 0.5 * self.scale + 0.5 * (1 + value.detach())
         return value
 
@@ -53,8 +53,8 @@ class UnlearnedTemperature(nn.Module):
         self.temperature = nn.Parameter(torch.tensor(0.1))
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """InfoNCE over a number."""
-        return right(a, b, self.temperature.item())
+        """InfoNCE with a temperature that gets no gradient."""
+        return correct(a, b, self.temperature.item())
 
 
 class HalvesInEvaluation(nn.Module):
@@ -62,7 +62,7 @@ class HalvesInEvaluation(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """InfoNCE, or half of it."""
-        value = right(a, b)
+        value = correct(a, b)
         return value if self.training else value / 2
 
 

@@ -1,15 +1,16 @@
-"""The laws by theme; importing this package fills the catalogue, in the order of the report."""
+"""The laws by theme; importing this package fills ``CHECKS``, in the order of the reports."""
 
 from mmcontrast.testing.checks import (
     engineering,
     gradients,
     invariances,
     labelled,
+    logits,
     multimodal,
     options,
     precision,
     results,
-    temperature,
+    temperatures,
     triplet,
     values,
 )
@@ -19,8 +20,9 @@ THEMES = (
     results,
     invariances,
     values,
+    logits,
     gradients,
-    temperature,
+    temperatures,
     precision,
     labelled,
     triplet,

@@ -1,4 +1,4 @@
-"""What a training loop relies on: inputs, strides, copies, modes, compilers."""
+"""Requirements of training loops: inputs, strides, copies, modes, compilers."""
 
 import copy
 import pickle
@@ -7,71 +7,73 @@ import torch
 from torch import Tensor, nn
 
 from mmcontrast.testing.batch import Batch
-from mmcontrast.testing.registry import check, generic, small
-from mmcontrast.testing.subject import Subject, broken, demand, total
+from mmcontrast.testing.registry import check, few_samples, generic
+from mmcontrast.testing.subject import LawBroken, Subject, demand, tensor_of
+
+
+def _tensors(batch: Batch) -> list[Tensor]:
+    return [*batch.rows.values(), *([] if batch.labels is None else [batch.labels])]
 
 
 @check("57")
 def inputs_are_not_written(subject: Subject, batch: Batch) -> None:
-    """The inputs are what they were, values and versions, after forward and backward.
+    """Forward and backward leave the values and versions of the inputs unchanged.
 
     An in-place operation: a diagonal filled, a row normalised by `/=`, a label overwritten.
     """
-    made = batch.leaves()
-    before = made.copy()
-    held = [*made.rows.values(), *([] if made.labels is None else [made.labels])]
-    was = [*before.rows.values(), *([] if before.labels is None else [before.labels])]
-    versions = [x._version for x in held]
+    leaves = batch.leaves()
+    inputs, before = _tensors(leaves), _tensors(leaves.copy())
+    versions = [x._version for x in inputs]
     try:
-        value = subject.tensor(made)
+        value = subject.tensor(leaves)
     except RuntimeError as error:
         if "in-place" in str(error):
-            broken(f"the loss writes to an input: {error}")
+            raise LawBroken(f"the loss writes to an input: {error}") from error
         raise
     if value.requires_grad:
         value.backward()  # type: ignore[no-untyped-call]  # torch's lacks types
     subject.tensor(batch)
-    for x, same, version in zip(held, was, versions, strict=True):
+    for x, same, version in zip(inputs, before, versions, strict=True):
         demand(torch.equal(x, same) and x._version == version, "the loss wrote to an input")
 
 
 @check("58")
 def strides_do_not_matter(subject: Subject, batch: Batch) -> None:
-    """Rows that are not contiguous, a slice or a transpose, are worth the same.
+    """Rows that are not contiguous, a slice or a transpose, give the same loss.
 
-    `.view()` where the layout is not known, or a kernel that assumes one.
+    `.view()` of an unknown layout, or a kernel that assumes contiguous rows.
     """
 
     def spread(x: Tensor) -> Tensor:
         wide = torch.full((2 * len(x), 2 * x.shape[1]), torch.nan, dtype=x.dtype).T
         return wide[::2, ::2].copy_(x.T).T
 
-    said = ("the loss", "on strided rows it")
-    subject.same(subject.value(batch), subject.value(batch.map(spread)), said)
+    what = ("the loss", "on strided rows it")
+    subject.same(subject.value(batch), subject.value(batch.map(spread)), what)
 
 
 @check("58")
 def expanded_rows(subject: Subject, batch: Batch) -> None:
-    """One row seen N times by `.expand` is worth what N copies of it are.
+    """One row repeated by `.expand` gives the same loss as N copies of it.
 
     An in-place write to memory that all rows share.
     """
     seen = batch.map(lambda x: x[:1].expand(len(x), -1))
-    said = ("the loss of copies", "of an expanded row it")
+    what = ("the loss of copies", "of an expanded row it")
     subject.same(
-        subject.value(batch.map(lambda x: x[:1].repeat(len(x), 1))), subject.value(seen), said
+        subject.value(batch.map(lambda x: x[:1].repeat(len(x), 1))), subject.value(seen), what
     )
 
 
 @check("65", when=lambda t: t.deterministic, needs="deterministic", batches=generic)
 def repeats_itself(subject: Subject, batch: Batch) -> None:
-    """The same batch twice in a row is worth the same, and draws no random numbers.
+    """Two calls with the same batch give the same loss, and draw no random numbers.
 
-    Dropout or noise inside, a queue or a running mean that the loss fills by itself.
+    Dropout or noise inside, or a queue or a running mean that the loss updates itself.
     """
     loss = subject.fresh()
     before = torch.get_rng_state()
-    first, second = (total(loss(*batch.arguments())).detach() for _ in range(2))
+    first, second = (tensor_of(loss(*batch.arguments())).detach() for _ in range(2))
     demand(torch.equal(first, second), f"first {first.tolist()}, then {second.tolist()}")
     demand(torch.equal(before, torch.get_rng_state()), "the loss drew from torch's generator")
 
@@ -80,7 +82,7 @@ def repeats_itself(subject: Subject, batch: Batch) -> None:
 def works_without_gradients(subject: Subject, batch: Batch) -> None:
     """Under no_grad and inference_mode the value is the same.
 
-    A gradient that is taken inside, or a tensor that is changed in place.
+    A gradient that is computed inside, or a tensor that is changed in place.
     """
     expected = subject.value(batch)
     for mode in (torch.no_grad, torch.inference_mode):
@@ -91,7 +93,7 @@ def works_without_gradients(subject: Subject, batch: Batch) -> None:
 
 @check("66", batches=generic)
 def modes_do_not_matter(subject: Subject, batch: Batch) -> None:
-    """A Module is worth the same in training and in evaluation mode.
+    """A Module gives the same loss in training and in evaluation mode.
 
     Dropout, batch norm, or a queue that fills in training only.
     """
@@ -106,19 +108,19 @@ def modes_do_not_matter(subject: Subject, batch: Batch) -> None:
 
 @check("59", batches=generic, most=10)
 def copies_are_worth_the_same(subject: Subject, batch: Batch) -> None:
-    """A Module that is copied, pickled, or loaded from its state_dict is worth the same.
+    """A Module that is copied, pickled, or loaded from its state_dict gives the same loss.
 
-    State in plain attributes, buffers that are not persistent, or a lambda that is held.
+    State in plain attributes, buffers that are not persistent, or a lambda in an attribute.
     """
     module = subject.module()
     if module is None:
         return
-    total(module(*batch.arguments()))  # a queue is not empty now
+    tensor_of(module(*batch.arguments()))  # fills a queue, so that the state is not the initial one
     expected = subject.value(batch, loss=copy.deepcopy(module))
     try:
         pickled = pickle.loads(pickle.dumps(module))
     except (pickle.PicklingError, AttributeError, TypeError) as error:
-        broken(f"the Module cannot be pickled: {error}")
+        raise LawBroken(f"the Module cannot be pickled: {error}") from error
     reloaded = subject.module()
     assert isinstance(reloaded, nn.Module)
     reloaded.load_state_dict(module.state_dict())
@@ -129,9 +131,9 @@ def copies_are_worth_the_same(subject: Subject, batch: Batch) -> None:
 
 @check("44", batches=generic, most=10)
 def parameters_get_gradients(subject: Subject, batch: Batch) -> None:
-    """Parameters that are learned get a finite gradient.
+    """Learned parameters get a finite gradient.
 
-    A temperature that went through `.item()`, was clamped by writing to `.data`, or is not used.
+    A temperature that is read with `.item()`, clamped by writing to `.data`, or not used.
     """
     module = subject.module()
     if module is None:
@@ -144,29 +146,33 @@ def parameters_get_gradients(subject: Subject, batch: Batch) -> None:
     found = torch.autograd.grad(value, list(learned.values()), allow_unused=True)
     for name, gradient in zip(learned, found, strict=True):
         if gradient is None:
-            broken(f"the parameter {name} is not in the loss's graph")
+            raise LawBroken(f"the parameter {name} is not in the loss's graph")
         demand(gradient.isfinite().all(), f"the gradient of {name} is {gradient.tolist()}")
 
 
-@check("60", when=lambda t: t.traceable, needs="traceable", batches=small, most=1)
+@check("60", when=lambda t: t.traceable, needs="traceable", batches=few_samples, most=1)
 def compiles_into_one_graph(subject: Subject, batch: Batch) -> None:
-    """`torch.compile(fullgraph=True)` traces the loss, and the graph is worth the same.
+    """`torch.compile(fullgraph=True)` traces the loss and gives the same value.
 
     A branch on a value, `.item()`, `.nonzero()`, or a Python object in the result.
     """
     torch._dynamo.reset()
     loss = subject.fresh()
-    compiled = torch.compile(lambda *inputs: total(loss(*inputs)), fullgraph=True, backend="eager")
+    compiled = torch.compile(
+        lambda *inputs: tensor_of(loss(*inputs)), fullgraph=True, backend="eager"
+    )
     try:
         found = compiled(*batch.arguments())
     except (torch._dynamo.exc.TorchDynamoException, RuntimeError) as error:
-        broken(f"torch.compile(fullgraph=True): {type(error).__name__}: {str(error)[:300]}")
+        raise LawBroken(
+            f"torch.compile(fullgraph=True): {type(error).__name__}: {str(error)[:300]}"
+        ) from error
     subject.same(subject.value(batch), found.detach(), ("the loss", "compiled it"))
 
 
 @check("61", when=lambda t: t.functional, needs="functional", batches=generic, most=10)
 def functional_gradient(subject: Subject, batch: Batch) -> None:
-    """`torch.func.grad` gives the gradient that autograd gives.
+    """`torch.func.grad` gives the same gradient as autograd.
 
     A branch on a value, `.data`, `.backward()` or a write in place inside the loss.
     """
@@ -193,7 +199,7 @@ def vectorizes(subject: Subject, batch: Batch) -> None:
     if batch.labels is not None and other.labels is not None:
         labels = torch.stack([batch.labels, other.labels])
     together = Batch(batch.kind, rows, labels)
-    found = torch.vmap(lambda *inputs: total(loss(*inputs)))(*together.arguments())
+    found = torch.vmap(lambda *inputs: tensor_of(loss(*inputs)))(*together.arguments())
     for k, one in enumerate((batch, other)):
-        said = ("the loss", f"of batch {k} under vmap it")
-        subject.same(subject.value(one), found[k], said)
+        what = ("the loss", f"of batch {k} under vmap it")
+        subject.same(subject.value(one), found[k], what)

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 from torch.autograd.gradcheck import GradcheckError
 
-from mmcontrast.testing import strategies as draws
+from mmcontrast.testing import draws
 from mmcontrast.testing.batch import Batch
-from mmcontrast.testing.registry import check, generic, small
-from mmcontrast.testing.subject import Subject, broken, demand, show
+from mmcontrast.testing.registry import check, few_samples, generic
+from mmcontrast.testing.subject import LawBroken, Subject, demand, show
 
 
 def _compare(subject: Subject, batch: Batch, tester: Callable[..., bool]) -> None:
-    """Numerical against analytical derivatives, or the law is broken."""
+    """LawBroken unless numerical and analytical derivatives agree."""
     names = subject.differentiable(batch)
 
     def function(*moved: Tensor) -> Tensor:
@@ -24,32 +24,34 @@ def _compare(subject: Subject, batch: Batch, tester: Callable[..., bool]) -> Non
     try:
         tester(function, [leaves.rows[name] for name in names], fast_mode=True)
     except GradcheckError as error:
-        broken(" ".join(str(error).partition("The above quantities")[0].split()))
+        raise LawBroken(
+            " ".join(str(error).partition("The above quantities")[0].split())
+        ) from error
 
 
-@check("44", when=lambda t: t.smooth, needs="smooth", batches=small, most=10)
+@check("44", when=lambda t: t.smooth, needs="smooth", batches=few_samples, most=10)
 def gradcheck(subject: Subject, batch: Batch) -> None:
-    """The gradient is the slope that small steps measure.
+    """The gradient equals finite differences.
 
-    A hand-written backward, `.data`, a `.detach()` too many, or float32 inside.
+    A wrong hand-written backward, `.data`, a `.detach()` too many, or float32 inside.
     """
     _compare(subject, batch, torch.autograd.gradcheck)
 
 
-@check("44", when=lambda t: t.smooth, needs="smooth", batches=small, most=5)
+@check("44", when=lambda t: t.smooth, needs="smooth", batches=few_samples, most=5)
 def gradgradcheck(subject: Subject, batch: Batch) -> None:
-    """The second derivative is the slope of the gradient.
+    """The second derivative equals finite differences of the gradient.
 
-    A hand-written backward that is not differentiable itself, or a constant that is not one.
+    A hand-written backward that is not differentiable itself, or a gradient used as a constant.
     """
     _compare(subject, batch, torch.autograd.gradgradcheck)
 
 
 @check("7", when=lambda t: t.normalized, needs="normalized", batches=generic)
 def gradient_is_tangent(subject: Subject, batch: Batch) -> None:
-    """A row's gradient is at right angles to the row: its length does not matter.
+    """The gradient of a row is orthogonal to the row: its length does not matter.
 
-    A norm that was detached, or computed with an epsilon that is not small beside the row.
+    A norm that was detached, or computed with an epsilon that is not small compared with it.
     """
     _, gradients = subject.gradients(batch)
     for name, gradient in gradients.items():
@@ -57,7 +59,7 @@ def gradient_is_tangent(subject: Subject, batch: Batch) -> None:
         along = (gradient * row).sum(1).abs().max()
         scale = 1 + (gradient.norm(dim=1) * row.norm(dim=1)).max().item()
         if not along <= subject.allowed(gradient) * scale:
-            broken(f"the gradient of {name} has {show(along)} along its own rows")
+            raise LawBroken(f"the gradient of {name} has the component {show(along)} along a row")
 
 
 @check("8", when=lambda t: t.normalized, needs="normalized", batches=generic)
@@ -76,7 +78,7 @@ def gradient_falls_with_length(subject: Subject, batch: Batch) -> None:
 def gradient_does_not_depend_on_others(subject: Subject, batch: Batch, name: str) -> None:
     """Whether the other inputs need a gradient changes neither the value nor this one's gradient.
 
-    A branch on `requires_grad`, as memory banks have that fill in training only.
+    A branch on `requires_grad`, as in a memory bank that fills in training only.
     """
     if name not in subject.differentiable(batch):
         return
@@ -85,6 +87,9 @@ def gradient_does_not_depend_on_others(subject: Subject, batch: Batch, name: str
     found = subject.tensor(alone)
     subject.same(value, found.detach(), ("the loss", f"where only {name} needs a gradient it"))
     (gradient,) = torch.autograd.grad(found, [alone.rows[name]], allow_unused=True)
-    demand(gradient is not None, f"{name} is not in the loss's graph when it is alone in it")
-    said = ("all inputs in the graph", f"{name} alone in it")
-    subject.same_gradients({name: gradients[name]}, {name: gradient}, said)
+    demand(
+        gradient is not None,
+        f"{name} is not in the loss's graph when only it needs a gradient",
+    )
+    what = ("all inputs in the graph", f"{name} alone in it")
+    subject.same_gradients({name: gradients[name]}, {name: gradient}, what)

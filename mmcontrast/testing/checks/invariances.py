@@ -1,10 +1,10 @@
-"""What may be done to a batch without the loss noticing."""
+"""Changes of a batch that must not change the loss."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmcontrast.testing import strategies as draws
+from mmcontrast.testing import draws
 from mmcontrast.testing.batch import Batch
 from mmcontrast.testing.registry import check, generic
 from mmcontrast.testing.subject import Subject
@@ -19,8 +19,8 @@ from mmcontrast.testing.subject import Subject
 def permutation_invariant(subject: Subject, batch: Batch, order: list[int]) -> None:
     """The order of the samples, or of views among them, does not change the loss.
 
-    A positive that is looked for at a fixed place, an index off by one, or a mask built for another
-    order of views than the rows come in.
+    A positive that is expected at a fixed index, an index off by one, or a mask for views in
+    another order than that of the rows.
     """
     moved = subject.value(batch.take(order))
     subject.same(subject.value(batch), moved, ("the loss", f"in the order {order} it"))
@@ -34,9 +34,9 @@ def permutation_invariant(subject: Subject, batch: Batch, order: list[int]) -> N
     draws={"order": draws.orders},
 )
 def gradients_permute_along(subject: Subject, batch: Batch, order: list[int]) -> None:
-    """A sample's gradient goes with it when the samples are put in another order.
+    """Permuting the samples permutes the gradients.
 
-    A value that is right with a hand-written backward that is not, or an in-place write.
+    A correct value with a wrong hand-written backward, or an in-place write.
     """
     _, gradients = subject.gradients(batch)
     _, moved = subject.gradients(batch.take(order))
@@ -51,9 +51,9 @@ def gradients_permute_along(subject: Subject, batch: Batch, order: list[int]) ->
     draws={"rotation": draws.rotations},
 )
 def rotation_invariant(subject: Subject, batch: Batch, rotation: Tensor) -> None:
-    """One rotation of all rows changes nothing: only dot products matter.
+    """One rotation of all rows changes nothing: the loss depends on dot products only.
 
-    A similarity over the wrong axis, a term for each coordinate, or a statistic of a feature.
+    A similarity over the wrong axis, a term for each coordinate, or statistics of features.
     """
     turned = subject.value(batch.map(lambda x: x @ rotation))
     subject.same(subject.value(batch), turned, ("the loss", "on rotated rows it"))
@@ -86,13 +86,13 @@ def gradients_rotate_along(subject: Subject, batch: Batch, rotation: Tensor) -> 
 def row_scale_invariant(subject: Subject, batch: Batch, scales: list[float], name: str) -> None:
     """A row times a positive number changes nothing.
 
-    No normalisation, one over the wrong axis or over the whole matrix, or of one input only. A loss
-    on raw dot products declares normalized=False.
+    No normalisation, one over the wrong axis or the whole matrix, or one of a single input. A loss
+    of raw dot products should declare normalized=False.
     """
     factor = torch.tensor(scales, dtype=torch.float64)[:, None]
     scaled = batch.with_rows({**batch.rows, name: batch.rows[name] * factor})
-    said = ("the loss", f"with the rows of {name} times {scales} it")
-    subject.same(subject.value(batch), subject.value(scaled), said)
+    what = ("the loss", f"with the rows of {name} times {scales} it")
+    subject.same(subject.value(batch), subject.value(scaled), what)
 
 
 @check(
@@ -132,9 +132,9 @@ def symmetric(subject: Subject, batch: Batch) -> None:
     draws={"vector": draws.vectors},
 )
 def translation_invariant(subject: Subject, batch: Batch, vector: list[float]) -> None:
-    """One vector added to all rows changes nothing: only differences matter.
+    """One vector added to all rows changes nothing: the loss depends on differences of rows.
 
-    Rows that are normalised before a distance is taken, or a squared norm that lost its partner.
+    Rows that are normalised before the distance, or a squared distance that lacks one of its terms.
     """
     step = torch.tensor(vector, dtype=torch.float64)
     moved = subject.value(batch.map(lambda x: x + step))
@@ -148,11 +148,11 @@ def translation_invariant(subject: Subject, batch: Batch, vector: list[float]) -
     draws={"shifts": draws.numbers, "name": draws.chosen_name},
 )
 def row_shift_invariant(subject: Subject, batch: Batch, shifts: list[float], name: str) -> None:
-    """A number added to all features of a row changes nothing: the row is a softmax's argument.
+    """A number added to all features of a row changes nothing: rows go through a softmax.
 
-    exp() without the subtraction of the row's largest, or a softmax over the wrong axis.
+    exp() without subtracting the maximum of the row, or a softmax over the wrong axis.
     """
     step = torch.tensor(shifts, dtype=torch.float64)[:, None]
     shifted = batch.with_rows({**batch.rows, name: batch.rows[name] + step})
-    said = ("the loss", f"with {shifts} added to the rows of {name} it")
-    subject.same(subject.value(batch), subject.value(shifted), said)
+    what = ("the loss", f"with {shifts} added to the rows of {name} it")
+    subject.same(subject.value(batch), subject.value(shifted), what)

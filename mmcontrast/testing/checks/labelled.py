@@ -1,28 +1,27 @@
-"""What labels mean: only which of them are equal."""
+"""Labels: only which of them are equal matters."""
 
 import torch
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from mmcontrast.testing import formula
-from mmcontrast.testing import strategies as draws
+from mmcontrast.testing import draws, formula
 from mmcontrast.testing.batch import Batch
 from mmcontrast.testing.registry import check, generic
 from mmcontrast.testing.subject import Subject, demand, show
 
 KINDS = ("labelled", "multimodal")
-NAMES = [
+LABELS = [
     [2, 0, 1],
     [-1, -7, 3],
     [7, 255, -1000],
-    [2**24, 2**24 + 1, 5],  # the first two are one as float32
-    [2**53, 2**53 + 1, -(2**62)],  # and as float64
+    [2**24, 2**24 + 1, 5],  # the first two are equal in float32
+    [2**53, 2**53 + 1, -(2**62)],  # and here in float64
 ]
 
 
-def new_names(batch: Batch) -> SearchStrategy[list[int]]:
-    """Three labels that differ: in another order, negative, or too large for a float."""
-    return st.sampled_from(NAMES)
+def _new_labels(batch: Batch) -> SearchStrategy[list[int]]:
+    """Three different labels: in another order, negative, or too large for a float."""
+    return st.sampled_from(LABELS)
 
 
 @check(
@@ -30,12 +29,12 @@ def new_names(batch: Batch) -> SearchStrategy[list[int]]:
     kinds=KINDS,
     when=lambda t: t.labelled and t.relabelling_invariant,
     needs="labels, relabelling_invariant",
-    draws={"names": new_names},
+    draws={"names": _new_labels},
 )
 def relabelling_invariant(subject: Subject, batch: Batch, names: list[int]) -> None:
     """Only which labels are equal matters, not what they are.
 
-    Labels that are used as indices or numbers, compared as floats, or matched with a sentinel.
+    Labels that are used as indices or numbers, compared as floats, or mistaken for a sentinel.
     """
     assert batch.labels is not None
     renamed = torch.tensor(names)[batch.labels]
@@ -48,7 +47,7 @@ def relabelling_invariant(subject: Subject, batch: Batch, names: list[int]) -> N
 
 @check("62", kinds=KINDS, when=lambda t: t.labelled, needs="labels")
 def label_dtypes(subject: Subject, batch: Batch) -> None:
-    """Labels of any integer dtype, or bool where there are two, are worth the same.
+    """Labels of any integer dtype, or bool for two classes, give the same loss.
 
     uint8 that wraps around in a difference, or a comparison that needs int64.
     """
@@ -70,21 +69,21 @@ def label_dtypes(subject: Subject, batch: Batch) -> None:
     batches=generic,
 )
 def no_positives_is_zero(subject: Subject, batch: Batch) -> None:
-    """A batch in which nobody has a positive is worth 0, with a graph and a gradient of 0.
+    """Where no anchor has a positive the loss is 0, with a graph and a gradient of 0.
 
-    0 / 0, a logarithm of an empty sum, or an anchor that is taken for its own positive.
+    0 / 0, a logarithm of an empty sum, or an anchor that is its own positive.
     """
     value, gradients = subject.gradients(batch.with_labels(torch.arange(len(batch))))
-    subject.same(value, 0.0, ("without positives the loss", "nothing"))
+    subject.same(value, 0.0, ("without positives the loss", "the expected loss"))
     for name, gradient in gradients.items():
         demand(gradient.abs().max() == 0, f"without positives {name} gets {gradient.tolist()}")
 
 
 @check("53, 54", kinds=KINDS, when=lambda t: t.labelled, needs="labels")
 def one_class_is_finite(subject: Subject, batch: Batch) -> None:
-    """A batch of one class only, without a negative, is finite with finite gradients.
+    """For a batch of one class, without negatives, the loss and its gradients are finite.
 
-    The hardest negative of nobody, or a logarithm of an empty sum.
+    The hardest of no negatives, or a logarithm of an empty sum.
     """
     subject.gradients(batch.with_labels(torch.zeros(len(batch), dtype=torch.int64)))
 
@@ -97,9 +96,9 @@ def one_class_is_finite(subject: Subject, batch: Batch) -> None:
     draws={"i": draws.sample},
 )
 def ignored_sample_is_removed(subject: Subject, batch: Batch, i: int) -> None:
-    """A sample with the ignored label is worth as much as its absence, and gets no gradient.
+    """A sample with the ignored label changes nothing, and gets no gradient.
 
-    It still stands in a denominator, or in the number that the mean divides by.
+    It is still a negative in a denominator, or still counts in the mean.
     """
     assert batch.labels is not None
     assert subject.traits.ignore_index is not None
@@ -107,8 +106,8 @@ def ignored_sample_is_removed(subject: Subject, batch: Batch, i: int) -> None:
     labels[i] = subject.traits.ignore_index
     others = [k for k in range(len(batch)) if k != i]
     value, gradients = subject.gradients(batch.with_labels(labels))
-    said = (f"with sample {i} ignored the loss", "without it")
-    subject.same(value, subject.value(batch.take(others)), said)
+    what = (f"with sample {i} ignored the loss", "without it")
+    subject.same(value, subject.value(batch.take(others)), what)
     for name, gradient in gradients.items():
         demand(gradient[i].abs().max() == 0, f"the ignored row of {name} gets a gradient")
 
@@ -120,16 +119,16 @@ def ignored_sample_is_removed(subject: Subject, batch: Batch, i: int) -> None:
     needs="form='sup_con'",
 )
 def stranger_never_lowers(subject: Subject, batch: Batch) -> None:
-    """A further sample of a class of its own never lowers the loss: it is a negative to all.
+    """A further sample of a new class never lowers the loss: it is a negative for all anchors.
 
-    Negatives that are averaged in the denominator, or an anchor without positives in the mean.
+    Negatives that are averaged in the denominator, or anchors without positives in the mean.
     """
     assert batch.labels is not None
     labels = torch.cat([batch.labels, torch.tensor([99])])
     longer = batch.take([*range(len(batch)), 0]).with_labels(labels)
     longer = longer.map(lambda x: torch.cat([x[:-1], -x[:1]]))
-    said = ("the loss", "with a stranger more it")
-    subject.at_most(subject.value(batch), subject.value(longer), said)
+    what = ("the loss", "with a sample of a new class it")
+    subject.at_most(subject.value(batch), subject.value(longer), what)
 
 
 @check(
@@ -141,7 +140,7 @@ def stranger_never_lowers(subject: Subject, batch: Batch) -> None:
 def two_views_are_nt_xent(subject: Subject, batch: Batch) -> None:
     """Two views of each sample, labelled by the sample, are SimCLR's NT-Xent.
 
-    The wrong number of views or positives in a mean, or the anchor among its candidates.
+    A mean over the wrong number of views or positives, or the anchor among its candidates.
     """
     assert subject.traits.temperature is not None
     n = len(batch)
@@ -154,5 +153,5 @@ def two_views_are_nt_xent(subject: Subject, batch: Batch) -> None:
     slack = subject.allowed(value) * (1 + 1 / subject.traits.temperature)
     demand(
         abs(float(value) - expected) <= slack,
-        f"of two views the loss is {show(value)}, NT-Xent is {show(expected)}",
+        f"the loss of two views is {show(value)}, NT-Xent is {show(expected)}",
     )

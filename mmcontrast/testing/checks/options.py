@@ -1,15 +1,15 @@
-"""Reductions, chunks, masks and soft targets: other ways to ask for the same number."""
+"""Reductions, chunks, masks and soft targets: several ways to compute the same number."""
 
 import torch
 
-from mmcontrast.testing import strategies as draws
+from mmcontrast.testing import draws
 from mmcontrast.testing.batch import Batch
 from mmcontrast.testing.registry import check, generic
-from mmcontrast.testing.subject import Subject, broken, demand, total
+from mmcontrast.testing.subject import LawBroken, Subject, demand, tensor_of
 
 
-def _everybody_counts(batch: Batch) -> Batch:
-    """Where there are labels: every sample twice, so that each anchor has a positive."""
+def _with_partners(batch: Batch) -> Batch:
+    """A batch with labels gets every sample twice, so that each anchor has a positive."""
     if batch.labels is None:
         return batch
     n = len(batch)
@@ -18,19 +18,19 @@ def _everybody_counts(batch: Batch) -> Batch:
 
 def _reduced(subject: Subject, batch: Batch, how: str) -> torch.Tensor:
     assert subject.traits.reductions is not None
-    return total(subject.call(batch, loss=subject.traits.reductions(how))).detach()
+    return tensor_of(subject.call(batch, loss=subject.traits.reductions(how))).detach()
 
 
 @check("21", when=lambda t: t.reductions is not None, needs="reductions", batches=generic)
 def mean_of_each_is_the_mean(subject: Subject, batch: Batch) -> None:
-    """Where every anchor counts, the mean of reduction="none" is reduction="mean".
+    """If each anchor has a positive, the mean of reduction="none" is reduction="mean".
 
-    A mean over pairs or values above 0, or a weight that enters one of the two only.
+    A mean over pairs or over values above 0, or a weight in one of the two only.
     """
-    batch = _everybody_counts(batch)
+    batch = _with_partners(batch)
     each = _reduced(subject, batch, "none")
     if each.ndim == 0:
-        broken('reduction="none" gave a single number')
+        raise LawBroken('reduction="none" gave a single number')
     subject.same(_reduced(subject, batch, "mean"), each.mean(), ("the mean", "the mean of each"))
 
 
@@ -38,7 +38,7 @@ def mean_of_each_is_the_mean(subject: Subject, batch: Batch) -> None:
 def sum_of_each_is_the_sum(subject: Subject, batch: Batch) -> None:
     """The sum of reduction="none" is reduction="sum".
 
-    Anchors that do not count and are not 0, or a sum that is scaled.
+    Anchors without positives whose loss is not 0, or a sum that is scaled.
     """
     each = _reduced(subject, batch, "none")
     subject.same(_reduced(subject, batch, "sum"), each.sum(), ("the sum", "the sum of each"))
@@ -52,9 +52,9 @@ def sum_of_each_is_the_sum(subject: Subject, batch: Batch) -> None:
     draws={"order": draws.orders},
 )
 def each_permutes_along(subject: Subject, batch: Batch, order: list[int]) -> None:
-    """The losses of reduction="none" go with their samples.
+    """Permuting the samples permutes the losses of reduction="none".
 
-    Losses that come in another order than the samples, or an anchor that is counted elsewhere.
+    Losses in another order than the samples, or a loss credited to another anchor.
     """
     each = _reduced(subject, batch, "none")
     moved = _reduced(subject, batch.take(order), "none")
@@ -67,20 +67,20 @@ def each_permutes_along(subject: Subject, batch: Batch, order: list[int]) -> Non
 def chunks_are_exact(subject: Subject, batch: Batch) -> None:
     """In chunks of any size the loss has the same value and gradients.
 
-    A last chunk of another size, a mean of means, or a diagonal that starts anew in each chunk.
+    A smaller last chunk, a mean of means, or a diagonal that restarts in each chunk.
     """
     assert subject.traits.chunked is not None
     value, gradients = subject.gradients(batch)
     for size in range(1, len(batch) + 1):
         found, slopes = subject.gradients(batch, loss=subject.traits.chunked(size))
-        said = ("the loss", f"in chunks of {size} it")
-        subject.same(value, found, said)
-        subject.same_gradients(gradients, slopes, said)
+        what = ("the loss", f"in chunks of {size} it")
+        subject.same(value, found, what)
+        subject.same_gradients(gradients, slopes, what)
 
 
 @check("25", when=lambda t: t.keep, needs="keep", draws={"i": draws.sample})
 def masked_sample_is_removed(subject: Subject, batch: Batch, i: int) -> None:
-    """Masking a sample's row and column is removing it, and it gets no gradient.
+    """Masking a sample's row and column equals removing it, and it gets no gradient.
 
     A mask on the numerator only, or on the denominator only, or a mean that still counts it.
     """
@@ -89,21 +89,21 @@ def masked_sample_is_removed(subject: Subject, batch: Batch, i: int) -> None:
     keep[i] = keep[:, i] = False
     others = [k for k in range(n) if k != i]
     value, gradients = subject.gradients(batch, keep=keep)
-    said = (f"with sample {i} masked the loss", "without it")
-    subject.same(value, subject.value(batch.take(others)), said)
+    what = (f"with sample {i} masked the loss", "without it")
+    subject.same(value, subject.value(batch.take(others)), what)
     for name, gradient in gradients.items():
         demand((gradient[i] == 0).all(), f"the masked row of {name} gets a gradient")
 
 
 @check("42", when=lambda t: t.positives, needs="positives")
 def hard_targets_are_the_default(subject: Subject, batch: Batch) -> None:
-    """Soft targets that are all on the partner are no soft targets.
+    """Soft targets equal to the identity matrix are the default.
 
-    Targets that are scaled twice, transposed, or taken for logits.
+    Targets that are scaled twice, transposed, or used as logits.
     """
     eye = torch.eye(len(batch), dtype=torch.float64)
-    said = ("the loss", "with the identity as targets it")
-    subject.same(subject.value(batch), subject.value(batch, positives=eye), said)
+    what = ("the loss", "with the identity as targets it")
+    subject.same(subject.value(batch), subject.value(batch, positives=eye), what)
 
 
 @check(
@@ -113,16 +113,16 @@ def hard_targets_are_the_default(subject: Subject, batch: Batch) -> None:
     draws={"targets": draws.soft_targets},
 )
 def soft_targets_mix(subject: Subject, batch: Batch, targets: list[list[float]]) -> None:
-    """The loss is linear in targets that sum to 1: half of each of two is the mean of the two.
+    """The loss is linear in targets that sum to 1: mixed targets give the mean of the losses.
 
-    A divergence where a cross-entropy is meant, or weights that are not scaled to sum to 1.
+    A divergence in place of a cross-entropy, or weights that are not scaled to sum to 1.
     """
     soft = torch.tensor(targets, dtype=torch.float64)
     soft = soft / soft.sum(1, keepdim=True)
     flat = torch.full_like(soft, 1 / len(batch))
     ends = [subject.value(batch, positives=t) for t in (soft, flat)]
     middle = subject.value(batch, positives=(soft + flat) / 2)
-    subject.same(sum(ends) / 2, middle, ("the mean of the two", "half of each"))
+    subject.same(sum(ends) / 2, middle, ("the mean of the two losses", "for mixed targets it"))
 
 
 @check(
@@ -131,9 +131,9 @@ def soft_targets_mix(subject: Subject, batch: Batch, targets: list[list[float]])
     needs="positives and form",
 )
 def uniform_targets_cost_log_n(subject: Subject, batch: Batch) -> None:
-    """Uniform targets cost at least log N: no prediction is right about all of them.
+    """With uniform targets the loss is at least log N, their entropy.
 
-    Targets that are read as bool, or a positive that is missing from the denominator.
+    Targets that are cast to bool, or a positive that is missing from the denominator.
     """
     n = len(batch)
     flat = torch.full((n, n), 1 / n, dtype=torch.float64)

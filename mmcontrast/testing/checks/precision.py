@@ -3,15 +3,15 @@
 import torch
 from torch import Tensor
 
-from mmcontrast.testing import strategies as draws
+from mmcontrast.testing import draws
 from mmcontrast.testing.batch import Batch
 from mmcontrast.testing.registry import check, generic
-from mmcontrast.testing.subject import LawBroken, Subject, broken, demand, show
+from mmcontrast.testing.subject import LawBroken, Subject, demand, show
 from mmcontrast.testing.traits import rounding
 
 
 def _usable(x: Tensor) -> bool:
-    """Rounding left finite rows, none of them zero."""
+    """Whether rounding left all rows finite and none of them zero."""
     return bool(x.isfinite().all() and (x != 0).any(1).all())
 
 
@@ -19,8 +19,8 @@ def _usable(x: Tensor) -> bool:
 def low_precision_is_close(subject: Subject, batch: Batch) -> None:
     """In each dtype the value is that of float64 on the same rounded inputs, up to rounding.
 
-    exp() before log(), an epsilon that the dtype cannot hold or that saturates the loss, anchors
-    that leave the mean because their loss underflows to 0, or masks filled with -1e9.
+    exp() before log(), an epsilon that underflows in the dtype or that saturates the loss, anchors
+    that are left out of the mean because their loss underflows to 0, or masks filled with -1e9.
     """
     for dtype in subject.traits.dtypes:
         low = batch.to(dtype)
@@ -40,7 +40,7 @@ def low_precision_is_close(subject: Subject, batch: Batch) -> None:
 def float32_gradients_are_close(subject: Subject, batch: Batch) -> None:
     """float32 gradients are those of float64 on the same inputs, up to rounding.
 
-    A value that is right with a gradient that underflowed, or was cut off by a clamp.
+    A correct value with a gradient that underflowed, or that a clamp set to 0.
     """
     low = batch.to(torch.float32)
     _, gradients = subject.gradients(low)
@@ -52,7 +52,7 @@ def float32_gradients_are_close(subject: Subject, batch: Batch) -> None:
         allowed = rounding(torch.float32, temperature) * (1 + expected.abs().max().item() + reach)
         apart = (gradients[name].double() - expected).abs().max().item()
         if not apart <= allowed:
-            broken(
+            raise LawBroken(
                 f"the gradient of {name} is {gradients[name].tolist()} in float32, "
                 f"{expected.tolist()} in float64"
             )
@@ -72,15 +72,15 @@ def zero_row_is_finite(subject: Subject, batch: Batch, i: int, name: str) -> Non
         try:
             subject.gradients(low.with_rows({**low.rows, name: x}))
         except LawBroken as error:
-            broken(f"with a row of zeros in {dtype}, {error}")
+            raise LawBroken(f"with a row of zeros in {dtype}, {error}") from error
 
 
 @check("24")
 def autocast_is_close(subject: Subject, batch: Batch) -> None:
-    """Under bfloat16 autocast, float32 inputs give the value they give outside, up to rounding.
+    """bfloat16 autocast does not change the value for float32 inputs, up to rounding.
 
-    A matrix product inside autocast rounds the logits, and an exp() or a division after it widens
-    that; a mask of -1e9 may become -inf.
+    A matrix product under autocast rounds the logits, and a following exp() or division amplifies
+    the error; a mask of -1e9 may become -inf.
     """
     low = batch.to(torch.float32)
     outside = subject.value(low)

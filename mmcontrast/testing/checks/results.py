@@ -3,11 +3,11 @@
 import torch
 
 from mmcontrast.testing.batch import Batch
-from mmcontrast.testing.registry import check, one_sample, ordinary
-from mmcontrast.testing.subject import Subject, broken, demand, show, total
+from mmcontrast.testing.registry import check, one_sample, with_positives
+from mmcontrast.testing.subject import LawBroken, Subject, demand, show, tensor_of
 
 
-@check(batches=ordinary)
+@check(batches=with_positives)
 def returns_a_scalar(subject: Subject, batch: Batch) -> None:
     """The result is one finite number: a 0-d tensor, or named terms whose total is one.
 
@@ -21,8 +21,8 @@ def returns_a_scalar(subject: Subject, batch: Batch) -> None:
 def result_is_no_less_precise(subject: Subject, batch: Batch) -> None:
     """float64 inputs give float64; float32 inputs give float32 or more.
 
-    A constant or a mask of a fixed dtype, `.float()` or `.half()` inside, or a value that went
-    through a Python number of a narrower kind.
+    A constant or a mask of a fixed dtype, `.float()` or `.half()` inside, or a value that was
+    converted to a narrower number type on the way.
     """
     for dtype in (torch.float64, torch.float32):
         found = subject.tensor(batch.to(dtype)).dtype
@@ -47,14 +47,14 @@ def gradient_reaches_its_inputs(subject: Subject, batch: Batch) -> None:
         if name in expected:
             demand(gradient is not None, f"{name} is not in the loss's graph")
         elif gradient is not None and gradient.abs().max() > 0:
-            broken(f"{name} shall get no gradient, and gets {gradient.tolist()}")
+            raise LawBroken(f"{name} should get no gradient, but gets {gradient.tolist()}")
 
 
 @check("1, 41", when=lambda t: t.nonnegative, needs="nonnegative")
 def nonnegative(subject: Subject, batch: Batch) -> None:
     """The loss is never below 0 (nor, for InfoNCE, the mutual information bound above log N).
 
-    The sign, a positive that is missing from the denominator, or a hinge that is.
+    A wrong sign, a positive that is missing from the denominator, or a missing hinge.
     """
     value = subject.value(batch)
     demand(value >= -subject.allowed(value), f"the loss is {show(value)}, below 0")
@@ -62,9 +62,9 @@ def nonnegative(subject: Subject, batch: Batch) -> None:
 
 @check("45", when=lambda t: t.bounds is not None, needs="bounds")
 def within_bounds(subject: Subject, batch: Batch) -> None:
-    """The loss lies within the bounds that are declared.
+    """The loss lies within the declared bounds.
 
-    The sign, a sum in place of a mean, or a share whose denominator lacks its numerator.
+    A wrong sign, a sum in place of a mean, or a share whose denominator lacks its numerator.
     """
     assert subject.traits.bounds is not None
     low, high = subject.traits.bounds
@@ -77,45 +77,47 @@ def within_bounds(subject: Subject, batch: Batch) -> None:
 def single_sample(subject: Subject, batch: Batch) -> None:
     """One sample is finite with finite gradients; a softmax over the batch is 0 there, and flat.
 
-    A division by N - 1, a logarithm of an empty sum, or a squeeze() that takes the batch axis.
+    A division by N - 1, a logarithm of an empty sum, or a squeeze() that removes the batch axis.
     """
     value, gradients = subject.gradients(batch)
     if subject.traits.form is None:
         return
-    subject.same(value, 0.0, ("the loss of one sample", "no alternatives"))
+    subject.same(value, 0.0, ("the loss of one sample", "the loss without negatives"))
     for name, gradient in gradients.items():
         largest = gradient.abs().max()
         if largest > subject.allowed(gradient):
-            broken(f"one sample has no alternatives, yet the gradient of {name} is {show(largest)}")
+            raise LawBroken(
+                f"one sample has no negatives, but the gradient of {name} is {show(largest)}"
+            )
 
 
 @check("63", when=lambda t: t.empty is not None, needs="empty", batches=one_sample)
 def empty_batch(subject: Subject, batch: Batch) -> None:
     """A batch of no samples is worth 0, or is refused with a ValueError; never NaN or a crash.
 
-    The mean of nothing is NaN: an epoch's last batch after filtering brings it to the weights.
+    The mean of an empty tensor is NaN; one batch without samples then turns all weights into NaN.
     """
     nothing = batch.take([])
     policy = subject.traits.empty
     try:
         result = subject.call(nothing.leaves())
     except ValueError as error:
-        demand(policy != "zero", f"an empty batch shall be worth 0, but raised: {error}")
+        demand(policy != "zero", f"an empty batch should give 0, but raised: {error}")
         return
-    value = total(result)
-    demand(policy != "raise", f"an empty batch shall raise ValueError, but is worth {value}")
-    demand(value.ndim == 0 and bool(value == 0), f"an empty batch is worth {value.tolist()}")
+    value = tensor_of(result)
+    demand(policy != "raise", f"an empty batch should raise ValueError, but gives {value}")
+    demand(value.ndim == 0 and bool(value == 0), f"an empty batch gives {value.tolist()}")
 
 
 @check(when=lambda t: t.reference is not None, needs="reference")
 def equals_the_reference(subject: Subject, batch: Batch) -> None:
     """The loss equals the slow reference, in value and gradient.
 
-    Look at the smallest example by hand: one of the two is wrong.
+    Compute the smallest example by hand: one of the two is wrong.
     """
     reference = subject.traits.reference
     value, gradients = subject.gradients(batch)
     expected, slow = subject.gradients(batch, loss=reference)
-    said = ("the loss", "the reference")
-    subject.same(value, expected, said)
-    subject.same_gradients(gradients, slow, said)
+    what = ("the loss", "the reference")
+    subject.same(value, expected, what)
+    subject.same_gradients(gradients, slow, what)

@@ -1,18 +1,18 @@
-"""Triplets and their margin; most of these need a factory that makes the loss for a margin."""
+"""Triplets and their margin; most laws need a factory that makes the loss for a margin."""
 
 import torch
 
-from mmcontrast.testing import strategies as draws
+from mmcontrast.testing import draws
 from mmcontrast.testing.batch import Batch
 from mmcontrast.testing.registry import check
 from mmcontrast.testing.subject import Subject
-from mmcontrast.testing.traits import Loss, Traits
+from mmcontrast.testing.traits import Traits
 
 KINDS = ("triplet",)
 NEEDS = "factory (margin -> loss)"
 
 
-def _made(traits: Traits) -> bool:
+def _has_factory(traits: Traits) -> bool:
     return traits.factory is not None
 
 
@@ -20,18 +20,13 @@ def _hinged(traits: Traits) -> bool:
     return traits.factory is not None and traits.nonnegative
 
 
-def _at(subject: Subject, margin: float) -> Loss:
-    assert subject.traits.factory is not None
-    return subject.traits.factory(margin)
-
-
-@check("31", kinds=KINDS, when=_made, needs=NEEDS, draws={"margins": draws.margins})
+@check("31", kinds=KINDS, when=_has_factory, needs=NEEDS, draws={"margins": draws.margins})
 def larger_margin_costs_more(subject: Subject, batch: Batch, margins: tuple[float, float]) -> None:
-    """A larger margin never lowers the loss, and raises it by the difference at most.
+    """A larger margin never lowers the loss, and raises it by at most the difference.
 
     A margin with the wrong sign, squared, or added to both distances.
     """
-    low, high = (subject.value(batch, loss=_at(subject, margin)) for margin in margins)
+    low, high = (subject.value(batch, loss=subject.from_factory(margin)) for margin in margins)
     subject.at_most(low, high, (f"margin {margins[0]}", f"margin {margins[1]}"))
     most = float(low) + margins[1] - margins[0]
     subject.at_most(
@@ -39,39 +34,39 @@ def larger_margin_costs_more(subject: Subject, batch: Batch, margins: tuple[floa
     )
 
 
-@check("31", kinds=KINDS, when=_made, needs=NEEDS, draws={"margins": draws.margins})
+@check("31", kinds=KINDS, when=_has_factory, needs=NEEDS, draws={"margins": draws.margins})
 def equal_rows_are_at_the_margin(
     subject: Subject, batch: Batch, margins: tuple[float, float]
 ) -> None:
-    """A positive that is the negative is exactly at the margin.
+    """If positive and negative are equal, the loss is the margin.
 
-    The margin on the wrong side of the hinge, or of one distance only.
+    The margin on the wrong side of the hinge, or with one of the distances only.
     """
     margin = margins[1]
     rows = {**batch.rows, "n": batch.rows["p"].clone()}
-    value = subject.value(batch.with_rows(rows), loss=_at(subject, margin))
+    value = subject.value(batch.with_rows(rows), loss=subject.from_factory(margin))
     subject.same(value, margin, ("with p = n the loss", "the margin"))
 
 
 @check("31", kinds=KINDS, when=_hinged, needs=f"{NEEDS}, nonnegative")
 def satisfied_triplet_is_zero(subject: Subject, batch: Batch) -> None:
-    """With the positive on the anchor and the negative opposite, a small margin is met: 0.
+    """For p = a and n = -a the loss with a small margin is 0.
 
     Positives and negatives exchanged, or a hinge that is missing or soft.
     """
     a = batch.rows["a"]
     rows = {"a": a, "p": a.clone(), "n": -a}
     margin = 1e-3 * min(1.0, a.norm(dim=1).min().item() ** 2)
-    value = subject.value(batch.with_rows(rows), loss=_at(subject, margin))
-    subject.same(value, 0.0, ("with p = a, n = -a the loss", "a triplet that is met"))
+    value = subject.value(batch.with_rows(rows), loss=subject.from_factory(margin))
+    subject.same(value, 0.0, ("with p = a, n = -a the loss", "the expected loss"))
 
 
 @check("31", kinds=KINDS)
 def exchange_cannot_win_twice(subject: Subject, batch: Batch) -> None:
-    """Exchanging positive and negative cannot make both losses smaller than with the two equal.
+    """The losses of (a, p, n) and (a, n, p) sum to at least twice the loss with n = p.
 
-    A distance that is subtracted twice, an absolute value, or a sign: max(0, d + m) + max(0, m - d)
-    is never below 2 m.
+    A distance that is subtracted twice, an absolute value, or a wrong sign: for a difference d of
+    the distances, max(0, d + m) + max(0, m - d) is never below 2 m.
     """
     a, p, n = batch.rows.values()
     there = subject.value(batch)
@@ -82,7 +77,7 @@ def exchange_cannot_win_twice(subject: Subject, batch: Batch) -> None:
 
 @check("4", kinds=KINDS)
 def triplets_do_not_meet(subject: Subject, batch: Batch) -> None:
-    """The loss of a batch of triplets is the mean of the losses of each.
+    """The loss of a batch of triplets is the mean of the losses of the triplets.
 
     A sum in place of a mean, a mean over the triplets above 0 only, or distances across triplets.
     """

@@ -1,82 +1,57 @@
-"""Values that are known: where all rows are equal, where partners match, where the batch grows."""
+"""Known values: for equal rows, for matching partners, and for larger batches."""
 
 import math
 
 import torch
 from hypothesis import strategies as st
-from hypothesis.strategies import DrawFn, SearchStrategy
+from hypothesis.strategies import DrawFn
 from torch import Tensor
 
-from mmcontrast.testing import formula
-from mmcontrast.testing import strategies as draws
+from mmcontrast.testing import draws, formula
 from mmcontrast.testing.batch import NAMES, Batch
-from mmcontrast.testing.registry import check, generic
+from mmcontrast.testing.registry import check
+from mmcontrast.testing.strategies import normal, rows, seeds
 from mmcontrast.testing.subject import Subject, demand, show
 from mmcontrast.testing.traits import Traits
-
-SOFTMAX = "form"
-
-
-def has_form(traits: Traits) -> bool:
-    """A softmax over the batch."""
-    return traits.form is not None
-
-
-def _on_logits(traits: Traits) -> bool:
-    """Rows times the identity are logits."""
-    raw = not traits.normalized and traits.features is None
-    return traits.form == "info_nce" and raw and not traits.symmetric
 
 
 @st.composite
 def _equal_rows(draw: DrawFn, traits: Traits) -> Batch:
-    """N equal rows in every input; for labels, all of one class."""
+    """The output of a collapsed network: N equal rows in every input, all of one class."""
     n = draw(st.integers(2, 6))
     d = draw(st.integers(1, 4)) if traits.features is None else traits.features
-    row = draw(draws.rows(1, d, ("grid", "gauss")))
+    row = draw(rows(1, d, ("grid", "gauss")))
     labels = torch.zeros(n, dtype=torch.int64) if traits.labelled else None
     return Batch(traits.kind, {k: row.repeat(n, 1) for k in NAMES[traits.kind]}, labels)
 
 
-def equal_rows(traits: Traits) -> SearchStrategy[Batch]:
-    """A collapsed network's output."""
-    found: SearchStrategy[Batch] = _equal_rows(traits)
-    return found
-
-
 @st.composite
 def _orthogonal_partners(draw: DrawFn, traits: Traits) -> Batch:
-    """Partners (of a pair, a class, a sample) are equal, strangers are at right angles."""
+    """The ideal output: partners (pair, class or sample) are equal, all other rows orthogonal."""
     n = draw(st.integers(2, min(traits.features or 4, 4)))
     d = traits.features or n
-    rotation = torch.linalg.qr(draws.normal(draw(draws.seeds), d, n))[0].T
+    rotation = torch.linalg.qr(normal(draw(seeds), d, n))[0].T
     names = NAMES[traits.kind]
     if traits.labelled:
         ids = torch.arange(n).repeat(2)
         return Batch(traits.kind, dict.fromkeys(names, rotation[ids]), ids)
-    rows = dict.fromkeys(names, rotation)
+    by_name = dict.fromkeys(names, rotation)
     if traits.kind == "triplet":
-        rows["n"] = rotation.roll(1, 0)
-    return Batch(traits.kind, rows)
-
-
-def orthogonal_partners(traits: Traits) -> SearchStrategy[Batch]:
-    """What a trained network's output would ideally be."""
-    found: SearchStrategy[Batch] = _orthogonal_partners(traits)
-    return found
+        by_name["n"] = rotation.roll(1, 0)
+    return Batch(traits.kind, by_name)
 
 
 @check(
     "10",
     when=lambda t: t.discriminative and t.features != 1,
     needs="discriminative",
-    batches=orthogonal_partners,
+    batches=_orthogonal_partners,
 )
 def partners_are_worth_less(subject: Subject, batch: Batch) -> None:
-    """Rows beside their partners are worth less than the same rows beside strangers.
+    """The loss is lower for matching partners than for the same rows mismatched.
 
-    The sign, positives and negatives exchanged, or a diagonal off by one: the loss would teach the
-    opposite, or nothing.
+    A wrong sign, positives and negatives exchanged, or a diagonal off by one: minimising the loss
+    would not bring partners together.
     """
     if batch.labels is not None:
         strangers = batch.with_labels(torch.arange(len(batch)) // 2)
@@ -90,7 +65,7 @@ def partners_are_worth_less(subject: Subject, batch: Batch) -> None:
     near, far = subject.value(batch), subject.value(strangers)
     demand(
         near < far,
-        f"beside their partners the rows are worth {show(near)}, beside strangers {show(far)}",
+        f"the loss is {show(near)} for matching partners, {show(far)} for mismatched rows",
     )
 
 
@@ -98,7 +73,7 @@ def partners_are_worth_less(subject: Subject, batch: Batch) -> None:
     "2, 29",
     when=lambda t: t.form is not None or t.collapse_value is not None,
     needs="form, or collapse_value",
-    batches=equal_rows,
+    batches=_equal_rows,
 )
 def collapse_value(subject: Subject, batch: Batch) -> None:
     """Equal rows make all candidates equally likely: the loss is the logarithm of their number.
@@ -113,12 +88,12 @@ def collapse_value(subject: Subject, batch: Batch) -> None:
         expected = math.log(n - 1)
     else:
         expected = formula.mean_log_candidates(traits, batch) if known is None else known(n)
-    subject.same(subject.value(batch), expected, (f"the loss of {n} equal rows", "the right value"))
+    subject.same(subject.value(batch), expected, (f"the loss of {n} equal rows", "the known value"))
 
 
-@check("18", when=has_form, needs=SOFTMAX, batches=equal_rows)
+@check("18", when=lambda t: t.form is not None, needs="form", batches=_equal_rows)
 def collapse_is_stationary(subject: Subject, batch: Batch) -> None:
-    """Where all rows are equal the gradient is 0: nothing says which way to part.
+    """Where all rows are equal the gradient is 0, by symmetry.
 
     A positive that enters the denominator twice or not at all, or a detached input.
     """
@@ -141,24 +116,24 @@ def cosine_bounds(subject: Subject, batch: Batch) -> None:
     traits = subject.traits
     assert traits.temperature is not None
     reach = 2 / traits.temperature
-    rows = formula.anchors(traits, batch)
-    if not rows:
+    anchors = list(formula.anchors(traits, batch))
+    if not anchors:
         return
     lows, highs = [], []
-    for row in rows:
-        c, p = len(row.similarities), len(row.positives)
+    for anchor in anchors:
+        c, p = len(anchor.similarities), len(anchor.positives)
         lows.append(math.log(p + (c - p) * math.exp(-reach)))
         highs.append(reach + math.log((c - 1) + math.exp(-reach)))
     value = subject.value(batch)
-    subject.at_most(math.fsum(lows) / len(rows), value, ("the lower bound", "the loss"))
-    subject.at_most(value, math.fsum(highs) / len(rows), ("the loss", "the upper bound"))
+    subject.at_most(math.fsum(lows) / len(anchors), value, ("the lower bound", "the loss"))
+    subject.at_most(value, math.fsum(highs) / len(anchors), ("the loss", "the upper bound"))
 
 
 @check("15", when=lambda t: t.form == "info_nce", needs="form='info_nce'")
 def duplicated_batch(subject: Subject, batch: Batch) -> None:
     """The batch twice over doubles every denominator: the loss grows by exactly log 2.
 
-    A sum in place of a mean, a mean over all pairs, a direction that is missing or counted twice.
+    A sum in place of a mean, a mean over all pairs, or a direction missing or counted twice.
     """
     twice = subject.value(batch.take([*range(len(batch))] * 2))
     expected = float(subject.value(batch)) + math.log(2)
@@ -167,9 +142,9 @@ def duplicated_batch(subject: Subject, batch: Batch) -> None:
 
 @check("15", kinds=("triplet",))
 def repeated_triplets(subject: Subject, batch: Batch) -> None:
-    """Every triplet twice leaves the mean as it is.
+    """Repeating every triplet does not change the mean.
 
-    A sum in place of a mean, a mean over the features, or triplets that see each other.
+    A sum in place of a mean, a mean over the features, or distances across triplets.
     """
     twice = subject.value(batch.take([*range(len(batch))] * 2))
     subject.same(twice, subject.value(batch), ("every triplet twice", "every triplet once"))
@@ -182,9 +157,9 @@ def repeated_triplets(subject: Subject, batch: Batch) -> None:
     draws={"more": draws.more_rows},
 )
 def more_negatives_cost_more(subject: Subject, batch: Batch, more: Tensor) -> None:
-    """Further negatives never lower the loss, and none of them leave it as it is.
+    """Further negatives never lower the loss, and an empty set of them does not change it.
 
-    Negatives that are averaged in the denominator, or extra rows that are taken for partners.
+    Negatives that are averaged in the denominator, or extra rows that are used as partners.
     """
     a, b = batch.rows.values()
     alone = subject.value(batch)
@@ -196,75 +171,14 @@ def more_negatives_cost_more(subject: Subject, batch: Batch, more: Tensor) -> No
 
 @check("20", when=lambda t: t.rectangular and not t.symmetric, needs="rectangular, not symmetric")
 def ranks_agree(subject: Subject, batch: Batch) -> None:
-    """Local rows against all ranks' candidates, averaged over ranks, are the whole batch's loss.
+    """The mean over ranks of local anchors against all candidates is the loss of the whole batch.
 
-    A mean that divides by the candidates, or partners that are looked for at a global place.
+    A mean that divides by the number of candidates, or partners expected at a global index.
     """
     a, b = batch.rows.values()
     shares = []
     for rank in range(len(batch)):
-        first = b.roll(-rank, 0)  # the local partners first, the other ranks' after
+        first = b.roll(-rank, 0)  # the local partners first, then those of the other ranks
         shares.append(float(subject.value(batch.with_rows({"a": a[rank : rank + 1], "b": first}))))
-    said = ("the whole batch", "the mean over ranks of one sample")
-    subject.same(subject.value(batch), math.fsum(shares) / len(shares), said)
-
-
-@check(
-    "13",
-    when=_on_logits,
-    needs="form='info_nce' on raw dot products of any D, one way",
-    batches=generic,
-)
-def logit_gradients(subject: Subject, batch: Batch) -> None:
-    """Of the logits S = a at b = I, the gradient is (softmax - I) / N: rows sum to 0.
-
-    The wrong axis of the softmax, a positive outside the denominator, or a sum for a mean.
-    """
-    n = len(batch)
-    table = batch.rows["a"] @ batch.rows["b"].T
-    eye = torch.eye(n, dtype=table.dtype)
-    _, gradients = subject.gradients(batch.with_rows({"a": table, "b": eye}))
-    slope = gradients["a"]
-    nothing = torch.zeros(n, dtype=slope.dtype)
-    subject.same_gradients({"a": slope.sum(1)}, {"a": nothing}, ("rows, summed,", "a softmax"))
-    off = slope - torch.diag(slope.diagonal())
-    demand((slope.diagonal() <= 1e-12).all(), "a partner's logit has a positive slope")
-    demand((off >= -1e-12).all(), "a negative's logit has a negative slope")
-
-
-@check(
-    "9",
-    when=_on_logits,
-    needs="form='info_nce' on raw dot products of any D, one way",
-    draws={"shifts": draws.numbers},
-)
-def logit_shift_invariant(subject: Subject, batch: Batch, shifts: list[float]) -> None:
-    """A number added to all logits of an anchor changes nothing.
-
-    exp() without the row's maximum taken off, an epsilon inside the logarithm, or the wrong axis.
-    """
-    table = batch.rows["a"] @ batch.rows["b"].T
-    eye = torch.eye(len(batch), dtype=table.dtype)
-    step = 100 * torch.tensor(shifts, dtype=table.dtype)[:, None]
-    plain = subject.value(batch.with_rows({"a": table, "b": eye}))
-    moved = subject.value(batch.with_rows({"a": table + step, "b": eye}))
-    subject.same(plain, moved, ("the loss", "with shifted logits it"))
-
-
-@check(
-    "12, 30, 32",
-    when=lambda t: t.form is not None and t.temperature is not None,
-    needs="form and temperature",
-)
-def equals_its_formula(subject: Subject, batch: Batch) -> None:
-    """The loss equals the formula of its form, written out row by row, at its temperature.
-
-    Whatever the other laws let pass: a temperature that is not the declared one, anchors left out
-    of the mean by their value, a scale.
-    """
-    traits = subject.traits
-    assert traits.temperature is not None
-    expected = formula.mean_loss(traits, batch, traits.temperature)
-    subject.same(
-        subject.value(batch), expected, ("the loss", "the formula"), scale=1 / traits.temperature
-    )
+    what = ("the whole batch", "the mean over ranks of one sample")
+    subject.same(subject.value(batch), math.fsum(shares) / len(shares), what)

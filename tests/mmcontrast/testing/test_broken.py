@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from mmcontrast.testing import CHECKS, Traits, Vary
-from mmcontrast.testing.broken import MISTAKES, parts, table
+from mmcontrast.testing.broken import MISTAKES, correct, markdown_table
 from mmcontrast.testing.suite import report_on
 
 MANY = 30  # examples: a law that catches a mistake in one of a thousand has no teeth
@@ -24,7 +24,7 @@ def test_it_is_caught_by_the_law_that_is_meant_to(name):
 
 RIGHT = {
     "one way": (
-        parts.right,
+        correct.correct,
         Traits(
             form="info_nce",
             temperature=0.1,
@@ -32,36 +32,36 @@ RIGHT = {
             functional=True,
             empty="zero",
             dtypes=dict.fromkeys((torch.float32, torch.bfloat16, torch.float16)),
-            factory=Vary(parts.right, "temperature"),
+            factory=Vary(correct.correct, "temperature"),
         ),
     ),
     "both ways": (
-        parts.right_both_ways,
+        correct.correct_both_directions,
         Traits(
             form="info_nce",
             temperature=0.1,
             symmetric=True,
             functional=True,
-            factory=Vary(parts.right_both_ways, "temperature"),
+            factory=Vary(correct.correct_both_directions, "temperature"),
         ),
     ),
     "by label": (
-        parts.right_by_label,
+        correct.correct_by_label,
         Traits(
             kind="labelled",
             form="sup_con",
             temperature=0.1,
             ignore_index=-100,
-            factory=Vary(parts.right_by_label, "temperature"),
+            factory=Vary(correct.correct_by_label, "temperature"),
         ),
     ),
     "triplet": (
-        parts.right_triplet,
+        correct.correct_triplet,
         Traits(
             kind="triplet",
             normalized=False,
             translation_invariant=True,
-            factory=Vary(parts.right_triplet, "margin"),
+            factory=Vary(correct.correct_triplet, "margin"),
         ),
     ),
 }
@@ -143,7 +143,7 @@ if "MMCONTRAST_EXAMPLES" in os.environ:  # minutes: not in `make test`
 
 
 def test_the_table_has_a_row_for_each():
-    lines = table().splitlines()
+    lines = markdown_table().splitlines()
     assert len(lines) == 2 + len(MISTAKES) >= 27
     for name, mistake in MISTAKES.items():
         (row,) = [line for line in lines if line.startswith(f"| `{name}` |")]

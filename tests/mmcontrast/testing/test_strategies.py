@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 
 from mmcontrast.testing import (
     Traits,
+    draws,
     labelled_embeddings,
     masks,
     modal_batches,
     paired_embeddings,
+    strategies,
     temperatures,
 )
-from mmcontrast.testing import strategies as draws
 from mmcontrast.testing.batch import MODALITIES
 
 KINDS = ("paired", "labelled", "triplet", "multimodal")
@@ -61,7 +62,7 @@ def test_temperatures_and_masks(temperature, mask):
 @pytest.mark.parametrize("kind", KINDS)
 @given(data=st.data())
 def test_generic_batches_have_no_equal_rows(kind, data):
-    batch = data.draw(draws.batches(Traits(kind=kind), generic=True))
+    batch = data.draw(strategies.batches(Traits(kind=kind), generic=True))
     rows = torch.cat(list(batch.rows.values()))
     assert len(rows.unique(dim=0)) == len(rows)
     assert batch.features >= 2
@@ -69,13 +70,13 @@ def test_generic_batches_have_no_equal_rows(kind, data):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_batches_shrink_to_two_samples_of_ones(kind):
-    batch = smallest(draws.batches(Traits(kind=kind)))
+    batch = smallest(strategies.batches(Traits(kind=kind)))
     for x in batch.rows.values():
         assert x.tolist() == [[1.0], [1.0]]
 
 
 def test_rows_shrink_to_few_digits():
-    x = smallest(draws.rows(2, 2), lambda x: bool((x[0] != x[1]).all()))
+    x = smallest(strategies.rows(2, 2), lambda x: bool((x[0] != x[1]).all()))
     assert sorted(x.flatten().tolist()) in (
         [0.0, 0.0, 0.5, 1.0],
         [0.0, 0.5, 1.0, 1.0],
@@ -83,9 +84,9 @@ def test_rows_shrink_to_few_digits():
     )
 
 
-@pytest.mark.parametrize("shape", draws.SHAPES)
+@pytest.mark.parametrize("shape", strategies.SHAPES)
 def test_each_shape_is_what_its_name_says(shape):
-    x = smallest(draws.rows(4, 3, (shape,)))
+    x = smallest(strategies.rows(4, 3, (shape,)))
     lengths = x.norm(dim=1)
     cosines = (x / lengths[:, None]) @ (x / lengths[:, None]).T
     says = {
@@ -103,12 +104,12 @@ def test_each_shape_is_what_its_name_says(shape):
 
 def test_another_shape():
     with pytest.raises(ValueError, match="shapes: expected one of"):
-        smallest(draws.rows(2, 2, ("square",)))
+        smallest(strategies.rows(2, 2, ("square",)))
 
 
 @given(st.data())
 def test_what_laws_draw_beside_a_batch_fits_it(data):
-    batch = data.draw(draws.batches(Traits(kind="multimodal")))
+    batch = data.draw(strategies.batches(Traits(kind="multimodal")))
     n, d = len(batch), batch.features
     assert sorted(data.draw(draws.orders(batch))) == list(range(n))
     rotation = data.draw(draws.rotations(batch))

@@ -1,4 +1,4 @@
-"""What the suite needs beside mmcontrast's own requirements, said in one place."""
+"""The one requirement of the suite beyond mmcontrast's own."""
 
 try:
     import hypothesis as hypothesis

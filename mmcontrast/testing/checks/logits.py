@@ -1,0 +1,76 @@
+"""Softmax losses: their logits, and their formula."""
+
+import torch
+
+from mmcontrast.testing import draws, formula
+from mmcontrast.testing.batch import Batch
+from mmcontrast.testing.registry import check, generic
+from mmcontrast.testing.subject import Subject, demand
+from mmcontrast.testing.traits import Traits
+
+
+def _on_logits(traits: Traits) -> bool:
+    """Whether rows times the identity matrix are the logits."""
+    raw = not traits.normalized and traits.features is None
+    return traits.form == "info_nce" and raw and not traits.symmetric
+
+
+@check(
+    "13",
+    when=_on_logits,
+    needs="form='info_nce' on raw dot products of any D, one way",
+    batches=generic,
+)
+def logit_gradients(subject: Subject, batch: Batch) -> None:
+    """With b = I the rows of a are the logits; their gradient (softmax - I) / N sums to 0 by row.
+
+    The wrong axis of the softmax, a positive outside the denominator, or a sum for a mean.
+    """
+    n = len(batch)
+    table = batch.rows["a"] @ batch.rows["b"].T
+    eye = torch.eye(n, dtype=table.dtype)
+    _, gradients = subject.gradients(batch.with_rows({"a": table, "b": eye}))
+    slope = gradients["a"]
+    nothing = torch.zeros(n, dtype=slope.dtype)
+    subject.same_gradients({"a": slope.sum(1)}, {"a": nothing}, ("rows, summed,", "a softmax"))
+    off = slope - torch.diag(slope.diagonal())
+    demand((slope.diagonal() <= 1e-12).all(), "a partner's logit has a positive slope")
+    demand((off >= -1e-12).all(), "a negative's logit has a negative slope")
+
+
+@check(
+    "9",
+    when=_on_logits,
+    needs="form='info_nce' on raw dot products of any D, one way",
+    draws={"shifts": draws.numbers},
+)
+def logit_shift_invariant(subject: Subject, batch: Batch, shifts: list[float]) -> None:
+    """A number added to all logits of an anchor changes nothing.
+
+    exp() without subtracting the maximum, an epsilon inside the logarithm, or the wrong axis.
+    """
+    table = batch.rows["a"] @ batch.rows["b"].T
+    eye = torch.eye(len(batch), dtype=table.dtype)
+    step = 100 * torch.tensor(shifts, dtype=table.dtype)[:, None]
+    plain = subject.value(batch.with_rows({"a": table, "b": eye}))
+    moved = subject.value(batch.with_rows({"a": table + step, "b": eye}))
+    subject.same(plain, moved, ("the loss", "with shifted logits it"))
+
+
+@check(
+    "12, 30, 32",
+    when=lambda t: t.form is not None and t.temperature is not None,
+    needs="form and temperature",
+)
+def equals_its_formula(subject: Subject, batch: Batch) -> None:
+    """The loss equals the formula of its form, written out row by row, at its temperature.
+
+    A temperature other than the declared one, anchors left out of the mean because of their value,
+    a factor, or anything else that the other laws let pass.
+    """
+    traits = subject.traits
+    assert traits.temperature is not None
+    expected = formula.mean_loss(traits, batch, traits.temperature)
+    subject.same(
+        subject.value(batch), expected, ("the loss", "the formula"), scale=1 / traits.temperature
+    )
