@@ -8,8 +8,6 @@ import mmcontrast as mm
 from mmcontrast.testing import CHECKS, Traits, iter_checks
 from mmcontrast.testing.registry import Check
 
-# --- the catalogue --------------------------------------------------------------------------------
-
 
 def test_there_are_forty_laws_of_the_catalogue():
     numbers = {int(x) for law in CHECKS.values() for x in law.number.split(",") if x.strip()}
@@ -33,9 +31,6 @@ def test_a_law_that_not_all_losses_claim_says_what_claims_it():
         assert isinstance(check, Check)
         if not all(check.when(traits) for kind, traits in usual.items() if kind in check.kinds):
             assert check.needs
-
-
-# --- what a policy and a number of features mean --------------------------------------------------
 
 
 def test_laws_that_need_other_numbers_of_features_are_not_claimed():

@@ -8,17 +8,12 @@ from mmcontrast.testing import LawsBroken, iter_checks
 from mmcontrast.testing.suite import report_on
 from tests.mmcontrast.testing import losses
 
-# --- expectations and choices ---------------------------------------------------------------------
-
 
 def test_a_check_is_called_with_the_loss():
     ((loss, check),) = iter_checks(losses.half, {"form": "info_nce"}, checks=["collapse_value"])
     check(mm.info_nce)
     with pytest.raises(LawsBroken, match="collapse_value"):
         check(loss)
-
-
-# --- the same every time --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", [None, 5])

@@ -22,7 +22,7 @@ FEW = {"max_examples": 4, "on_fail": "report"}
 PLAIN = {**FEW, "exclude": ("gradcheck", "gradgradcheck")}
 
 
-# --- the catalogue --------------------------------------------------------------------------------
+# --- what it imports -----------------------------------------------------------------------------
 
 
 def test_importing_mmcontrast_does_not_import_hypothesis():
@@ -219,7 +219,7 @@ def test_more_claims_bring_more_laws():
     assert report.not_claimed["symmetric"] == "symmetric"
 
 
-# --- what it leaves as it was ---------------------------------------------------------------------
+# --- an example again ----------------------------------------------------------------------------
 
 
 def test_replay_restores_the_random_state():

@@ -6,8 +6,6 @@ from dataclasses import fields
 
 from mmcontrast.testing import Traits, check_contrastive_loss
 
-# --- the catalogue --------------------------------------------------------------------------------
-
 
 def test_the_keywords_are_the_traits():
     """check_contrastive_loss spells out Traits: the same names, the same defaults."""
@@ -17,9 +15,6 @@ def test_the_keywords_are_the_traits():
         assert field.name in keywords
         if field.name != "dtypes":
             assert keywords[field.name].default == getattr(usual, field.name)
-
-
-# --- what it leaves as it was ---------------------------------------------------------------------
 
 
 def test_traits_are_compared_with_what_is_usual():
