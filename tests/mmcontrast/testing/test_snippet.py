@@ -7,8 +7,7 @@ import pytest
 import torch
 
 import mmcontrast as mm
-from mmcontrast.testing import LawBroken, Traits, Vary
-from mmcontrast.testing.batch import Batch
+from mmcontrast.testing import LawBroken, Vary
 from mmcontrast.testing.broken import MISTAKES
 from mmcontrast.testing.snippet import Nameless, describe, expression, literal
 from mmcontrast.testing.suite import report_on
@@ -174,11 +173,3 @@ def test_names_for_a_report():
     assert describe(mm.info_nce) == "info_nce"
     assert describe(functools.partial(mm.info_nce)) == "partial(info_nce)"
     assert describe(Vary(mm.info_nce, "temperature")) == "Vary"
-
-
-def test_a_batch_is_called_as_its_kind_is():
-    x, y = torch.ones(2, 3), torch.tensor([0, 1])
-    assert len(Batch("paired", {"a": x, "b": x}).arguments()) == 2
-    assert Batch("labelled", {"z": x}, y).arguments() == (x, y)
-    assert Batch("multimodal", {"text": x}).arguments() == ({"text": x},)
-    assert Traits(kind="labelled").labelled

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from mmcontrast.exact import choose, kernels
+from mmcontrast.exact.kernels import launch
 from mmcontrast.exact.kernels.blocks import SHARED
+from tests.mmcontrast.exact.kernels.cases import BLOCKS, given
 from tests.mmcontrast.exact.kernels.conftest import TRITON
 from tests.processes import python
 
@@ -115,3 +117,24 @@ assert "mmcontrast.exact.kernels.triton_tiles" not in sys.modules
 def test_triton_is_never_imported_on_the_cpu(interpret):
     done = python("-c", ON_THE_CPU, TRITON_INTERPRET=interpret)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("ways", ["rows", "columns", "both"])
+def test_a_logit_above_its_shift_counts_as_the_shift(ways, device):
+    """Rounding alone puts huge logits there, in another order of summation."""
+    x, y = (z.detach() for z in given("random", 18, 6, "ieee", device))
+    t = torch.tensor(1e-3, device=device)
+    logits = launch.Logits(x, y, t, "ieee", blocks=BLOCKS)
+    lowest = torch.tensor(launch.LOWEST, device=device)
+    ones = (torch.ones(len(z), device=device) for z in (x, y))
+    rows, columns = (launch.Share(z, z, 0 * z) for z in ones)
+    found, _ = launch.gradient(
+        logits,
+        lowest,
+        None if ways == "columns" else rows,
+        None if ways == "rows" else columns,
+    )
+    octaves = x.double() @ y.double().T * launch.LOG2_E / t
+    expected = octaves.clamp_max(0).exp2() @ y.double() * (2 if ways == "both" else 1)
+    assert octaves.max() > 1000
+    torch.testing.assert_close(found.double(), expected, rtol=1e-3, atol=1e-3)

@@ -1,0 +1,42 @@
+"""The catalogue of laws: how many, what they say, and who claims them."""
+
+import inspect
+
+import pytest
+
+import mmcontrast as mm
+from mmcontrast.testing import CHECKS, Traits, iter_checks
+from mmcontrast.testing.registry import Check
+
+
+def test_there_are_forty_laws_of_the_catalogue():
+    numbers = {int(x) for law in CHECKS.values() for x in law.number.split(",") if x.strip()}
+    assert len(numbers) >= 40
+    assert all(1 <= number <= 66 for number in numbers)
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_each_law_is_one_line_and_says_what_a_failure_means(name):
+    check = CHECKS[name]
+    assert check.name == check.body.__name__ == name
+    assert check.law.endswith((".", ":"))
+    assert len(check.law) < 100
+    assert len(check.hint) > 20
+    assert inspect.getdoc(check.body).splitlines()[1] == ""
+
+
+def test_a_law_that_not_all_losses_claim_says_what_claims_it():
+    usual = {kind: Traits(kind=kind) for kind in ("paired", "labelled", "triplet", "multimodal")}
+    for check in CHECKS.values():
+        assert isinstance(check, Check)
+        if not all(check.when(traits) for kind, traits in usual.items() if kind in check.kinds):
+            assert check.needs
+
+
+def test_laws_that_need_other_numbers_of_features_are_not_claimed():
+    raw = {"form": "info_nce", "normalized": False}
+    free = {c.name for _, c in iter_checks(mm.info_nce, raw)}
+    bound = {c.name for _, c in iter_checks(mm.info_nce, {**raw, "features": 3})}
+    assert free - bound == {"logit_gradients", "logit_shift_invariant", "zero_padding_invariant"}
+    one = {c.name for _, c in iter_checks(mm.info_nce, {**raw, "features": 1})}
+    assert bound - one == {"partners_are_worth_less"}

@@ -1,0 +1,47 @@
+"""One law tried on one loss: the same examples every time."""
+
+import pytest
+import torch
+
+import mmcontrast as mm
+from mmcontrast.testing import LawsBroken, iter_checks
+from mmcontrast.testing.suite import report_on
+from tests.mmcontrast.testing import losses
+
+
+def test_a_check_is_called_with_the_loss():
+    ((loss, check),) = iter_checks(losses.half, {"form": "info_nce"}, checks=["collapse_value"])
+    check(mm.info_nce)
+    with pytest.raises(LawsBroken, match="collapse_value"):
+        check(loss)
+
+
+@pytest.mark.parametrize("seed", [None, 5])
+def test_the_same_examples_every_time(seed):
+    drawn = []
+    for _ in range(2):
+        seen = []
+
+        def recorded(a, b, seen=seen):
+            seen.append((a.detach().clone(), b.detach().clone()))
+            return mm.info_nce(a, b)
+
+        report_on(recorded, checks=["nonnegative"], max_examples=8, seed=seed)
+        drawn.append(seen)
+    assert len(drawn[0]) == len(drawn[1]) == 8
+    for first, second in zip(*drawn, strict=True):
+        assert all(torch.equal(x, y) for x, y in zip(first, second, strict=True))
+
+
+def test_another_seed_draws_other_examples():
+    sizes = []
+    for seed in (1, 2):
+        seen = []
+
+        def recorded(a, b, seen=seen):
+            seen.append(a.shape)
+            return mm.info_nce(a, b)
+
+        report_on(recorded, checks=["nonnegative"], max_examples=8, seed=seed)
+        sizes.append(seen)
+    assert sizes[0] != sizes[1]
