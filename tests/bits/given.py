@@ -77,8 +77,9 @@ class Given:
             (self.size(count), *steps, self.size("D", 16)),
         )
         x = self.normal(*shape)
-        if kind == "large":
-            x = x * 1e3
+        scales = {"large": 1e3, "small": 1e-5, "tiny": 1e-14}
+        if kind in scales:
+            x = x * scales[kind]
         elif kind == "ties":
             x = x.round().clamp(-1, 1)
         elif kind == "close":

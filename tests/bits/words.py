@@ -284,7 +284,7 @@ TABLE: list[tuple[str, str]] = [
         "l2_normalize softmax_normalize shifted_cosine_normalize softplus_normalize",
         """
         B=1|64|600 D=1|5|64
-        B=64 rows=edges|large|ties dtype=float32|float64|bfloat16
+        B=64 rows=edges|large|small|tiny|ties dtype=float32|float64|bfloat16
         B=64 dtype=float64|bfloat16|float16
         B=7 mode=twice|func|vmap|jvp
         """,
