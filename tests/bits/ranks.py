@@ -1,10 +1,10 @@
-"""What tests/bits.py runs on several ranks: the cases named in a folder, with results in it."""
+"""What runs on several ranks: the cases that a folder names, whose results go into it."""
 
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tests.bits import Results, result, write
+from tests.bits.results import Results, result, write
 from tests.ranks import run
 
 

@@ -1,6 +1,6 @@
-"""The table of cases of tests/bits.py: functions, and what each of them is called with.
+"""The table of cases: functions, and what each of them is called with.
 
-``B=64|600 t=0.01|learned`` stands for four cases; tests/bits_cases.py says what the words mean.
+``B=64|600 t=0.01|learned`` stands for four cases; given.py says what the words mean.
 Sizes lie on both sides of the thresholds: 2^15 logits (181, 182), 2^16 (256, 257), 2^18 pairs (512,
 513), sides of tiles (384, 512, 1024), 200 samples and 128 of a class, 448^2 similarities, 2^20.
 """
@@ -47,6 +47,7 @@ TABLE: list[tuple[str, str]] = [
         "info_nce sigmoid_contrast",
         """
         B=64|257 C=300
+        B=600 C=40|60 positives=bool
         B=100|300 C=1100 t=learned
         B=64|300 C=600 keep=some
         B=300 C=64 positives=bool
@@ -59,6 +60,7 @@ TABLE: list[tuple[str, str]] = [
         """
         B=64|257|600 targets=default|permuted|holes C=600 weight=plain
         B=600 targets=permuted C=300
+        B=600 targets=holes C=40|60 keep=some
         B=7|600 C=1100 targets=holes reduction=none|sum t=learned
         B=1|64 targets=nobody
         B=300 targets=nobody reduction=none
@@ -282,7 +284,7 @@ TABLE: list[tuple[str, str]] = [
         "l2_normalize softmax_normalize shifted_cosine_normalize softplus_normalize",
         """
         B=1|64|600 D=1|5|64
-        B=64 rows=edges|large|ties dtype=float32|float64|bfloat16
+        B=64 rows=edges|large|small|tiny|ties dtype=float32|float64|bfloat16
         B=64 dtype=float64|bfloat16|float16
         B=7 mode=twice|func|vmap|jvp
         """,
