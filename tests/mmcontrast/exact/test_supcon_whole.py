@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mmcontrast as mm
-from mmcontrast.exact.supcon_whole import whole_sup_con
+from mmcontrast.exact.supcon_whole import sup_con_at_once
+from mmcontrast.reductions import Reduction
 from tests import oracles
 from tests.mmcontrast.exact.supcon_inputs import KINDS, LABELS, classes, plain, slopes
 from tests.mmcontrast.exact.ways import Allocations
@@ -14,15 +15,13 @@ from tests.mmcontrast.strategies import close, embeddings, leaf, normal, numpy, 
 
 
 def at_once(x, ids, *, temperature=0.07, weight=None, reduction="none"):
-    return whole_sup_con(
+    return sup_con_at_once(
         x,
         ids,
         slice(0, len(x)),
         temperature=temperature,
-        weight=weight,
         normalize=mm.l2_normalize,
-        reduction=reduction,
-        group=None,
+        reduction=Reduction(reduction, weight),
     )
 
 
@@ -85,7 +84,7 @@ def test_both_derivatives():
 def test_a_ranks_part_of_the_batch(own):
     """Values of its own rows among all of them; the sum of the parts is the whole."""
     x, ids = normal(1, 7, 3), torch.tensor([0, 1, 0, 1, 1, 2, 0])
-    settings = {"temperature": 0.2, "weight": None, "normalize": mm.l2_normalize, "group": None}
+    settings = {"temperature": 0.2, "normalize": mm.l2_normalize}
     whole = at_once(x, ids, temperature=0.2)
-    close(whole_sup_con(x, ids, own, reduction="none", **settings), whole[own])
-    close(whole_sup_con(x, ids, own, reduction="sum", **settings), whole[own].sum())
+    close(sup_con_at_once(x, ids, own, reduction=Reduction("none"), **settings), whole[own])
+    close(sup_con_at_once(x, ids, own, reduction=Reduction("sum"), **settings), whole[own].sum())
