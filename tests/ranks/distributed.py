@@ -1,7 +1,6 @@
 """Gathering, sums and parameters over ranks: what test_distributed.py runs there, by name."""
 
 import os
-from functools import partial
 
 import pytest
 import torch
@@ -10,7 +9,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 import mmcontrast as mm
-from mmcontrast import arguments, distributed
+from mmcontrast import distributed
+from mmcontrast.reductions import Reduction
 from tests.ranks import run
 
 SIZES = {1: [7], 2: [3, 5], 3: [4, 1, 6], 4: [2, 3, 0, 4]}
@@ -73,20 +73,18 @@ def reductions(rank, world):
             for reduction in ("mean", "sum", "none"):
                 whole, leaf = (rows.clone().requires_grad_() for rows in (x, x[own]))
                 every, here = whole[:, columns].sin(), leaf[:, columns].sin()
-                reduce = partial(arguments.reduce, reduction=reduction)
                 mask = counted[:, None].expand(every.shape)
-                expected = reduce(every, mask, weight=weight)
+                expected = Reduction(reduction, weight).reduce(every, mask)
                 kept = None if weight is None else weight[own]
-                got = reduce(here, mask[own], weight=kept, group="world")
+                got = Reduction(reduction, kept, "world").reduce(here, mask[own])
                 none = reduction == "none"
                 torch.testing.assert_close(got, expected[own] if none else expected)
                 if not none:
                     expected.backward()
                     (got / world).backward()
                     torch.testing.assert_close(leaf.grad, whole.grad[own], rtol=1e-12, atol=1e-12)
-    nobody = arguments.reduce(
-        x[own, 0], counted[own] & False, weight=None, reduction="mean", group=dist.group.WORLD
-    )
+    everyone = Reduction("mean", None, dist.group.WORLD)
+    nobody = everyone.reduce(x[own, 0], counted[own] & False)
     assert nobody == 0
 
 
