@@ -20,13 +20,7 @@ from mmcontrast.distances import (
 )
 from mmcontrast.distill import KLDistill, kl_distill
 from mmcontrast.distributed import gather
-from mmcontrast.gate import (
-    Gate,
-    ReplacementGate,
-    pair_prediction,
-    replacement_gate,
-    uniform_negatives,
-)
+from mmcontrast.gate import Gate, ReplacementGate, replacement_gate, uniform_negatives
 from mmcontrast.gradcache import GradCache
 from mmcontrast.hybrid.hybrid import HybridContrast, hybrid_contrast
 from mmcontrast.hybrid.inter import inter_modal_contrast
@@ -50,9 +44,12 @@ from mmcontrast.masks import (
 )
 from mmcontrast.mining import HardNegatives, extreme, hard_negatives, hard_triplets, sample_one
 from mmcontrast.multilevel import MultilevelContrast, multilevel_contrast
-from mmcontrast.negatives.altered import Negatives
+from mmcontrast.negatives.batches import Negatives
+from mmcontrast.negatives.mixed import mixed_negatives
 from mmcontrast.negatives.noise import add_noise, replace_tokens
-from mmcontrast.negatives.swap_shift import mixed_negatives, shift, swap
+from mmcontrast.negatives.shift import shift
+from mmcontrast.negatives.swap import swap
+from mmcontrast.pair_prediction import pair_prediction
 from mmcontrast.queue import EmbeddingQueue
 from mmcontrast.rows import (
     l2_normalize,

@@ -1,4 +1,4 @@
-"""InfoNCE between one modality and each of the others."""
+"""InfoNCE between one anchor modality and each of the others."""
 
 from collections.abc import Mapping
 
@@ -30,7 +30,7 @@ def anchored_info_nce(
 
     .. math:: L = \sum_{m \ne a} \mathrm{InfoNCE}(x_a, x_m)
 
-    A sample takes part in the term of a pair of modalities where it has both of them.
+    A sample takes part in the term of a pair of modalities if it has both.
 
     Args:
         features: (B, D) by modality, two or more.
@@ -38,12 +38,12 @@ def anchored_info_nce(
         direction: ``"from_anchor"`` (the anchor picks its partner), ``"to_anchor"`` (the partner
             picks the anchor), or ``"both"`` (the sum of the two).
         temperature: above 0; a float, or a 0-d tensor when it is learned.
-        present: (B,) bool by modality, who has it; all do where nothing is said. An absent row's
-            values and gradient reach nothing.
+        present: (B,) bool by modality, which samples have it; all where it is left out. Absent rows
+            affect neither value nor gradient.
         weight: (B,) sample weights.
         normalize: row map before the dot product; None for raw dot products.
         reduction: ``"mean"`` and ``"sum"`` give scalar terms, ``"none"`` gives (B,).
-        group: as in :func:`info_nce`: partners are picked out of all ranks' samples.
+        group: as in :func:`info_nce`: candidates are all ranks' samples.
 
     Returns:
         One term for each other modality, ``"text-audio"`` and so on in the mapping's order, each of
@@ -67,7 +67,7 @@ def anchored_info_nce(
     arguments.one_of("direction", direction, ("from_anchor", "to_anchor", "both"))
     present = presence(features, present)
     rows = only_present(features, present)
-    # All ranks' presence is asked for once, and always: ranks must meet whatever each of them has.
+    # Presence is gathered once and always: every rank must reach this collective, whatever it has.
     everywhere = {name: joined(there, group)[0] for name, there in present.items()}
 
     def one_way(a: str, b: str) -> Tensor:

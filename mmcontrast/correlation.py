@@ -1,8 +1,9 @@
-"""How much two modalities of a sample belong together, and the triplet loss that teaches it."""
+"""CorMulT's correlation of two modalities, and the triplet loss that trains it."""
 
 from collections.abc import Mapping
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from mmcontrast import arguments
@@ -21,20 +22,20 @@ def modality_correlation(
 ) -> Tensor:
     r"""Correlation of two modalities, sample by sample: the cosine of their maps.
 
-    The paper takes "the cosine" of two matrices and does not say how. Flattening them compares
-    every step with its own counterpart; the paper's code averages over the steps first.
+    The paper takes "the cosine" of two matrices without a definition. Flattening them compares
+    every step with its counterpart; the paper's code averages over the steps first.
 
     Args:
         x: (B, T, D) maps in a space that the modalities share, or plain (B, D) rows.
         y: like ``x``.
         reduce: ``"flatten"`` (one cosine over T and D), ``"mean"`` (the cosine of the means over
-            T), or ``"per_step"`` (the mean of the T cosines). All the same on rows. Sequences of
-            different lengths have no steps in common: give their means as rows.
-        mask: (B, T), or (B,) for rows: what is real. The rest reaches neither value nor gradient.
+            T), or ``"per_step"`` (the mean of the T cosines). All are equal on rows. Sequences of
+            different lengths have no steps in common: pass their means as rows.
+        mask: (B, T), or (B,) for rows: what is real. The rest affects neither value nor gradient.
 
     Returns:
-        (B,) in [-1, 1], float32, or float64 for float64 input. A map that is zero, or masked
-        altogether, gives 0 and a gradient of 0.
+        (B,) in [-1, 1], float32, or float64 for float64 input. A map that is zero, or fully masked,
+        gives 0 and a gradient of 0.
 
     Raises:
         ValueError: on shapes or dtypes that disagree, or another word for reduce.
@@ -46,8 +47,8 @@ def modality_correlation(
 
     References: CorMulT, arXiv:2407.07046, section 3.2.3.
     """
-    _maps("x", x)
-    _maps("y", y, like=x)
+    _check_maps("x", x)
+    _check_maps("y", y, like=x)
     arguments.one_of("reduce", reduce, REDUCE)
     if mask is None:
         mask = torch.ones(x.shape[:-1], dtype=torch.bool, device=x.device)
@@ -57,7 +58,7 @@ def modality_correlation(
         return _cosine(x, y)
     number = mask.sum(1).clamp_min(1)
     if reduce == "flatten":
-        return _cosine(x.flatten(1), y.flatten(1))
+        return _cosine(*(rearrange(v, "b t d -> b (t d)") for v in (x, y)))
     if reduce == "mean":
         return _cosine(x.sum(1) / number[:, None], y.sum(1) / number[:, None])
     return _cosine(x, y).sum(1) / number
@@ -77,35 +78,35 @@ def modality_correlation_triplet(
     reduction: str = "mean",
     group: Group | None = None,
 ) -> LossTerms:
-    r"""A modality shall be closer to its sample's others than to altered ones, by a margin.
+    r"""Triplet loss: a modality closer to the sample's other modalities than to altered ones.
 
     .. math::
         L_m = \sum_{m' \ne m} \mathrm{TL}(F_m, F_{m'}, \tilde F_{m'}),
         \qquad L = \frac{1}{M} \sum_m L_m
 
     TL is :func:`triplet`, averaged over the samples whose ``m'`` was altered. Where it was not, the
-    positive is the negative, and the term would stay at the margin and teach nothing.
+    positive is the negative: the term is the margin, with a gradient of 0.
 
     Args:
         features: (B, T, D) maps or (B, D) rows by modality, two or more, of one shape.
         negatives: the same of the altered batch; the same modalities.
-        altered: (B,) bool by modality, whose negative differs from its positive; all do where
-            nothing is said.
+        altered: (B,) bool by modality, the samples whose negative differs from the positive; all
+            where it is left out.
         margin: by how much, in the distance's unit. The paper prints none; its code has 0.2.
         distance: callable (..., D), (..., D) -> (...).
         reduce: how a distance compares maps, as in :func:`modality_correlation`.
         skip_unaltered: False counts every sample in every term, as the paper's code does.
-        present: (B,) bool by modality, who has it; all do where nothing is said. An absent row's
-            values and gradient reach nothing.
+        present: (B,) bool by modality, which samples have it; all where it is left out. Absent rows
+            affect neither value nor gradient.
         weight: (B,) sample weights.
         reduction: ``"mean"`` and ``"sum"`` over the samples give scalar terms, ``"none"`` gives
             (B,).
         group: a process group, or ``"world"``: mean and sum are those of all its ranks' samples,
-            the same on every rank; see :func:`gather`. None: of this rank's alone.
+            the same on every rank; see :func:`gather`. None: this rank alone.
 
     Returns:
         One term for each modality, in the mapping's order, each of weight 1 / M. A pair of
-        modalities that no sample counts in adds 0.
+        modalities without any counted sample adds 0.
 
     Raises:
         ValueError: on fewer than two modalities, other modalities in ``negatives``, ``altered`` or
@@ -120,14 +121,14 @@ def modality_correlation_triplet(
 
     References: CorMulT, arXiv:2407.07046, eq. 8.
     """
-    _batch("features", features)
-    _batch("negatives", negatives)
+    _check_modalities("features", features)
+    _check_modalities("negatives", negatives)
     if set(negatives) != set(features):
         arguments.fail("negatives", f"the modalities {list(features)}", list(negatives))
     arguments.one_of("reduce", reduce, REDUCE)
     first = next(iter(features.values()))
     for name, x in negatives.items():
-        _maps(f"negatives[{name!r}]", x, like=first)
+        _check_maps(f"negatives[{name!r}]", x, like=first)
     present = presence(features, present)
     changed = _changed(features, altered)
 
@@ -217,7 +218,7 @@ class ModalityCorrelationTriplet(nn.Module):
         )
 
 
-def _maps(name: str, x: Tensor, like: Tensor | None = None) -> None:
+def _check_maps(name: str, x: Tensor, like: Tensor | None = None) -> None:
     """Floating (B, T, D) or (B, D) with T, D >= 1, of the shape of ``like``."""
     if arguments.tensor(name, x).ndim not in (2, 3) or 0 in x.shape[1:]:
         arguments.fail(name, "shape (B, T, D) or (B, D), no T or D of 0", arguments.shape(x))
@@ -227,7 +228,7 @@ def _maps(name: str, x: Tensor, like: Tensor | None = None) -> None:
         arguments.fail(name, f"shape {arguments.shape(like)}", arguments.shape(x))
 
 
-def _batch(name: str, maps: Mapping[str, Tensor]) -> None:
+def _check_modalities(name: str, maps: Mapping[str, Tensor]) -> None:
     """Two modalities or more, their maps of one shape."""
     if not isinstance(maps, Mapping):
         arguments.fail(name, "a mapping of modality to (B, T, D) or (B, D)", type(maps).__name__)
@@ -235,28 +236,31 @@ def _batch(name: str, maps: Mapping[str, Tensor]) -> None:
         arguments.fail(name, "at least two modalities", list(maps))
     first = None
     for modality, x in maps.items():
-        _maps(f"{name}[{modality!r}]", x, like=first)
+        _check_maps(f"{name}[{modality!r}]", x, like=first)
         first = x if first is None else first
 
 
 def _changed(
     features: Mapping[str, Tensor], altered: Mapping[str, Tensor] | None
 ) -> dict[str, Tensor]:
-    """(B,) bool for every modality; True where ``altered`` says nothing."""
+    """(B,) bool for every modality; True for those that ``altered`` leaves out."""
     given = {} if altered is None else dict(altered)
     for name, mask in given.items():
         arguments.one_of("altered", name, list(features))
         arguments.mask(f"altered[{name!r}]", mask, (len(features[name]),))
-    everybody = {
+    every = {
         name: torch.ones(len(x), dtype=torch.bool, device=x.device) for name, x in features.items()
     }
-    return everybody | given
+    return every | given
 
 
 def _rows(x: Tensor, reduce: str) -> Tensor:
-    """A map as the row that distances are taken of."""
-    return upcast(x).mean(1) if reduce == "mean" and x.ndim == 3 else x.flatten(1)
+    """The rows that distances are taken between, (B, T, D) or (B, D) -> (B, ...)."""
+    if reduce == "mean" and x.ndim == 3:
+        return upcast(x).mean(1)
+    return rearrange(x, "b ... -> b (...)")
 
 
 def _cosine(x: Tensor, y: Tensor) -> Tensor:
+    """(..., D), (..., D) -> (...) in [-1, 1]."""
     return within((l2_normalize(x) * l2_normalize(y)).sum(-1), -1, 1)

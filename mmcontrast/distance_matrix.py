@@ -22,12 +22,12 @@ from mmcontrast.rows import dot, l2_normalize, upcast
 def pairwise(distance: Distance, x: Tensor, y: Tensor) -> Tensor:
     """All distances between two sets of rows.
 
-    The package's own distances are computed without an (N, M, D) copy. Equal rows are exactly 0
-    apart, or a rounding where a matrix product is involved, in the cosine and the Mahalanobis
-    distance. Any other callable is called on (N, M, D) views.
+    The package's own distances are computed without an (N, M, D) copy. Equal rows have a distance
+    of exactly 0; in the cosine and the Mahalanobis distance, of 0 up to rounding. Any other
+    callable is called on (N, M, D) views.
 
-    All but the cosine distance are ``torch.cdist``, which has no second derivative. Wrapped in a
-    lambda they count as any other callable, and have one.
+    All but the cosine distance use ``torch.cdist``, which has no second derivative. Wrapped in a
+    lambda, a distance counts as any other callable, and has one.
 
     Args:
         distance: one of them, or a callable (..., D), (..., D) -> (...).
@@ -59,7 +59,7 @@ def pairwise(distance: Distance, x: Tensor, y: Tensor) -> Tensor:
     if distance is cosine_distance:
         return within(1 - dot(l2_normalize(x), l2_normalize(y)), 0, 2)
     if isinstance(distance, Mahalanobis):
-        # Distances are the same from any origin; from one amidst the rows, few digits cancel.
+        # Distances do not depend on the origin; near the rows, fewer digits cancel.
         origin = y.detach().mean(0)
         return _cdist(distance.whiten(x - origin), distance.whiten(y - origin), 2)
     size = (len(x), len(y))
@@ -70,6 +70,7 @@ def pairwise(distance: Distance, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _cdist(x: Tensor, y: Tensor, order: float) -> Tensor:
-    # By a matrix product, a row would be 1e-3 away from itself.
+    """All Minkowski distances of an order, (N, D), (M, D) -> (N, M)."""
+    # cdist's default uses a matrix product, which puts a row 1e-3 away from itself.
     distances: Tensor = torch.cdist(x, y, p=order, compute_mode="donot_use_mm_for_euclid_dist")
     return distances

@@ -1,4 +1,4 @@
-"""Distances on rows: any callable (..., D), (..., D) -> (...) serves where one is asked for."""
+"""Distances between rows; any callable (..., D), (..., D) -> (...) can take their place."""
 
 from collections.abc import Callable
 
@@ -31,7 +31,7 @@ def euclidean(x: Tensor, y: Tensor) -> Tensor:
 
     References: CorMulT, arXiv:2407.07046, section 4.3, as the other distances of this file.
     """
-    return length(gap(x, y))
+    return length(difference(x, y))
 
 
 def squared_euclidean(x: Tensor, y: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ def squared_euclidean(x: Tensor, y: Tensor) -> Tensor:
         >>> squared_euclidean(torch.tensor([3.0, 0.0]), torch.tensor([0.0, 4.0]))
         tensor(25.)
     """
-    return gap(x, y).square().sum(-1)
+    return difference(x, y).square().sum(-1)
 
 
 def manhattan(x: Tensor, y: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ def manhattan(x: Tensor, y: Tensor) -> Tensor:
         >>> manhattan(torch.tensor([3.0, 0.0]), torch.tensor([0.0, 4.0]))
         tensor(7.)
     """
-    return gap(x, y).abs().sum(-1)
+    return difference(x, y).abs().sum(-1)
 
 
 def chebyshev(x: Tensor, y: Tensor) -> Tensor:
@@ -82,14 +82,15 @@ def chebyshev(x: Tensor, y: Tensor) -> Tensor:
         >>> chebyshev(torch.tensor([3.0, 0.0]), torch.tensor([0.0, 4.0]))
         tensor(4.)
     """
-    return gap(x, y).abs().amax(-1)
+    return difference(x, y).abs().amax(-1)
 
 
 def cosine_distance(x: Tensor, y: Tensor) -> Tensor:
     r"""Cosine distance :math:`1 - \cos(x, y)`, from 0 to 2.
 
     A zero row has no direction: its cosine with anything is 0, its distance 1, and its gradient 0.
-    This is no metric: at 0, 45 and 90 degrees two distances of 0.29 add up to less than one of 1.
+    It is not a metric: of rows at 0, 45 and 90 degrees, the outer ones are 1 apart, but each is
+    only 0.29 from the middle one.
 
     Args:
         x: (..., D).
@@ -102,21 +103,21 @@ def cosine_distance(x: Tensor, y: Tensor) -> Tensor:
         >>> cosine_distance(torch.tensor([3.0, 0.0]), torch.tensor([[1.0, 0.0], [0.0, 4.0]]))
         tensor([0., 1.])
     """
-    x, y = _pair(x, y)
+    x, y = _checked_rows(x, y)
     x, y = l2_normalize(x), l2_normalize(y)
-    # Half the squared distance of unit rows is 1 - cos with every digit where the two are close.
+    # Half the squared distance of unit rows equals 1 - cos, and keeps its digits for close rows.
     apart = (x - y).square().sum(-1) / 2
     undirected = (x == 0).all(-1).to(apart.dtype) + (y == 0).all(-1).to(apart.dtype)
     return within(apart + undirected / 2, 0, 2)
 
 
 def within(x: Tensor, low: float, high: float) -> Tensor:
-    """Take off what rounding put beyond a bound; the gradient is as if nothing had happened."""
+    """Clamp what rounding put beyond a bound; the gradient is the identity."""
     return x - (x - x.clamp(low, high)).detach()
 
 
-def _pair(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Two floating (..., D) tensors whose leading axes broadcast, upcast."""
+def _checked_rows(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Two floating (..., D) tensors with leading axes that broadcast, upcast."""
     for name, rows in (("x", x), ("y", y)):
         if not arguments.tensor(name, rows).is_floating_point():
             arguments.fail(name, "a floating dtype", rows.dtype)
@@ -129,14 +130,14 @@ def _pair(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return upcast(x), upcast(y)
 
 
-def gap(x: Tensor, y: Tensor) -> Tensor:
-    """x - y of two floating (..., D) tensors whose leading axes broadcast, upcast."""
-    x, y = _pair(x, y)
+def difference(x: Tensor, y: Tensor) -> Tensor:
+    """x - y of two floating (..., D) tensors with leading axes that broadcast, upcast."""
+    x, y = _checked_rows(x, y)
     return x - y
 
 
 def length(x: Tensor) -> Tensor:
-    """Euclidean length of rows, with derivatives of 0 at zero: a norm's second one is NaN there."""
+    """Euclidean length of rows, with derivatives of 0 at zero, where a norm's second one is NaN."""
     found: Tensor = torch.linalg.vector_norm(x, dim=-1)
     if is_eager() and known(found.detach().all()):
         return found

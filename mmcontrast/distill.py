@@ -1,4 +1,4 @@
-"""Distillation: a student's features shall share out their weight as a teacher's do."""
+"""Distillation: match a student's softmax over the features to a teacher's."""
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ def kl_distill(
 
     It is 0 where the two are equal up to a constant for each row, and above 0 elsewhere. As the
     temperature grows it approaches half the mean squared difference of the rows, each row's mean
-    taken off. The teacher gets no gradient.
+    subtracted. The teacher gets no gradient.
 
     Args:
         student: (B, D) rows, or (B, T, D) sequences.
@@ -38,13 +38,13 @@ def kl_distill(
         temperature: :math:`\tau > 0`.
         direction: ``"teacher_student"``, the divergence of the student from the teacher, as above;
             or ``"student_teacher"``, with P and Q exchanged.
-        mask: (B,) for rows, (B, T) for sequences: what takes part. A sequence is worth the mean of
-            its real steps, and one without any is worth 0 and not counted. The rest reaches neither
-            value nor gradient.
+        mask: (B,) for rows, (B, T) for sequences: what takes part. A sequence's value is the mean
+            over its real steps; without any it is 0 and not counted. The rest affects neither value
+            nor gradient.
         weight: (B,) sample weights.
         reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,).
         group: a process group, or ``"world"``: mean and sum are those of all its ranks' samples,
-            the same on every rank; see :func:`gather`. None: of this rank's alone.
+            the same on every rank; see :func:`gather`. None: this rank alone.
 
     Returns:
         Scalar or (B,), float32, or float64 for float64 input.
@@ -96,11 +96,11 @@ def kl_distill(
 
 
 def _divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
-    r"""Kullback-Leibler divergence of logarithms of shares, with its digits where they are close.
+    r"""Kullback-Leibler divergence of log-probabilities, accurate where the two are close.
 
     As :math:`\sum_k P - Q = 0`, it is :math:`\sum_k P (e^g - 1 - g)` with :math:`g = \log Q/P`, a
-    sum of terms that are never negative. The plain sum cancels: of a divergence of 1e-6, a float32
-    would keep no digit, and a high temperature multiplies what is left of it.
+    sum of terms that are never negative. The plain sum cancels: a divergence of 1e-6 would have no
+    correct digit in float32, and a high temperature multiplies the error.
     """
     p, gap = log_p.exp(), log_q - log_p
     near = gap.abs() < 1

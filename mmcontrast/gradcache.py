@@ -15,7 +15,7 @@ from mmcontrast.replay import (
     Encoder,
     States,
     frozen,
-    mapped,
+    map_leaves,
     random_states,
     restore,
     synchronised,
@@ -32,10 +32,10 @@ class GradCache:
     """Loss and gradients of a large batch, with one micro-batch's activations in memory.
 
     An in-batch loss cannot be split: the mean over small batches is another loss, with fewer
-    negatives. The encoders can be. Every micro-batch is encoded without a graph; the loss is
+    negatives. But the encoders can be. Every micro-batch is encoded without a graph; the loss is
     computed once, of all representations, and gives each of them its gradient; then every
-    micro-batch is encoded again, with a graph, and passes its gradient on. What stands in ``.grad``
-    afterwards is what ``loss.backward()`` would have added, for one more forward pass.
+    micro-batch is encoded again, with a graph, and passes its gradient on. Afterwards ``.grad`` has
+    what ``loss.backward()`` would have added, at the cost of one more forward pass.
 
     Both encodings of a micro-batch draw the same random numbers (dropout) from torch's global
     generators, of the CPU and of the accelerators, which are left as if each micro-batch had been
@@ -69,8 +69,8 @@ class GradCache:
         >>> value = cache(batch)
         >>> cached = encoders["text"].weight.grad.clone()
 
-        The large batch itself has this gradient. Gradients accumulated over two halves of it are
-        others, for neither half sees the pairs that it makes with the other one:
+        This is the gradient of the large batch. Gradients accumulated over two halves of it differ,
+        because neither half has the pairs with the other one:
 
         >>> def gradient(*batches):
         ...     encoders["text"].zero_grad()
@@ -90,17 +90,16 @@ class GradCache:
         synchronised once a call, by its last micro-batch, which has to reach its parameters; the
         ranks may have different numbers of micro-batches. They need equally many where
         DistributedDataParallel is hidden in a plain function, which is synchronised every time, and
-        where an encoder waits for the other ranks in its forward pass (FSDP, SyncBatchNorm). A
-        model that encodes several modalities in one forward pass is one encoder, with a mapping in
-        and out.
+        where an encoder communicates in its forward pass (FSDP, SyncBatchNorm). A model that
+        encodes several modalities in one forward pass is one encoder, with a mapping in and out.
 
-        Not as in one large forward pass: batch normalisation, whose statistics are those of the
-        micro-batches. Not repeated in the second encoding: random numbers of a generator of one's
-        own, numpy's and Python's, and what an encoder keeps from call to call and computes with
+        Different from one large forward pass: batch normalisation, which takes its statistics from
+        micro-batches. Not repeated in the second encoding: random numbers of other generators
+        (explicit ones, numpy's, Python's), and state that an encoder updates and computes with
         (spectral normalisation's vectors).
 
         An encoder all of whose parameters are frozen, and one whose representations the loss does
-        not use, is encoded once. The inputs may be leaves that collect a gradient themselves.
+        not use, is encoded once. The inputs may be leaves that require a gradient themselves.
 
     References: GradCache, arXiv:2101.06983.
     """
@@ -135,17 +134,17 @@ class GradCache:
         Args:
             inputs: by modality, what its encoder takes: a tensor (B, ...), or mappings
                 (``BatchEncoding`` too), tuples and lists of tensors, which are all split along
-                their first axis. What else they contain goes to every micro-batch as it is. B may
-                differ by modality, and an encoder's modality may be left out.
-            args, kwargs: further arguments of the loss, labels say.
+                their first axis. Anything else in them is passed to every micro-batch unchanged. B
+                may differ by modality, and an encoder's modality may be left out.
+            args, kwargs: further arguments of the loss, such as labels.
 
         Returns:
-            What the loss returns, detached. Under ``torch.no_grad()``, that is all it does.
+            What the loss returns, detached. Under ``torch.no_grad()``, nothing else is done.
 
         Raises:
             ValueError: a modality without an encoder, no tensor to split, first axes that disagree
                 within a modality, representations that are not one for each row, or a loss that is
-                no scalar.
+                not a scalar.
         """
         chunks = list(self._chunks(inputs))
         features = self._encode(inputs, chunks)
@@ -159,7 +158,7 @@ class GradCache:
         if arguments.tensor("loss", value).ndim != 0:
             arguments.fail("loss", "a scalar", f"shape {arguments.shape(value)}")
         if torch.is_grad_enabled():
-            # A backward pass has its forward pass's dtypes; autocast would lower them once more.
+            # Backward has the dtypes of forward already; autocast would lower them once more.
             with full_precision(value):
                 self.backward(value)
             self._encode_again(inputs, chunks, features)
@@ -168,7 +167,7 @@ class GradCache:
         return result.detach()
 
     def _chunks(self, inputs: Mapping[str, Any]) -> Iterator["_Chunk"]:
-        """Every modality in pieces, an empty one in one piece: in the same order on all ranks."""
+        """Every modality in chunks, an empty one in one chunk, in the same order on all ranks."""
         if not isinstance(inputs, Mapping) or not inputs:
             arguments.fail("inputs", "a mapping of at least one modality to tensors", inputs)
         for name in inputs:
@@ -193,11 +192,14 @@ class GradCache:
         with torch.no_grad():
             for chunk in chunks:
                 chunk.states = random_states()
-                # A copy: the first token's state, say, is a view that would keep all others.
-                part = mapped(_copied, self._encode_one(inputs, chunk))
+                # A copy, because a view (of the first token's state) keeps the whole output alive.
+                part = map_leaves(_copied, self._encode_one(inputs, chunk))
                 found.setdefault(chunk.name, []).append(part)
-            joined = {name: mapped(partial(_joined, name), *parts) for name, parts in found.items()}
-        # Autocast keeps the weights that it casts; older releases of torch, these without a graph.
+            joined = {
+                name: map_leaves(partial(_concatenated, name), *parts)
+                for name, parts in found.items()
+            }
+        # Autocast caches cast weights, in older releases of torch without their graph.
         torch.clear_autocast_cache()
         return joined
 
@@ -205,7 +207,9 @@ class GradCache:
         """The representations of a micro-batch."""
         rows = chunk.rows
         found = self.encoders[chunk.name](
-            mapped(lambda x: x[rows] if isinstance(x, Tensor) and x.ndim else x, inputs[chunk.name])
+            map_leaves(
+                lambda x: x[rows] if isinstance(x, Tensor) and x.ndim else x, inputs[chunk.name]
+            )
         )
         shapes = [tuple(x.shape) for x in tensors(found)]
         size = rows.stop - rows.start
@@ -227,7 +231,7 @@ class GradCache:
                     for model in synchronised(encoder):
                         if last[model] != k:
                             stack.enter_context(model.no_sync())
-                    # No name for the graph: it is gone before the next one is made.
+                    # No variable holds the graph, so it is freed before the next one is made.
                     _backward(
                         tensors(self._encode_one(inputs, chunk)),
                         [chunk.gradient(x) for x in tensors(features[chunk.name])],
@@ -244,7 +248,7 @@ class _Chunk:
     states: States = field(default_factory=list)
 
     def gradient(self, x: Tensor) -> Tensor | None:
-        """Its part of a representation's gradient; a number's belongs to the last micro-batch."""
+        """The chunk's rows of a representation's gradient; a 0-d one belongs to the last chunk."""
         if x.grad is None or (x.ndim == 0 and not self.is_last):
             return None
         return x.grad[self.rows] if x.ndim else x.grad
@@ -254,8 +258,8 @@ def _copied(x: Any) -> Any:
     return x.clone() if isinstance(x, Tensor) else x
 
 
-def _joined(name: str, *parts: Any) -> Any:
-    """A representation of all micro-batches from one of each."""
+def _concatenated(name: str, *parts: Any) -> Any:
+    """A representation of the whole batch from those of the micro-batches."""
     if not isinstance(parts[0], Tensor) or parts[0].ndim == 0:
         return parts[-1]
     if len({(x.shape[1:], x.dtype) for x in parts}) != 1:
@@ -265,7 +269,7 @@ def _joined(name: str, *parts: Any) -> Any:
 
 
 def _backward(found: list[Tensor], gradients: list[Tensor | None]) -> None:
-    """From representations with a graph on, outside autocast: see the loss's backward pass."""
+    """Backward from representations that have a graph, outside autocast as for the loss."""
     pairs = [(x, g) for x, g in zip(found, gradients, strict=True) if x.requires_grad]
     pairs = [(x, g) for x, g in pairs if g is not None]
     if pairs:

@@ -1,15 +1,15 @@
-"""The distance that knows a covariance, given, estimated or learned."""
+"""The Mahalanobis distance, with a covariance that is given, estimated or learned."""
 
 import torch
 from torch import Tensor, nn
 
 from mmcontrast import arguments
-from mmcontrast.distances import gap, length
+from mmcontrast.distances import difference, length
 from mmcontrast.rows import dot, upcast
 
 
 class Mahalanobis(nn.Module):
-    r"""Mahalanobis distance :math:`\sqrt{(x - y)\, C^{-1} (x - y)^\top}`, a distance with a state.
+    r"""Mahalanobis distance :math:`\sqrt{(x - y)\, C^{-1} (x - y)^\top}`.
 
     It is the Euclidean length of the whitened difference :math:`W (x - y)`, with W the inverse of
     the lower Cholesky factor of C, so that :math:`W^\top W = C^{-1}`. Its gradient at distance 0
@@ -18,7 +18,7 @@ class Mahalanobis(nn.Module):
     Args:
         covariance: (D, D) symmetric and positive definite; a constant, no gradient reaches it.
         trainable: learn the distance, starting from this covariance. W is then multiplied by a
-            lower triangular :math:`T` with a positive diagonal, so that whatever is learned stays
+            lower triangular :math:`T` with a positive diagonal, so that the result is always
             positive definite, and every positive definite matrix can be learned.
 
     Raises:
@@ -71,8 +71,8 @@ class Mahalanobis(nn.Module):
         Raises:
             ValueError: on another shape, values that are not finite, a shrinkage outside [0, 1], or
                 samples whose covariance is singular: fewer than D + 1 of them, a constant feature,
-                features that determine each other. Any shrinkage above 0 then helps, but for
-                samples that are all the same.
+                features that determine each other. Any shrinkage above 0 then helps, unless all
+                samples are equal.
 
         Example:
             >>> samples = torch.tensor([[-2.0, 0.0], [2.0, 0.0], [0.0, -1.0], [0.0, 1.0]])
@@ -89,12 +89,12 @@ class Mahalanobis(nn.Module):
         if count < 2 or not samples.isfinite().all():
             got = arguments.shape(samples) if count < 2 else "NaN or infinity"
             arguments.fail("samples", "two finite rows or more", got)
-        # From the first sample on, so that a constant feature has a variance of exactly 0.
+        # Relative to the first sample, so that a constant feature has a variance of exactly 0.
         exact = samples.detach().double() - samples[0].detach().double()
         covariance: Tensor = exact.mT.cov().reshape(size, size)
         scatter = covariance.trace() / size * torch.eye(size).to(covariance)
         covariance = (1 - shrinkage) * covariance + shrinkage * scatter
-        # What rounding leaves of a feature that others determine: its variance, in eps squared.
+        # Rounding leaves a feature that others determine a variance of about eps squared.
         rank = _rank(_correlations(covariance), torch.finfo(samples.dtype).eps ** 2)
         if rank < size:
             arguments.fail(
@@ -106,7 +106,7 @@ class Mahalanobis(nn.Module):
 
     @classmethod
     def learned(cls, size: int) -> "Mahalanobis":
-        """A distance on rows of ``size`` features that is learned, from the Euclidean one on.
+        """A learned distance on rows of ``size`` features, initially the Euclidean one.
 
         Example:
             >>> distance = Mahalanobis.learned(2)
@@ -118,7 +118,7 @@ class Mahalanobis(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """(..., D), (..., D) -> (...), in float32, or float64 for float64 input."""
-        return length(self.whiten(gap(x, y)))
+        return length(self.whiten(difference(x, y)))
 
     def whiten(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., D): rows whose Euclidean distances are the Mahalanobis distances."""
@@ -138,13 +138,13 @@ class Mahalanobis(nn.Module):
 
 
 def _correlations(covariance: Tensor) -> Tensor:
-    """A covariance with the features' units taken out of it."""
+    """The correlation matrix of a covariance."""
     variances = covariance.diagonal()
     scale = torch.where(variances > 0, variances, 1).sqrt()
     return covariance / scale / scale[:, None]
 
 
 def _rank(correlations: Tensor, resolution: float) -> int:
-    """In how many directions samples spread, to the resolution that their numbers have."""
+    """Rank of a correlation matrix, to the resolution of the samples it comes from."""
     rounding = 10 * len(correlations) * torch.finfo(correlations.dtype).eps
     return int((torch.linalg.eigvalsh(correlations) > max(resolution, rounding)).sum())

@@ -1,4 +1,4 @@
-"""The triplet loss, with any distance."""
+"""The triplet loss with any distance."""
 
 import torch
 from torch import Tensor, nn
@@ -24,24 +24,24 @@ def triplet(
     reduction: str = "mean",
     group: Group | None = None,
 ) -> Tensor:
-    r"""Triplet loss: the positive shall be closer than the negative, by a margin.
+    r"""Triplet loss: the positive closer to the anchor than the negative, by a margin.
 
     .. math:: \ell_i = \max\big(0,\; d(a_i, p_i) - d(a_i, n_i) + m\big)
 
     Args:
         anchors: (B, D) one embedding per triplet.
-        positives: (B, D) who shall be close.
-        negatives: (B, D) who shall be far.
+        positives: (B, D) to be close to the anchors.
+        negatives: (B, D) to be far from the anchors.
         margin: by how much, in the distance's unit.
         distance: callable (B, D), (B, D) -> (B,).
         hinge: stop at 0. HyCon prints no hinge, and squared Euclidean distance: its loss is
             unbounded below on free features, and lies in [-1, 3] on softmax-normalised ones.
-        keep: (B,) bool, which triplets take part; all do by default. What stands in the other rows
-            reaches neither the value nor the gradient.
+        keep: (B,) bool, which triplets take part; all by default. The other rows affect neither
+            value nor gradient.
         weight: (B,) sample weights.
         reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,).
         group: a process group, or ``"world"``: mean and sum are those of all its ranks' samples,
-            the same on every rank; see :func:`gather`. None: of this rank's alone.
+            the same on every rank; see :func:`gather`. None: this rank alone.
 
     Returns:
         Scalar or (B,), float32, or float64 for float64 input.

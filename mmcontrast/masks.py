@@ -1,4 +1,4 @@
-"""Who is positive and who negative: labels, scores and signs as bool (B, C) masks."""
+"""Masks of positives and negatives, bool (B, C), from labels, scores and signs."""
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ IGNORE = -100
 
 
 def labelled(labels: Tensor) -> Tensor:
-    """(B,) bool: who has a label, that is neither ``-100`` nor NaN in any column.
+    """(B,) bool: samples with a label, neither ``-100`` nor NaN in any column.
 
     Args:
         labels: (B,) or (B, L), any dtype.
@@ -32,10 +32,10 @@ def labelled(labels: Tensor) -> Tensor:
 
 
 def same_label(labels: Tensor, others: Tensor | None = None) -> Tensor:
-    """(B, C) bool: whose labels are equal. A label of ``-100`` equals nothing, itself included.
+    """(B, C) bool: pairs with equal labels. A label of ``-100`` equals nothing, not even itself.
 
-    The diagonal of ``same_label(labels)`` is True; ``& off_diagonal(B)`` leaves a sample out of its
-    own positives.
+    The diagonal of ``same_label(labels)`` is True; ``& off_diagonal(B)`` excludes each sample from
+    its own positives.
 
     Args:
         labels: (B,) class ids of any size and sign, or (B, L) for L labels each: equal in every
@@ -55,7 +55,7 @@ def same_label(labels: Tensor, others: Tensor | None = None) -> Tensor:
 
 
 def different_label(labels: Tensor, others: Tensor | None = None) -> Tensor:
-    """(B, C) bool: whose labels differ, both being there; ``-100`` differs from nothing.
+    """(B, C) bool: pairs of labelled samples with different labels; ``-100`` differs from nothing.
 
     Args:
         labels: (B,) or (B, L), as in :func:`same_label`.
@@ -74,7 +74,7 @@ def different_label(labels: Tensor, others: Tensor | None = None) -> Tensor:
 
 
 def close_scores(scores: Tensor, others: Tensor | None = None, *, tolerance: float) -> Tensor:
-    """(B, C) bool: whose scores differ by at most ``tolerance``: positives for a regression.
+    """(B, C) bool: pairs with scores at most ``tolerance`` apart: positives for a regression.
 
     Args:
         scores: (B,) real-valued labels; NaN and ``-100`` are close to nothing.
@@ -97,10 +97,10 @@ def close_scores(scores: Tensor, others: Tensor | None = None, *, tolerance: flo
 
 
 def same_sign(scores: Tensor, others: Tensor | None = None) -> Tensor:
-    """(B, C) bool: whose scores share a sign; zero is a sign of its own.
+    """(B, C) bool: pairs with scores of the same sign; zero is a sign of its own.
 
     Args:
-        scores: (B,) real-valued labels; NaN and ``-100`` share a sign with nobody.
+        scores: (B,) real-valued labels; NaN and ``-100`` share a sign with nothing.
         others: (C,); by default ``scores``.
 
     Raises:
@@ -129,7 +129,7 @@ def score_kernel(
     ``1 - score_kernel(...)`` as negatives, HyCon's losses.
 
     Args:
-        scores: (B,) real-valued labels; NaN and ``-100`` weigh 0 with everybody.
+        scores: (B,) real-valued labels; NaN and ``-100`` have weight 0 with all.
         others: (C,); by default ``scores``, each with weight 1 to itself.
         bandwidth: h > 0, in the unit of the scores.
         shape: ``"gaussian"``, ``"laplacian"`` or ``"triangular"``, in the order above.
@@ -160,11 +160,11 @@ def score_kernel(
 
 
 def off_diagonal(n: int, device: torch.device | str | None = None) -> Tensor:
-    """(n, n) bool: everybody but oneself.
+    """(n, n) bool: True except on the diagonal.
 
     Args:
         n: number of samples.
-        device: where the mask is made.
+        device: of the mask.
 
     Example:
         >>> off_diagonal(2)
@@ -175,10 +175,10 @@ def off_diagonal(n: int, device: torch.device | str | None = None) -> Tensor:
 
 
 def sentiment_classes(scores: Tensor, *, neutral: str = "positive") -> Tensor:
-    """Sentiment scores as class ids: 0 negative, 1 positive; what 0 is, ``neutral`` says.
+    """Sentiment scores as class ids, 0 negative and 1 positive; a score of 0 is ``neutral``.
 
-    HyCon contrasts positive with negative samples and does not say which a score of 0 is; the data
-    code that it builds on counts 0 as positive.
+    HyCon contrasts positive with negative samples and leaves the class of a score of 0 open; the
+    data code that it builds on counts 0 as positive.
 
     Args:
         scores: (B,) real-valued sentiment, negative below 0; NaN becomes ``-100``.
@@ -205,7 +205,7 @@ def sentiment_classes(scores: Tensor, *, neutral: str = "positive") -> Tensor:
 
 
 def partner_indices(anchors: Tensor, candidates: Tensor, targets: Tensor | None) -> Tensor:
-    """(B,) int64: the candidate that belongs to each anchor; row i to anchor i by default.
+    """(B,) int64: index of each anchor's positive among the candidates; i for anchor i by default.
 
     Raises:
         ValueError: on targets of another shape or dtype or beyond the candidates, or fewer
@@ -220,12 +220,12 @@ def partner_indices(anchors: Tensor, candidates: Tensor, targets: Tensor | None)
 
 
 def checked_partners(anchors: Tensor, targets: Tensor | None) -> Tensor:
-    """The same of arguments that have been checked, which reads the targets' values."""
+    """:func:`partner_indices` after :func:`check_partners`, without a second check."""
     return torch.arange(len(anchors), device=anchors.device) if targets is None else targets
 
 
 def check_partners(anchors: Tensor, candidates: Tensor, targets: Tensor | None) -> None:
-    """The errors of that alone."""
+    """The checks of :func:`partner_indices`; they read the targets' values on the CPU."""
     if targets is not None:
         arguments.targets("targets", targets, len(anchors), len(candidates), ignore=IGNORE)
     elif candidates.shape[0] < anchors.shape[0]:
@@ -235,11 +235,12 @@ def check_partners(anchors: Tensor, candidates: Tensor, targets: Tensor | None) 
 
 
 def _both(x: Tensor, y: Tensor) -> Tensor:
+    """(B, C) bool: pairs of which both are marked, from (B,) and (C,)."""
     return x[:, None] & y[None, :]
 
 
 def _among_labelled(pairs: Tensor, labels: Tensor, others: Tensor | None) -> Tensor:
-    """(B, C) pairs, those of labelled samples alone; where all are known to be, nothing changes."""
+    """(B, C) pairs of labelled samples only; unchanged where all are known to be labelled."""
     x = labelled(labels)
     y = x if others is None else labelled(others)
     if is_eager() and known(x.all()) and (y is x or known(y.all())):
@@ -248,13 +249,14 @@ def _among_labelled(pairs: Tensor, labels: Tensor, others: Tensor | None) -> Ten
 
 
 def _equal(labels: Tensor, others: Tensor | None) -> Tensor:
+    """(B, C) bool: equal in every column."""
     x, y = like_labels(labels, others)
     equal = x[:, None] == y
     return equal if equal.ndim == 2 else equal.all(-1)
 
 
 def like_labels(labels: Tensor, others: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Labels and the others' labels to compare; the error of another number of them."""
+    """Labels and others in a form that can be compared; an error if their numbers differ."""
     x = _comparable("labels", labels)
     y = x if others is None else _comparable("others", others)
     if x.shape[1:] != y.shape[1:]:
@@ -264,16 +266,17 @@ def like_labels(labels: Tensor, others: Tensor | None) -> tuple[Tensor, Tensor]:
 
 
 def _comparable(name: str, labels: Tensor) -> Tensor:
-    """(B,) for one label each, (B, L) for another number."""
+    """(B,) for one label each, (B, L) for more, in a dtype that can hold -100."""
     if arguments.tensor(name, labels).ndim not in (1, 2):
         arguments.fail(name, "shape (B,) or (B, L)", arguments.shape(labels))
-    # int64, for -100 does not exist in bool and uint8.
+    # int64, because bool and uint8 have no -100.
     labels = labels if labels.is_floating_point() else labels.long()
-    # No reduction over one column, which would take longer than the comparison.
+    # One column without its axis: reducing over it would take longer than the comparison.
     return labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
 
 
 def _scores(scores: Tensor, others: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The scores and the others, checked."""
     others = scores if others is None else others
     arguments.vector("scores", scores, scores.numel())
     arguments.vector("others", others, others.numel())

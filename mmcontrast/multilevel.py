@@ -1,4 +1,4 @@
-"""Contrast on several levels of a network: named levels, each a sum over pairs of views."""
+"""MCL-MCF's contrast on several levels of a network, each a sum over pairs of views."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -15,7 +15,7 @@ from mmcontrast.temperature import LearnableTemperature, current
 from mmcontrast.terms import LossTerms
 
 Level = Sequence[tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]]
-"""Pairs of views (B, D), (B, D); a third member, (B,) bool, says who has both."""
+"""Pairs of views (B, D), (B, D); a third member, (B,) bool, marks the samples that have both."""
 
 DESIGNS = ("A", "B", "C")
 
@@ -42,7 +42,7 @@ def multilevel_contrast(
               \mathrm{InfoNCE}(y, x)\big)
 
     MCL-MCF has three: single modalities, fused against single ones, and fused against fused.
-    Three pair designs say who is whose positive, and who is compared at all:
+    Three pair designs define the positives and the negatives:
 
     * ``"A"``: the positive is the same sample, the negatives are all others. Needs no labels.
     * ``"B"``: the positive is the same sample, the negatives are samples of another class.
@@ -50,14 +50,14 @@ def multilevel_contrast(
 
     Args:
         levels: by name, pairs (x, y) of (B, D) views, B the same everywhere; or (x, y, present)
-            with (B,) bool for who has both: what stands in the other rows reaches neither value nor
-            gradient. Or a callable without arguments that returns such pairs: it is only called
-            where the level's weight is not 0, so that a level left out is not even computed. A
-            level without pairs is 0.
+            with (B,) bool, the samples that have both: the other rows affect neither value nor
+            gradient. Or a callable without arguments that returns such pairs: it is only called if
+            the level's weight is not 0, so that an unused level is not even computed. A level
+            without pairs is 0.
         weights: a number for each level, 1 where left out. A level of weight 0 is not evaluated,
             and is 0.
         temperature: :math:`\tau > 0`; a float, or a 0-d tensor when it is learned.
-        symmetric: False for the first direction alone, from x to y.
+        symmetric: False for the first direction only, from x to y.
         pair_design: ``"A"``, ``"B"`` or ``"C"``.
         labels: (B,) or (B, L) classes, for designs B and C; -100 takes no part in them. For
             sentiment scores, ``scores.sign()`` or :func:`sentiment_classes`.
@@ -73,7 +73,7 @@ def multilevel_contrast(
 
     Returns:
         One term for each level, in the mapping's order. Where no level is evaluated and all of them
-        are callables, nothing says where they live: their zeros are scalars on the CPU.
+        are callables, there is no device to put the zeros on: they are scalars on the CPU.
 
     Raises:
         ValueError: on no levels, weights for levels that are not there, shapes or dtypes that
@@ -107,18 +107,18 @@ def multilevel_contrast(
         for name, level in levels.items()
         if wanted[name] or not callable(level)
     }
-    some = _checked(pairs)
+    some = _first_view(pairs)
     if some is None:
         return LossTerms({name: torch.zeros(()) for name in levels}, factors)
     size = len(some)
     if keep is not None:
-        everybody, _ = joined(some[:, 0].detach(), group)
-        arguments.mask("keep", keep, (size, len(everybody)))
+        every, _ = joined(some[:, 0].detach(), group)
+        arguments.mask("keep", keep, (size, len(every)))
     known = None
     if pair_design != "A" and labels is not None:
         arguments.labels("labels", labels, size)
         known = labelled(labels)
-        positives, compared = _design(pair_design, *joined(labels, group))
+        positives, compared = _design_masks(pair_design, *joined(labels, group))
         keep = _and(keep, compared)
 
     def contrast(x: Tensor, y: Tensor, present: Tensor | None = None) -> Tensor:
@@ -212,8 +212,8 @@ class MultilevelContrast(nn.Module):
         )
 
 
-def _checked(pairs: Mapping[str, Level]) -> Tensor | None:
-    """The first view, once all views are (B, D) and all masks (B,); None where there is none."""
+def _first_view(pairs: Mapping[str, Level]) -> Tensor | None:
+    """The first view, once all views are (B, D) and all masks (B,); None without any view."""
     first: Tensor | None = None
     for name, level in pairs.items():
         if isinstance(level, Tensor) or not isinstance(level, Sequence):
@@ -231,8 +231,8 @@ def _checked(pairs: Mapping[str, Level]) -> Tensor | None:
     return first
 
 
-def _design(design: str, labels: Tensor, own: slice) -> tuple[Tensor, Tensor]:
-    """Designs B and C: (B, B of all ranks) bool, who is whose positive, and who is compared."""
+def _design_masks(design: str, labels: Tensor, own: slice) -> tuple[Tensor, Tensor]:
+    """Designs B and C: (B, B of all ranks) bool: the positives, and the pairs compared."""
     place = torch.arange(len(labels), device=labels.device)
     others = place[own, None] != place
     positives = same_label(labels[own], labels) & others if design == "C" else ~others

@@ -1,4 +1,4 @@
-"""Who has what: modalities that samples lack, rows that take no part."""
+"""Missing modalities, and rows that take no part."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ from mmcontrast import arguments
 def presence(
     features: Mapping[str, Tensor], present: Mapping[str, Tensor] | None
 ) -> dict[str, Tensor]:
-    """(B,) bool for every modality of ``features``; True where ``present`` says nothing.
+    """(B,) bool for every modality of ``features``; True for those that ``present`` leaves out.
 
     Raises:
         ValueError: on a modality that is not in ``features``, or a mask of another shape or dtype.
@@ -31,7 +31,7 @@ def presence(
 
 
 def zero_outside(x: Tensor, rows: Tensor) -> Tensor:
-    """(B, D) with the rows outside a (B,) mask set to zero: nothing in them, be it NaN, goes on.
+    """(B, D) with the rows outside a (B,) mask set to zero, so that not even NaN propagates.
 
     Example:
         >>> zero_outside(torch.ones(2, 2), torch.tensor([True, False]))
@@ -44,7 +44,7 @@ def zero_outside(x: Tensor, rows: Tensor) -> Tensor:
 def only_present(
     features: Mapping[str, Tensor], present: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """The features with absent rows set to zero, so that not even a NaN in them goes anywhere.
+    """The features with absent rows set to zero, so that not even NaN propagates.
 
     Example:
         >>> only_present({"text": torch.ones(2, 2)}, {"text": torch.tensor([True, False])})

@@ -1,4 +1,4 @@
-"""Negatives from earlier batches, kept in a queue."""
+"""A queue of embeddings from earlier batches, as further negatives."""
 
 import torch
 from torch import Tensor, nn
@@ -10,11 +10,11 @@ from mmcontrast.masks import IGNORE
 class EmbeddingQueue(nn.Module):
     """The last embeddings of earlier batches, as further candidates for any loss.
 
-    It is filled by :meth:`push` alone, never by a loss, and all that it knows is in ``state_dict``:
-    a run that resumes goes on with the same queue. No gradient reaches what is in it.
+    Only :meth:`push` fills it, never a loss, and its whole state is in ``state_dict``: a resumed
+    run continues with the same queue. Its contents get no gradient.
 
     Args:
-        size: how many embeddings it holds; the oldest go first.
+        size: how many embeddings it holds; new ones replace the oldest.
         features: D.
         dtype: of the embeddings.
 
@@ -34,9 +34,9 @@ class EmbeddingQueue(nn.Module):
         tensor(1.0064)
 
     Note:
-        With labels it serves :func:`sup_con` as ``candidates`` and ``candidate_labels``: an empty
-        place has the label -100. Push after the backward pass, or use a copy: the losses keep
-        what they need of it.
+        With labels, it can be the ``candidates`` and ``candidate_labels`` of :func:`sup_con`: an
+        empty place has the label -100. Push after the backward pass, or use a copy: the losses save
+        the candidates for it.
 
     References: MoCo, arXiv:1911.05722; cross-batch memory, arXiv:1912.06798.
     """
@@ -57,9 +57,9 @@ class EmbeddingQueue(nn.Module):
 
     @torch.no_grad()
     def push(self, embeddings: Tensor, labels: Tensor | None = None) -> None:
-        """Put a batch in the place of the oldest, (B, D) with labels or ids (B,); -100 for none.
+        """Replace the oldest entries by a batch, (B, D) with labels or ids (B,); -100 for none.
 
-        Of a batch larger than the queue its last rows stay.
+        Of a batch larger than the queue, the last rows are kept.
         """
         size = len(self.embeddings)
         arguments.matrix("embeddings", embeddings, like=self.embeddings)
@@ -74,7 +74,7 @@ class EmbeddingQueue(nn.Module):
         self.position.copy_((self.position + len(labels)) % size)
 
     def extend(self, candidates: Tensor, *, rows: int) -> tuple[Tensor, Tensor]:
-        """The candidates (C, D) with the queue behind them, and who of both is there.
+        """The candidates (C, D) followed by the queue, and the mask of the filled ones.
 
         Returns:
             (C + size, D) in the candidates' dtype, and the (rows, C + size) mask that a loss takes

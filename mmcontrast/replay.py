@@ -1,4 +1,4 @@
-"""Encoders that run twice on the same inputs: what is in them, and what a run leaves behind."""
+"""Running an encoder twice on the same inputs: random states, buffers, nested inputs."""
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
@@ -14,13 +14,13 @@ States = list[tuple[Callable[[Any], None], Any]]
 
 
 def _module(encoder: Encoder) -> nn.Module | None:
-    """The module that it is, or a method of; None for another callable."""
+    """The encoder as a module, or the module that it is a method of; None for other callables."""
     owner = getattr(encoder, "__self__", encoder)
     return owner if isinstance(owner, nn.Module) else None
 
 
 def frozen(encoder: Encoder, inputs: Any) -> bool:
-    """Whether nothing in it collects a gradient; of what is no module, nobody knows."""
+    """Whether the encoder has no parameter to train; False where it is no module and may have."""
     module = _module(encoder)
     if module is None or any(x.requires_grad for x in tensors(inputs)):
         return False
@@ -29,7 +29,7 @@ def frozen(encoder: Encoder, inputs: Any) -> bool:
 
 
 def synchronised(encoder: Any) -> list[Any]:
-    """What synchronises gradients over ranks: itself, or modules inside it."""
+    """The modules that synchronise gradients over ranks: the encoder itself, or inside it."""
     if hasattr(encoder, "no_sync"):
         return [encoder]
     module = _module(encoder)
@@ -39,7 +39,7 @@ def synchronised(encoder: Any) -> list[Any]:
 
 @contextmanager
 def unchanged_buffers(encoders: Iterable[Encoder]) -> Iterator[None]:
-    """Afterwards, the modules' buffers are what they were."""
+    """Restore the modules' buffers afterwards."""
     modules = {module for module in map(_module, encoders) if module is not None}
     before = {(m, name): x.clone() for m in modules for name, x in m.named_buffers()}
     try:
@@ -47,12 +47,12 @@ def unchanged_buffers(encoders: Iterable[Encoder]) -> Iterator[None]:
     finally:
         for module in modules:
             for name, x in module.named_buffers():
-                # By .data: to autograd, a buffer that nobody changed has not been written to.
+                # By .data, so that autograd does not count this as a modification of the buffer.
                 x.data.copy_(before[module, name])
 
 
 def random_states() -> States:
-    """Those of the CPU's generator and of all devices' in use."""
+    """The states of the CPU's generator, and of the accelerators' if they are in use."""
     states: States = [(torch.set_rng_state, torch.get_rng_state())]
     device: Any = torch.get_device_module()
     if getattr(device, "is_initialized", lambda: True)():
@@ -64,14 +64,14 @@ def random_states() -> States:
 
 
 def restore(states: States) -> None:
-    """Let the generators go on from there."""
+    """Set the generators to these states."""
     for put, state in states:
         put(state)
 
 
 @contextmanager
 def unchanged_random_states() -> Iterator[None]:
-    """Afterwards, the generators' states are what they were."""
+    """Restore the generators' states afterwards."""
     states = random_states()
     try:
         yield
@@ -88,16 +88,16 @@ def tensors(tree: Any) -> list[Tensor]:
     return [x for part in tree for x in tensors(part)] if isinstance(tree, tuple | list) else []
 
 
-def mapped(function: Callable[..., Any], *trees: Any) -> Any:
-    """The first tree with its leaves replaced by the function of the trees' leaves."""
+def map_leaves(function: Callable[..., Any], *trees: Any) -> Any:
+    """The first tree, each leaf replaced by the function of that leaf in all trees."""
     first = trees[0]
     if isinstance(first, Mapping):
-        # A copy keeps what a BatchEncoding or a ModelOutput is beside a mapping.
+        # A copy, so that a BatchEncoding or a ModelOutput keeps its class.
         made = copy.copy(first) if isinstance(first, MutableMapping) else dict(first)
         for key in first:
-            made[key] = mapped(function, *(tree[key] for tree in trees))
+            made[key] = map_leaves(function, *(tree[key] for tree in trees))
         return made
     if isinstance(first, tuple | list):
-        parts = [mapped(function, *part) for part in zip(*trees, strict=True)]
+        parts = [map_leaves(function, *part) for part in zip(*trees, strict=True)]
         return type(first)(*parts) if hasattr(first, "_fields") else type(first)(parts)
     return function(*trees)

@@ -13,11 +13,11 @@ class LearnableTemperature(nn.Module):
 
     .. math:: \log\tau = \log\tau_{\min} + \log(\tau_{\max} / \tau_{\min})\, \sigma(\theta)
 
-    Nothing is clamped and no ``.data`` is written: the gradient is never cut off at a bound, and an
-    optimizer's state stays true.
+    Nothing is clamped and no ``.data`` is written: the gradient is not cut off at a bound, and the
+    optimizer's state stays valid.
 
     Args:
-        initial: where it starts, strictly between the bounds.
+        initial: initial value, strictly between the bounds.
         minimum: lower bound, above 0. CLIP's limit on its logit scale, 100, is a minimum of 0.01.
         maximum: upper bound.
 
@@ -54,5 +54,5 @@ class LearnableTemperature(nn.Module):
 
 
 def current(temperature: float | LearnableTemperature) -> float | Tensor:
-    """The value that a loss works with: a number as it is, a module's output."""
+    """The value that a loss computes with: the number itself, or the module's output."""
     return temperature() if isinstance(temperature, nn.Module) else temperature

@@ -16,11 +16,11 @@ class LossTerms(Mapping[str, Tensor]):
 
     Args:
         terms: unweighted terms, all of one shape.
-        weights: a number for each term; 1 where left out. A term of weight 0 stays out of the
-            total, so that nothing, not even a NaN, reaches a gradient through it.
+        weights: a number for each term; 1 where left out. A term of weight 0 is left out of the
+            total, so that nothing, not even NaN, propagates from it.
 
     Raises:
-        ValueError: on no terms at all, or a weight for a term that is not there.
+        ValueError: on no terms, or a weight for a term that does not exist.
 
     Example:
         >>> terms = LossTerms({"task": torch.tensor(2.0), "semi": torch.tensor(3.0)}, {"semi": 0.5})

@@ -47,8 +47,7 @@ def hybrid_contrast(
         weights: :math:`\lambda_1, \lambda_2, \lambda_3`. A term of weight 0 is not evaluated, and
             is 0.
         refine, log, selection, refine_on, positives, negatives, normalize, present, weight,
-            reduction, group: as in
-            :func:`intra_modal_contrast`.
+            reduction, group: as in :func:`intra_modal_contrast`.
 
     Returns:
         Terms ``"intra"``, ``"inter"`` and ``"semi"``, each a scalar or (B, M).

@@ -40,11 +40,9 @@ def inter_modal_contrast(
     Args:
         features: (B, D) by modality, two or more.
         labels: (B,) classes, or (B, L): equal in every column; -100 takes no part.
-        margin: :math:`\alpha`, the similarity that the refinement aims at; 1 is no
-            margin.
+        margin: :math:`\alpha`, the similarity that the refinement aims at; 1 is no margin.
         refine, log, selection, refine_on, positives, negatives, normalize, present, weight,
-            reduction, group: as in
-            :func:`intra_modal_contrast`.
+            reduction, group: as in :func:`intra_modal_contrast`.
 
     Returns:
         Scalar or (B, M), float32, or float64 for float64 input; 0 with a graph where no anchor has

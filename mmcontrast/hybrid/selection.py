@@ -22,9 +22,9 @@ class PairSelection:
             :math:`1 / (s + \gamma)`. The paper gives no value; cosines need it above 1.
         positives: select among the positives; False is the paper's ablation.
         negatives: select among the negatives; False is the paper's ablation.
-        unselected: how a side without selection enters the ratio: by its ``"mean"``,
-            which keeps the two sides comparable, because the selected one is a weighted mean, or by
-            its ``"sum"``.
+        unselected: how a side without selection enters the ratio: by its ``"mean"``, which keeps
+            the two sides comparable, because the selected one is a weighted mean, or by its
+            ``"sum"``.
         inter_factor: h is this many times larger for the inter-modal loss. The paper says the same
             h, 1, although there are twice as many pairs there; 2 keeps the fraction.
 

@@ -9,12 +9,12 @@
     attach(trainer, loss)
     trainer.train()
 
-A ``compute_loss_func`` alone cannot be right. The Trainer takes what it gives as divided already,
-by ``num_items_in_batch`` or by the number of accumulation steps. The first is a number of tokens,
-which a mean over anchors must not be divided by; the second the function is not told. A contrastive
-mean, passed on as it is, comes out as many times too large as there are accumulation steps.
-:func:`attach` tells the Trainer to divide, which it then does, also by the fewer steps at the end
-of an epoch. It needs nothing of the library but the Trainer it is given.
+A ``compute_loss_func`` alone cannot be right. The Trainer takes its result as already divided, by
+``num_items_in_batch`` or by the number of accumulation steps. The first is a number of tokens, by
+which a mean over anchors must not be divided; the second is not passed to the function. So a
+contrastive mean is too large by the number of accumulation steps. :func:`attach` makes the Trainer
+divide, also by the smaller number of steps at the end of an epoch. It needs nothing of the library
+but the Trainer that it is given.
 """
 
 from collections.abc import Callable
@@ -36,26 +36,27 @@ def attach(trainer: Any, loss: Loss) -> "ComputeLoss":
 
     Sets ``compute_loss_func`` and ``loss_is_scaled_for_ga`` of the trainer, turns off
     ``average_tokens_across_devices`` of its arguments, which would multiply the loss by the number
-    of processes, and adds the terms to whatever it logs, under their own names beside ``loss``, and
+    of processes, and adds the terms to its logs, under their own names beside ``loss``, and
     ``eval_<name>`` beside ``eval_loss``: means over the batches since the last log, over all
     processes.
 
     Args:
         trainer: a transformers ``Trainer``, or a subclass that computes its loss as that does.
-        loss: called with what the model returns and with the labels (None where there are none);
-            a mean over the batch, or :class:`LossTerms` of means. For the candidates of all ranks
-            it passes ``group="world"`` on. What it learns itself, a temperature, must be part of
-            the model, whose parameters are all that the Trainer trains.
+        loss: called with what the model returns and with the labels (None where there are none); a
+            mean over the batch, or :class:`LossTerms` of means. For the candidates of all ranks it
+            passes ``group="world"`` on. Parameters of the loss, such as a temperature, must be part
+            of the model: the Trainer trains only that.
 
     Returns:
         The ``compute_loss_func`` that the trainer now has.
 
     Raises:
-        ValueError: on what has no ``compute_loss_func``; later, on a loss that is no scalar.
+        ValueError: on a trainer without ``compute_loss_func``; later, on a loss that is not a
+            scalar.
 
     Note:
-        Gradients of an accumulated batch are the mean over its micro-batches, whose candidates are
-        their own: accumulation adds no negatives.
+        Gradients of an accumulated batch are the mean over its micro-batches. Each has only its own
+        candidates: accumulation adds no negatives.
     """
     if not hasattr(trainer, "compute_loss_func"):
         arguments.fail("trainer", "a transformers Trainer", type(trainer).__name__)
@@ -91,7 +92,7 @@ class ComputeLoss:
     def __call__(
         self, outputs: Any, labels: Any, num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
-        """The loss of one batch; ``num_items_in_batch`` counts tokens and is not looked at."""
+        """The loss of one batch; ``num_items_in_batch`` counts tokens and is not used."""
         found = self.loss(outputs, labels)
         terms = dict(found) if isinstance(found, LossTerms) else {}
         total = found.total if isinstance(found, LossTerms) else found
@@ -105,14 +106,14 @@ class ComputeLoss:
         return total
 
     def take(self, stage: str, reduce: Callable[..., Tensor] | None = None) -> dict[str, float]:
-        """The terms' means over the batches of a stage since the last call, which then go.
+        """Means of the terms over the batches of a stage since the last call; resets them.
 
         Args:
             stage: ``"train"`` or ``"eval"``.
             reduce: sums a tensor over processes; None for this process alone.
         """
         sums, self._sums[stage] = self._sums[stage], {}
-        if len(sums) < 2:  # no terms, or no batch: on every process, for the names never change
+        if len(sums) < 2:  # no terms or no batch; the same on every process, as names never change
             return {}
         stacked = torch.stack([value.float() for value in sums.values()])
         stacked = stacked if reduce is None else reduce(stacked, reduction="sum")

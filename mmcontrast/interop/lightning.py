@@ -31,7 +31,7 @@ def log_terms(
     weights: bool = True,
     **settings: Any,
 ) -> Tensor:
-    """Log every term by name, its weight and the total, and give the total back to train on.
+    """Log every term by name, its weight and the total, and return the total to train on.
 
     The names are ``{stage}/{term}``, ``{stage}/{term}_weight`` and ``{stage}/total``; a term that
     is itself called "total" is refused. They are the same on every call and every rank, as the
@@ -40,9 +40,9 @@ def log_terms(
     Args:
         module: a LightningModule, in one of its steps.
         terms: scalars; they are logged unweighted and without their graph.
-        batch_size: how many samples the batch has: the weight of this step in the epoch's mean,
-            which Lightning cannot find out from a batch that is a dict of modalities.
-        stage: what the names begin with.
+        batch_size: number of samples: the weight of this step in the epoch's mean, which Lightning
+            cannot infer from a batch that is a dict of modalities.
+        stage: prefix of the names.
         weights: log the weights too.
         **settings: of ``log_dict``: ``prog_bar``, ``on_step``, ``on_epoch``, ``sync_dist``, ...
 
@@ -50,7 +50,7 @@ def log_terms(
         ``terms.total``.
 
     Raises:
-        ValueError: on terms that are no scalars, or one called "total".
+        ValueError: on terms that are not scalars, or one called "total".
     """
     if not isinstance(terms, LossTerms):
         arguments.fail("terms", "LossTerms", type(terms).__name__)

@@ -1,7 +1,7 @@
 """open_clip: its ``ClipLoss`` and ``SigLipLoss`` with our losses inside, argument for argument.
 
-They take what open_clip's models give and its training loop passes on: features that are already
-normalised, ``logit_scale`` already exponentiated. Nothing of the library is needed::
+They take what open_clip's models return and its training loop passes on: features that are already
+normalised, a ``logit_scale`` that is already exponentiated. Nothing of the library is needed::
 
     loss = ClipLoss(local_loss=True, gather_with_grad=True, rank=rank, world_size=world_size)
     loss(**model(images, texts), output_dict=True)["contrastive_loss"]
@@ -11,10 +11,10 @@ What is the same and what is not:
 * On one rank values and gradients are open_clip's, computed in at least float32 whatever autocast
   says, in tiles where the batch is large.
 * On several ranks they are open_clip's with ``gather_with_grad=True``, on every rank. Its default
-  of False cuts gradients off: with ``local_loss`` those of the other ranks' losses, without it all
-  but 1 / world_size of the features' own. That is not imitated.
-* Ranks may have batches of different sizes; ``local_loss`` and SigLIP then weigh ranks alike, as a
-  mean over each rank's own pairs does, and ``ClipLoss()`` weighs pairs alike.
+  of False drops gradients: with ``local_loss`` those of the other ranks' losses, without it all but
+  1 / world_size of the features' own. That is not reproduced.
+* Ranks may have batches of different sizes; ``local_loss`` and SigLIP then weigh ranks equally, as
+  a mean over each rank's own pairs does, and ``ClipLoss()`` weighs pairs equally.
 """
 
 import torch.distributed as dist
@@ -36,7 +36,7 @@ class ClipLoss(nn.Module):
             them; the gradients are the same after the mean over ranks.
         gather_with_grad: without effect: gradients reach every rank's features.
         cache_labels: without effect: there are no labels to cache.
-        rank: without effect: the process group knows.
+        rank: without effect: taken from the process group.
         world_size: above 1, the candidates are the features of all ranks of the default group.
         use_horovod: not supported.
 
@@ -82,8 +82,9 @@ class ClipLoss(nn.Module):
             image_features: (B, D) unit rows.
             text_features: (B, D) unit rows.
             logit_scale: 1 / temperature.
-            logit_bias: added to all logits, which changes no softmax: its gradient is zero.
-            output_dict: give the loss by name.
+            logit_bias: added to all logits, which leaves the softmax unchanged: its gradient is
+                zero.
+            output_dict: return the loss by name.
         """
         several = _several(self.world_size)
         temperature = 1 / _number(logit_scale)
@@ -98,7 +99,7 @@ class ClipLoss(nn.Module):
         )
         loss = _mean(loss) if local else loss
         if isinstance(logit_bias, Tensor):
-            loss = loss + 0 * logit_bias.sum()  # a gradient of zero, not none, for DDP's sake
+            loss = loss + 0 * logit_bias.sum()  # a gradient of zero, not None, which DDP needs
         return {"contrastive_loss": loss} if output_dict else loss
 
 
@@ -107,7 +108,7 @@ class SigLipLoss(nn.Module):
 
     Args:
         cache_labels: without effect: there are no labels to cache.
-        rank: without effect: the process group knows.
+        rank: without effect: taken from the process group.
         world_size: above 1, the candidates are the texts of all ranks of the default group.
         dist_impl: without effect: ``"bidir"``, ``"shift"``, ``"reduce"``, ``"gather"`` or None,
             open_clip's ways to the same sum.
@@ -151,7 +152,7 @@ class SigLipLoss(nn.Module):
             text_features: (B, D) unit rows.
             logit_scale: 1 / temperature.
             logit_bias: added to all logits; None for none.
-            output_dict: give the loss by name, ``{"contrastive_loss": loss}``.
+            output_dict: return the loss by name, ``{"contrastive_loss": loss}``.
         """
         several = _several(self.world_size)
         loss = sigmoid_contrast(
@@ -173,12 +174,12 @@ def _number(value: float | Tensor) -> float | Tensor:
 
 
 def _mean(losses: Tensor) -> Tensor:
-    """Of nobody it is zero."""
+    """The mean, 0 for an empty batch."""
     return losses.sum() / max(len(losses), 1)
 
 
 def _several(world_size: int) -> Group | None:
-    """The group to compute with, which must be what the caller believes it is."""
+    """The default group, which must have the size that the caller passes; None for one rank."""
     if world_size == 1:
         return None
     found = dist.get_world_size() if dist.is_available() and dist.is_initialized() else None

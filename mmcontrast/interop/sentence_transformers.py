@@ -6,7 +6,7 @@
     SentenceTransformerTrainer(model, args, train_dataset=pairs, loss=loss).train()
 
 Columns of the data set are anchors, their positives and any number of mined negatives, as for its
-``MultipleNegativesRankingLoss``. What ``forward`` returns is a dict of the directions' parts, which
+``MultipleNegativesRankingLoss``. ``forward`` returns a dict with a part for each direction, which
 the trainer sums and logs one by one.
 """
 
@@ -50,16 +50,16 @@ CITATIONS = {
 class InfoNCELoss(nn.Module):
     r""":func:`mmcontrast.info_nce` on the embeddings of a sentence-transformers model.
 
-    Every anchor is to find its positive among the positives and the negatives of the whole batch.
-    The loss is ``query_to_doc``; where it is symmetric, half of that and half of ``doc_to_query``,
-    in which every positive is to find its anchor among all anchors.
+    Every anchor is contrasted with the positives and the negatives of the whole batch. The loss is
+    ``query_to_doc``; where it is symmetric, half of that and half of ``doc_to_query``, which
+    contrasts every positive with all anchors.
 
     Args:
-        model: a SentenceTransformer, or any module that gives a dict with ``sentence_embedding``.
-        temperature: a float, or a :class:`LearnableTemperature`, which the trainer then trains too.
+        model: a SentenceTransformer, or any module that returns a dict with ``sentence_embedding``.
+        temperature: a float, or a :class:`LearnableTemperature`, which is then trained too.
         symmetric: both directions.
-        components: give the parts by name. False gives their sum, which the library's wrappers need
-            (``MatryoshkaLoss``, ``AdaptiveLayerLoss``: they cannot multiply a dict).
+        components: return the parts by name. False returns their sum, which the library's wrappers
+            need (``MatryoshkaLoss``, ``AdaptiveLayerLoss``: they cannot multiply a dict).
         normalize, chunk_size: as in :func:`mmcontrast.info_nce`.
         group: a process group, or ``"world"``: the candidates are those of all ranks.
 
@@ -68,8 +68,8 @@ class InfoNCELoss(nn.Module):
 
     Note:
         Equals ``MultipleNegativesRankingLoss(model, scale=1 / temperature)``; symmetric, its
-        ``directions=("query_to_doc", "doc_to_query"), partition_mode="per_direction"``.
-        Its "joint" partition is one softmax over both directions, which is another loss.
+        ``directions=("query_to_doc", "doc_to_query"), partition_mode="per_direction"``. Its "joint"
+        partition is one softmax over both directions, a different loss.
     """
 
     def __init__(
@@ -100,8 +100,8 @@ class InfoNCELoss(nn.Module):
         """The parts of the loss by direction, of which the loss is the sum; or the loss.
 
         Args:
-            sentence_features: of each column, what the model takes.
-            labels: not looked at.
+            sentence_features: the model's inputs, for each column.
+            labels: not used.
         """
         return self.compute_loss_from_embeddings(self._embed(sentence_features), labels)
 
@@ -129,7 +129,7 @@ class InfoNCELoss(nn.Module):
         )
 
     def _embed(self, sentence_features: Iterable[dict[str, Tensor]]) -> list[Tensor]:
-        """The columns' embeddings, in one forward pass where the library can join columns."""
+        """The columns' embeddings, in one forward pass if the library can join columns."""
         try:
             library = importlib.import_module("sentence_transformers.base.losses.merged_forward")
         except ModuleNotFoundError:  # before release 6

@@ -1,1 +1,6 @@
-"""CorMulT's negative batches: modalities swapped, shifted, noisy, or a mix of these."""
+"""CorMulT's negative batches: samples whose modalities no longer belong together.
+
+One strategy a file: ``swap`` (A), ``shift`` (B), ``noise`` (C) and their mix, ``mixed`` (D). Each
+takes a batch and returns it with some modalities of each sample altered, and says which
+(``batches``). Shapes are those of the batch, whatever was drawn.
+"""

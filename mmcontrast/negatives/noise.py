@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mmcontrast import arguments
 from mmcontrast.mining import extreme
-from mmcontrast.negatives.altered import Negatives, read, shapes
+from mmcontrast.negatives.batches import Negatives, feature_shapes, read_batch
 from mmcontrast.rows import upcast
 
 
@@ -25,15 +25,15 @@ def add_noise(
     """Strategy C: Gaussian noise on every real frame of every floating modality.
 
     Args:
-        features: as in :func:`swap`; token ids stay as they are, see :func:`replace_tokens`.
+        features: as in :func:`swap`; token ids are unchanged, see :func:`replace_tokens`.
         std: standard deviation of the noise, above 0.
         relative: in units of each feature's own standard deviation over the real frames of the
-            batch, so that a constant feature stays as it is; False: in the features' unit, as in
-            the paper's code.
+            batch, so that a constant feature is unchanged; False: in the features' unit, as in the
+            paper's code.
         modalities, present, masks, lengths, generator: as in :func:`swap`.
 
     Returns:
-        :class:`Negatives`. The gradient reaches the features as if nothing had been added.
+        :class:`Negatives`. The gradient with respect to the features is the identity.
 
     Raises:
         ValueError: on shapes or dtypes that disagree, a modality that is not in the features, a std
@@ -49,10 +49,10 @@ def add_noise(
     References: CorMulT, arXiv:2407.07046, section 4.2, strategy C, for audio and video.
     """
     arguments.positive("std", std)
-    batch, names = read(features, modalities, present, masks, lengths)
+    batch, names = read_batch(features, modalities, present, masks, lengths)
     names = [name for name in names if features[name].is_floating_point()]
     if not names:
-        arguments.fail("features", "a floating modality", shapes(features))
+        arguments.fail("features", "a floating modality", feature_shapes(features))
     negatives = batch.unaltered()
     for name in names:
         x, frames = features[name], batch.real[name][..., None]
@@ -78,16 +78,16 @@ def replace_tokens(
     lengths: Mapping[str, Tensor] | None = None,
     generator: torch.Generator | None = None,
 ) -> Negatives:
-    """Strategy C for token ids: some tokens of every sample become other ones.
+    """Strategy C for token ids: some tokens of every sample are replaced by random ones.
 
     Args:
-        features: as in :func:`swap`; floating modalities stay as they are, see :func:`add_noise`.
-        vocabulary_size: V; the new id is drawn uniformly from 0 to V - 1, without the special ids
-            and without the token's own.
+        features: as in :func:`swap`; floating modalities are unchanged, see :func:`add_noise`.
+        vocabulary_size: V; the new id is drawn uniformly from 0 to V - 1, excluding the special ids
+            and the token's own.
         probability: of each real token that is not special, in [0, 1]. The paper gives none; this
-            is the share that BERT masks. At least one token of each sample is replaced where there
-            is one, so that 0 means exactly one.
-        special: ids that are neither replaced nor drawn; without a mask, the padding's too.
+            is the share that BERT masks. At least one token of each sample is replaced, if it has
+            any, so that 0 means exactly one.
+        special: ids that are neither replaced nor drawn; without a mask, include the padding id.
         modalities, present, masks, lengths, generator: as in :func:`swap`.
 
     Returns:
@@ -114,17 +114,19 @@ def replace_tokens(
     choices = vocabulary_size - len(kept)
     if choices < 2:
         arguments.fail("vocabulary_size", "two ids that are not special", choices)
-    batch, names = read(features, modalities, present, masks, lengths)
+    batch, names = read_batch(features, modalities, present, masks, lengths)
     names = [name for name in names if not features[name].is_floating_point()]
     if not names:
-        arguments.fail("features", "a modality of token ids, (B, T) integer", shapes(features))
+        arguments.fail(
+            "features", "a modality of token ids, (B, T) integer", feature_shapes(features)
+        )
     negatives = batch.unaltered()
     for name in names:
         x, free = features[name], batch.real[name]
         for token in kept:
             free = free & (x != token)
         draws = torch.rand(x.shape, generator=generator, device=x.device)
-        # Whoever has a draw below the probability has the smallest one there too.
+        # The smallest draw is always replaced, so that there is one where no draw is below.
         least, _ = extreme(draws, free, largest=False)
         columns = torch.arange(x.shape[1], device=x.device)
         chosen = free & ((draws < probability) | (columns == least[:, None]))
@@ -141,7 +143,8 @@ def _other_tokens(
     place = x
     for token in special:
         place = place - (x > token).long()
-    # Numbered without the special ids, then without the token's own: each step leaves a gap.
+    # Drawn from ids that are numbered without the token's own and without the special ones; each
+    # excluded number is then put back, in ascending order, by moving all from it on up by one.
     drawn = torch.randint(choices - 1, x.shape, generator=generator, device=x.device)
     drawn = drawn + (drawn >= place).long()
     for token in special:
@@ -152,7 +155,7 @@ def _other_tokens(
 def _deviation(x: Tensor, frames: Tensor) -> Tensor:
     """(D,) standard deviation of each feature over the frames (..., 1)."""
     axes = tuple(range(x.ndim - 1))
-    count = frames.sum()  # of 0 the result is NaN, and there is no frame that it could reach
+    count = frames.sum()  # 0 makes the result NaN, but then it is added to no frame
     mean = torch.where(frames, x, 0).sum(axes) / count
     gaps: Tensor = torch.where(frames, x - mean, 0)
     return (gaps.square().sum(axes) / count).sqrt()

@@ -11,13 +11,8 @@ from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import mmcontrast as mm
-from mmcontrast.gate import (
-    Gate,
-    ReplacementGate,
-    pair_prediction,
-    replacement_gate,
-    uniform_negatives,
-)
+from mmcontrast.gate import Gate, ReplacementGate, replacement_gate, uniform_negatives
+from mmcontrast.pair_prediction import pair_prediction
 from tests import oracles
 from tests.mmcontrast.strategies import close, gradients, leaf, mask, normal, numpy, rng, seeds
 

@@ -1,4 +1,4 @@
-"""The batch that negatives are made of, checked: who has what, and which frames of it are real."""
+"""The batch that negatives are made from, checked, and the negative batch that is returned."""
 
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from mmcontrast.presence import presence
 
 
 class Negatives(NamedTuple):
-    """A negative batch, and who was altered in it; mappings by modality.
+    """A negative batch, and which samples were altered in it; mappings by modality.
 
     Example:
         >>> from mmcontrast import swap
@@ -21,39 +21,39 @@ class Negatives(NamedTuple):
     """
 
     features: dict[str, Tensor]
-    """Of the shapes and dtypes that came."""
+    """Of the shapes and dtypes that were passed."""
     altered: dict[str, Tensor]
-    """(B,) bool: whose modality is no longer the sample's own as it was."""
+    """(B,) bool: samples whose modality is not what was passed for them."""
     masks: dict[str, Tensor]
-    """(B, T) bool, those that came, carried along."""
+    """(B, T) bool, altered with the features, of the modalities that had one."""
     lengths: dict[str, Tensor]
-    """(B,) integer, those that came, carried along."""
+    """(B,) integer, altered with the features, of the modalities that had them."""
 
 
-class Batch(NamedTuple):
-    """A checked batch, in mappings of its own, and what is real in it."""
+class CheckedBatch(NamedTuple):
+    """A checked batch, in new mappings, and what is real in it."""
 
     features: dict[str, Tensor]
     masks: dict[str, Tensor]
     lengths: dict[str, Tensor]
     real: dict[str, Tensor]
-    """(B, T) bool of a sequence, (B,) of vectors: which frames are there."""
+    """(B, T) bool of a sequence, (B,) of vectors: which frames are real."""
     has: dict[str, Tensor]
-    """(B,) bool: who has any of them."""
+    """(B,) bool: which samples have a real frame."""
 
     def unaltered(self) -> Negatives:
-        """The batch as it came."""
+        """The batch itself as negatives, with nothing altered."""
         altered = {name: torch.zeros_like(has) for name, has in self.has.items()}
         return Negatives(self.features, altered, self.masks, self.lengths)
 
 
-def read(
+def read_batch(
     features: Mapping[str, Tensor],
     modalities: Collection[str] | None,
     present: Mapping[str, Tensor] | None,
     masks: Mapping[str, Tensor] | None,
     lengths: Mapping[str, Tensor] | None,
-) -> tuple[Batch, list[str]]:
+) -> tuple[CheckedBatch, list[str]]:
     """The batch, checked, and the names of the modalities that may be altered, in its order."""
     if not isinstance(features, Mapping):
         arguments.fail("features", "a mapping of modality to tensor", type(features).__name__)
@@ -79,10 +79,11 @@ def read(
             frames = _frames(name, features[name], masks.get(name), lengths.get(name))
             real[name] = frames & there[:, None]
             has[name] = real[name].any(-1)
-    return Batch(dict(features), masks, lengths, real, has), names
+    return CheckedBatch(dict(features), masks, lengths, real, has), names
 
 
 def _check(name: str, x: Tensor) -> None:
+    """Refuse what is neither a sequence nor a vector for each sample."""
     arguments.tensor(f"features[{name!r}]", x)
     axes = (2, 3) if x.is_floating_point() else (2,)
     if x.ndim not in axes or x.dtype == torch.bool or x.is_complex():
@@ -91,7 +92,7 @@ def _check(name: str, x: Tensor) -> None:
 
 
 def _frames(name: str, x: Tensor, mask: Tensor | None, length: Tensor | None) -> Tensor:
-    """(B, T) bool: which frames of a sequence are real. A mask comes before a length."""
+    """(B, T) bool: which frames of a sequence are real. A mask has precedence over a length."""
     frames = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
     if length is not None:
         arguments.vector(f"lengths[{name!r}]", length, len(x))
@@ -107,7 +108,7 @@ def _frames(name: str, x: Tensor, mask: Tensor | None, length: Tensor | None) ->
 def _of_sequences(
     name: str, given: Mapping[str, Tensor] | None, features: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Masks or lengths, if any, which only sequences have."""
+    """Masks or lengths by modality; an error for a modality that is no sequence."""
     sequences = [modality for modality, x in features.items() if is_sequence(x)]
     for modality in {} if given is None else given:
         arguments.one_of(name, modality, sequences)
@@ -119,6 +120,6 @@ def is_sequence(x: Tensor) -> bool:
     return x.ndim == 3 or not x.is_floating_point()
 
 
-def shapes(features: Mapping[str, Tensor]) -> str:
-    """What came, for an error."""
+def feature_shapes(features: Mapping[str, Tensor]) -> str:
+    """The features' shapes and dtypes, as an error message shows them."""
     return ", ".join(f"{name!r}: {arguments.shape(x)} {x.dtype}" for name, x in features.items())
