@@ -22,6 +22,12 @@ def demand(condition: bool | Tensor, message: str) -> None:
         raise LawBroken(message)
 
 
+def demand_close(value: Tensor, exact: Tensor, tolerance: float, message: str) -> None:
+    """Raise LawBroken unless the value is within the tolerance, relative to 1 + ``exact``."""
+    apart = abs(float(value) - float(exact))
+    demand(apart <= tolerance * (1 + abs(float(exact))), message)
+
+
 def show(x: Tensor | float) -> str:
     """A number with ten significant digits, for messages."""
     return f"{_as_float(x):.10g}"
