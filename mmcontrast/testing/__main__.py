@@ -70,7 +70,7 @@ def load(name: str, settings: Sequence[str] | None = None) -> Loss:
         ImportError, AttributeError: on a name that does not exist.
     """
     found = _named(name)
-    given = {key: _value(text) for key, text in map(_name_and_value, settings or ())}
+    given = _named_values(settings)
     if isinstance(found, type) and issubclass(found, nn.Module):
         made: Loss = found(**given)
         return made
@@ -168,8 +168,7 @@ def _traits(options: argparse.Namespace, loss: Loss | None) -> Traits:
     }
     for trait, argument in ways.items():
         if argument is not None and options.loss is not None:
-            given = {key: _value(text) for key, text in map(_name_and_value, options.set or ())}
-            stated[trait] = Vary(_named(options.loss), argument, given)
+            stated[trait] = Vary(_named(options.loss), argument, _named_values(options.set))
     return Traits(**stated)
 
 
@@ -190,6 +189,11 @@ def _name_and_value(text: str) -> tuple[str, str]:
     if not equals:
         raise ValueError(f"expected NAME=VALUE, got {text!r}")
     return name, value
+
+
+def _named_values(settings: Sequence[str] | None) -> dict[str, Any]:
+    """The arguments in ``NAME=VALUE`` texts."""
+    return {name: _value(text) for name, text in map(_name_and_value, settings or ())}
 
 
 def _dtype(name: str) -> torch.dtype:

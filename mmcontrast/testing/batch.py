@@ -58,6 +58,10 @@ class Batch:
             None if self.labels is None else self.labels[order],
         )
 
+    def without(self, i: int) -> "Batch":
+        """All samples but one."""
+        return self.take([k for k in range(len(self)) if k != i])
+
     def to(self, dtype: torch.dtype) -> "Batch":
         """The rows in another dtype."""
         return self.map(lambda x: x.to(dtype))

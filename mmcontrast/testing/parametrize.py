@@ -35,7 +35,7 @@ def parametrize_with_checks(
         checks, exclude, max_examples, seed, shrink: as in :func:`check_contrastive_loss`.
 
     Raises:
-        ValueError: on a name that no law has.
+        ValueError: on an unknown name of a law.
 
     Example:
         >>> from mmcontrast import SymmetricInfoNCE

@@ -157,7 +157,7 @@ def replay(
 
     Raises:
         LawBroken: an AssertionError, where the example breaks the law; or whatever the loss raises.
-        ValueError: on a name that no law has.
+        ValueError: on an unknown name of a law.
 
     Example:
         >>> import torch

@@ -22,6 +22,12 @@ def demand(condition: bool | Tensor, message: str) -> None:
         raise LawBroken(message)
 
 
+def demand_close(value: Tensor, exact: Tensor, tolerance: float, message: str) -> None:
+    """Raise LawBroken unless the value is within the tolerance, relative to 1 + ``exact``."""
+    apart = abs(float(value) - float(exact))
+    demand(apart <= tolerance * (1 + abs(float(exact))), message)
+
+
 def show(x: Tensor | float) -> str:
     """A number with ten significant digits, for messages."""
     return f"{_as_float(x):.10g}"
@@ -37,12 +43,12 @@ class Subject:
     def __init__(self, loss: Loss, traits: Traits):
         self.traits = traits
         self.loss = loss
-        self.is_factory = traits.stateful or isinstance(loss, type)
-        self.is_copied = self.is_factory or _can_be_copied(loss)
+        self.is_constructor = traits.stateful or isinstance(loss, type)
+        self.is_copied = self.is_constructor or _can_be_copied(loss)
 
     def fresh(self) -> Loss:
         """A new loss: constructed, deep-copied, or the given one where it cannot be copied."""
-        if self.is_factory:
+        if self.is_constructor:
             made: Loss = self.loss()
             return made
         return copy.deepcopy(self.loss) if self.is_copied else self.loss
@@ -63,9 +69,8 @@ class Subject:
 
     def call(self, batch: Batch, loss: Loss | None = None, **options: Any) -> Any:
         """What the loss returns for the batch; ``loss`` is called instead where it is given."""
-        torch.default_generator.manual_seed(
-            0
-        )  # torch.manual_seed also queries all devices, which is slow
+        # torch.manual_seed would also query all devices, which is slow.
+        torch.default_generator.manual_seed(0)
         with self.untouched() if loss is None else _restored(loss):
             return (self.fresh() if loss is None else loss)(*batch.arguments(), **options)
 

@@ -39,7 +39,7 @@ def iter_checks(
         max_examples, seed, shrink: as in :func:`check_contrastive_loss`.
 
     Raises:
-        ValueError: on a name that no law has.
+        ValueError: on an unknown name of a law.
 
     Example:
         >>> from mmcontrast import symmetric_info_nce
@@ -120,20 +120,20 @@ def check_contrastive_loss(
             needs_positive, form, temperature, collapse_value, differentiable, features,
             rectangular, keep, positives, labels, present, ignore_index, empty, deterministic,
             smooth, traceable, functional, stateful, factory, reductions, chunked, reference,
-            dtypes, tol: what is claimed; see :class:`Traits`.
+            dtypes, tol: the traits that the loss claims; see :class:`Traits`.
         checks: names of the laws to check; None for all.
         exclude: names of laws to leave out.
-        expected_failures: names of laws that the loss is known to break, each with the reason. One
-            that holds is an unexpected pass, which is not ok either.
-        max_examples: of each law; laws that are slow take fewer.
-        seed: of the examples; the same ones every time where None.
+        expected_failures: names of laws that the loss is known to break, each with the reason. If
+            one of them holds, that is an unexpected pass, and the report is not ok either.
+        max_examples: the number of examples of each law; slow laws take fewer.
+        seed: the seed of the examples; None takes the same ones every time.
         shrink: False takes the first example that breaks a law instead of the smallest.
         on_fail: ``"raise"``, ``"warn"``, or ``"report"`` for neither.
 
     Raises:
         LawsBroken: an AssertionError, with ``on_fail="raise"``, unless the report is ok.
-        ValueError: on a name that no law has, an expectation without a reason, or traits that do
-            not go together.
+        ValueError: on an unknown name of a law, an expected failure without a reason, or traits
+            that exclude each other.
 
     Example:
         >>> from mmcontrast import info_nce

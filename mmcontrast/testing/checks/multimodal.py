@@ -75,11 +75,10 @@ def absent_sample_is_removed(subject: Subject, batch: Batch, present: Flags, i: 
     masks = _masks(present)
     for mask in masks.values():
         mask[i] = False
-    others = [k for k in range(len(batch)) if k != i]
-    rest = {name: mask[others] for name, mask in masks.items()}
+    rest = {name: torch.cat([mask[:i], mask[i + 1 :]]) for name, mask in masks.items()}
     what = (f"with sample {i} absent the loss", "without it")
     subject.same(
-        subject.value(batch, present=masks), subject.value(batch.take(others), present=rest), what
+        subject.value(batch, present=masks), subject.value(batch.without(i), present=rest), what
     )
 
 

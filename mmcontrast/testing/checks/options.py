@@ -87,10 +87,9 @@ def masked_sample_is_removed(subject: Subject, batch: Batch, i: int) -> None:
     n = len(batch)
     keep = torch.ones(n, n, dtype=torch.bool)
     keep[i] = keep[:, i] = False
-    others = [k for k in range(n) if k != i]
     value, gradients = subject.gradients(batch, keep=keep)
     what = (f"with sample {i} masked the loss", "without it")
-    subject.same(value, subject.value(batch.take(others)), what)
+    subject.same(value, subject.value(batch.without(i)), what)
     for name, gradient in gradients.items():
         demand((gradient[i] == 0).all(), f"the masked row of {name} gets a gradient")
 

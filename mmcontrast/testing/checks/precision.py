@@ -6,7 +6,7 @@ from torch import Tensor
 from mmcontrast.testing import draws
 from mmcontrast.testing.batch import Batch
 from mmcontrast.testing.registry import check, generic
-from mmcontrast.testing.subject import LawBroken, Subject, demand, show
+from mmcontrast.testing.subject import LawBroken, Subject, demand, demand_close, show
 from mmcontrast.testing.traits import rounding
 
 
@@ -29,11 +29,8 @@ def low_precision_is_close(subject: Subject, batch: Batch) -> None:
         value = subject.tensor(low).detach()
         exact = subject.value(low.to(torch.float64))
         demand(value.isfinite(), f"in {dtype} the loss is {show(value)}")
-        allowed = subject.traits.tolerance(dtype) * (1 + abs(float(exact)))
-        demand(
-            abs(float(value) - float(exact)) <= allowed,
-            f"{dtype}: {show(value)} vs float64 {show(exact)}",
-        )
+        tolerance = subject.traits.tolerance(dtype)
+        demand_close(value, exact, tolerance, f"{dtype}: {show(value)} vs float64 {show(exact)}")
 
 
 @check("24", batches=generic)
@@ -87,8 +84,6 @@ def autocast_is_close(subject: Subject, batch: Batch) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = subject.value(low)
         subject.gradients(low)
-    allowed = rounding(torch.bfloat16, subject.traits.temperature) * (1 + abs(float(outside)))
-    demand(
-        abs(float(inside) - float(outside)) <= allowed,
-        f"under autocast the loss is {show(inside)}, outside {show(outside)}",
-    )
+    tolerance = rounding(torch.bfloat16, subject.traits.temperature)
+    message = f"under autocast the loss is {show(inside)}, outside {show(outside)}"
+    demand_close(inside, outside, tolerance, message)

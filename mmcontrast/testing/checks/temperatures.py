@@ -7,7 +7,7 @@ from hypothesis.strategies import SearchStrategy
 from mmcontrast.testing import draws, formula
 from mmcontrast.testing.batch import Batch
 from mmcontrast.testing.registry import check
-from mmcontrast.testing.subject import LawBroken, Subject, demand, show
+from mmcontrast.testing.subject import LawBroken, Subject, demand, demand_close, show
 from mmcontrast.testing.traits import Traits, rounding
 
 KINDS = ("paired", "labelled", "multimodal")
@@ -116,9 +116,10 @@ def precise_at_any_temperature(subject: Subject, batch: Batch) -> None:
         loss = subject.from_factory(temperature)
         value = subject.value(low, loss=loss)
         exact = subject.value(low.to(torch.float64), loss=loss)
-        allowed = rounding(torch.float32, temperature) * (1 + abs(float(exact)))
-        demand(
-            abs(float(value) - float(exact)) <= allowed,
+        demand_close(
+            value,
+            exact,
+            rounding(torch.float32, temperature),
             f"at temperature {temperature} the loss is {show(value)} in float32, "
             f"{show(exact)} in float64",
         )
