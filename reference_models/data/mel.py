@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 from transformers.audio_utils import mel_filter_bank, spectrogram, window_function
 
-from reference_models.configs import is_int, is_number
+from reference_models.checks import is_int, is_number
 
 
 def log_mel(

@@ -1,0 +1,1 @@
+"""Tables of papers, run again, beside the published numbers; and pages about finished runs."""
