@@ -9,6 +9,7 @@ import pytest
 from reference_models.data import data_sets
 from reference_models.data.synthetic import generate
 from reference_models.running import runs
+from reference_models.tables.experiments import reproduce
 from tests.reference_models.tables.reproduced import (
     ROWS,
     SEEDS,
@@ -117,3 +118,14 @@ def test_data_that_no_paper_has_and_tables_that_no_paper_prints(tmp_path, monkey
     text = (tmp_path / "b" / "table.md").read_text(encoding="utf-8")
     assert "The paper prints no such row for CH-SIMS." in text
     assert [line[""] for line in markdown_rows(tmp_path / "b")] == ["not measured"] * 2
+
+
+def test_a_model_without_published_numbers_is_measured_alone(tmp_path, monkeypatch, as_mosi):
+    file = corpus_file(tmp_path / "real.pkl", real=True)
+    monkeypatch.setattr(runs, "train", lambda *arguments: None)
+    options = {"data": file, "seeds": [1], "out": tmp_path / "out"}
+    reproduce("text-only", "headline", modalities=["text"], **options)
+    text = (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
+    assert "No published numbers of text-only are stored" in text
+    assert "| data | not stored here | real.pkl" in text
+    assert [line[""] for line in markdown_rows(tmp_path / "out")] == ["not measured"]
