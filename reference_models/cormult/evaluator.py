@@ -104,7 +104,7 @@ class Evaluator(nn.Module):
     @torch.no_grad()
     def forward(self, batch: Batch) -> dict[tuple[str, str], Tensor]:
         """(B,) in [-1, 1] by pair, either order, no gradient; 0 where a sample lacks one of two."""
-        features, masks = read(batch, self.maps)
+        features, masks = evaluator_inputs(batch, self.maps)
         maps = {name: part(features[name], masks[name]) for name, part in self.maps.items()}
         found = {}
         for m, n in combinations(maps, 2):
@@ -113,7 +113,9 @@ class Evaluator(nn.Module):
         return found
 
 
-def read(batch: Batch, maps: nn.ModuleDict) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def evaluator_inputs(
+    batch: Batch, maps: nn.ModuleDict
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """What the maps take of a batch, zero on padding, and the masks (B, T) of what is there.
 
     Raises:
@@ -163,7 +165,7 @@ class Pretraining(nn.Module):
     def forward(self, batch: Batch) -> Output:
         """The triplet losses of eq 8, a term for each modality; labels are not read."""
         config = self.config
-        features, masks = read(batch, self.maps)
+        features, masks = evaluator_inputs(batch, self.maps)
         generator = self.generator
         if not self.training:
             device = next(iter(masks.values())).device

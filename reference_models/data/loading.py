@@ -152,7 +152,7 @@ def corpus_of(
     if layout == "converted":
         return content
     make = {
-        "mmsa": mmsa.corpus_of,
+        "mmsa": mmsa.mmsa_corpus,
         "mult": mult.mult_corpus,
         "iemocap": mult.iemocap_corpus,
         "mag-bert": mag_bert.mag_bert_corpus,

@@ -36,7 +36,9 @@ def mag_bert_corpus(
     splits = {}
     for name, samples in splits_of(content, path, list).items():
         where = f"{path}, split {name!r}"
-        rows = [_sample(sample, f"{where}, sample {row}") for row, sample in enumerate(samples)]
+        rows = [
+            _parse_sample(sample, f"{where}, sample {row}") for row, sample in enumerate(samples)
+        ]
         labels = clean.scores([row["label"] for row in rows], f"{where}, labels", (-3.0, 3.0))
         features, masks = {}, {}
         for modality in _STREAMS:
@@ -54,7 +56,7 @@ def mag_bert_corpus(
     return Corpus(str(path), sha256, KNOWN_FILES.get(sha256), splits, "sentiment", "mag-bert")
 
 
-def _sample(sample: Any, where: str) -> dict[str, Any]:
+def _parse_sample(sample: Any, where: str) -> dict[str, Any]:
     try:
         streams, label, segment = sample
         words = streams[0]

@@ -56,10 +56,10 @@ def load_mmsa(
     """
     if nan not in ("zero", "raise"):
         raise ValueError(f"nan: expected 'zero' or 'raise', got {nan!r}")
-    return corpus_of(load_pickle(path), path, file_sha256(path), label_range=label_range, nan=nan)
+    return mmsa_corpus(load_pickle(path), path, file_sha256(path), label_range=label_range, nan=nan)
 
 
-def corpus_of(
+def mmsa_corpus(
     content: Any,
     path: str | Path,
     sha256: str,

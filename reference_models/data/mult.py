@@ -50,9 +50,9 @@ def mult_corpus(
     splits, names = {}, {}
     for name in SPLITS:
         columns, where = dict(parts.pop(name)), f"{path}, split {name!r}"
-        scores = _scores(_labels(columns, where), f"{where}, column {LABELS!r}")
+        scores = _scores(_label_column(columns, where), f"{where}, column {LABELS!r}")
         names[name] = _names(columns, len(scores), where)
-        splits[name] = _split(name, columns, scores, where, nan)
+        splits[name] = _mult_split(name, columns, scores, where, nan)
     texts, notes = None, ()
     if labels is not None:
         firsts = {name: rows and [row[0] for row in rows] for name, rows in names.items()}
@@ -96,7 +96,7 @@ def iemocap_corpus(
     parts, splits = splits_of(content, path, dict), {}
     for name in SPLITS:
         columns, where = dict(parts.pop(name)), f"{path}, split {name!r}"
-        table = _labels(columns, where)
+        table = _label_column(columns, where)
         if table.shape[1:] != (4, 2) or not _one_hot(table):
             raise DataError(
                 f"{where}, column {LABELS!r}: expected one-hot numbers (N, 4, 2), got "
@@ -104,7 +104,7 @@ def iemocap_corpus(
                 f"columns for each of {', '.join(EMOTIONS)}"
             )
         there = (table[..., present_index] == 1).astype(np.int64)
-        splits[name] = _split(name, columns, there, where, nan)
+        splits[name] = _mult_split(name, columns, there, where, nan)
     check_agreement(splits, path)
     share = splits["train"].labels.mean(axis=0)
     listing = ", ".join(f"{e} {s:.0%}" for e, s in zip(EMOTIONS, share, strict=True))
@@ -118,7 +118,7 @@ def iemocap_corpus(
     return Corpus(str(path), sha256, known, splits, "iemocap", "iemocap", notes=tuple(notes))
 
 
-def _labels(columns: dict[str, Any], where: str) -> np.ndarray:
+def _label_column(columns: dict[str, Any], where: str) -> np.ndarray:
     if LABELS not in columns or not set(FEATURES) & columns.keys():
         raise DataError(
             f"{where}: expected the column {LABELS!r} and some of {', '.join(FEATURES)}, got "
@@ -160,7 +160,9 @@ def _names(columns: dict[str, Any], count: int, where: str) -> list[list[str]] |
     return [[str(clean.decoded(word)) for word in row] for row in rows]
 
 
-def _split(name: str, columns: dict[str, Any], labels: np.ndarray, where: str, nan: str) -> Split:
+def _mult_split(
+    name: str, columns: dict[str, Any], labels: np.ndarray, where: str, nan: str
+) -> Split:
     features, masks, present = {}, {}, {}
     for modality in FEATURES:
         if modality in columns:

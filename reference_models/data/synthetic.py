@@ -138,7 +138,7 @@ def generate(
     topics = random.normal(size=(len(TOPICS), 3))
     maps = {m: _stream_maps(random, features) for m, (features, *_) in STREAMS.items()}
     return {
-        name: _split(random, name, size, topics, maps, absent, duplicates)
+        name: _draw_split(random, name, size, topics, maps, absent, duplicates)
         for name, size in zip(("train", "valid", "test"), sizes, strict=True)
     }
 
@@ -155,7 +155,7 @@ def _stream_maps(random: np.random.Generator, features: int) -> dict[str, np.nda
     }
 
 
-def _split(
+def _draw_split(
     random: np.random.Generator,
     name: str,
     size: int,

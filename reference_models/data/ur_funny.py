@@ -83,7 +83,7 @@ def ur_funny_corpus(
     splits, dropped = {}, {}
     for name, fold in splits_of(folds, f"{path}, data_folds", list).items():
         where = f"{path}, split {name!r}"
-        read = [_sample(content, key, context, f"{where}, sample {key!r}") for key in fold]
+        read = [_collect_sample(content, key, context, f"{where}, sample {key!r}") for key in fold]
         rows = [row for row in read if row is not None]
         dropped[name] = len(read) - len(rows)
         if not rows:
@@ -117,7 +117,7 @@ def ur_funny_corpus(
     )
 
 
-def _sample(content: Folder, key: Any, context: bool, where: str) -> dict[str, Any] | None:
+def _collect_sample(content: Folder, key: Any, context: bool, where: str) -> dict[str, Any] | None:
     """What the files say on one sample; None where its sequences do not belong together."""
     try:
         language = content["language_sdk"][key]

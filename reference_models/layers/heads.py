@@ -1,17 +1,20 @@
-"""What a last layer's outputs mean, and the loss of the task on them."""
+"""The heads: how many outputs a task needs, their shape, and the loss on them."""
 
+from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
 HEADS = {"regression": 1, "iemocap": 8, "humor": 2}
-"""Outputs of the last layer: one score; four emotions, absent or there; humorous or not."""
+"""Outputs of the last layer: one score; two logits for each of four emotions; two logits."""
 
 
 def shaped(outputs: Tensor, head: str) -> Tensor:
     """A last layer's outputs (B, n) as a prediction: (B,) scores, (B, 4, 2) or (B, 2) logits."""
     if head == "regression":
-        return outputs.squeeze(1)
-    return outputs.view(-1, 4, 2) if head == "iemocap" else outputs
+        return rearrange(outputs, "b 1 -> b")
+    if head == "iemocap":
+        return rearrange(outputs, "b (emotion logit) -> b emotion logit", logit=2)
+    return outputs
 
 
 def task_loss(prediction: Tensor, labels: Tensor, head: str, *, squared: bool = False) -> Tensor:
@@ -21,7 +24,7 @@ def task_loss(prediction: Tensor, labels: Tensor, head: str, *, squared: bool = 
         prediction: what ``shaped`` gave.
         labels: (B,) scores, (B, 4) or (B,) classes 0 and 1.
         head: one of ``HEADS``.
-        squared: the mean squared error in the place of the mean absolute one.
+        squared: the mean squared error instead of the mean absolute one.
 
     Raises:
         ValueError: labels of another shape.
@@ -32,4 +35,6 @@ def task_loss(prediction: Tensor, labels: Tensor, head: str, *, squared: bool = 
     if head == "regression":
         loss = F.mse_loss if squared else F.l1_loss
         return loss(prediction.float(), labels.float())
-    return F.cross_entropy(prediction.float().flatten(0, -2), labels.long().flatten())
+    # The four emotions are four classifications of two classes each.
+    logits = rearrange(prediction.float(), "... logit -> (...) logit")
+    return F.cross_entropy(logits, labels.long().flatten())

@@ -1,4 +1,4 @@
-"""What every network begins with: the modalities of a batch as sequences with masks."""
+"""The modalities of a batch as sequences with masks: the input of every network."""
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -17,7 +17,7 @@ class Sequence(NamedTuple):
 
     Attributes:
         steps: (B, T, D), zero on padding.
-        mask: (B, T) bool, True = a real step; no step of a sample that lacks the modality is.
+        mask: (B, T) bool, True = a real step; all False where a sample lacks the modality.
     """
 
     steps: Tensor
@@ -25,7 +25,7 @@ class Sequence(NamedTuple):
 
     @property
     def present(self) -> Tensor:
-        """(B,) bool: who has the modality."""
+        """(B,) bool: True where a sample has the modality."""
         return self.mask.any(1)
 
 

@@ -1,6 +1,7 @@
-"""Sequences to vectors: one for each, of its real steps."""
+"""Pooling: one vector for each sequence, from its real steps."""
 
 import torch
+from einops import rearrange, reduce
 from torch import Tensor
 
 LAST_STEPS = ("real", "index")
@@ -22,7 +23,8 @@ def pool(sequence: Tensor, mask: Tensor, how: str) -> Tensor:
 def masked_mean(sequence: Tensor, mask: Tensor) -> Tensor:
     """The mean over the real steps, (B, T, D) -> (B, D); zeros for a sample without one."""
     check_sequence(sequence, mask)
-    total = sequence.masked_fill(~mask.unsqueeze(-1), 0).sum(1)
+    real = sequence.masked_fill(~rearrange(mask, "b t -> b t 1"), 0)
+    total = reduce(real, "b t d -> b d", "sum")
     return total / mask.sum(1, keepdim=True).clamp(min=1)
 
 
@@ -46,14 +48,16 @@ def last_step(sequence: Tensor, mask: Tensor, *, last: str = "real") -> Tensor:
     """
     check_sequence(sequence, mask)
     if last == "real":
-        steps = mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)
-        return _step(sequence, mask, steps.argmax(1))
+        # Positions from 1, and 0 on padding: the highest is the last real step.
+        positions = mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)
+        return _step(sequence, mask, positions.argmax(1))
     if last == "index":
         return sequence[:, -1].masked_fill(~mask.any(1, keepdim=True), 0)
     raise ValueError(f"last: expected one of {LAST_STEPS}, got {last!r}")
 
 
 def _step(sequence: Tensor, mask: Tensor, steps: Tensor) -> Tensor:
+    """The step of each sample at the index ``steps`` (B,); zeros without a real step."""
     chosen = sequence[torch.arange(len(mask), device=mask.device), steps]
     return chosen.masked_fill(~mask.any(1, keepdim=True), 0)
 

@@ -7,16 +7,16 @@ from torch import nn
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """One part, trained alone, then frozen.
+    """One part, trained on its own, then frozen.
 
-    A network that has such parts gives them, in order, with ``stages()``. Each is trained in place,
-    ends with the weights of its epoch with the lowest validation loss, and takes no gradient
+    A network with such parts returns them, in order, from ``stages()``. Each is trained in place,
+    keeps the weights of its epoch with the lowest validation loss, and takes no gradient
     afterwards; the network keeps it in evaluation mode from then on.
 
     Attributes:
-        name: of its files in the run folder.
+        name: used for its files in the run folder.
         network: ``forward(Batch) -> Output``; the prediction may be None.
-        training: what differs from the run's TrainingConfig.
+        training: fields that differ from the run's TrainingConfig.
     """
 
     name: str

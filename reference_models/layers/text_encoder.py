@@ -1,4 +1,4 @@
-"""The text encoder: loaded by name, or small and from scratch; and how token ids pass it."""
+"""Text encoders: pretrained ones by name, a small one from scratch; reading token ids."""
 
 from pathlib import Path
 
@@ -15,15 +15,15 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-GROUP = 8  # sentences that pass a text encoder at once on a CPU
+GROUP = 8  # sentences that a text encoder reads at once on a CPU
 
 
 def load_text_encoder(name_or_folder: str | Path) -> PreTrainedModel:
     """A pretrained text encoder, by a name on the hub or the folder that holds it.
 
     Anything that ``AutoModel`` takes and that returns a ``last_hidden_state``: BERT, XLNet, MiniLM.
-    The pooler, which nothing here uses, is taken off. Weights come as float32, whatever they are
-    stored in.
+    The pooler, which nothing here uses, is removed. Weights are loaded as float32, whatever dtype
+    they are stored in.
 
     Raises:
         ValueError: there is no such model here, or the hub cannot be reached.
@@ -55,7 +55,7 @@ def load_tokenizer(name_or_folder: str | Path) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(name_or_folder)
     except (OSError, ValueError) as error:
         raise ValueError(f"{problem}: {error}") from error
-    # Where the files are absent, transformers may hand back a tokenizer with no words in it.
+    # Without the files, transformers may return a tokenizer with an empty vocabulary.
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         raise ValueError(problem)
     return tokenizer
@@ -102,14 +102,14 @@ def read_text(
 ) -> Tensor:
     """The text encoder's last states (B, L, H), zero on padding.
 
-    On a CPU, where padding costs as much as words do, the sentences pass in the order of their
-    length, a few at a time, each group as long as its longest: the states are the same.
+    On a CPU, where padding costs as much as words do, the sentences are sorted by length and read
+    in groups, each cut to its longest sentence: the states are the same.
 
     Args:
         encoder: returns ``last_hidden_state``.
-        ids: (B, L) int64 token ids; what stands on padding is not read.
+        ids: (B, L) int64 token ids; those on padding are not read.
         mask: (B, L) bool, True = a real token; a sentence may have none.
-        padding: give what the encoder says on padding, too.
+        padding: keep the encoder's states on padding, instead of zeros.
 
     Raises:
         ValueError: ids of another shape or kind.
@@ -120,11 +120,12 @@ def read_text(
             f" got {ids.dtype} of shape {tuple(ids.shape)}"
         )
     ids = ids.masked_fill(~mask, 0)
-    # An empty text attends to its padding: a softmax over nothing would be NaN.
+    # A softmax over no tokens is NaN: an empty text attends to its padding instead.
     attended = (mask | ~mask.any(1, keepdim=True)).long()
     if padding or ids.device.type != "cpu" or len(ids) <= GROUP:
         states = encoder(input_ids=ids, attention_mask=attended).last_hidden_state
         return states if padding else states.masked_fill(~mask.unsqueeze(-1), 0)
+    # One past the last real token of each sentence: positions from 1, 0 on padding.
     reach = (mask * torch.arange(1, mask.shape[1] + 1)).amax(1).clamp(min=1)
     order = reach.argsort(stable=True)
     states = []

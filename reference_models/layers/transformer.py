@@ -1,8 +1,9 @@
-"""Sequences to sequences: MulT's attention block, alone and on a convolution."""
+"""MulT's transformer, on one sequence or from one to another, and its sequence encoder."""
 
 import math
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from reference_models.layers.pooling import check_sequence
@@ -12,29 +13,29 @@ ORDERS = ("pre", "normed", "post")
 
 
 class Transformer(nn.Module):
-    """MulT's attention block: of a sequence on itself, or on another one, its context.
+    """MulT's transformer: self-attention, or cross-attention from a sequence to its context.
 
-    The sequence times the root of its width, plus sinusoids on the real steps, through layers of
-    attention and feed-forward, and a last layer norm. Batch first; padding is masked, and no step
-    is hidden from another. A context is scaled and placed the same way, and passes the same layer
-    norm.
+    The input is scaled by the square root of its width, gets sinusoidal positions on the real
+    steps, and passes layers of attention and feed-forward and a final layer norm. Batch first;
+    padding is masked; there is no causal mask. A context is scaled and positioned the same way, and
+    passes the same layer norm as the queries.
 
-    What padding holds, NaN included, is not read; what stands on a padded step of the output means
-    nothing. A sample without one real step gives zeros; one whose context has none adds nothing
-    from it.
+    Padding is never read, not even where it is NaN; the output on padded steps is undefined. A
+    sample without a real step gives zeros; where the context of a sample is empty, attention adds
+    zero.
 
     Args:
         size: features of a step.
-        layers, heads: their numbers; ``heads`` divides ``size``.
+        layers, heads: how many; ``heads`` divides ``size``.
         feedforward: inner width of the feed-forward; None: four times ``size``.
-        attention_dropout: on the attention's weights.
+        attention_dropout: on the attention weights.
         relu_dropout: inside the feed-forward.
-        residual_dropout: on what each half of a layer adds.
+        residual_dropout: on the output of each attention and feed-forward.
         embed_dropout: after the positions.
-        order: where the norms stand: "pre", ``x + f(norm(x))``, as in MulT; "normed",
-            ``norm(x) + f(norm(x))``, as TeCaFN eq 2-3 and CorMulT eq 4-7 print it; "post",
+        order: of norm and residual: "pre", ``x + f(norm(x))``, as in MulT; "normed",
+            ``norm(x) + f(norm(x))``, as printed in TeCaFN eq 2-3 and CorMulT eq 4-7; "post",
             ``norm(x + f(x))``.
-        positions: with the scaling and the sinusoids.
+        positions: whether to scale the input and add the sinusoids.
 
     Raises:
         ValueError: ``heads`` that do not divide ``size``, or another ``order``; in ``forward``, a
@@ -85,19 +86,22 @@ class Transformer(nn.Module):
             context = self._placed(context, context_mask)
         for layer in self.layers:
             x = layer(x, mask, context, context_mask)
-        return self.norm(x).masked_fill(~mask.any(1)[:, None, None], 0)
+        absent = rearrange(~mask.any(1), "b -> b 1 1")
+        return self.norm(x).masked_fill(absent, 0)
 
     def _placed(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Scaled, with positions on the real steps; zeros on padding."""
         check_sequence(x, mask, self.size)
-        x = x.masked_fill(~mask.unsqueeze(-1), 0)
+        real = rearrange(mask, "b t -> b t 1")
+        x = x.masked_fill(~real, 0)
         if self.positions:
             waves = sinusoids(x.shape[1], self.size, device=x.device).to(x.dtype)
-            x = math.sqrt(self.size) * x + waves * mask.unsqueeze(-1)
+            x = math.sqrt(self.size) * x + waves * real
         return self.dropout(x)
 
 
 class _Layer(nn.Module):
-    """Attention, then a feed-forward, with a norm and a residual at each."""
+    """Attention, then a feed-forward, each with a norm and a residual."""
 
     def __init__(
         self,
@@ -117,7 +121,7 @@ class _Layer(nn.Module):
         self.norm1, self.norm2 = nn.LayerNorm(size), nn.LayerNorm(size)
         self.relu_dropout = nn.Dropout(relu_dropout)
         self.residual_dropout = nn.Dropout(residual_dropout)
-        # The attention's in-projection starts this way by itself.
+        # The input projection of nn.MultiheadAttention is initialised like this already.
         for linear in (self.attention.out_proj, self.linear1, self.linear2):
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)
@@ -133,11 +137,12 @@ class _Layer(nn.Module):
             else:
                 keys = context if self.order == "post" else self.norm1(context)
             filled = keys_mask.any(1, keepdim=True)
-            # Without a key the softmax would be NaN: it sees the padding, and nothing comes of it.
+            # A softmax over no keys is NaN. Where the context is empty, let it attend to the
+            # padding, which is finite, and discard the result.
             y, _ = self.attention(
                 query, keys, keys, key_padding_mask=~keys_mask & filled, need_weights=False
             )
-            return y.masked_fill(~filled.unsqueeze(-1), 0)
+            return y.masked_fill(rearrange(~filled, "b 1 -> b 1 1"), 0)
 
         def feed(y: Tensor) -> Tensor:
             return self.linear2(self.relu_dropout(self.linear1(y).relu()))
@@ -145,6 +150,7 @@ class _Layer(nn.Module):
         return self._added(self._added(x, self.norm1, attend), self.norm2, feed)
 
     def _added(self, x, norm, part) -> Tensor:
+        """One half of the layer with its norm and residual, in the configured order."""
         if self.order == "post":
             return norm(x + self.residual_dropout(part(x)))
         normed = norm(x)
@@ -155,19 +161,19 @@ class _Layer(nn.Module):
 class SequenceEncoder(nn.Module):
     """MulT's encoder of one modality: a convolution to the common width, then a transformer.
 
-    A bias-free convolution over time, then a :class:`Transformer`; ``layers=0`` leaves the
-    convolution alone, which is what stands on a pretrained text encoder.
+    A bias-free convolution over time, then a :class:`Transformer`. With ``layers=0`` there is the
+    convolution alone, for the states of a pretrained text encoder.
 
-    Padding is set to zero before the convolution and no step attends to it, so more padding changes
-    nothing on the real steps; what stands on a padded step of the output means nothing. A sample
-    without one real step gives zeros. Neither reads what the padding holds, NaN included.
+    Padding is set to zero before the convolution and masked in the attention, so more padding
+    changes nothing on the real steps; the output on padded steps is undefined. A sample without a
+    real step gives zeros. Padding is never read, not even where it is NaN.
 
     Args:
         in_features: feature dimension of the modality.
         hidden_size: d, the common width.
         kernel_size: odd width of the convolution, in steps.
         layers: self-attention layers.
-        heads: attention heads, a divisor of ``hidden_size`` (read when there are layers).
+        heads: attention heads, a divisor of ``hidden_size`` (not read when ``layers`` is 0).
         attention_dropout, relu_dropout, residual_dropout, embed_dropout: of the transformer.
 
     Raises:
@@ -211,11 +217,12 @@ class SequenceEncoder(nn.Module):
     def forward(self, sequence: Tensor, mask: Tensor) -> Tensor:
         """Encode (B, T, in_features) with its mask (B, T), True = a real step, to (B, T, d)."""
         check_sequence(sequence, mask, self.convolution.in_channels)
-        x = sequence.masked_fill(~mask.unsqueeze(-1), 0)
-        x = self.convolution(x.transpose(1, 2)).transpose(1, 2)
+        x = sequence.masked_fill(~rearrange(mask, "b t -> b t 1"), 0)
+        x = self.convolution(rearrange(x, "b t d -> b d t"))  # (B, hidden_size, T)
+        x = rearrange(x, "b d t -> b t d")
         if self.transformer is not None:
             return self.transformer(x, mask)
-        return x.masked_fill(~mask.any(1)[:, None, None], 0)
+        return x.masked_fill(rearrange(~mask.any(1), "b -> b 1 1"), 0)
 
 
 def sinusoids(steps: int, size: int, *, device: torch.device | None = None) -> Tensor:

@@ -115,7 +115,9 @@ def check_same(folder: Path, config: Mapping[str, Any]) -> None:
     Raises:
         ValueError: lists what differs.
     """
-    old, new = (dict(_settings(values)) for values in (read_json(folder / "config.json"), config))
+    old, new = (
+        dict(_compared_settings(values)) for values in (read_json(folder / "config.json"), config)
+    )
     differences = [
         f"{key}: {old.get(key)!r} there, {new.get(key)!r} now"
         for key in old | new
@@ -128,14 +130,14 @@ def check_same(folder: Path, config: Mapping[str, Any]) -> None:
         )
 
 
-def _settings(config: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+def _compared_settings(config: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
     """What makes a run, flat; where it ran and where its file lay do not count."""
     for key, value in config.items():
         name = prefix + key
         if name in ("versions", "left_out", "data.path", "data.labels", "data.known_as"):
             continue
         if isinstance(value, Mapping):
-            yield from _settings(value, f"{name}.")
+            yield from _compared_settings(value, f"{name}.")
         else:
             yield name, value
 

@@ -45,14 +45,14 @@ def write_tables(run: Experiment, plan: Sequence[Row]) -> None:
     """
     if not ranks().is_main_process:
         return
-    lines = [_line(run, row) for row in plan]
+    lines = [_compared(run, row) for row in plan]
     heading = f"{run.model}, table {run.table}"
-    note = _note(run, any(line.published for line in lines))
+    note = _note_of(run, any(line.published for line in lines))
     differing = differences(run, plan)
     measured = list(dict.fromkeys(name for line in lines for name in line.measured))
     published = list(dict.fromkeys(name for line in lines for name in line.published))
     shown = published or [name for name in measured if not name.startswith((MAG_BERT, "acc5"))]
-    table = ["Row", "", *map(title, shown)], _cells(lines, shown)
+    table = ["Row", "", *map(title, shown)], _table_rows(lines, shown)
     words = ["", "the paper", "here"], differing
     remarks = [f"{line.name}: {line.remark}" for line in lines if line.remark]
     about = f"{UNITS} Mean ± deviation (population) over n seeds."
@@ -96,7 +96,7 @@ def write_tables(run: Experiment, plan: Sequence[Row]) -> None:
         folders.write(run.out / name, text)
 
 
-def _line(run: Experiment, row: Row) -> Line:
+def _compared(run: Experiment, row: Row) -> Line:
     remarks = [] if row.reason is None else [f"cannot run here: {row.reason}"]
     if row.same_as is not None:
         remarks.append(f"comes to the same run as {row.same_as}")
@@ -108,7 +108,7 @@ def _line(run: Experiment, row: Row) -> Line:
     return Line(row.name, measured, published, "; ".join(remarks))
 
 
-def _cells(lines: Sequence[Line], shown: Sequence[str]) -> list[list[str]]:
+def _table_rows(lines: Sequence[Line], shown: Sequence[str]) -> list[list[str]]:
     """A row of what was measured, and under it one of what is printed, where there is that."""
     cells = []
     for line in lines:
@@ -175,7 +175,7 @@ def differences(run: Experiment, plan: Sequence[Row]) -> list[tuple[str, str, st
     return [(topic, words, here.get(topic, "the same")) for topic, words in setting.items()]
 
 
-def _note(run: Experiment, published: bool) -> str:
+def _note_of(run: Experiment, published: bool) -> str:
     if run.synthetic:
         return (
             "The corpus is synthetic. Nothing published stands beside what is measured on it: it"

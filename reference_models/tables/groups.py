@@ -42,7 +42,7 @@ def group(runs: Sequence[Path]) -> list[Group]:
     for run in runs:
         config = folders.read_json(run / "config.json")
         seeds[run] = config["seed"]
-        flat = _settings(config)
+        flat = _flat_settings(config)
         members.setdefault(str(flat), []).append(run)
         settings[str(flat)] = flat
     above = Path(os.path.commonpath([run.parent for run in runs]))
@@ -67,7 +67,7 @@ def swept(groups: Sequence[Group]) -> str | None:
     return fields.pop() if len(fields) == 1 and numeric else None
 
 
-def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+def _flat_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """What a run was told, flat; a model's own fields begin with a dot."""
     flat = {"model": config["model"], "modalities": " + ".join(config["modalities"])}
     flat["data"] = config["data"]["sha256"][:12]

@@ -59,7 +59,7 @@ def write_report(
     ]
     parts = [
         f"<p>{escape(lead)}</p>",
-        *_note(note),
+        *_note_box(note),
         "<h2>Test results</h2>",
         f"<p class=soft>{UNITS} Two numbers are nn/n and p/n.</p>",
         html_table(["Model", *head, "Epoch kept"], rows),
@@ -94,7 +94,7 @@ def report(places: Sequence[Path], page: Path) -> list[Group]:
     first = {g.name: Run(g.folders[0]) for g in groups}
     synthetic = any(id.startswith("synthetic") for run in first.values() for id in run.ids)
     parts = [
-        *_note(SYNTHETIC if synthetic else None),
+        *_note_box(SYNTHETIC if synthetic else None),
         "<h2>Test results</h2>",
         f"<p class=soft>{UNITS} Mean ± deviation (population) over the seeds.</p>",
         html_table(["Run", "Seeds", *map(title, shown)], _rows(groups, shown)),
@@ -180,7 +180,7 @@ def _grid(drawings: Sequence[str]) -> str:
     return f"<div class=grid>{''.join(drawings)}</div>"
 
 
-def _note(note: str | None) -> list[str]:
+def _note_box(note: str | None) -> list[str]:
     return [] if note is None else [f'<p class="note">{escape(note)}</p>']
 
 

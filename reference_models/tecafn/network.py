@@ -76,7 +76,7 @@ class TeCaFN(nn.Module):
         self.bimodal = None
         if len(others) == 2 and config.bimodal_contrast and config.contrast_weight > 0:
             self.bimodal = _linears(size, size, config.contrast_size)
-        self.head = _predictor(
+        self.head = _prediction_layers(
             size * (len(self.attention) if config.fusion == "concat" else 1), config
         )
 
@@ -200,7 +200,7 @@ def _linears(first: int, second: int, size: int) -> nn.ModuleList:
     return nn.ModuleList(nn.Linear(width, size, bias=False) for width in (first, second))
 
 
-def _predictor(size: int, config: TeCaFNConfig) -> nn.Sequential:
+def _prediction_layers(size: int, config: TeCaFNConfig) -> nn.Sequential:
     """From what is fused to the head's outputs, by way of 128, 256 and 128."""
     p, outputs = config.head_dropout, HEADS[config.head]
     first = [nn.Dropout(p), nn.Linear(size, 128), nn.Tanh(), nn.Linear(128, 256), nn.Tanh()]

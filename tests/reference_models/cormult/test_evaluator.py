@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 import mmcontrast as mm
-from reference_models.cormult.evaluator import altered, read
+from reference_models.cormult.evaluator import altered, evaluator_inputs
 from reference_models.cormult.settings import CHOICES, DISTANCES
 from tests import oracles
 from tests.reference_models.batches import (
@@ -109,7 +109,7 @@ def test_the_maps_are_those_of_each_sample_alone(norm, temporal_map, encoded):
     overrides = {"norm": norm, "temporal_map": temporal_map, "evaluator_layers": 2}
     model, batch = network(encoded=encoded, **overrides), batch_of(encoded=encoded)
     batch.masks["audio"][0] = True  # longer than max_steps
-    features, masks = read(batch, model.evaluator.maps)
+    features, masks = evaluator_inputs(batch, model.evaluator.maps)
     steps = 1 if temporal_map == "none" else 3
     for name, part in model.evaluator.maps.items():
         found = part(features[name], masks[name])
@@ -224,7 +224,7 @@ def test_strategy_b_shifts_within_the_real_steps(shift_all, encoded):
     settings = {"negative_strategy": "B", "shift_steps": 2, "shift_all": shift_all}
     part = stage_of(encoded=encoded, **settings)
     batch = batch_of(8, encoded=encoded)
-    features, masks = read(batch, part.maps)
+    features, masks = evaluator_inputs(batch, part.maps)
     found = altered(features, masks, part.config, part.maps["text"].projection, None)
     for m, x in features.items():
         length = masks[m].sum(1)
@@ -244,7 +244,7 @@ def test_strategy_b_shifts_within_the_real_steps(shift_all, encoded):
 def test_strategy_c_adds_noise_and_replaces_tokens(encoded):
     part = stage_of(encoded=encoded, negative_strategy="C", noise=0.3, replaced_tokens=0.0)
     batch = batch_of(40, encoded=encoded)
-    features, masks = read(batch, part.maps)
+    features, masks = evaluator_inputs(batch, part.maps)
     found = altered(features, masks, part.config, part.maps["text"].projection, None)
     for m, x in features.items():
         y, mask = found.features[m], masks[m]
@@ -265,7 +265,7 @@ def test_strategy_d_is_any_of_the_three(encoded):
     batch = batch_of(60, encoded=encoded)
     for m in THREE:  # long enough to be shifted
         batch.masks[m][:] = True
-    features, masks = read(batch, part.maps)
+    features, masks = evaluator_inputs(batch, part.maps)
     found = altered(features, masks, part.config, part.maps["text"].projection, None)
     kinds = []
     for i in range(60):
@@ -315,7 +315,7 @@ def test_the_terms_are_those_of_the_paper(distance, reduce, skip_unaltered, stra
         generator=torch.Generator().manual_seed(4),
     ).train()
     terms = part(batch).terms
-    features, masks = read(batch, part.maps)
+    features, masks = evaluator_inputs(batch, part.maps)
     text, generator = part.maps["text"].projection, torch.Generator().manual_seed(4)
     negatives = altered(features, masks, part.config, text, generator)
     maps = {m: array(net(features[m], masks[m])) for m, net in part.maps.items()}
