@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from itertools import combinations
 
 import torch
+from einops import rearrange, repeat
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
@@ -20,20 +21,20 @@ SEED = 0  # of the negatives in evaluation
 
 
 class CorrelationMap(nn.Module):
-    """One modality in the space that all share: (B, T, D) features, or (B, T) ids, to (B, t, o).
+    """One modality in the common space: (B, T, D) features, or (B, T) token ids, to (B, t, o).
 
-    Padding contributes nothing, and a sample without one real step is zero.
+    Padding contributes nothing; a sample without a real step is zero.
 
     Args:
         projection: of a step, to ``config.evaluator_size``.
-        config: as CorMulT has it.
+        config: CorMulT's.
     """
 
     def __init__(self, projection: nn.Linear | nn.Embedding, config: CorMulTConfig):
         super().__init__()
         self.config = config
         self.projection = projection
-        # The paper does not scale before the positions, as this transformer does.
+        # This transformer scales its input before it adds the positions; the paper does not.
         self.transformer = Transformer(
             config.evaluator_size,
             layers=config.evaluator_layers,
@@ -44,7 +45,7 @@ class CorrelationMap(nn.Module):
         )
         self.features = nn.Linear(config.evaluator_size, config.correlation_size)
         if config.temporal_map == "linear":
-            # No bias: all samples would have it in common, those without a step too.
+            # No bias: every sample would share it, even one without a real step.
             self.time = nn.Linear(config.max_steps, config.correlation_steps, bias=False)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -55,7 +56,9 @@ class CorrelationMap(nn.Module):
         if config.temporal_map == "linear":
             if x.shape[1] > config.max_steps:
                 x = _pooled(x, mask, length.clamp(max=config.max_steps), config.max_steps)
-            return F.linear(x.mT, self.time.weight[:, : x.shape[1]]).mT
+            # A map of the time axis: the weights of absent steps meet zeros, and are left out.
+            mapped = F.linear(rearrange(x, "b s o -> b o s"), self.time.weight[:, : x.shape[1]])
+            return rearrange(mapped, "b o t -> b t o")
         steps = 1 if config.temporal_map == "none" else config.correlation_steps
         return _pooled(x, mask, torch.full_like(length, steps), steps)
 
@@ -65,22 +68,25 @@ def _pooled(x: Tensor, mask: Tensor, parts: Tensor, steps: int) -> Tensor:
 
     Uneven parts overlap, as in ``adaptive_avg_pool1d``. Beyond a sample's parts all is zero.
     """
+    # Part i of a sample is its real steps from floor(i * length / parts) to
+    # ceil((i + 1) * length / parts). As a matrix of shares over its steps, a mean is a product.
     part = torch.arange(steps, device=x.device)
-    length, parts = mask.sum(1)[:, None], parts[:, None].clamp(min=1)
-    start, end = part * length // parts, -(-(part + 1) * length // parts)
-    place = (mask.cumsum(1) - 1)[:, None]
-    within = (place >= start[..., None]) & (place < end[..., None]) & mask[:, None]
-    shares = (within & (part < parts)[..., None]).to(x.dtype)
+    length, parts = (rearrange(n, "b -> b 1") for n in (mask.sum(1), parts.clamp(min=1)))
+    start, end = part * length // parts, -(-(part + 1) * length // parts)  # (B, steps)
+    place = rearrange(mask.cumsum(1) - 1, "b s -> b 1 s")  # of a real step among the real ones
+    start, end, used = (rearrange(y, "b t -> b t 1") for y in (start, end, part < parts))
+    within = (place >= start) & (place < end) & rearrange(mask, "b s -> b 1 s")
+    shares = (within & used).to(x.dtype)  # (B, steps, S)
     return shares / shares.sum(-1, keepdim=True).clamp(min=1) @ x
 
 
 class Evaluator(nn.Module):
-    """How much any two modalities of a sample belong together: the cosine of their maps.
+    """The correlation of any two modalities of a sample: the cosine of their maps.
 
     Args:
-        config, sizes: as CorMulT has them.
-        text_encoder: whose token ids the batch has; only its config is read, for ids are embedded
-            anew here. None: text is features.
+        config, sizes: CorMulT's.
+        text_encoder: the encoder that the token ids of a batch are for. Only its config is read:
+            the evaluator has its own embedding of the ids. None: text is features.
     """
 
     def __init__(
@@ -95,7 +101,8 @@ class Evaluator(nn.Module):
         for name, size in sizes.items():
             if name == "text" and text_encoder is not None:
                 projection = nn.Embedding(text_encoder.config.vocab_size, config.evaluator_size)
-                # The transformer multiplies by this root: the positions would drown.
+                # The transformer multiplies by this root; undo it, or the positions would be
+                # negligible beside the embedding.
                 projection.weight.data /= config.evaluator_size**0.5
             else:
                 projection = nn.Linear(size, config.evaluator_size)
@@ -103,7 +110,7 @@ class Evaluator(nn.Module):
 
     @torch.no_grad()
     def forward(self, batch: Batch) -> dict[tuple[str, str], Tensor]:
-        """(B,) in [-1, 1] by pair, either order, no gradient; 0 where a sample lacks one of two."""
+        """By pair, in both orders: (B,) in [-1, 1], without gradient; 0 where one is absent."""
         features, masks = evaluator_inputs(batch, self.maps)
         maps = {name: part(features[name], masks[name]) for name, part in self.maps.items()}
         found = {}
@@ -116,7 +123,7 @@ class Evaluator(nn.Module):
 def evaluator_inputs(
     batch: Batch, maps: nn.ModuleDict
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """What the maps take of a batch, zero on padding, and the masks (B, T) of what is there.
+    """The inputs of the maps, zero on padding, and their masks (B, T).
 
     Raises:
         ValueError: a modality that the batch lacks, or text of the other kind.
@@ -141,10 +148,10 @@ class Pretraining(nn.Module):
     """Trains an evaluator's maps: a sample's modalities against altered ones, without labels.
 
     Args:
-        evaluator: whose maps are trained, in place; they take gradients from here on.
-        config: as CorMulT has it.
-        modalities: those that take part, two or more of the evaluator's.
-        generator: draws the negatives in training, on the maps' device; None is torch's own. In
+        evaluator: its maps are trained in place; they take gradients from here on.
+        config: CorMulT's.
+        modalities: two or more of the evaluator's.
+        generator: draws the negatives in training, on the maps' device; None: torch's default. In
             evaluation every batch has the same draws, so that epochs can be compared.
     """
 
@@ -172,7 +179,8 @@ class Pretraining(nn.Module):
             generator = torch.Generator(device).manual_seed(SEED)
         text = self.maps["text"].projection if "text" in self.maps else None
         negatives = altered(features, masks, config, text, generator)
-        # A triplet is within a sample; the mean over them, and a covariance, are the batch's.
+        # A triplet stays within a sample, but the mean over the triplets and the covariance of the
+        # Mahalanobis distance are over the whole batch: gather the rows of all ranks.
         rows = mm.gather if self.training else (lambda x: x)
         maps, others, changed, present = {}, {}, {}, {}
         for name, part in self.maps.items():
@@ -200,7 +208,7 @@ def altered(
     text: nn.Module | None,
     generator: torch.Generator | None,
 ) -> mm.Negatives:
-    """The batch with its modalities torn apart; ``text`` is its projection, if there is text."""
+    """The negatives of a batch; ``text`` is the projection of text, if there is text."""
     drawn = {"masks": masks, "generator": generator}
     moved = {"steps": config.shift_steps, "shift_all": config.shift_all}
     noise, words = {"std": config.noise}, {}
@@ -220,22 +228,25 @@ def altered(
 
 
 def mahalanobis(maps: dict[str, Tensor], present: dict[str, Tensor], reduce: str) -> Distance:
-    """The distance for the covariance of the batch's steps, the same for each step of a map.
+    """The Mahalanobis distance for the covariance of the batch's steps; it takes no gradient.
 
-    The paper leaves the covariance open. That of flattened maps would have 12,800 features; this is
-    one of a step's 200, over all modalities, shrunk by a tenth towards the identity. A constant.
+    The paper does not say of what the covariance is. Flattened maps have 12,800 features, too many
+    for a batch; this one is of the 200 features of a step, over all modalities, shrunk by a tenth
+    towards a multiple of the identity.
     """
     steps = {m: x.mean(1, keepdim=True) if reduce == "mean" else x for m, x in maps.items()}
-    rows = torch.cat([x.detach().double().flatten(0, 1) for x in steps.values()])
-    here = torch.cat([present[m].repeat_interleave(x.shape[1]) for m, x in steps.items()])
+    rows = torch.cat([rearrange(x.detach().double(), "b t o -> (b t) o") for x in steps.values()])
+    here = torch.cat([repeat(present[m], "b -> (b t)", t=x.shape[1]) for m, x in steps.items()])
     size = rows.shape[1]
-    # Weights may not all be 0; where nobody is here, the rows are.
+    # cov refuses weights that are all 0; the rows of absent modalities are zero themselves.
     weights = here.double().clamp(min=1e-12)
     covariance = rows.T.cov(correction=0, aweights=weights).reshape(size, size)
-    spread = 0.1 * covariance.trace() / size + 1e-6  # a little more: all steps may be alike
+    spread = 0.1 * covariance.trace() / size + 1e-6  # not 0, even if all steps are equal
     whiten = mm.Mahalanobis(0.9 * covariance + spread * torch.eye(size).to(covariance)).whiten
 
     def distance(x: Tensor, y: Tensor) -> Tensor:
-        return mm.euclidean(*(whiten(row.unflatten(-1, (-1, size))).flatten(-2) for row in (x, y)))
+        # Rows are flattened maps: whiten each step, then flatten again.
+        maps = (whiten(rearrange(row, "... (t o) -> ... t o", o=size)) for row in (x, y))
+        return mm.euclidean(*(rearrange(row, "... t o -> ... (t o)") for row in maps))
 
     return distance

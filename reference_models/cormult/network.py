@@ -1,4 +1,4 @@
-"""CorMulT: MulT with streams weighted by how much two modalities of a sample belong together.
+"""CorMulT: MulT, with cross-modal streams weighted by the correlation of their modalities.
 
 References: CorMulT, arXiv:2407.07046; MulT, arXiv:1906.00295.
 """
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from itertools import permutations
 
 import torch
+from einops import pack, rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
@@ -26,18 +27,19 @@ from reference_models.layers.transformer import DROPOUTS, Transformer
 class CorMulT(nn.Module):
     """CorMulT's network on two or three modalities.
 
-    Every modality looks at every other; what it finds there is weighted by the correlation of the
-    two in that sample, 0 where one is absent; all that it finds is one memory, whose last step
-    stands for it. The correlations' evaluator is trained before, as the one of :meth:`stages`; it
-    takes no gradient here, and stays in evaluation mode.
+    Every modality attends to every other. Each such stream is weighted by the correlation of the
+    two modalities in that sample, 0 where one is absent. The streams of a modality pass a
+    transformer, its memory; the last step represents the modality. The evaluator of the
+    correlations is pre-trained in :meth:`stages`; here it takes no gradient and stays in evaluation
+    mode.
 
     Args:
         config: of the network, the evaluator and its pre-training.
         sizes: feature dimension by modality: "text", "audio", "vision", two or more of them. With a
-            text encoder the text's is the encoder's own, and what stands here is not read.
-        text_encoder: reads token ids, which the evaluator embeds by itself. Without it, text is
-            precomputed features like the others.
-        generator: draws the pre-training's negatives, on the model's device; None is torch's own.
+            text encoder the text's size is the encoder's, and the one given here is not read.
+        text_encoder: reads token ids; the evaluator has its own embedding of them. Without it, text
+            is precomputed features like the other modalities.
+        generator: draws the pre-training's negatives, on the model's device; None: torch's default.
 
     Raises:
         ValueError: fewer than two modalities, unknown ones, or a text encoder without text.
@@ -63,8 +65,8 @@ class CorMulT(nn.Module):
         self.projections = nn.ModuleDict(
             {m: nn.Conv1d(n, width, 1, bias=False) for m, n in widths(sizes, text_encoder).items()}
         )
-        # "text_audio" is text that looks at audio, for the text's memory. The paper has it in the
-        # audio's, beside vision that looks at audio: of another length.
+        # "text_audio" is text attending to audio, in the memory of text. The paper has it in the
+        # memory of audio, beside vision attending to audio: a sequence of another length.
         pairs = [f"{m}_{n}" for m, n in permutations(sizes, 2)]
         self.cross = _transformers(pairs, width, config.cross_layers, config)
         self.memories = _transformers(sizes, memory, config.memory_layers, config)
@@ -73,14 +75,14 @@ class CorMulT(nn.Module):
         self.head = nn.Linear(size, 7 if config.head == "classes7" else HEADS[config.head])
 
     def train(self, mode: bool = True) -> "CorMulT":
-        """Set the mode; the evaluator keeps to evaluation."""
+        """Set the mode; the evaluator stays in evaluation mode."""
         super().train(mode)
         if self.evaluator is not None:
             self.evaluator.eval()
         return self
 
     def stages(self) -> list[Stage]:
-        """The evaluator's pre-training, where there is one and two modalities for it."""
+        """The evaluator's pre-training, if configured and if two of its modalities are there."""
         config = self.config
         modalities = tuple(m for m in self.memories if m in config.pretrain_modalities)
         if self.evaluator is None or not config.pretrain or len(modalities) < 2:
@@ -105,18 +107,22 @@ class CorMulT(nn.Module):
         found = sequences(batch, self.memories, self.text_encoder)
         masks = {m: sequence.mask for m, sequence in found.items()}
         correlations = None if self.evaluator is None else self.evaluator(batch)
-        x = {m: conv(found[m].steps.mT).mT for m, conv in self.projections.items()}
+        x = {}
+        for m, conv in self.projections.items():
+            channels = conv(rearrange(found[m].steps, "b t d -> b d t"))
+            x[m] = rearrange(channels, "b d t -> b t d")  # (B, T of m, hidden_size)
         streams = {m: [] for m in x}
         for m, n in permutations(x, 2):
             stream = self.cross[f"{m}_{n}"](x[m], masks[m], x[n], masks[n])
             if correlations is not None:
-                stream = stream * self._weight(correlations[m, n])[:, None, None].to(stream.dtype)
+                weight = rearrange(self._weight(correlations[m, n]), "b -> b 1 1")
+                stream = stream * weight.to(stream.dtype)
             streams[m].append(stream)
         last = [
             last_step(memory(torch.cat(streams[m], 2), masks[m]), masks[m])
             for m, memory in self.memories.items()
         ]
-        fused = torch.cat(last, 1)
+        fused, _ = pack(last, "b *")  # (B, modalities * memory width)
         hidden = F.dropout(self.hidden(fused).relu(), self.config.output_dropout, self.training)
         fused = fused + self.output(hidden)
         outputs = self.head(fused)
@@ -140,7 +146,7 @@ class CorMulT(nn.Module):
     def _task(self, outputs: Tensor, labels: Tensor) -> Tensor:
         head = self.config.head
         if head == "classes7":
-            # Rounded, as for the seven-class accuracy; the authors' code cuts the fraction off.
+            # Rounded, as for the seven-class accuracy; the authors' code truncates.
             return task_loss(outputs, labels.clamp(-3, 3).round() + 3, "humor")
         return task_loss(shaped(outputs, head), labels, head, squared=self.config.loss == "mse")
 

@@ -1,4 +1,4 @@
-"""CorMulT's settings: the paper's by data set, and what the rows of its tables change.
+"""CorMulT's settings: defaults, presets by data set, and the rows of the paper's tables.
 
 References: CorMulT, arXiv:2407.07046, and the authors' code.
 """
@@ -16,7 +16,7 @@ DISTANCES: dict[str, Distance | None] = {
     "manhattan": mm.manhattan,
     "chebyshev": mm.chebyshev,
     "cosine": mm.cosine_distance,
-    "mahalanobis": None,  # every batch has its own
+    "mahalanobis": None,  # made for each batch, from its covariance
 }
 
 CHOICES = {
@@ -36,37 +36,38 @@ CHOICES = {
 class CorMulTConfig:
     """The network, its evaluator, and the evaluator's pre-training.
 
-    The defaults are the paper's, or its authors' code's; "the code" below is theirs.
+    The defaults are the paper's, or those of its authors' code, "the code" below.
 
     Args:
         hidden_size: of each modality.
         heads, cross_layers, memory_layers: of the cross-modal and the memory transformers.
         attention_dropout, relu_dropout, residual_dropout, embed_dropout: of both.
         output_dropout: inside the residual layer before the last one.
-        use_correlation: False is MulT: there is no evaluator, and nothing is weighted.
-        weighting: a stream times its correlation, "scale"; plus itself, "residual", the code's.
-        clamp: take negative correlations, which turn a stream's sign, as 0.
+        use_correlation: False gives MulT: no evaluator and no weights.
+        weighting: a stream times its correlation, "scale"; or that plus the stream, "residual", as
+            in the code.
+        clamp: set negative correlations, which flip the sign of a stream, to 0.
         head: "regression" (one score), "classes7" (the score as one of seven classes), "iemocap"
             (four emotions, yes or no) or "humor" (yes or no).
         loss: of the regression, "mse" or "l1".
         class_score: of seven classes, the "expected" score, or the likeliest by "argmax".
         evaluator_size, evaluator_layers, evaluator_heads, evaluator_feedforward, evaluator_dropout:
             of the evaluator's transformers.
-        norm: where theirs stands: "paper", as in eq 4-7, or "post", the code's.
-        temporal_map: what gives a sequence correlation_steps steps: a "linear" map of its steps;
-            "adaptive_pool", means over equal parts; "none", the code's, the mean: a single step.
-        max_steps: that the linear map takes, zeros where a sequence has fewer. A longer one is
-            pooled to so many first.
+        norm: order in those: "paper", as in eq 4-7, or "post", as in the code.
+        temporal_map: from a sequence to correlation_steps steps: "linear", a map of its steps;
+            "adaptive_pool", means over equal parts; "none", as in the code, the mean: one step.
+        max_steps: input steps of the linear map, zero-padded. A longer sequence is pooled first.
         correlation_steps, correlation_size: t and o, the shape of the maps that are compared.
-        reduce: compare maps as they are, "flatten", or their "mean" over the steps, the code's.
+        reduce: compare maps as they are, "flatten", or their "mean" over the steps, as in the code.
         pretrain: False leaves the evaluator at its random weights.
-        pretrain_modalities: whose pairs are trained on; the others keep random weights.
+        pretrain_modalities: modalities of the pre-training; the others keep random weights.
         negative_strategy: "A" swapped, "B" shifted, "C" noisy, "D" any of the three.
-        shift_steps, shift_all: how far audio or vision is shifted; True: both and text, the code's.
-        noise: its deviation, in units of each feature's own.
-        replaced_tokens: the share of token ids that strategy C replaces.
+        shift_steps: how far audio or vision is shifted.
+        shift_all: shift both and text, as in the code.
+        noise: standard deviation of the noise, in units of each feature's own.
+        replaced_tokens: share of the token ids that strategy C replaces.
         distance, margin: of the triplet loss.
-        skip_unaltered: leave out the triplets whose negative is the positive; False is the code's.
+        skip_unaltered: leave out triplets with the positive as the negative; False in the code.
         pretrain_epochs, pretrain_learning_rate, pretrain_batch_size: of the pre-training.
 
     Raises:
@@ -136,8 +137,8 @@ class CorMulTConfig:
         expect(self, name, expected, lambda x: set(x) <= set(MODALITIES))
 
 
-# The authors' code's, for MOSEI, but for dividing the rate by ten after ten epochs that have not
-# lowered the validation loss.
+# As in the authors' code for MOSEI, except that it divides the rate by ten after ten epochs without
+# a lower validation loss.
 _TRAINING: dict[str, object] = {
     "head_learning_rate": 3e-4,
     "batch_size": 48,
@@ -148,7 +149,7 @@ _TRAINING: dict[str, object] = {
     "max_grad_norm": 0.8,
 }
 PRESETS: dict[str, dict[str, object]] = {"mosi": _TRAINING, "mosei": _TRAINING}
-"""By data set: what differs from the defaults."""
+"""By data set: fields that differ from the defaults."""
 TABLES: dict[str, dict[str, dict[str, object]]] = {
     "headline": {"CorMulT": {}},
     # Left out: the last row, "Average", which repeats the paper's numbers for MulT, and the table
@@ -156,13 +157,13 @@ TABLES: dict[str, dict[str, dict[str, object]]] = {
     "strategy": {name: {"negative_strategy": name} for name in CHOICES["negative_strategy"]},
     "distance": {name: {"distance": name} for name in DISTANCES},
     "pretrained_modalities": {
-        "comb": {"pretrain": False},  # nowhere explained; its numbers are the lowest
+        "comb": {"pretrain": False},  # not explained in the paper; its numbers are the lowest
         "A+T": {"pretrain_modalities": ("text", "audio")},
         "V+T": {"pretrain_modalities": ("text", "vision")},
         "V+A+T": {},
     },
     "contrast": {"full": {}, "wo_contrast": {"use_correlation": False}},
 }
-"""The rows of the paper's tables, by table."""
+"""The paper's tables: table -> row -> fields that differ from the defaults."""
 CONTRAST = {"full": ("headline", "CorMulT")}
-"""The rows of the table "contrast" that the paper prints elsewhere: (table, row)."""
+"""Where the paper prints the rows of the table "contrast": (table, row)."""

@@ -1,18 +1,19 @@
-"""Four ways to fuse one vector for each modality into one: the rows of HyCon's Table 5.
+"""Four ways to fuse the vectors of the modalities into one: the rows of HyCon's Table 5.
 
-Each takes a mapping ``{modality: (B, d)}`` of two or more modalities, an absent one being a zero
-vector, and gives (B, d). The layers follow the public code of HyCon's first author.
+Each maps ``{modality: (B, d)}`` of two or more modalities to (B, d); an absent modality is a zero
+vector. The layers follow the public code of HyCon's first author.
 """
 
 from collections.abc import Iterable, Mapping
 from itertools import combinations
 
 import torch
+from einops import pack, rearrange, reduce
 from torch import Tensor, nn
 
 
 class Addition(nn.Module):
-    """The sum: no parameters."""
+    """The sum of the vectors; no parameters."""
 
     def __init__(self, modalities: Iterable[str], hidden_size: int):
         super().__init__()
@@ -24,7 +25,7 @@ class Addition(nn.Module):
 
 
 class Concatenation(nn.Module):
-    """One linear layer and a ReLU on all of them side by side."""
+    """One linear layer and a ReLU on the concatenated vectors."""
 
     def __init__(self, modalities: Iterable[str], hidden_size: int):
         super().__init__()
@@ -33,13 +34,15 @@ class Concatenation(nn.Module):
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
         """Fuse ``{modality: (B, d)}`` to (B, d)."""
-        return self.layer(torch.cat(_in_order(features, self.modalities), dim=1)).relu()
+        vectors, _ = pack(_in_order(features, self.modalities), "b *")  # (B, M * d)
+        return self.layer(vectors).relu()
 
 
 class TensorFusion(nn.Module):
-    """The outer product of all vectors, each led by a 1, through three layers.
+    """The outer product of all vectors, each with a 1 prepended, through three layers.
 
-    It holds (d + 1)^M products for M modalities: 132,651 for three at d = 50.
+    The 1 keeps the products of fewer modalities, down to the vectors themselves. There are
+    (d + 1)^M products for M modalities: 132,651 for three at d = 50.
     """
 
     def __init__(
@@ -61,19 +64,20 @@ class TensorFusion(nn.Module):
         vectors = _in_order(features, self.modalities)
         product = vectors[0].new_ones(len(vectors[0]), 1)
         for vector in vectors:
-            led = nn.functional.pad(vector, (1, 0), value=1.0)
-            product = (product.unsqueeze(2) * led.unsqueeze(1)).flatten(1)
+            led = nn.functional.pad(vector, (1, 0), value=1.0)  # (B, d + 1)
+            outer = rearrange(product, "b p -> b p 1") * rearrange(led, "b d -> b 1 d")
+            product = rearrange(outer, "b p d -> b (p d)")
         return self.layers(self.dropout(product))
 
 
 class GraphFusion(nn.Module):
-    """Vertices of one, two and three modalities, each layer of them weighted and summed.
+    """A graph with vertices of one, two and three modalities; each level is a weighted sum.
 
-    A vertex of three modalities joins two pairs that share one modality, or a pair and the single
-    modality outside it: six for three modalities, and so on for more. Two modalities have no such
-    vertex: there the third layer of the graph is left out, and the last layers see two sums.
+    A vertex of three modalities joins two pairs that share a modality, or a pair and the modality
+    outside it: six vertices for three modalities. With two modalities there is no such vertex; the
+    third level is left out, and the last layers read two sums.
 
-    The order of ``modalities`` says which vector stands first where two are joined.
+    Two vertices are joined in the order of ``modalities``.
     """
 
     def __init__(self, modalities: Iterable[str], hidden_size: int, *, width: int = 50):
@@ -92,10 +96,11 @@ class GraphFusion(nn.Module):
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
         """Fuse ``{modality: (B, d)}`` to (B, d)."""
         vectors = dict(zip(self.modalities, _in_order(features, self.modalities), strict=True))
-        # A vertex is a vector, its softmax (what it is compared by) and its score (B, 1).
+        # A vertex has a vector (B, d), its softmax, for comparison, and a score (B, 1). An edge
+        # scores high where its ends score high and differ: the less alike, the more it adds.
         scores = {name: self.score(x).tanh() for name, x in vectors.items()}
         compared = {name: x.softmax(1) for name, x in vectors.items()}
-        single = torch.stack([scores[name] * x for name, x in vectors.items()]).mean(0)
+        single = reduce([scores[name] * x for name, x in vectors.items()], "m b d -> b d", "mean")
         levels = [single]
         for edges, join in ((self.pairs, self.join_pair), (self.triples, self.join_triple)):
             if not edges:
@@ -105,9 +110,9 @@ class GraphFusion(nn.Module):
                 alike = (compared[one] * compared[other]).sum(1, keepdim=True)
                 new_scores.append((scores[one] + scores[other]) / (alike + 0.5))
                 joined.append(join(torch.cat([vectors[one], vectors[other]], dim=1)))
-            weights = torch.stack(new_scores).softmax(0)
-            vertices = (weights * torch.stack(joined)).tanh()
-            levels.append(vertices.sum(0))
+            weights = torch.stack(new_scores).softmax(0)  # (edges, B, 1)
+            vertices = (weights * torch.stack(joined)).tanh()  # (edges, B, d)
+            levels.append(reduce(vertices, "edge b d -> b d", "sum"))
             vectors.update(zip(edges, vertices, strict=True))
             scores.update(zip(edges, new_scores, strict=True))
             compared.update((edge, y.softmax(1)) for edge, y in zip(edges, joined, strict=True))

@@ -6,6 +6,7 @@ References: HyCon, IEEE Transactions on Affective Computing 14(3):2276-2289, 202
 from collections.abc import Mapping
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -27,17 +28,17 @@ class HyCon(nn.Module):
     """HyCon's network on two or three modalities, with its losses.
 
     One representation for each modality, their fusion, and one linear layer. A modality that a
-    sample lacks is a zero vector to the fusion and takes no part in the contrast, whatever stands
-    in its place.
+    sample lacks is a zero vector in the fusion and is left out of the contrast; its values are
+    never read.
 
     Args:
         config: of the network and the losses.
         sizes: feature dimension by modality: "text", "audio", "vision", two or more of them. With a
-            text encoder the text's is the encoder's own, and what stands here is not read.
+            text encoder the text's size is the encoder's, and the one given here is not read.
         text_encoder: reads token ids; its states pass a convolution only. Without it, text is
-            precomputed features in a sequence encoder like the others'.
-        generator: draws the pairs of the random substitutes, on the model's device; None is torch's
-            own. It is no part of the state that is saved.
+            precomputed features in a sequence encoder like those of the other modalities.
+        generator: draws the pairs of the random substitutes, on the model's device; None: torch's
+            default generator. It is not saved with the weights.
 
     Raises:
         ValueError: fewer than two modalities, unknown ones, or a text encoder without text.
@@ -71,7 +72,7 @@ class HyCon(nn.Module):
         self.head = nn.Linear(config.hidden_size, HEADS[config.head])
 
     def forward(self, batch: Batch) -> Output:
-        """Predict, and with labels compute the losses: in training all four, else the task's.
+        """Predict, and with labels compute the losses: all four in training, else the task's.
 
         Raises:
             ValueError: a modality that the batch lacks, text of the other kind, or labels of
@@ -89,14 +90,14 @@ class HyCon(nn.Module):
         return Output(prediction, terms, fused)
 
     def _represent(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """By modality: the representation (B, d), and (B,) who has it."""
+        """By modality: the representation (B, d), and where it is present (B,)."""
         features, present = {}, {}
         for name, (steps, mask) in sequences(batch, self.encoders, self.text_encoder).items():
             present[name] = mask.any(1)
             if self.config.last == "index" and name == "text" and self.text_encoder is not None:
-                # The last index is mostly padding; what BERT says there is all there is.
+                # The last index is mostly padding: read the encoder's states there, too.
                 steps = read_text(self.text_encoder, batch.features[name], mask, padding=True)
-                mask = present[name].unsqueeze(1).expand_as(mask)
+                mask = rearrange(present[name], "b -> b 1").expand_as(mask)  # (B, T)
             states = self.encoders[name](steps, mask)
             features[name] = last_step(states, mask, last=self.config.last)
         return features, present
@@ -127,6 +128,7 @@ class HyCon(nn.Module):
         terms = {"task": task, **terms}
         weights = {term: getattr(config, f"{term}_weight") for term in ("intra", "inter", "semi")}
         if substituted:
+            # hybrid_contrast gathers by itself; the substitutes need the rows of all ranks here.
             features, present = (
                 {name: mm.gather(x) for name, x in rows.items()} for rows in (features, present)
             )
@@ -144,7 +146,7 @@ class HyCon(nn.Module):
 
 
 def _classes(scores: Tensor, config: HyConConfig) -> Tensor:
-    """(B,) the classes that the contrast is about; a score that is NaN is in none."""
+    """(B,) the classes of the contrast; a NaN score belongs to no class."""
     if config.classes == "seven":
         return scores.clamp(-3, 3).round()
     return mm.sentiment_classes(scores, neutral=config.neutral)

@@ -1,4 +1,4 @@
-"""HyCon's settings: the paper's by data set, and what the rows of its tables change.
+"""HyCon's settings: defaults, presets by data set, and the rows of the paper's tables.
 
 References: HyCon, IEEE Transactions on Affective Computing 14(3):2276-2289, 2023.
 """
@@ -27,29 +27,29 @@ CHOICES = {
 
 @dataclass(frozen=True)
 class HyConConfig:
-    """The network and its losses; the defaults are the paper's, or its author's sibling code's.
+    """The network and its losses; the defaults are the paper's, or of its author's other code.
 
     Args:
         hidden_size: d of every representation.
         layers, heads, kernel_size, four dropouts: of the sequence encoders.
         fusion: "addition", "concatenation", "tensor" or "graph".
-        last: the step that stands for a sequence: the last "real" one, or the last "index",
-            padding or not, as the sibling code has it.
+        last: the step that represents a sequence: the last "real" one, or the last "index",
+            padding or not, as in the author's other code.
         head: "regression" (one score), "iemocap" (four emotions, yes or no) or "humor" (yes or no).
-        margin: the similarity that two modalities of a sample, or of a class, are drawn to.
+        margin: target similarity of two modalities of a sample, or of a class.
         intra_weight, inter_weight, semi_weight: of the three contrastive terms.
-        refine: with the refinement terms.
-        log: minus the logarithm of each ratio, instead of minus the ratio.
+        refine: whether to add the refinement terms.
+        log: the negated logarithm of each ratio, instead of the negated ratio.
         similarity: "softmax" (the paper's), "cosine", "cosine01" (moved to [0, 1]), "softplus_l2"
             (the cosine after a softplus) or "dot".
-        supervised_loss: "hycon", "hycon_v2" (selected pairs), or what stands in the place of the
-            intra- and inter-modal terms: "triplet", "hard_triplet", "n_pair", "classical".
-        selection_fraction: HyCon-v2's share of a batch that stays, positives and negatives each.
+        supervised_loss: "hycon", "hycon_v2" (selected pairs), or a substitute for the intra- and
+            inter-modal terms: "triplet", "hard_triplet", "n_pair", "classical".
+        selection_fraction: share of the batch that HyCon-v2 keeps, of positives and of negatives.
         selection_gamma: in HyCon-v2's weights of positives; above 1 for the "cosine" similarity.
-        select_positives, select_negatives: the sides that HyCon-v2 selects on.
+        select_positives, select_negatives: whether HyCon-v2 selects among them.
         unselected: how a side that is not selected enters the ratio, by "mean" or "sum".
         inter_factor: times as many selected pairs across modalities as within one.
-        refine_on: HyCon-v2's refinement is over "selected", "all", or "weighted" selected pairs.
+        refine_on: pairs of HyCon-v2's refinement: "selected", "all", or "weighted" selected ones.
         classes: "binary", by the score's sign, as in the paper; "seven", by the rounded score.
         neutral: the binary class of a score of 0: "positive", "negative", its "own", or "ignore".
 
@@ -109,7 +109,7 @@ class HyConConfig:
 
 _V2: dict[str, object] = {"supervised_loss": "hycon_v2"}
 _NO_CONTRAST: dict[str, object] = {"intra_weight": 0.0, "inter_weight": 0.0, "semi_weight": 0.0}
-# The paper's rate, for every layer; batch size and epochs are its author's sibling code's.
+# The paper's learning rate, for every layer; batch size and epochs as in its author's other code.
 _TRAINING: dict[str, object] = {
     "learning_rate": 2e-5,
     "head_learning_rate": None,
@@ -123,7 +123,7 @@ PRESETS: dict[str, dict[str, object]] = {
     "mosei": _TRAINING,
     "iemocap": {**_TRAINING, "head": "iemocap"},
 }
-"""By data set: what differs from the defaults."""
+"""By data set: fields that differ from the defaults."""
 TABLES: dict[str, dict[str, dict[str, object]]] = {
     "headline": {"HyCon": {}, "HyCon-v2": _V2},
     "contrast": {"full": {}, "wo_contrast": _NO_CONTRAST},
@@ -148,10 +148,10 @@ TABLES: dict[str, dict[str, dict[str, object]]] = {
         "HyCon-v2": _V2,
     },
 }
-"""The rows of the paper's tables, by table: what differs from the defaults."""
+"""The paper's tables: table -> row -> fields that differ from the defaults."""
 CONTRAST = {"full": ("ablation", "HyCon"), "wo_contrast": ("ablation", "wo_contrastive")}
-"""The rows of the table "contrast" that the paper prints elsewhere: (table, row)."""
-# HyCon-v2's own rows; on top of it, those of HyCon would carry another name than what they run.
+"""Where the paper prints the rows of the table "contrast": (table, row)."""
+# HyCon-v2 has rows of its own: HyCon's rows, applied to it, would run HyCon-v2 under HyCon's name.
 V2_TABLES: dict[str, dict[str, dict[str, object]]] = {
     "headline": {"HyCon-v2": {}},
     "contrast": {"full": {}, "wo_contrast": _NO_CONTRAST},

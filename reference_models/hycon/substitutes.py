@@ -1,4 +1,4 @@
-"""What may stand in for HyCon's similarity, and for its intra- and inter-modal contrast."""
+"""Substitutes for HyCon's similarity, and for its intra- and inter-modal contrast."""
 
 from collections.abc import Mapping
 
@@ -38,11 +38,11 @@ def substitute_contrast(
     log: bool = False,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    r"""One of the substitutes on the pairs of HyCon's own losses.
+    r"""One of the substitutes, on the pairs of HyCon's own losses.
 
     * ``"classical"``: :math:`-a \cdot p / (a \cdot p + \sum_j a \cdot n_j)`, one random positive
       and all negatives.
-    * ``"n_pair"``: :math:`\log(1 + \sum_j \exp(a \cdot n_j - a \cdot p))`, on the same ones.
+    * ``"n_pair"``: :math:`\log(1 + \sum_j \exp(a \cdot n_j - a \cdot p))`, on the same pairs.
     * ``"triplet"``: :math:`\|a - p\|^2 - \|a - n\|^2 + 1`, one random positive and negative.
     * ``"hard_triplet"``: the same on the least similar positive and the most similar negative.
 
@@ -51,13 +51,13 @@ def substitute_contrast(
     Args:
         pairs: by modality, from ``intra_modal_pairs`` or ``inter_modal_pairs``.
         loss: one of the names above.
-        normalize: row map of anchors and candidates, the paper's is the softmax; None: none.
+        normalize: row map of anchors and candidates (the paper's is the softmax), or None.
         log: for ``"classical"``, the negated logarithm of the share instead of the negated share.
-        generator: draws the random pairs, on the features' device; None is torch's own.
+        generator: draws the random pairs, on the features' device; None: torch's default.
 
     Returns:
-        Scalar: the mean over the anchors, of all modalities, that have a positive and a negative; 0
-        with a graph where there is none.
+        Scalar: the mean over the anchors, of all modalities, that have both a positive and a
+        negative; 0 with a graph where there is no such anchor.
 
     Raises:
         ValueError: another name.
@@ -92,7 +92,7 @@ def substitute_contrast(
             )
         else:
             columns = torch.arange(positives.shape[1], device=positives.device)
-            drawn = (columns == positive[:, None]) & has_both[:, None]
+            drawn = (columns == positive[:, None]) & has_both[:, None]  # (B, C): the one positive
             if loss == "n_pair":
                 value = n_pair(
                     anchors, candidates, positives=drawn, keep=drawn | negatives, reduction="none"
@@ -101,5 +101,5 @@ def substitute_contrast(
                 value = ratio_contrast(similarity, drawn, negatives, log=log, reduction="none")
         values.append(value)
         counted.append(has_both)
-    # Every loss above gives 0 to an anchor that does not count.
+    # Every loss above is 0 for an anchor without a positive or a negative.
     return torch.cat(values).sum() / torch.cat(counted).sum().clamp_min(1)

@@ -1,4 +1,4 @@
-"""Two vectors as an image, their outer product, and what reads such images: MCL-MCF's parts.
+"""MCL-MCF's images, outer products of two vectors, and the networks that read them.
 
 References: MCL-MCF, sections 3.3.3 and 6.6.
 """
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from itertools import combinations
 
 import torch
+from einops import rearrange, reduce
 from torch import Tensor, nn
 from transformers import (
     ResNetConfig,
@@ -29,11 +30,11 @@ BACKBONES = (*RESNETS, "vit", "mae", "tslc")
 
 def outer_image(x: Tensor, y: Tensor) -> Tensor:
     """The outer products of rows, (B, S), (B, S) -> (B, S, S): images of rank one."""
-    return x.unsqueeze(2) * y.unsqueeze(1)
+    return rearrange(x, "b row -> b row 1") * rearrange(y, "b column -> b 1 column")
 
 
 class ConvolutionStack(nn.Module):
-    """Three 3x3 convolutions without padding, a ReLU after each, and what is left as one row.
+    """Three 3x3 convolutions without padding, a ReLU after each; the result, flattened.
 
     Args:
         channels: of the three convolutions.
@@ -56,15 +57,15 @@ class ConvolutionStack(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, S, S), S from 7, to (B, features(S))."""
-        return self.layers(image.unsqueeze(1))
+        return self.layers(rearrange(image, "b h w -> b 1 h w"))
 
     def features(self, side: int) -> int:
-        """The length of the row that an image of this side becomes."""
+        """The length of the flattened result for an image of this side."""
         return (side - 6) ** 2 * self.layers[4].out_channels
 
 
 class ResNet(nn.Module):
-    """A residual network with its layer of 1000 outputs, from random weights.
+    """A residual network with its final layer of 1000 outputs, randomly initialised.
 
     Args:
         name: one of ``RESNETS``.
@@ -80,11 +81,12 @@ class ResNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) to (B, 1000)."""
-        return self.layer(self.network(images).pooler_output.flatten(1))
+        pooled = rearrange(self.network(images).pooler_output, "b channel 1 1 -> b channel")
+        return self.layer(pooled)
 
 
 class VisionTransformer(nn.Module):
-    """The class token that a vision transformer with patches of 16 x 16 ends with.
+    """The last state of the class token of a vision transformer with patches of 16 x 16.
 
     Args:
         side: S, a multiple of 16.
@@ -109,7 +111,7 @@ class VisionTransformer(nn.Module):
 
 
 class MaskedAutoencoder(nn.Module):
-    """The pixels that a masked autoencoder sees in an image: the mean over its 16 x 16 patches.
+    """The pixels that a masked autoencoder reconstructs, averaged over its 16 x 16 patches.
 
     In training a share of the patches is hidden from it, in evaluation none.
 
@@ -118,7 +120,7 @@ class MaskedAutoencoder(nn.Module):
         layers, heads: of the encoder, with 64 features a head. The decoder has as many heads, of 32
             features each, and at most 8 layers.
         mask: the share of the patches that is hidden, below 1.
-        generator: draws the patches, on the images' device; None is torch's own.
+        generator: draws the patches, on the images' device; None: torch's default generator.
     """
 
     def __init__(
@@ -151,22 +153,23 @@ class MaskedAutoencoder(nn.Module):
         """(B, 3, S, S) to (B, 768)."""
         patches = (images.shape[-1] // PATCH) ** 2
         hidden = self.mask if self.training else 0.0
-        # The patches of the least noise are seen. Where all are, their order must not matter.
+        # The patches with the least noise are visible. With nothing hidden, keep their order.
         noise = torch.arange(patches, device=images.device).expand(len(images), -1)
         if hidden > 0:
             shape = (len(images), patches)
             noise = torch.rand(shape, generator=self.generator, device=images.device)
         self.network.vit.embeddings.config.mask_ratio = hidden
-        # Not the network's own forward: it also computes a loss, 0 / 0 where nothing is hidden.
+        # Not the network's own forward: its loss is 0 / 0 where no patch is hidden.
         seen = self.network.vit(images, noise=noise)
-        return self.network.decoder(seen.last_hidden_state, seen.ids_restore).logits.mean(1)
+        pixels = self.network.decoder(seen.last_hidden_state, seen.ids_restore).logits
+        return reduce(pixels, "b patch pixel -> b pixel", "mean")
 
 
 class SingleLayers(nn.Module):
-    """TSLC: a 3x3 convolution without padding on each of three images, and a ReLU; one row.
+    """TSLC: a 3x3 convolution without padding and a ReLU on each of three images, flattened.
 
-    One layer, as its name says, not the three of the third level: the paper's 24.77 million
-    parameters and 26.52 million operations are those of one layer on images of 256 x 256.
+    One layer, as its name says, not the three of the third level: with it the parameters, 24.77
+    million, and operations, 26.52 million, on images of 256 x 256 are those in the paper.
     """
 
     def __init__(self) -> None:
@@ -176,11 +179,11 @@ class SingleLayers(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) to (B, 3 * (S - 2)^2)."""
         read = [layer(images[:, i : i + 1]).relu() for i, layer in enumerate(self.layers)]
-        return torch.cat(read, dim=1).flatten(1)
+        return rearrange(read, "image b 1 h w -> b (image h w)")
 
 
 class ImageFusion(nn.Module):
-    """What a backbone reads in the images of three modalities' pairs, stacked as channels.
+    """A backbone on the images of the three pairs of modalities, as its three channels.
 
     Args:
         backbone: (B, 3, S, S) to (B, F).
@@ -195,7 +198,7 @@ class ImageFusion(nn.Module):
     def forward(self, vectors: Mapping[str, Tensor], maps: Mapping[str, Tensor]) -> Tensor:
         """Features (B, S) by modality to (B, F); the vectors are not read."""
         images = [outer_image(one, other) for one, other in combinations(maps.values(), 2)]
-        return self.backbone(torch.stack(images, dim=1))
+        return self.backbone(rearrange(images, "pair b h w -> b pair h w"))
 
 
 def check_side(name: str, side: int) -> None:
@@ -206,7 +209,8 @@ def check_side(name: str, side: int) -> None:
     """
     if name not in BACKBONES:
         raise ValueError(f"image_backbone: expected one of {', '.join(BACKBONES)}, got {name!r}")
-    # Up to 32, a residual network ends with one pixel: no batch statistics in a batch of one.
+    # Up to a side of 32, a residual network ends with one pixel: a batch of one would have no
+    # variance to normalise by.
     if name in RESNETS and side <= 32:
         raise ValueError(f"tcf_size: expected above 32 for {name}, got {side}")
     if name in ("vit", "mae") and side % PATCH:
@@ -224,11 +228,11 @@ def image_backbone(
 ) -> tuple[nn.Module, int]:
     """A backbone of the paper's Table 9 on three images (B, 3, S, S), and its features F.
 
-    With a last part ``Linear(F, 128)``, ``Linear(128, 1)`` they have the paper's numbers of
-    trainable parameters, in millions: 11.82, 21.93 and 25.69 for the residual networks, 329.34 for
-    the masked autoencoder (ViT-Large, with its decoder), and 24.77 for TSLC on 256 x 256 pixels.
-    The vision transformer's, 184.34 with six layers, is not: its width is not said, and here it is
-    ViT-Base's.
+    Followed by ``Linear(F, 128)`` and ``Linear(128, 1)`` they have as many trainable parameters as
+    in the paper, in millions: 11.82, 21.93 and 25.69 for the residual networks, 329.34 for the
+    masked autoencoder (ViT-Large, with its decoder), and 24.77 for TSLC on 256 x 256 pixels. The
+    vision transformer does not reach the paper's 184.34 with six layers: the paper does not give
+    its width, and here it is ViT-Base's.
 
     Args:
         name: one of ``BACKBONES``.

@@ -1,14 +1,14 @@
-"""MCL-MCF's vectors and their fusion: a sequence as one vector, and the fusion by layers.
+"""MCL-MCF's vector of a sequence, and its two-layer fusion of such vectors.
 
-The paper's one-dimensional convolutions have a kernel of 1 on sequences of length 1: they are
-linear layers, and stand here as such.
+The paper's one-dimensional convolutions have a kernel of 1 on sequences of length 1: here they are
+the linear layers that they amount to.
 
 References: MCL-MCF, sections 3.2 and 3.4.
 """
 
 from collections.abc import Mapping
 
-import torch
+from einops import pack
 from torch import Tensor, nn
 
 from reference_models.layers.pooling import last_step
@@ -17,7 +17,7 @@ from reference_models.layers.pooling import last_step
 class LastState(nn.Module):
     """A recurrent network's state after the last real step, and a linear layer (eq 2).
 
-    What follows a sequence's last real step cannot reach that state, so nothing is packed.
+    Padding follows the last real step and cannot reach its state, so nothing is packed.
     """
 
     def __init__(self, in_features: int, size: int):
@@ -32,12 +32,14 @@ class LastState(nn.Module):
 
 
 class ConvolutionFusion(nn.Module):
-    """Two layers: all vectors together, then that and each one's deeper features (eq 19-21).
+    """Two layers: one on all vectors, one on its result and each vector's deeper features.
 
     Args:
         sizes: width of each modality's vector, by name, in order.
         size: of the fused representation.
-        map_size: width of the deeper features where they are given; None: they are made here.
+        map_size: width of the deeper features, if the caller has them; None: computed here.
+
+    References: MCL-MCF eq 19-21.
     """
 
     def __init__(self, sizes: Mapping[str, int], size: int, map_size: int | None = None):
@@ -53,15 +55,17 @@ class ConvolutionFusion(nn.Module):
         self.last = nn.Linear(len(sizes) * deep + size, size)
 
     def forward(self, vectors: Mapping[str, Tensor], maps: Mapping[str, Tensor]) -> Tensor:
-        """Vectors by modality, and their deeper features where they are given, to (B, size)."""
-        shallow = self.shallow(torch.cat(list(vectors.values()), dim=1)).relu()
+        """Vectors by modality, and perhaps their deeper features, to (B, size)."""
+        together, _ = pack(list(vectors.values()), "b *")
+        shallow = self.shallow(together).relu()  # (B, size)
         if self.deep is not None:
             maps = {name: layer(vectors[name]).relu() for name, layer in self.deep.items()}
-        return self.last(torch.cat([*(maps[name] for name in vectors), shallow], dim=1))
+        deep, _ = pack([*(maps[name] for name in vectors), shallow], "b *")
+        return self.last(deep)
 
 
 class LinearFusion(nn.Module):
-    """One linear layer on all vectors together: what stands in for the two layers."""
+    """One linear layer on all vectors, which the ablation has instead of the two layers."""
 
     reads_maps = False
 
@@ -71,4 +75,5 @@ class LinearFusion(nn.Module):
 
     def forward(self, vectors: Mapping[str, Tensor], maps: Mapping[str, Tensor]) -> Tensor:
         """Vectors by modality to (B, size)."""
-        return self.layer(torch.cat(list(vectors.values()), dim=1))
+        together, _ = pack(list(vectors.values()), "b *")
+        return self.layer(together)

@@ -6,7 +6,7 @@ References: MCL-MCF, sections 3.2 and 3.3, Algorithm 1.
 from collections.abc import Mapping
 from itertools import combinations
 
-import torch
+from einops import pack, reduce
 from torch import Tensor, nn
 
 from mmcontrast import LearnableTemperature, MultilevelContrast
@@ -14,18 +14,18 @@ from reference_models.mcl_mcf.image_fusion import ConvolutionStack, outer_image
 
 LEVELS = ("first", "second", "third")
 View = tuple[str, ...]
-"""The modalities that a view is made of."""
+"""The modalities of a view."""
 
 
 class Levels(nn.Module):
-    """Three sums of contrastive losses, each between two views through a linear layer of its own.
+    """Three sums of contrastive losses between two views, each view through its own linear layer.
 
     * first: every two modalities;
-    * second: two fused modalities and the third one, and all three and one of them;
-    * third: the images of every two modalities after convolutions of their own, two at a time.
+    * second: two fused modalities and the third one; all three fused and one of them;
+    * third: every two of the images of modality pairs, each image through its own convolutions.
 
     With two modalities there is one pair on the first level, and none on the others. The layers of
-    a level whose weight is 0 do not exist.
+    a level of weight 0 do not exist.
 
     Args:
         sizes: width of each modality's vector, by name, in order.
@@ -33,12 +33,12 @@ class Levels(nn.Module):
         hidden_size: of a fused view of the second level.
         tcf_size, channels: side of the images, and their convolutions'.
         contrast_size: what a pair of views is projected to.
-        trimodal_partner: what all three modalities are compared with.
+        trimodal_partner: the modality that all three, fused, are compared with.
         temperature, symmetric, pair_design: as in :func:`mmcontrast.multilevel_contrast`.
 
     Attributes:
         weights: of ``LEVELS``; 0 where there is nothing to compare.
-        views: pairs of views, by level of another weight than 0.
+        views: pairs of views, by level, for levels of nonzero weight.
 
     References: MCL-MCF eq 3-18, Algorithm 1.
     """
@@ -95,12 +95,12 @@ class Levels(nn.Module):
         present: Mapping[str, Tensor],
         classes: Tensor,
     ) -> dict[str, Tensor]:
-        """The terms of the levels that there are.
+        """The terms of the levels with pairs of views.
 
         Args:
             vectors: (B, D) by modality.
-            maps: (B, tcf_size) by modality, what the third level's images are made of.
-            present: (B,) bool by modality: a sample takes part where it has all of both views.
+            maps: (B, tcf_size) by modality, the factors of the third level's images.
+            present: (B,) bool by modality: a sample counts if it has every modality of both views.
             classes: (B,) or (B, L), for the pair designs that read them.
         """
         if self.loss is None:
@@ -112,7 +112,7 @@ class Levels(nn.Module):
                 (
                     first(seen[x]),
                     second(seen[y]),
-                    torch.stack([present[name] for name in {*x, *y}]).all(0),
+                    reduce([present[name] for name in {*x, *y}], "m b -> b", "all"),
                 )
                 for (x, y), (first, second) in zip(pairs, self.projections[level], strict=True)
             ]
@@ -121,20 +121,20 @@ class Levels(nn.Module):
     def _seen(
         self, level: str, vectors: Mapping[str, Tensor], maps: Mapping[str, Tensor]
     ) -> dict[View, Tensor]:
-        """What the views of a level are, as rows."""
+        """The views of a level, as rows (B, width)."""
         seen = {}
         for view in dict.fromkeys(view for pair in self.views[level] for view in pair):
             key = "_".join(view)
             if level == "third":
                 seen[view] = self.stacks[key](outer_image(*(maps[name] for name in view)))
             else:
-                x = torch.cat([vectors[name] for name in view], dim=1)
+                x, _ = pack([vectors[name] for name in view], "b *")
                 seen[view] = x if len(view) == 1 else self.joins[key](x)
         return seen
 
 
 def level_views(names: View, trimodal_partner: str) -> dict[str, list[tuple[View, View]]]:
-    """By level: which view is compared with which, for two modalities or three."""
+    """The pairs of views that are compared, by level, for two modalities or three."""
     pairs = list(combinations(names, 2))
     first = [((one,), (other,)) for one, other in pairs]
     if len(names) < 3:
@@ -144,6 +144,6 @@ def level_views(names: View, trimodal_partner: str) -> dict[str, list[tuple[View
     return {
         "first": first,
         "second": [*zip(pairs, rest, strict=True), (names, (trimodal_partner,))],
-        # Eq 18. Every two of the images share a modality, which is what its indices mn and mk say.
+        # Eq 18: its indices mn and mk are two images that share a modality, as every two do.
         "third": [(ta, tv), (tv, av), (ta, av)],
     }

@@ -1,4 +1,4 @@
-"""MCL-MCF: contrast on three levels of a fusion that goes on by layers.
+"""MCL-MCF: a fusion in several layers, with contrast on three levels of it.
 
 References: Multi-level Contrastive Learning: Hierarchical Alleviation of Heterogeneity in
 Multimodal Sentiment Analysis, eq 1-23.
@@ -7,6 +7,7 @@ Multimodal Sentiment Analysis, eq 1-23.
 from collections.abc import Mapping
 
 import torch
+from einops import rearrange
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -25,18 +26,18 @@ from reference_models.mcl_mcf.settings import MclMcfConfig
 class MclMcf(nn.Module):
     """MCL-MCF's network on two or three modalities, with its losses.
 
-    One vector for each modality: of a text encoder the first token's, of features the last state of
-    a recurrent network. Their fusion, and three layers. With two modalities there is one pair for
-    the first level and nothing to compare on the others. A modality that a sample lacks is a zero
-    vector to the fusion, and no view that it is part of is compared.
+    One vector for each modality: the first token's state of a text encoder, or the last state of a
+    recurrent network on features. Their fusion, and three layers. With two modalities there is one
+    pair on the first level and none on the others. A modality that a sample lacks is a zero vector
+    in the fusion, and views that contain it are not compared.
 
     Args:
         config: of the network and the losses.
         sizes: feature dimension by modality: "text", "audio", "vision", two or more of them. With a
-            text encoder the text's is the encoder's own, and what stands here is not read.
+            text encoder the text's size is the encoder's, and the one given here is not read.
         text_encoder: reads token ids.
-        generator: draws what a masked autoencoder does not see, on the model's device; None is
-            torch's own.
+        generator: draws the patches that a masked autoencoder hides, on the model's device; None:
+            torch's default generator.
 
     Raises:
         ValueError: fewer than two modalities, unknown ones, a text encoder without text, or an
@@ -106,7 +107,7 @@ class MclMcf(nn.Module):
     def _make_fusion(
         self, size: Mapping[str, int], generator: torch.Generator | None
     ) -> tuple[nn.Module, int]:
-        """And the number of features that come out of it."""
+        """The fusion, and the number of its output features."""
         config = self.config
         if config.image_backbone is not None:
             backbone, features = image_backbone(
@@ -124,7 +125,7 @@ class MclMcf(nn.Module):
         return LinearFusion(size, config.fusion_size), config.fusion_size
 
     def forward(self, batch: Batch) -> Output:
-        """Predict, and with labels compute the losses: in training all four, else the task's.
+        """Predict, and with labels compute the losses: all four in training, else the task's.
 
         Raises:
             ValueError: a modality that the batch lacks, text of the other kind, or labels of a
@@ -135,10 +136,10 @@ class MclMcf(nn.Module):
             encoded = name not in self.encoders
             vector = first_step(steps, mask) if encoded else self.encoders[name](steps, mask)
             present[name] = mask.any(1)
-            vectors[name] = vector.masked_fill(~present[name].unsqueeze(1), 0)
+            vectors[name] = vector.masked_fill(rearrange(~present[name], "b -> b 1"), 0)
         contrast, maps = self.training and batch.labels is not None, {}
         if self.fusion.reads_maps or contrast:
-            # The same features for the images and the fusion, as in the authors' code (eq 13, 20).
+            # Shared by the images and the fusion, as in the authors' code (eq 13 and 20).
             maps = {name: layer(vectors[name]).relu() for name, layer in self.maps.items()}
         fused = self.hidden(self.fusion(vectors, maps))
         prediction = shaped(self.head(fused), self.config.head)

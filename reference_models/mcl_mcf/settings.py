@@ -1,4 +1,4 @@
-"""MCL-MCF's settings: the paper's by data set, and what the rows of its tables change.
+"""MCL-MCF's settings: defaults, presets by data set, and the rows of the paper's tables.
 
 References: Multi-level Contrastive Learning: Hierarchical Alleviation of Heterogeneity in
 Multimodal Sentiment Analysis, and the authors' code.
@@ -21,12 +21,12 @@ CHOICES = {
 
 @dataclass(frozen=True)
 class MclMcfConfig:
-    """The network and its losses; the defaults are the paper's for CMU-MOSI, but for ``tcf_size``.
+    """The network and its losses; the paper's defaults for CMU-MOSI, except ``tcf_size``.
 
     Args:
         hidden_size: of the recurrent networks, their output, and the second level's fusions.
-        tcf_size: S, the side of the images that two modalities make. The paper's is 512: its third
-            level alone has 196.6 million weights. 64 trains on a machine of 8 GiB.
+        tcf_size: S, the side of the image of two modalities. The paper's is 512, at which the third
+            level has 196.6 million weights. 64 trains in 8 GiB of memory.
         channels: of the three convolutions on an image.
         fusion_size: of the fused representation.
         head_size, head_dropout: of the last layers.
@@ -34,10 +34,10 @@ class MclMcfConfig:
             layers of a level whose weight is 0 do not exist.
         contrast_size: of the common space of two views.
         temperature: divides the cosines. Algorithm 1 multiplies them by exp(tau), which is the same
-            with tau = log(1 / 0.07). The authors' code multiplies by log(1 / 0.07) = 2.659 itself:
-            that is temperature = 1 / 2.659.
-        learnable_temperature: learn it, within 0.01 (CLIP's limit) and 1.
-        symmetric: both directions, as in Algorithm 1; false for one, as eq 4, 10, 11 and 17 print.
+            with tau = log(1 / 0.07). The authors' code multiplies by log(1 / 0.07) = 2.659, which
+            is a temperature of 1 / 2.659.
+        learnable_temperature: learn it, between 0.01 (CLIP's limit) and 1.
+        symmetric: both directions, as in Algorithm 1; false: one, as in eq 4, 10, 11 and 17.
         trimodal_partner: the modality that all three together are compared with.
         pair_design: "A": a sample's views are positives, all other samples negatives; "B": the
             negatives are those of another sentiment; "C": in addition the positives are the other
@@ -48,7 +48,7 @@ class MclMcfConfig:
         image_backbone: predict from the images of the three pairs alone, without contrast, with
             "resnet18", "resnet34", "resnet50", "vit", "mae" or "tslc".
         image_layers, image_heads: of "vit" (none: 6 and 12) and "mae" (none: 24 and 16).
-        image_mask: the share of an image that "mae" does not see in training.
+        image_mask: the share of an image that is hidden from "mae" in training.
         head: "regression" (one score), "iemocap" (four emotions) or "humor" (yes or no).
 
     Raises:
@@ -126,7 +126,7 @@ PRESETS: dict[str, dict[str, object]] = {
     "sims": {**_TRAINING, "channels": (4, 7, 1), **_LOW},
     "paper": {**_TRAINING, "tcf_size": 512},  # the size of its images, for CMU-MOSI on a GPU
 }
-"""By data set: what differs from the defaults."""
+"""By data set: fields that differ from the defaults."""
 _OFF = dict.fromkeys(_WEIGHTS, 0.0)
 TABLES: dict[str, dict[str, dict[str, object]]] = {
     "headline": {"MCL-MCF": {}},
@@ -139,7 +139,7 @@ TABLES: dict[str, dict[str, dict[str, object]]] = {
         "wo_MCF": {"fusion": "linear"},
     },
     "pair_design": {design: {"pair_design": design} for design in CHOICES["pair_design"]},
-    # The sides: 128 and 224 are said in section 6.6; TSLC's is the one of its parameters and FLOPs.
+    # Sides: 128 and 224 as in section 6.6; TSLC's follows from its printed parameters and FLOPs.
     "multimodal_image": {
         "ResNet18": {"image_backbone": "resnet18", "tcf_size": 128},
         "ResNet34": {"image_backbone": "resnet34", "tcf_size": 128},
@@ -150,6 +150,6 @@ TABLES: dict[str, dict[str, dict[str, object]]] = {
     },
     "contrast": {"full": {}, "wo_contrast": _OFF},
 }
-"""Every row of the paper's tables, by table."""
+"""The paper's tables: table -> row -> fields that differ from the defaults."""
 CONTRAST = {"full": ("headline", "MCL-MCF"), "wo_contrast": ("ablation", "wo_MCL")}
-"""The rows of the table "contrast" that the paper prints elsewhere: (table, row)."""
+"""Where the paper prints the rows of the table "contrast": (table, row)."""

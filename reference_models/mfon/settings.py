@@ -1,4 +1,4 @@
-"""MFON's settings: the paper's by data set, and what the rows of its tables change.
+"""MFON's settings: defaults, presets by data set, and the rows of the paper's tables.
 
 References: MFON, COLING 2025, pages 4611-4621, and the authors' code.
 """
@@ -23,31 +23,31 @@ CHOICES = {
 
 @dataclass(frozen=True)
 class MFONConfig:
-    """The network, its teachers and its losses; the defaults are MOSI's in the authors' code.
+    """The network, its teachers and its losses; the defaults are for MOSI in the authors' code.
 
     Args:
         hidden_size, heads: d of every representation, and the heads of every attention.
-        mlp_layers: linear layers that bring a modality to d.
+        mlp_layers: linear layers that project a modality to d.
         text_layers, audio_layers, vision_layers: of the cross attention to that modality. The paper
-            does not say how many text gets when another is the query: two are ours.
+            has none to text, for the rows with another query; two is our choice.
         dropout, text_dropout: in the cross attention, and on the text's projection.
         query: the modality that attends to each of the others.
-        pool: the step that stands for a sequence: "first" ([CLS] of a text), "last", or the "mean".
-        prompt: with a learned prompt on what is attended to.
-        prompt_steps: the longest sequence that there are prompts for.
+        pool: the vector of a sequence: its "first" step ([CLS] of a text), "last" step, or "mean".
+        prompt: whether a learned prompt is added to the keys and values of the attention.
+        prompt_steps: the number of prompts, and so the longest sequence.
         prompt_init: "uniform" on [0, 1), or "normal" with a deviation of 0.02.
         prompt_shape: a prompt for each of the "steps", or "one" for all of them.
         head: what is predicted, one of ``HEADS``.
         distill_weight, contrast_weight: alpha and beta; at 0 the part does not exist.
         distill_direction: "teacher_student" as in the code, or "student_teacher" as printed.
-        distill_temperature, contrast_temperature: the paper has none, which is 1.
-        symmetric: the contrast also has the query's choice among the others, added.
+        distill_temperature, contrast_temperature: 1, for the paper has no temperature.
+        symmetric: add the opposite direction of the contrast, from the query to the others.
         teacher_audio_layers, teacher_vision_layers, teacher_audio_dropout, teacher_vision_dropout:
             of the self attention of a modality alone.
-        teacher_label: a teacher learns the "joint" label, or the modality's "own" score.
+        teacher_label: a teacher's target: the "joint" label, or the modality's "own" score.
         teacher_epochs: of the training of each teacher.
-        teacher_text_rate, teacher_audio_rate, teacher_vision_rate: its learning rate for every
-            layer that starts from random weights. A teacher of text is ours, like its rate.
+        teacher_text_rate, teacher_audio_rate, teacher_vision_rate: a teacher's learning rate, for
+            randomly initialised layers. A teacher of text, and its rate, are our addition.
 
     Raises:
         ValueError: names the field, what was expected and what came.
@@ -108,11 +108,11 @@ class MFONConfig:
             expect(self, "teacher_label", own, lambda label: label == "joint")
 
 
-# A batch of 128 is the paper's; the code adds up the undivided gradients of 4 batches of 32. What
-# the code has and TrainingConfig cannot say: rates and decays by modality (MOSEI: rate 1e-4 for
-# vision, decay 1e-2 for text; SIMS: decay 1e-2 for vision and predictor), the text's projection at
-# the text encoder's rate, AMSGrad for the teachers, and decay as a part of the gradient (AdamW's
-# is apart from it). It keeps the epoch with the lowest squared error.
+# The paper has batches of 128; its code sums the gradients of 4 batches of 32. Not expressible in
+# TrainingConfig, but in the code: rates and decays by modality (MOSEI: rate 1e-4 for vision, decay
+# 1e-2 for text; SIMS: decay 1e-2 for vision and predictor), the text's projection at the text
+# encoder's rate, AMSGrad for the teachers, and decay within the gradient instead of AdamW's
+# decoupled one. The code keeps the epoch with the lowest squared error.
 _TRAINING: dict[str, object] = {
     "learning_rate": 5e-5,
     "head_learning_rate": 1e-3,
@@ -148,7 +148,7 @@ PRESETS: dict[str, dict[str, object]] = {
         "teacher_label": "own",
     },
 }
-"""By data set: what differs from the defaults."""
+"""By data set: fields that differ from the defaults."""
 TABLES: dict[str, dict[str, dict[str, object]]] = {
     "headline": {"MFON": {}},
     "ablation": {
@@ -165,6 +165,9 @@ TABLES: dict[str, dict[str, dict[str, object]]] = {
     },
     "contrast": {"full": {}, "wo_contrast": {"contrast_weight": 0.0}},
 }
-"""The rows of the paper's tables, by table; "wo_contrast" keeps the teachers."""
+"""The paper's tables: table -> row -> fields that differ from the defaults.
+
+"wo_contrast" keeps the teachers.
+"""
 CONTRAST = {"full": ("headline", "MFON"), "wo_contrast": ("ablation", "wo_L_ICL")}
-"""The rows of the table "contrast" that the paper prints elsewhere: (table, row)."""
+"""Where the paper prints the rows of the table "contrast": (table, row)."""

@@ -1,4 +1,4 @@
-"""TeCaFN: text-centred cross-sample fusion, with hard negatives in the place of a modality.
+"""TeCaFN: text-centred fusion, trained with modalities replaced by hard negatives.
 
 References: TeCaFN, Multimedia Systems 30(4):228, 2024.
 """
@@ -6,6 +6,7 @@ References: TeCaFN, Multimedia Systems 30(4):228, 2024.
 from collections.abc import Mapping
 
 import torch
+from einops import pack, rearrange, reduce
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -22,19 +23,20 @@ from reference_models.tecafn.settings import TeCaFNConfig
 class TeCaFN(nn.Module):
     """TeCaFN's network, with its losses.
 
-    The centre, text, asks each other modality, and what it gets is fused to predict; alone it asks
-    itself. In training a gate puts another sample's modality, one that looks as if it fitted, in
-    the place of a sample's own: the network has to tell where, and to predict the text's score.
+    The centre, text, attends to each other modality, or to itself where there is no other; the
+    results are fused for the prediction. In training a gate replaces some samples' audio or vision
+    by that of a similar sample: the network has to detect the replacement, and still to predict
+    the score of the text.
 
-    A modality that a sample lacks adds nothing to the centre, is never replaced, replaces none, and
-    takes no part in any contrast.
+    A modality that a sample lacks contributes nothing to the centre, is never replaced, replaces no
+    other, and is left out of every contrast.
 
     Args:
         config: of the network and the losses.
         sizes: feature dimension by modality, the centre among them. With a text encoder the text's
-            is the encoder's own, and what stands here is not read.
-        text_encoder: reads token ids. Without it, text is its precomputed states.
-        generator: draws who is replaced by whom, on the model's device; None is torch's own.
+            size is the encoder's, and the one given here is not read.
+        text_encoder: reads token ids. Without it, text is precomputed states.
+        generator: draws the replacements, on the model's device; None: torch's default generator.
 
     Raises:
         ValueError: unknown modalities, a missing centre, or a text encoder without text.
@@ -66,8 +68,8 @@ class TeCaFN(nn.Module):
             contrasted = config.contrast_weight > 0 and name in config.unimodal_contrast
             gated = name in config.gate
             if contrasted or (gated and name in config.hard_mining):
-                # Without its contrast nothing trains a ranking: the paper's code then mines with
-                # random projections, and so does this.
+                # Without its contrast a ranking is not trained: like the paper's code, mine with
+                # random projections then.
                 ranking = _linears(d[center], d[name], config.contrast_size)
                 self.ranking[name] = ranking.requires_grad_(contrasted)
             if gated and config.pair_weight > 0:
@@ -81,7 +83,7 @@ class TeCaFN(nn.Module):
         )
 
     def forward(self, batch: Batch) -> Output:
-        """Predict, and with labels compute the losses: in training all four, else the task's.
+        """Predict, and with labels compute the losses: all four in training, else the task's.
 
         Raises:
             ValueError: a modality that the batch lacks, text of the other kind, or labels of
@@ -95,9 +97,9 @@ class TeCaFN(nn.Module):
         got = [self._ask(name, center, states[name], losses) for name in self.attention]
         if self.training and self.bimodal is not None:
             x, y = (embed(vector) for embed, vector in zip(self.bimodal, got, strict=True))
-            here = torch.stack([sequence.present for sequence in states.values()]).all(0)
+            here = reduce([x.present for x in states.values()], "m b -> b", "all")
             losses["bimodal"] = [self._contrast(x, y, here), self._contrast(y, x, here)]
-        fused = torch.cat(got, dim=1) if config.fusion == "concat" else sum(got)
+        fused = pack(got, "b *")[0] if config.fusion == "concat" else sum(got)
         prediction = shaped(self.head(fused), config.head)
         if config.output is not None and config.head == "regression":
             prediction = prediction.tanh() * (3 if config.output == "3tanh" else 1)
@@ -106,6 +108,7 @@ class TeCaFN(nn.Module):
         task = task_loss(prediction, batch.labels, config.head)
         if not self.training:
             return Output(prediction, mm.LossTerms({"task": task}), fused)
+        # The keys are always the same; a term without a loss is 0 and has the weight 0.
         weights = dict.fromkeys(losses, config.contrast_weight) | {"pair": config.pair_weight}
         weights = {term: weights[term] if found else 0.0 for term, found in losses.items()}
         terms = {term: sum(found, torch.zeros_like(task)) for term, found in losses.items()}
@@ -114,9 +117,10 @@ class TeCaFN(nn.Module):
     def _ask(
         self, name: str, center: Sequence, other: Sequence, losses: dict[str, list[Tensor]]
     ) -> Tensor:
-        """(B, d) what the centre gets from a modality; in training through the gate, with losses.
+        """The centre after attending to a modality, (B, d); in training through the gate.
 
-        A sample that lacks one of the two keeps what it has, and counts in no loss.
+        Appends the losses of this modality to ``losses``. A sample that lacks the centre or the
+        modality is not replaced, and counts in no loss.
         """
         config, both = self.config, center.present & other.present
         ranked = gate = None
@@ -126,8 +130,9 @@ class TeCaFN(nn.Module):
             if config.contrast_weight > 0 and name in config.unimodal_contrast:
                 losses["unimodal"].append(self._contrast(*ranked, both))
         if self.training and name in config.gate and name != config.center:
-            allowed, generator = both.unsqueeze(1) & other.present, self.generator
-            if name in config.hard_mining:  # by eq 7's cosine, whatever the contrast takes
+            # Row i may take the modality of sample j where i has both and j has the modality.
+            allowed, generator = rearrange(both, "b -> b 1") & other.present, self.generator
+            if name in config.hard_mining:  # by the cosine of eq 7, whatever the contrast uses
                 pool = mm.hard_negatives(
                     *ranked,
                     config.pool_size,
@@ -145,19 +150,21 @@ class TeCaFN(nn.Module):
         return vector
 
     def _contrast(self, queries: Tensor, keys: Tensor, here: Tensor) -> Tensor:
-        """Each query picks its own key, among the samples of all ranks that are here."""
+        """Each query picks its own key among those of all ranks; ``here`` (B,): rows that count."""
         config = self.config
         normalize = mm.l2_normalize if config.normalize else None
         options = {"temperature": config.temperature, "normalize": normalize, "group": "world"}
         if config.denominator == "paper_literal":
             return mm.matched_pair_nce(queries, keys, keep=here, **options)
-        return mm.info_nce(queries, keys, keep=here.unsqueeze(1) & mm.gather(here), **options)
+        keep = rearrange(here, "b -> b 1") & mm.gather(here)  # (B, samples of all ranks)
+        return mm.info_nce(queries, keys, keep=keep, **options)
 
 
 class Encoder(nn.Module):
-    """Eq 2-4 for audio and vision: a linear layer, self-attention, an LSTM where asked for."""
+    """Eq 2-4 for audio and vision: a linear layer, self-attention, and the LSTM if configured."""
 
-    # The code ends it in two linear layers with nothing between: all that follows begins with one.
+    # The authors' code ends with two linear layers without a nonlinearity. They are left out: every
+    # layer that follows begins with a linear one.
 
     def __init__(self, in_features: int, config: TeCaFNConfig):
         super().__init__()
@@ -170,12 +177,13 @@ class Encoder(nn.Module):
         """Steps (B, T, in_features) with their mask to (B, T, d) with the same."""
         steps = self.transformer(self.input(sequence.steps), sequence.mask)
         if self.lstm is not None:
-            steps, _ = self.lstm(steps.masked_fill(~sequence.mask.unsqueeze(-1), 0))
+            padding = rearrange(~sequence.mask, "b t -> b t 1")
+            steps, _ = self.lstm(steps.masked_fill(padding, 0))
         return sequence._replace(steps=steps)
 
 
 class Attention(nn.Module):
-    """Eq 5 and 8-12: what the centre, the query, gets from another modality, (B, T, d)."""
+    """Eq 5 and 8-12: attention from the centre, the query, to another modality."""
 
     def __init__(self, center_size: int, other_size: int, config: TeCaFNConfig):
         super().__init__()
@@ -196,12 +204,12 @@ def _transformer(config: TeCaFNConfig) -> Transformer:
 
 
 def _linears(first: int, second: int, size: int) -> nn.ModuleList:
-    """The paper's f1 and f2, or g1 and g2: a pointwise convolution is this on the mean of time."""
+    """The paper's f1 and f2, or g1 and g2: on a mean over time, a pointwise convolution."""
     return nn.ModuleList(nn.Linear(width, size, bias=False) for width in (first, second))
 
 
 def _prediction_layers(size: int, config: TeCaFNConfig) -> nn.Sequential:
-    """From what is fused to the head's outputs, by way of 128, 256 and 128."""
+    """From the fused vector to the head's outputs, with layers of 128, 256 and 128."""
     p, outputs = config.head_dropout, HEADS[config.head]
     first = [nn.Dropout(p), nn.Linear(size, 128), nn.Tanh(), nn.Linear(128, 256), nn.Tanh()]
     last = [nn.Dropout(p), nn.Linear(256, 128), nn.Tanh(), nn.Linear(128, outputs)]

@@ -1,4 +1,4 @@
-"""TeCaFN's settings: the paper's by data set, and what the rows of its tables change.
+"""TeCaFN's settings: defaults, presets by data set, and the rows of the paper's tables.
 
 References: TeCaFN, Multimedia Systems 30(4):228, 2024, and its code.
 """
@@ -23,29 +23,29 @@ CHOICES = {
 
 @dataclass(frozen=True)
 class TeCaFNConfig:
-    """The network and its losses; the defaults are the paper's for CMU-MOSI, or its code's.
+    """The network and its losses; the defaults are the paper's for CMU-MOSI, or of its code.
 
     Args:
-        center: what all else is relative to: "text", "audio" (the paper's AeCaFN) or "vision"
-            (VeCaFN). Its own name says nothing in the three tuples below.
+        center: the modality that attends to the others: "text", "audio" (the paper's AeCaFN) or
+            "vision" (VeCaFN). Its own name has no effect in the three tuples below.
         hidden_size, layers, heads, four dropouts: of every transformer.
-        residual: a layer adds to its input, "pre", or to that after its norm, "normed", as printed.
-        lstm: with eq 4's LSTM on audio and vision, which the code leaves out of the fusion.
+        residual: what a layer adds to: its input, "pre", or its normed input, "normed", as printed.
+        lstm: whether audio and vision pass eq 4's LSTM, which the code leaves out of the fusion.
         contrast_size, temperature: of both contrasts.
         denominator: of both contrasts: "all" keys, or "paper_literal", the matched pairs alone.
-        normalize: contrast cosines, not the raw dot products of eq 6 and 15.
+        normalize: contrast cosines instead of the raw dot products of eq 6 and 15.
         contrast_weight, pair_weight: gamma1, of both contrasts, and gamma2, of pair prediction.
         probability, pool_size: the gate's p, and num, the hard negatives that it draws from.
-        exclude_positive: a sample leaves its own pool "first", or, as in the code, "after" the
-            ranking, which leaves it one negative less.
+        exclude_positive: remove a sample from its own pool "first", or, as in the code, "after" the
+            ranking, which leaves the pool one negative short.
         unimodal_contrast: modalities that are contrasted with the centre.
-        gate: modalities that may be replaced, and where it is predicted.
-        hard_mining: modalities with hard negatives; the others' are drawn from the whole batch.
-        bimodal_contrast: contrast what the centre got from the one and from the other modality.
-        fusion: the "sum" of what the centre got, or "concat".
+        gate: modalities that may be replaced; their replacement is predicted.
+        hard_mining: modalities with hard negatives; for others, any sample may be the replacement.
+        bimodal_contrast: contrast the centre's two results with each other.
+        fusion: "sum" of the centre's results, or "concat".
         head: "regression" (one score), "humor" (two classes) or "iemocap" (four emotions).
         head_dropout: of the layers that predict.
-        output: of a score: None, as it is; "tanh", eq 17's, or "3tanh", which reaches labels of 3.
+        output: activation of a score: None; "tanh", as in eq 17; or "3tanh", with range (-3, 3).
 
     Raises:
         ValueError: names the field, what was expected and what came.
@@ -100,8 +100,8 @@ class TeCaFNConfig:
             expect(self, name, f"one of {words}", choices.__contains__)
 
 
-# The paper's, the first where it gives several; the encoder's rate, the decay and the epochs are
-# its code's, which also halves the rates where the validation loss stands still.
+# The paper's values, the first of several; the encoder's rate, the decay and the epochs are those
+# of its code, which also halves the rates when the validation loss stops falling.
 _TRAINING: dict[str, object] = {
     "learning_rate": 5e-5,
     "head_learning_rate": 1e-3,
@@ -116,7 +116,7 @@ PRESETS: dict[str, dict[str, object]] = {
     "mosei": {**_TRAINING, "probability": 0.4},
     "ur_funny": {**_TRAINING, "head": "humor"},
 }
-"""By data set: what differs from the defaults."""
+"""By data set: fields that differ from the defaults."""
 _NO_CONTRAST: dict[str, object] = {"contrast_weight": 0.0, "pair_weight": 0.0, "gate": ()}
 TABLES: dict[str, dict[str, dict[str, object]]] = {
     "headline": {"TeCaFN": {}},
@@ -144,6 +144,6 @@ TABLES: dict[str, dict[str, dict[str, object]]] = {
         for name, center in (("TeCaFN", "text"), ("AeCaFN", "audio"), ("VeCaFN", "vision"))
     },
 }
-"""The rows of the paper's tables, by table: what differs from the defaults."""
+"""The paper's tables: table -> row -> fields that differ from the defaults."""
 CONTRAST = {"full": ("headline", "TeCaFN")}
-"""The rows of the table "contrast" that the paper prints elsewhere: (table, row)."""
+"""Where the paper prints the rows of the table "contrast": (table, row)."""

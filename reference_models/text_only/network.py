@@ -23,9 +23,9 @@ class TextOnly(nn.Module):
     Args:
         config: of the network and its loss.
         sizes: feature dimension of "text", the only modality. With a text encoder it is the
-            encoder's own, and what stands here is not read.
+            encoder's, and the one given here is not read.
         text_encoder: reads token ids; without it, text is precomputed features.
-        generator: as of every model; nothing but dropout is drawn here, and that by torch's own.
+        generator: accepted like in every model, and not used: only dropout is random here.
 
     Raises:
         ValueError: no text, or anything beside it.

@@ -15,9 +15,9 @@ class TextOnlyConfig:
 
     Args:
         head: what is predicted, one of ``HEADS``.
-        pool: what stands for a text: the "mean" of its states, the "first" ([CLS]) or the "last".
+        pool: the vector of a text: the "mean" of its states, the "first" ([CLS]) or the "last".
         dropout: before the linear layer.
-        squared: learn scores by their squared error instead of the absolute one.
+        squared: train scores on the squared error instead of the absolute one.
 
     Raises:
         ValueError: names the field, what was expected and what came.
