@@ -9,7 +9,7 @@ from pathlib import Path
 from reference_models import commands
 from reference_models.commands import CALL
 
-# What the extra "reference" brings.
+# The packages of the extra "reference".
 NEEDS = ["accelerate", "filelock", "matplotlib", "safetensors"]
 NEEDS += ["sklearn", "tokenizers", "tqdm", "transformers"]
 
@@ -18,8 +18,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        The exit code: 0; 2 where the caller has to change something, with one line that says what;
-        130 after an interrupt.
+        The exit code: 0; 2 for a mistake of the caller, with one line that says what to change; 130
+        after an interrupt.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -43,7 +43,7 @@ def _check_extra() -> None:
 
 
 def _leave_ranks() -> None:
-    """End the process group of a launcher, if there is one, when every rank has come this far."""
+    """Wait for all ranks of a launcher, if there is one, and end its process group."""
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         distributed.barrier()

@@ -1,4 +1,4 @@
-"""What every config class checks its fields with: one message format."""
+"""Checks of the fields of a config class, with one format of messages."""
 
 import math
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def expect(config: object, name: str, expected: str, *conditions: Callable[[Any], object]) -> None:
-    """Refuse a field whose value does not meet all conditions, taken in order.
+    """Refuse a field unless its value meets all conditions, which are tried in order.
 
     Raises:
         ValueError: names the field, what was expected and what came.
@@ -17,10 +17,10 @@ def expect(config: object, name: str, expected: str, *conditions: Callable[[Any]
 
 
 def is_int(value: object) -> bool:
-    """A whole number; True and False are none."""
+    """Whether it is a whole number; True and False are not."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def is_number(value: object) -> bool:
-    """A finite number; True and False are none."""
+    """Whether it is a finite number; True and False are not."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,6 +1,6 @@
-"""What each command of ``python -m reference_models`` does with its options, and what it prints.
+"""The commands of ``python -m reference_models``: what each does with its options, and prints.
 
-Every command imports what it needs: the help and the small ones answer at once.
+Imports are inside the commands, so that ``--help`` and the small commands start quickly.
 """
 
 import argparse
@@ -47,13 +47,13 @@ def train_command(options: argparse.Namespace) -> None:
     from reference_models.running.parts import build
     from reference_models.tables.statistics import text_table
 
-    disable_progress_bar()  # of loading a text encoder; the training has its own
+    disable_progress_bar()  # of loading a text encoder; the training has its own bar
     epochs = [] if options.epochs is None else [f"epochs={options.epochs}"]
     settings = [*options.settings, *epochs]
     model_config, training = keys.configure(
         registry.find(options.model), settings, preset=options.preset
     )
-    # Under torchrun and accelerate launch every rank is here; the first one writes and speaks.
+    # Under torchrun and accelerate launch all ranks run this; the first one writes and prints.
     first = ranks().is_main_process
     if first and options.out is not None:
         folders.check_free(options.out)
@@ -104,7 +104,7 @@ def reproduce_command(options: argparse.Namespace) -> None:
 
     from reference_models.tables import experiments
 
-    disable_progress_bar()  # of loading a text encoder; the training has its own
+    disable_progress_bar()  # of loading a text encoder; the training has its own bar
     experiments.reproduce(
         options.model,
         options.table,
@@ -142,7 +142,7 @@ def inspect_command(options: argparse.Namespace) -> None:
 
 
 def convert_command(options: argparse.Namespace) -> None:
-    """Any known data file as one that needs no pickle."""
+    """Convert a data file of any known layout to safetensors."""
     from reference_models.data.converted import save_corpus
     from reference_models.data.loading import load_corpus
 

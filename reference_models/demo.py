@@ -1,4 +1,4 @@
-"""The demo: HyCon-v2 beside the same network without contrast, on the synthetic corpus."""
+"""The demo: HyCon-v2 and the same network without contrast, on the synthetic corpus."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,13 +18,13 @@ MODELS = {"HyCon-v2": {}, "without contrast": WITHOUT}
 
 
 def demo(folder: Path, *, seed: int, fast: bool, say: Callable[[str], None]) -> Path:
-    """Train both, or reuse what an earlier call has trained, and write the page.
+    """Train both, or reuse the runs of an earlier call, and write the page.
 
     Args:
         folder: for the corpus, a run folder each, and ``index.html``.
         seed: of the corpus and of both runs.
-        fast: a tiny corpus and two epochs, to see that it runs.
-        say: takes lines for the reader.
+        fast: a tiny corpus and two epochs, for a quick check.
+        say: called with lines for the reader.
 
     Returns:
         The page.

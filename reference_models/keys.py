@@ -1,4 +1,4 @@
-"""The keys that ``--set`` takes, and configs out of them: from text, from a row, from JSON."""
+"""Configs from ``--set key=value`` texts, from rows of tables, and from JSON."""
 
 import types
 import typing
@@ -13,7 +13,7 @@ from reference_models.training_config import TrainingConfig
 def configure(
     paper: Paper, settings: Sequence[str] = (), *, preset: str | None = None
 ) -> tuple[Any, TrainingConfig]:
-    """A paper's two configs with a preset, and then ``key=value`` settings, put in.
+    """A paper's two configs, changed by a preset and then by ``key=value`` settings.
 
     Raises:
         ValueError: an unknown preset, not ``key=value``, a key that neither config has, or an
@@ -39,7 +39,7 @@ def configure(
 def override(
     config: Any, training: TrainingConfig, changes: Mapping[str, Any]
 ) -> tuple[Any, TrainingConfig]:
-    """Both configs with fields changed, each of them where it is known.
+    """Both configs with some fields changed; each field belongs to one of the two.
 
     Raises:
         ValueError: a field that neither has, or an impossible value.
@@ -55,7 +55,7 @@ def override(
 
 
 def parse(key: str, text: str, kind: Any) -> Any:
-    """A value of the type ``kind`` out of text: "none", "true", "3", "0.1", "1,2,3", a word.
+    """Parse a value of the type ``kind``: "none", "true", "3", "0.1", "1,2,3", a word.
 
     Raises:
         ValueError: names the key, what was expected and what came.
@@ -70,7 +70,7 @@ def parse(key: str, text: str, kind: Any) -> Any:
             raise ValueError(f"{key}: expected one of {', '.join(inner)}, got {text!r}")
         return text
     if origin is tuple:
-        # "none", or nothing at all, is no part.
+        # "none", or an empty text, is the empty tuple.
         parts = [p.strip() for p in text.split(",")] if text.lower() not in ("", "none") else []
         kinds = [inner[0]] * len(parts) if inner[-1] is Ellipsis else inner
         if len(parts) != len(kinds):
@@ -90,14 +90,14 @@ def parse(key: str, text: str, kind: Any) -> Any:
 
 
 def spell(value: Any) -> str:
-    """The text that :func:`parse` makes the value of."""
+    """The text of a value, as :func:`parse` reads it."""
     if isinstance(value, tuple | list):
         return ",".join(map(spell, value)) or "none"
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
 def rebuild(config_class: type, values: Mapping[str, Any]) -> Any:
-    """A config out of the JSON of a run folder, where tuples have become lists."""
+    """A config from the JSON of a run folder, in which tuples are lists."""
     known = {field.name for field in fields(config_class)}
     return config_class(
         **{k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known}

@@ -15,26 +15,26 @@ SELECTIONS = {
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How a network is trained; the defaults follow HyCon's paper where it says something.
+    """How a network is trained; the defaults are those of HyCon's paper, as far as it has them.
 
-    The paper: Adam, 2e-5 for every layer. It leaves open the batch size and the epochs; its
-    author's sibling repositories use 48 and 50, no schedule, no clipping and no weight decay.
+    The paper has Adam and 2e-5 for every layer, and neither batch size nor epochs; its author's
+    other code has 48 and 50, no schedule, no clipping and no weight decay.
 
     Args:
         learning_rate: of the pretrained text encoder.
-        head_learning_rate: of every layer that starts from random weights; None: the same.
+        head_learning_rate: of all randomly initialised layers; None: the same.
         weight_decay: decoupled (AdamW; 0 is Adam); never on biases and normalisation layers.
         batch_size: samples in a batch, over all ranks; the contrastive terms compare within it.
         gradient_accumulation: batches in an optimizer step. It adds no contrastive pairs.
-        epochs: at most so many.
-        patience: stop after so many epochs without a lower loss on what ``selection`` watches; 0:
+        epochs: the most that are trained.
+        patience: stop after so many epochs without a lower loss on the split of ``selection``; 0:
             never.
         selection: the epoch that is kept: "valid_loss", the lowest validation loss; "test_loss",
-            the lowest test loss, which is what the papers' code does, and no fair number.
+            the lowest test loss, as in the papers' code, which biases the results.
         schedule: "constant" or "linear" (down to 0) after the warm-up.
         warmup_ratio: the share of all steps in which the learning rate rises from 0.
-        max_grad_norm: clip the gradient's norm to it; 0: no clipping.
-        max_text_length: tokens of a sentence, the special ones among them.
+        max_grad_norm: clip the gradient to this norm; 0: no clipping.
+        max_text_length: most tokens of a sentence, special tokens included.
         standardize: scale audio and vision features by the training split's mean and deviation.
         precision: "float32", or the autocast "bf16" or "fp16".
 
@@ -90,10 +90,9 @@ class TrainingConfig:
             expect(self, name, f"one of {', '.join(choices)}", choices.__contains__)
 
 
-# What runs unless told otherwise, for every model, so that they can be compared; the papers' own
-# settings are the presets. At HyCon's 2e-5 for every layer, those that start from random weights
-# have hardly moved after eight epochs: they have a rate of their own here, and the schedule comes
-# down within the epochs that there are.
+# The default of every model, so that they can be compared; the papers' own settings are presets. At
+# HyCon's 2e-5 for every layer, randomly initialised layers have hardly changed after eight epochs:
+# here they have a higher rate, and the schedule reaches 0 at the last epoch.
 FINE_TUNING = TrainingConfig(
     learning_rate=5e-5,
     head_learning_rate=1e-3,

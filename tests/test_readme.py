@@ -17,7 +17,7 @@ from reference_models import demo
 from reference_models.__main__ import _parser
 from reference_models.keys import configure
 from reference_models.registry import MODELS
-from reference_models.running.metrics import regression_metrics
+from reference_models.running.score_metrics import regression_metrics
 from reference_models.tables.statistics import text_table
 from tests import benchmarks
 from tests.benchmarks.__main__ import arguments as bench_arguments

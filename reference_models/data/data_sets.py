@@ -1,4 +1,4 @@
-"""Which data set of the papers a corpus is, and whether it is synthetic."""
+"""Recognise the papers' data sets by the sizes of their splits, and synthetic corpora."""
 
 from reference_models.data import synthetic
 from reference_models.data.corpus import SPLITS, Corpus
@@ -10,7 +10,7 @@ NAMES = {
     "iemocap": "IEMOCAP",
     "ur_funny": "UR-FUNNY",
 }
-# By the papers' numbers of samples: train, valid, test. HyCon's MOSEI is another cut of it.
+# Samples of train, valid and test in the papers. HyCon splits MOSEI differently.
 SIZES = {
     (1284, 229, 686): "mosi",
     (16326, 1871, 4659): "mosei",
@@ -19,7 +19,7 @@ SIZES = {
     (2717, 798, 938): "iemocap",
     (7614, 980, 994): "ur_funny",
 }
-# All that a generated sentence can hold.
+# All words of generated sentences.
 SYNTHETIC_WORDS = {
     word
     for phrases in (
@@ -37,13 +37,13 @@ SYNTHETIC_WORDS = {
 
 
 def data_set_of(corpus: Corpus) -> str | None:
-    """The data set of the papers that a corpus is, by the samples in its splits; None: none."""
+    """The papers' data set with the split sizes of a corpus; None: there is none."""
     sizes = tuple(len(corpus.splits[name]) for name in SPLITS)
     return None if is_synthetic(corpus) else SIZES.get(sizes)
 
 
 def is_synthetic(corpus: Corpus) -> bool:
-    """Whether a corpus is generated: by the names of its samples, or by its words alone."""
+    """Whether a corpus is generated: by the names of its samples, or by its vocabulary."""
     if any(name.startswith("synthetic") for part in corpus.splits.values() for name in part.ids):
         return True
     sentences = corpus.splits["train"].raw_text or ()

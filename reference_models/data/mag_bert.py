@@ -12,7 +12,7 @@ from reference_models.data import columns as clean
 from reference_models.data.corpus import KNOWN_FILES, Corpus, Split, check_agreement, splits_of
 from reference_models.data.pickles import DataError
 
-_STREAMS = {"audio": 2, "vision": 1}  # where each stands in a sample
+_STREAMS = {"audio": 2, "vision": 1}  # positions in a sample's streams
 
 
 def mag_bert_corpus(
@@ -21,7 +21,7 @@ def mag_bert_corpus(
     """MOSI or MOSEI, aligned to words.
 
     The words become ``raw_text``. MAG-BERT repeats a word's frame for each of its sub-words; here
-    the frames stay one a word, so no model is tied to one tokenizer.
+    there is one frame for each word, independent of the tokenizer.
 
     Args:
         content: of the pickle.

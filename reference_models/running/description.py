@@ -1,4 +1,4 @@
-"""What is about to run on what, in words."""
+"""A run in words, before it starts."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from reference_models.training_config import SELECTIONS, TrainingConfig
 
 
 def describe(parts: Parts, folder: Path) -> str:
-    """What is about to run on what, in a few lines."""
+    """Model, data, training and device of a run, in a few lines."""
     config, training = parts.config, parts.training
     data, text = config["data"], config["text"]
     known = "" if data["known_as"] is None else f"{data['known_as']}, "

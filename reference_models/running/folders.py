@@ -1,7 +1,7 @@
-"""Run folders: what they hold, written so that every file appears whole, or not at all.
+"""Run folders: their state, and files that are written completely or not at all.
 
-``config.json`` is written first, ``metrics.json`` last: a folder with the first alone is an
-unfinished run, which the same call goes on with.
+``config.json`` is written first, ``metrics.json`` last: a folder with only the first is an
+unfinished run, which the same call resumes.
 """
 
 import csv
@@ -27,8 +27,8 @@ WORDS = {
 
 
 def state(folder: Path) -> str:
-    """What a folder is: "empty" (or absent), "unfinished" or "finished" run, or "other"."""
-    # A kill may have come before the first file was whole.
+    """The state of a folder: "empty" (or absent), an "unfinished" or "finished" run, or "other"."""
+    # A run that was killed before its first file was complete has left nothing but these.
     if not folder.exists() or (
         folder.is_dir()
         and all(path.name in (CHECKPOINTS, "config.json.part") for path in folder.iterdir())
@@ -44,10 +44,10 @@ def state(folder: Path) -> str:
 
 
 def check_free(folder: Path) -> None:
-    """Refuse a folder that no run can go into.
+    """Refuse a folder into which no run can be written.
 
     Raises:
-        ValueError: says what stands there, and what to do.
+        ValueError: says what the folder holds, and what to do.
     """
     found = state(folder)
     if found in ("finished", "other"):
@@ -59,7 +59,7 @@ def check_free(folder: Path) -> None:
 
 
 def new_folder(root: Path, model: str, seed: int) -> Path:
-    """``root/MODEL-seedN-<n>`` with the first free n, made here."""
+    """Create ``root/MODEL-seedN-<n>`` with the first free n."""
     root.mkdir(parents=True, exist_ok=True)
     for number in range(1, 1_000_000):
         folder = root / f"{model}-seed{seed}-{number}"
@@ -72,9 +72,9 @@ def new_folder(root: Path, model: str, seed: int) -> Path:
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint; those that a kill left incomplete are removed.
+    """The newest complete checkpoint; incomplete ones, left by a kill, are removed.
 
-    A checkpoint's ``trainer_state.json`` is written last: where it can be read, all is there.
+    A checkpoint's ``trainer_state.json`` is written last: if it can be read, the rest is complete.
     """
     numbered = sorted(folder.glob("checkpoint-*"), key=lambda p: -int(p.name.rpartition("-")[2]))
     for checkpoint in numbered:
@@ -88,7 +88,7 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 def epochs_done(folder: Path) -> int:
-    """How many epochs an unfinished run has behind it."""
+    """How many epochs of an unfinished run are done."""
     last = last_checkpoint(folder / CHECKPOINTS)
     if last is None:
         return 0
@@ -96,10 +96,10 @@ def epochs_done(folder: Path) -> int:
 
 
 def open_run(folder: Path, config: Mapping[str, Any]) -> None:
-    """Begin a run in a folder, or check that the unfinished one in it has the same settings.
+    """Start a run in a folder, or check that the unfinished one in it has the same settings.
 
     Raises:
-        ValueError: as ``check_free``; or an unfinished run with other settings, which it lists.
+        ValueError: as ``check_free``; or an unfinished run with other settings, which are listed.
     """
     check_free(folder)
     if state(folder) == "empty":
@@ -110,7 +110,7 @@ def open_run(folder: Path, config: Mapping[str, Any]) -> None:
 
 
 def check_same(folder: Path, config: Mapping[str, Any]) -> None:
-    """Refuse a run that was made with other settings.
+    """Refuse a run with other settings.
 
     Raises:
         ValueError: lists what differs.
@@ -131,7 +131,7 @@ def check_same(folder: Path, config: Mapping[str, Any]) -> None:
 
 
 def _compared_settings(config: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    """What makes a run, flat; where it ran and where its file lay do not count."""
+    """The settings that must agree, flat: not versions, nor where the data file is."""
     for key, value in config.items():
         name = prefix + key
         if name in ("versions", "left_out", "data.path", "data.labels", "data.known_as"):
@@ -149,11 +149,11 @@ def read_json(path: Path) -> Any:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Name the file where something could not be written, whoever was writing it.
+    """Name the file in the error if writing it fails, whichever library was writing.
 
     Raises:
-        OSError: in the place of whatever a library raises there: of a full disk, some say no more
-            than a position.
+        OSError: instead of the library's own error, which may not name the file: on a full disk,
+            some report just an offset.
     """
     try:
         yield
@@ -166,7 +166,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write(path: Path, content: str | bytes) -> None:
-    """Write a file in one step: a reader, or a kill, sees the old one or the new one."""
+    """Write a file atomically: readers, also after a kill, see the old file or the new one."""
     partial = path.with_name(f"{path.name}.part")
     with writing(path):
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
@@ -174,7 +174,7 @@ def write(path: Path, content: str | bytes) -> None:
 
 
 def write_folder(path: Path, save: Callable[[str], Any]) -> None:
-    """The same for a folder that ``save`` fills."""
+    """Write a folder atomically; ``save`` fills the folder that it is given."""
     partial = path.with_name(f"{path.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
     with writing(path):
@@ -184,7 +184,7 @@ def write_folder(path: Path, save: Callable[[str], Any]) -> None:
 
 
 def write_history(folder: Path, rows: list[dict[str, float]], stage: str = "") -> None:
-    """One row an epoch, as CSV and as JSON; that of a stage under its name."""
+    """One row for each epoch, as CSV and as JSON; the file names of a stage have its name."""
     name = f"history-{stage}" if stage else "history"
     write(folder / f"{name}.csv", csv_text(rows))
     write(folder / f"{name}.json", json_text(rows))
@@ -192,14 +192,14 @@ def write_history(folder: Path, rows: list[dict[str, float]], stage: str = "") -
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep every other process out of a run folder; a kill of this one sets it free.
+    """Hold the lock of a run folder; the operating system releases it if the process is killed.
 
     Raises:
-        ValueError: another process trains into it, or no run can go into it.
-        OSError: a folder that cannot be made or written.
+        ValueError: another process holds it, or no run can be written there.
+        OSError: the folder cannot be created or written.
     """
     check_free(folder)
-    # Among the checkpoints, which go when the run is done, and the lock's file with them.
+    # In the checkpoints' folder, which is removed when the run is done, and the lock file with it.
     with writing(folder):
         (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / CHECKPOINTS / "lock", timeout=0)
@@ -217,7 +217,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def csv_text(rows: list[dict[str, Any]]) -> str:
-    """Rows of the same keys, one or more, as CSV with a header."""
+    """One or more rows, with the same keys, as CSV with a header."""
     file = io.StringIO(newline="")
     writer = csv.DictWriter(file, rows[0], lineterminator="\n")
     writer.writeheader()
@@ -226,7 +226,7 @@ def csv_text(rows: list[dict[str, Any]]) -> str:
 
 
 def json_text(values: Any) -> str:
-    """Indented JSON; null for what is not a finite number, which JSON does not have."""
+    """Indented JSON; NaN and infinities, which JSON lacks, become null."""
     return json.dumps(_without_nan(values), indent=2, allow_nan=False) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""What a run is made of: the network for a data file, its tokenizer, the scale of its features."""
+"""The parts of a run: the network for a data file, tokenizer, and scale of the features."""
 
 import json
 import platform
@@ -30,12 +30,12 @@ from reference_models.running.devices import device
 from reference_models.training_config import TrainingConfig
 
 PACKAGES = ("mmcontrast", "torch", "transformers", "accelerate", "numpy", "scikit-learn")
-BERT_VOCABULARY = 30_522  # as a rule, of the token ids in a file's column text_bert
+BERT_VOCABULARY = 30_522  # of the token ids in the column text_bert, in most files
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What a run is made of, in memory; the config is what ``config.json`` holds."""
+    """The parts of a run, in memory; ``config`` is the content of ``config.json``."""
 
     config: dict[str, Any]
     model: nn.Module
@@ -49,7 +49,7 @@ class Parts:
         return keys.rebuild(TrainingConfig, self.config["training"])
 
     def dataset(self, corpus: Corpus, split: str) -> ModalDataset:
-        """A split of a corpus as this network reads it.
+        """A split of a corpus, as the input of this network.
 
         Raises:
             ValueError: the corpus lacks a modality or a text column that the network reads.
@@ -90,7 +90,7 @@ def build(
     modalities: Sequence[str] | None = None,
     labels: str | None = None,
 ) -> Parts:
-    """The network for a corpus, with fresh weights from the seed, and all that belongs to it.
+    """The network for a corpus, with random weights from the seed, and the other parts of a run.
 
     Args:
         model: its name in the registry.
@@ -100,7 +100,7 @@ def build(
         text_encoder: a name on the hub, a folder, "scratch", or "features" for the precomputed
             text column; None: "scratch" where there are sentences, else what there is.
         modalities: which ones; None: all that the file has and the model reads.
-        labels: the table that the corpus was read with, to find it again.
+        labels: the table of sentences that the corpus was read with; stored in the config.
 
     Raises:
         ValueError: modalities, text or text encoder that are not there, or too few of them.
@@ -151,14 +151,14 @@ def build(
         },
     }
     parts = Parts(
-        # As it will be read again: tuples are lists from here on.
+        # Through JSON, as it will be read from the run folder: tuples become lists.
         json.loads(json.dumps(config)),
         paper.build(model_config, sizes, encoder),
         tokenizer,
         encoder,
         Standardizer.fit(train) if training.standardize else None,
     )
-    with torch.no_grad():  # what does not run fails here, before there is a folder
+    with torch.no_grad():  # a forward pass that fails does so before there is a run folder
         parts.model.eval()(Batch(**collate([parts.dataset(corpus, "valid")[0]])))
     return parts
 
@@ -166,7 +166,7 @@ def build(
 def _modalities(
     paper: Paper, corpus: Corpus, wanted: Sequence[str] | None
 ) -> tuple[tuple[str, ...], list[str]]:
-    """The modalities that take part, in order, and a sentence on each that does not."""
+    """The modalities in use, in order, and a sentence on each of the others."""
     for name in wanted or ():
         if name not in corpus.modalities:
             raise ValueError(
@@ -194,7 +194,7 @@ def _modalities(
     ] + [f"{m} is not read by {paper.name}" for m in corpus.modalities if m not in paper.reads]
 
 
-# The first is what "regression", every config's default, becomes.
+# The heads for each task; the first one replaces "regression", the default of every config.
 HEADS_OF_TASK = {
     "sentiment": ("regression", "classes7"),
     "sims": ("regression",),
@@ -204,7 +204,7 @@ HEADS_OF_TASK = {
 
 
 def _with_head(model_config: Any, corpus: Corpus) -> Any:
-    """The config with the head that the corpus's labels ask for."""
+    """The config with a head for the labels of the corpus."""
     heads = HEADS_OF_TASK[corpus.task]
     if model_config.head in heads:
         return model_config

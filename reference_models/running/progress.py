@@ -1,4 +1,4 @@
-"""What a training says while it runs: a bar, a line for every epoch, the history so far."""
+"""The progress of a training: a bar, a line for each epoch, and the history."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -8,7 +8,7 @@ from transformers import ProgressCallback
 
 
 class Progress(ProgressCallback):
-    """A bar over the steps, on a terminal alone; after every epoch a line, and ``on_epoch``.
+    """A bar over the steps, on a terminal only; after each epoch a line, and ``on_epoch``.
 
     Args:
         on_epoch: takes the history so far, on the first rank.
@@ -25,23 +25,23 @@ class Progress(ProgressCallback):
         self.name = name
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
-        """Open the bar where the run stands: a resumed one has steps behind it."""
+        """Open the bar, at the first step of this call: a resumed run has earlier ones."""
         self.current_step = state.global_step
         if state.is_world_process_zero:
             self.training_bar = tqdm(
                 total=state.max_steps,
                 initial=state.global_step,
                 unit="step",
-                disable=None,  # shown on a terminal, nowhere else
+                disable=None,  # unless it is a terminal
                 leave=False,
                 file=sys.stderr,
             )
 
     def on_log(self, args, state, control, **kwargs) -> None:
-        """Nothing: the line of the epoch says it."""
+        """Print nothing: the epoch's line has these values."""
 
     def on_evaluate(self, args, state, control, **kwargs) -> None:
-        """An epoch is done: its line, and the history so far."""
+        """After an epoch: print its line, and pass on the history."""
         if state.is_world_process_zero:
             history = history_rows(state.log_history, self.watched)
             line = _epoch_line(history[-1], args.num_train_epochs, self.watched)
@@ -70,7 +70,7 @@ def _epoch_line(row: Mapping[str, float], epochs: float, watched: str) -> str:
 def history_rows(
     log_history: list[dict[str, float]], watched: str = "valid"
 ) -> list[dict[str, float]]:
-    """One row an epoch out of a Trainer's log: epoch, loss, loss_*, learning_rate, valid_*.
+    """One row for each epoch of a Trainer's log: epoch, loss, loss_*, learning_rate, valid_*.
 
     ``watched`` is the split that the metrics are of, and their prefix.
     """
@@ -94,7 +94,7 @@ def history_rows(
 
 
 def _place(item: tuple[str, float]) -> tuple[int, str]:
-    """Where a column stands: a log that comes back from a checkpoint has lost its order."""
+    """The sort key of a column: a log that was read from a checkpoint has lost its order."""
     name = item[0]
     starts = (
         "epoch",

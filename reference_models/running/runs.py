@@ -28,9 +28,9 @@ from reference_models.training_config import SELECTIONS, TrainingConfig
 
 
 def train(parts: Parts, corpus: Corpus, folder: Path) -> dict[str, Any]:
-    """Train into a run folder, or go on with the run in it, and return what ``metrics.json`` holds.
+    """Train into a run folder, or resume the run in it; returns the content of ``metrics.json``.
 
-    On several ranks each of them makes this call; the first one writes.
+    On several ranks, all of them make this call; the first one writes.
 
     Raises:
         ValueError: a folder that holds a finished run, another run or other files, or that another
@@ -110,7 +110,7 @@ def _train_stage(
     sets: Mapping[str, ModalDataset],
     folder: Path,
 ) -> None:
-    """Train a stage, or take its weights where it was trained before a kill; then it stands."""
+    """Train a stage, or load its weights if it was trained before a kill; then freeze it."""
     weights = _stage_weights(folder, stage)
     if weights.is_file():
         stage.network.load_state_dict(safetensors.torch.load_file(weights))
@@ -139,7 +139,7 @@ def _tensor_bytes(network: nn.Module) -> bytes:
 def _finish(
     parts: Parts, corpus: Corpus, sets: Mapping[str, ModalDataset], folder: Path
 ) -> dict[str, Any]:
-    """Predictions, fused features and weights of the best epoch; the metrics by split."""
+    """Write predictions, fused features and weights of the best epoch; the metrics by split."""
     results, lines, fused = {}, [], {}
     for split in ("valid", "test"):
         part = corpus.splits[split]
@@ -162,8 +162,8 @@ def prediction_columns(
 ) -> dict[str, np.ndarray]:
     """The columns of ``predictions.csv``, N values each.
 
-    Scores: ``label`` and ``prediction``. Classes: the same as 0 or 1, and ``score``, by how much
-    the logit of 1 is the higher one; for the emotions a set of three each, with its name.
+    Scores: ``label`` and ``prediction``. Classes: both as 0 or 1, and ``score``, the logit of 1
+    minus that of 0; for emotions, these three for each, followed by its name.
     """
     if task in ("sentiment", "sims"):
         return {"label": labels, "prediction": predictions}
@@ -179,7 +179,7 @@ def prediction_columns(
 
 
 def load(folder: Path) -> Parts:
-    """A finished run out of its folder, with its best weights; nothing else is needed.
+    """A finished run from its folder alone, with its best weights.
 
     Raises:
         ValueError: a folder that holds no finished run.

@@ -1,4 +1,4 @@
-"""The Trainer of transformers as our networks need it: loss terms, parameter groups."""
+"""The Trainer of transformers with named loss terms and with learning rates by part."""
 
 import math
 from pathlib import Path
@@ -16,10 +16,10 @@ from reference_models.running.folders import writing
 
 
 class Trainee(nn.Module):
-    """A network as the Trainer calls it: the fields of a ``Batch``, as keyword arguments.
+    """A network as the Trainer calls it: with the fields of a ``Batch`` as keyword arguments.
 
-    It also keeps the network's ``config`` from the Trainer, which writes into one that it sees, and
-    its ``forward`` from the wrapper that mixed precision puts around what is trained.
+    It also hides the network's ``config``, into which the Trainer would write, and its ``forward``,
+    which mixed precision would replace by a wrapper.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -27,19 +27,19 @@ class Trainee(nn.Module):
         self.network = network
 
     def forward(self, **fields: Any) -> tuple[Output, dict[str, Tensor]]:
-        """The network on ``Batch(**fields)``; its terms once more, in a dict.
+        """The network on ``Batch(**fields)``; the terms are also returned as a dict.
 
-        DistributedDataParallel looks into dataclasses and dicts for what was used, and no further.
+        DistributedDataParallel finds the tensors of an output in dataclasses and dicts only.
         """
         output = self.network(Batch(**fields))
         return output, dict(output.terms)
 
 
 class TermTrainer(Trainer):
-    """The Trainer with a network that returns ``Output``: its terms are the loss and are logged.
+    """The Trainer for networks that return ``Output``: the loss is the total of its terms.
 
     ``loss_task``, ``loss_intra``, ... in the log are the terms times their weights, averaged over
-    the interval like ``loss``: they add up to it.
+    the interval like ``loss``: their sum is ``loss``.
     """
 
     # compute_loss returns the mean of one batch: the Trainer divides by the accumulation steps.
@@ -61,14 +61,14 @@ class TermTrainer(Trainer):
         self._steps += share
         for name, value in output.terms.items():
             weight = output.terms.weights[name] * share
-            if weight != 0:  # the total leaves such a term out, be it NaN
+            if weight != 0:  # a term of weight 0 is not in the total, not even where it is NaN
                 self._terms[name] = self._terms.get(name, 0) + value.detach() * weight
             else:
                 self._terms.setdefault(name, torch.zeros_like(value))
         return (output.terms.total, output) if return_outputs else output.terms.total
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
-        """All samples on every rank: shared out, the last batches would hold some of them twice."""
+        """All samples on every rank: split over ranks, some would be padded in twice."""
         return DataLoader(
             self.eval_dataset if eval_dataset is None else eval_dataset,
             batch_size=self.args.per_device_eval_batch_size,
@@ -83,7 +83,7 @@ class TermTrainer(Trainer):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
-        """The loss, a mean over samples, and the metrics where the network predicts something."""
+        """The mean loss over samples, and the metrics if the network makes predictions."""
         self.model.eval()
         loss, count, predictions, labels = 0.0, 0, [], []
         for batch in dataloader:
@@ -104,10 +104,10 @@ class TermTrainer(Trainer):
         return EvalLoopOutput(predicted, known, metrics, count)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log, with the terms of the interval beside its loss.
+        """Log the loss of an interval together with its terms.
 
         Raises:
-            ValueError: where the loss is not finite any more.
+            ValueError: the loss is not finite.
         """
         if "loss" in logs and self._steps:
             values = torch.stack([value.float() for value in self._terms.values()]) / self._steps
@@ -123,7 +123,7 @@ class TermTrainer(Trainer):
         super().log(logs, start_time)
 
     def _save_checkpoint(self, *arguments: Any, **options: Any) -> None:
-        """Save, and say what could not be saved."""
+        """Save; an error names the file."""
         with writing(Path(self.args.output_dir)):
             super()._save_checkpoint(*arguments, **options)
 
@@ -152,7 +152,7 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Split a network's trainable parameters by learning rate and by weight decay.
 
-    ``learning_rate`` is for the parameters of its PreTrainedModel where that is ``pretrained``,
+    ``learning_rate`` is for the parameters of its PreTrainedModel if that is ``pretrained``,
     ``head_learning_rate`` for all others. Vectors and scalars (biases, gains of normalisation
     layers, temperatures) do not decay.
     """

@@ -37,7 +37,7 @@ def fit(
     task: str = "sentiment",
     name: str = "",
 ) -> tuple[int, list[dict[str, float]]]:
-    """Train a network in place, from its last checkpoint where one is left from a killed run.
+    """Train a network in place; a run that was killed resumes from its last checkpoint.
 
     Args:
         model: ``forward(Batch) -> Output``; it ends with the weights of its best epoch.
@@ -45,7 +45,7 @@ def fit(
             ``config.selection`` names.
         config: the training.
         checkpoints: folder of the checkpoints: the last and the best epoch.
-        seed: of the batches' order and of dropout, which every rank draws for itself.
+        seed: of the order of the batches, and of dropout, which each rank draws for itself.
         pretrained: whether the text encoder in the network is a pretrained one.
         on_epoch: called after each epoch's validation with the history so far, on the first rank.
         task: of the metrics in the history.
@@ -60,7 +60,7 @@ def fit(
     """
     watched = config.selection.removesuffix("_loss")
     arguments = _arguments(config, checkpoints, seed)
-    with arguments.main_process_first():  # which removes what a kill has left incomplete
+    with arguments.main_process_first():  # the first rank removes incomplete checkpoints
         last = last_checkpoint(checkpoints)
     trainee = Trainee(model)
     trainer = TermTrainer(
@@ -78,10 +78,10 @@ def fit(
         pretrained=pretrained,
     )
     trainer.remove_callback(PrinterCallback)
-    # The weights are one rank's for all; dropout and negatives are drawn apart.
+    # All ranks start from the same weights, but draw their own dropout and negatives.
     set_seed(seed + arguments.process_index)
     state = None if last is None else TrainerState.load_from_json(str(last / "trainer_state.json"))
-    # The Trainer forgets on resuming that a run had stopped, and would go on.
+    # A run that had stopped early must not train on: the Trainer does not check that on resuming.
     if (
         state is None
         or not state.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"]
@@ -101,7 +101,7 @@ def fit(
 
 
 def _epoch_metrics(task: str, predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """What the history shows of a split: one protocol is enough there."""
+    """The metrics of the history, without those of the second protocol."""
     metrics = task_metrics(task, predictions, labels)
     metrics.pop("mag_bert", None)
     return flat_metrics(metrics)
@@ -126,14 +126,14 @@ def _arguments(config: TrainingConfig, checkpoints: Path, seed: int) -> Training
         lr_scheduler_type="constant_with_warmup" if warm else config.schedule,
         warmup_steps=config.warmup_ratio,
         max_grad_norm=config.max_grad_norm,
-        use_cpu=device().type == "cpu",  # else it refuses bf16 there
+        use_cpu=device().type == "cpu",  # without it, bf16 is refused on a CPU
         bf16=config.precision == "bf16",
         fp16=config.precision == "fp16",
         logging_strategy="epoch",
         logging_nan_inf_filter=False,
         eval_strategy="epoch",
         save_strategy="epoch",
-        save_total_limit=2,  # the best and the last: with 1 the last would go at the end
+        save_total_limit=2,  # the best and the last; with 1, the last is deleted at the end
         load_best_model_at_end=True,
         metric_for_best_model="loss",
         greater_is_better=False,
@@ -147,8 +147,8 @@ def _arguments(config: TrainingConfig, checkpoints: Path, seed: int) -> Training
         label_names=["labels"],
         dataloader_pin_memory=torch.cuda.is_available(),
     )
-    # One process drives one device: DataParallel would split the batches that the contrastive terms
-    # compare within.
+    # One device for each process: DataParallel would split the batch, and the contrastive terms
+    # compare within a batch.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
 

@@ -1,1 +1,1 @@
-"""Tables of papers, run again, beside the published numbers; and pages about finished runs."""
+"""The papers' tables, reproduced beside the published numbers; pages about finished runs."""

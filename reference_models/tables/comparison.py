@@ -1,4 +1,4 @@
-"""What was measured beside what the paper prints, and what differs between the two."""
+"""Measured numbers beside the published ones, and the differences between the two set-ups."""
 
 import math
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ from reference_models.training_config import SELECTIONS
 
 @dataclass(frozen=True)
 class Line:
-    """One row: what was measured, what the paper prints, and a word on the row."""
+    """One row: the measured numbers, the published ones, and a remark."""
 
     name: str
     measured: dict[str, Summary]
@@ -39,9 +39,9 @@ class Line:
 
 
 def write_tables(run: Experiment, plan: Sequence[Row]) -> None:
-    """Write what there is by now, as ``table.md``, ``.csv``, ``.json`` and ``index.html``.
+    """Write the results so far, as ``table.md``, ``.csv``, ``.json`` and ``index.html``.
 
-    On several ranks the first one does.
+    On several ranks the first one writes.
     """
     if not ranks().is_main_process:
         return
@@ -109,7 +109,7 @@ def _compared(run: Experiment, row: Row) -> Line:
 
 
 def _table_rows(lines: Sequence[Line], shown: Sequence[str]) -> list[list[str]]:
-    """A row of what was measured, and under it one of what is printed, where there is that."""
+    """A row of measured numbers, and below it one of published numbers, if there are any."""
     cells = []
     for line in lines:
         runs = max((len(summary.values) for summary in line.measured.values()), default=0)
@@ -125,7 +125,7 @@ def _table_rows(lines: Sequence[Line], shown: Sequence[str]) -> list[list[str]]:
 
 
 def _values(lines: Sequence[Line], names: Sequence[str]) -> list[dict[str, Any]]:
-    """A record for each row and metric; one for a row without any."""
+    """A record for each row and metric; a row without metrics has one record."""
     return [
         {
             "row": line.name,
@@ -142,7 +142,7 @@ def _values(lines: Sequence[Line], names: Sequence[str]) -> list[dict[str, Any]]
 
 
 def differences(run: Experiment, plan: Sequence[Row]) -> list[tuple[str, str, str]]:
-    """What is not as in the paper, or may not be: topic, the paper, here."""
+    """Where this run differs, or may differ, from the paper: topic, the paper, here."""
     config = next(row.config for row in plan if row.config)
     _, training = run.configure(run.settings)
     corpus, data, text = run.corpus, config["data"], config["text"]

@@ -1,7 +1,7 @@
-"""A paper's table once more: every row over several seeds, beside what the paper prints.
+"""A paper's table, reproduced: every row over several seeds, beside the published numbers.
 
-Each run is an ordinary run folder, ``<row>/seed-<n>``; after every one of them the table is written
-anew. The same call goes on where an earlier one was stopped, and trains nothing twice.
+Each run is an ordinary run folder, ``<row>/seed-<n>``; the table is rewritten after every run. The
+same call continues where an earlier one was stopped, and trains nothing twice.
 """
 
 import json
@@ -51,18 +51,18 @@ def reproduce(
         seeds: one run each.
         out: folder of the runs and the table.
         rows: some of the table's rows; None: all.
-        text_encoder, modalities: as ``train`` takes them; a row's own modalities come first.
-        settings: "key=value", for every row; what a row changes itself stays as the row has it.
-        preset: of the model; "none"; None: the one for the data set, where the data are the
+        text_encoder, modalities: as ``train`` takes them; a row's own modalities take precedence.
+        settings: "key=value", for every row; a row's own changes take precedence.
+        preset: of the model, or "none"; None: the preset of the data set, if the data are the
             paper's.
-        say: takes lines for the reader.
+        say: called with lines for the reader.
 
     Returns:
         The page.
 
     Raises:
-        ValueError: an unknown model, table or row, no row that can run, or a run folder that holds
-            something else, or a run with other settings.
+        ValueError: an unknown model, table or row; no row that can run; a run folder that holds
+            other files, or a run with other settings.
     """
     paper = registry.find(model)
     tables = paper.tables
@@ -109,21 +109,21 @@ def reproduce(
 def _train(
     run: Experiment, plan: Sequence[Row], row: Row, seed: int, say: Callable[[str], None]
 ) -> None:
-    """One run of a row, if it is one to do, and the table anew."""
+    """Train one run of a row, unless it is done or cannot run; then rewrite the table."""
     place = run.out / row.folder / f"seed-{seed}"
     if row.reason or row.same_as or folders.state(place) == "finished":
         return
     say(f"{row.name}, seed {seed}: training in {place}")
     try:
         runs.train(run.build(row, seed), run.corpus, place)
-    except ValueError as error:  # one that diverges leaves the others to go on
+    except ValueError as error:  # a run that diverges does not stop the others
         row.failures[seed] = str(error)
         say(f"{row.name}, seed {seed}: {error}")
     write_tables(run, plan)
 
 
 def _prepare(run: Experiment, plan: Sequence[Row]) -> None:
-    """Find out what each row comes to, and refuse folders of others before anything is trained."""
+    """Find the config of each row, and refuse unsuitable folders before anything is trained."""
     known: dict[str, Row] = {}
     for row in plan:
         try:

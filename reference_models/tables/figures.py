@@ -1,4 +1,4 @@
-"""The figures that the papers draw, out of run folders."""
+"""The kinds of figures in the papers, drawn from run folders."""
 
 import io
 import re
@@ -34,7 +34,7 @@ SETTINGS = {
 
 
 class FigureKind(NamedTuple):
-    """One kind of figure: heading, the words under it, and what draws it for a run."""
+    """One kind of figure: heading, caption, and the function that draws it for a run."""
 
     heading: str
     words: str
@@ -42,13 +42,13 @@ class FigureKind(NamedTuple):
 
 
 def draw_terms(axes: Axes, run: Run) -> None:
-    """The loss terms over the epochs, and the error that was watched where there is one."""
+    """The loss terms over the epochs, and the error on the watched split if there is one."""
     _draw_history(axes, run.history)
     axes.axvline(run.metrics["best_epoch"], color=SOFT, ls=":", lw=1.2)
 
 
 def draw_stage(name: str) -> Callable[[Axes, Run], None]:
-    """What draws the loss terms of a part that was trained before the network."""
+    """The function that draws the loss terms of a part trained before the network."""
     return lambda axes, run: _draw_history(axes, run.stages[name])
 
 
@@ -77,7 +77,7 @@ def draw_two(axes: Axes, run: Run) -> None:
     true, predicted = run.labels[""], run.predictions[""]
     names = {0: "no", 1: "yes"}
     if run.scores:
-        # On the scale of CH-SIMS, which has no seven classes, a score of 0 is counted as negative.
+        # For CH-SIMS, whose labels have no seven classes, a score of 0 counts as negative.
         zero = np.greater_equal if has_seven(run) else np.greater
         true, predicted = zero(true, 0), zero(predicted, 0)
         names = {0: "negative", 1: "non-negative"}
@@ -87,7 +87,7 @@ def draw_two(axes: Axes, run: Run) -> None:
 
 
 def draw_output(name: str) -> Callable[[Axes, Run], None]:
-    """What draws the confusion of one of several yes-or-no outputs."""
+    """The function that draws the confusion of one of several yes-or-no outputs."""
 
     def draw(axes: Axes, run: Run) -> None:
         true, predicted = (x[name].astype(np.int64) for x in (run.labels, run.predictions))
@@ -97,7 +97,7 @@ def draw_output(name: str) -> Callable[[Axes, Run], None]:
 
 
 def draw_features(axes: Axes, run: Run) -> None:
-    """A t-SNE map of the fused features, coloured by the score or the class where there is one."""
+    """A t-SNE map of the fused features, coloured by score or class if there is a single one."""
     some = np.random.default_rng(0).permutation(len(run.fused))[:TSNE_POINTS]
     axes.set_xticks([])
     axes.set_yticks([])
@@ -126,7 +126,7 @@ def has_seven(run: Run) -> bool:
 
 
 def figures_of(run: Run) -> tuple[list[FigureKind], list[str]]:
-    """The figures that make sense for a run, and a word on each that does not."""
+    """The figures that apply to a run, and a reason for each that does not."""
     kinds = [
         FigureKind(
             "Loss terms over time",
@@ -162,7 +162,7 @@ def figures_of(run: Run) -> tuple[list[FigureKind], list[str]]:
 
 
 def sweep(metric: str, field: str, points: Mapping[float, Summary]) -> Callable[[Axes, Any], None]:
-    """What draws a metric against a setting: means, and deviations over the seeds as bars."""
+    """The function that draws a metric against a setting: means, and deviations as error bars."""
 
     def draw(axes: Axes, _: Any) -> None:
         values = sorted(points)
@@ -175,7 +175,7 @@ def sweep(metric: str, field: str, points: Mapping[float, Summary]) -> Callable[
 
 
 def render(draw: Callable[[Axes, Any], None], run: Any, kind: str) -> bytes:
-    """One figure as a file: "svg" or "png"; the same bytes for the same run."""
+    """One figure as the content of a file, "svg" or "png"; the same run gives the same bytes."""
     with mpl.rc_context(SETTINGS):
         figure = Figure(figsize=(5, 4), layout="constrained")
         draw(figure.add_subplot(), run)
@@ -189,7 +189,7 @@ def render(draw: Callable[[Axes, Any], None], run: Any, kind: str) -> bytes:
 
 
 def inline(svg: bytes, *, label: str, caption: str, prefix: str) -> str:
-    """An SVG as a figure of a page; with a prefix before its ids, many fit on one page."""
+    """An SVG as a figure of a page; the prefix keeps its ids apart from those of others."""
     text = svg.decode()
     text = text[text.index("<svg") :].replace(
         "<svg ", f'<svg role="img" aria-label="{escape(label)}" ', 1

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 
 
 class Run:
-    """What the figures need from one finished run folder; test split.
+    """The test split of a finished run, as the figures need it.
 
     Attributes:
         config, metrics, history: the three JSON files.
@@ -17,7 +17,7 @@ class Run:
         ids: N names.
         labels, predictions: output -> (N,); the single output of a regression, or of one yes or no,
             is called "".
-        fused: (N, D) what the last layer saw.
+        fused: (N, D) the inputs of the last layer.
 
     Raises:
         FileNotFoundError: a folder that holds no finished run.

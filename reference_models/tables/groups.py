@@ -1,4 +1,4 @@
-"""Finished runs, found and put together: those that differ in nothing but the seed."""
+"""Finished runs, found below folders and grouped: a group differs in nothing but the seed."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from reference_models.tables.statistics import Summary, summaries
 
 
 class Group(NamedTuple):
-    """Runs that differ in nothing but the seed: name, what sets them apart, folders, means."""
+    """Runs that differ in nothing but the seed: name, distinguishing settings, folders, metrics."""
 
     name: str
     settings: dict[str, Any]
@@ -35,7 +35,7 @@ def find_runs(places: Sequence[Path]) -> list[Path]:
 
 
 def group(runs: Sequence[Path]) -> list[Group]:
-    """Runs with equal settings but for the seed together; the settings that tell groups apart."""
+    """Group runs with equal settings, the seed aside; find the settings that distinguish groups."""
     members: dict[str, list[Path]] = {}
     settings: dict[str, dict[str, Any]] = {}
     seeds: dict[Path, int] = {}
@@ -60,7 +60,7 @@ def group(runs: Sequence[Path]) -> list[Group]:
 
 
 def swept(groups: Sequence[Group]) -> str | None:
-    """The one setting that the groups differ in, if it is one and a number."""
+    """The setting in which the groups differ, if it is a single, numeric one."""
     fields = {field for g in groups for field in g.settings}
     values = [value for g in groups for value in g.settings.values()]
     numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
@@ -68,7 +68,7 @@ def swept(groups: Sequence[Group]) -> str | None:
 
 
 def _flat_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run was told, flat; a model's own fields begin with a dot."""
+    """The settings of a run, flat; names of a model's own fields begin with a dot."""
     flat = {"model": config["model"], "modalities": " + ".join(config["modalities"])}
     flat["data"] = config["data"]["sha256"][:12]
     flat |= {f"text {name}": value for name, value in config["text"].items()}
@@ -77,7 +77,7 @@ def _flat_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _apart(own: Mapping[str, Any], every: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The settings that tell a run from the others; its model's from those of the same model."""
+    """The settings that distinguish a run; a model's own fields among runs of that model."""
     apart = {}
     for name, value in own.items():
         peers = [o for o in every if not name.startswith(".") or o["model"] == own["model"]]

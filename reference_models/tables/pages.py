@@ -36,7 +36,7 @@ pre { background: var(--tint); border-radius: 8px; padding: .8rem 1rem; overflow
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, words: bool) -> str:
-    """A table of Markdown; columns after the first to the right, unless they hold ``words``."""
+    """A Markdown table; all columns but the first are right-aligned, unless they hold ``words``."""
     rule = ["---", *(["---" if words else "---:"] * (len(head) - 1))]
     clean = [[cell.replace("|", "\\|") for cell in row] for row in (head, rule, *rows)]
     return "\n".join(f"| {' | '.join(row)} |" for row in clean)
@@ -56,7 +56,7 @@ def html_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, words: boo
 
 
 def html_page(title: str, parts: Sequence[str]) -> str:
-    """A page that loads nothing from anywhere else, out of parts of HTML."""
+    """A self-contained page, which loads nothing else, from pieces of HTML."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'

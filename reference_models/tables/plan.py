@@ -1,4 +1,4 @@
-"""What is to be run: the rows of a paper's table, and what all of them share."""
+"""The plan of a reproduction: the rows of a table, and the settings that they share."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,14 +13,14 @@ from reference_models.running.parts import Parts, build
 
 @dataclass
 class Row:
-    """One row of the table: what it changes, and what became of it.
+    """One row of the table: its changes, and the state of its runs.
 
     Attributes:
         name, overrides: as in the model's tables.
-        folder: of its runs, in the experiment's.
-        config: what its run folders hold, but for the seed; None where it cannot run.
-        reason: why not.
-        same_as: an earlier row that comes to the same run; that one's runs are its own.
+        folder: of its runs, inside the experiment's.
+        config: of its run folders, the seed aside; None if the row cannot run.
+        reason: why it cannot.
+        same_as: an earlier row with the same config; the two share their runs.
         failures: seed -> why its training ended without a result.
     """
 
@@ -35,7 +35,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Experiment:
-    """What all rows share. See :func:`reference_models.tables.experiments.reproduce`."""
+    """The settings that all rows share: the arguments of ``experiments.reproduce``."""
 
     model: str
     table: str
@@ -55,7 +55,7 @@ class Experiment:
         return keys.configure(registry.find(self.model), settings, preset=self.preset)
 
     def build(self, row: Row, seed: int) -> Parts:
-        """The network of a row; a ValueError says why it cannot run."""
+        """The parts of a run of a row; a ValueError says why it cannot run."""
         changes = dict(row.overrides)
         modalities = changes.pop("modalities", self.modalities)
         configs = keys.override(*self.configure(self.settings), changes)
@@ -71,7 +71,7 @@ class Experiment:
         )
 
     def results(self, row: Row) -> list[dict[str, Any]]:
-        """The metrics on the test split of the runs that are finished."""
+        """The metrics on the test split of the finished runs."""
         places = (self.out / row.folder / f"seed-{seed}" for seed in self.seeds)
         done = [place for place in places if folders.state(place) == "finished"]
         return [folders.read_json(place / "metrics.json")["test"] for place in done]

@@ -1,4 +1,4 @@
-"""What a paper prints, out of the ``published.json`` of its folder, as our metrics."""
+"""The numbers that a paper prints, from the ``published.json`` of its folder, as our metrics."""
 
 from reference_models.paper import Paper
 
@@ -6,13 +6,13 @@ from reference_models.paper import Paper
 def published_row(
     paper: Paper, table: str, data_set: str | None, row: str, *, text_encoder: str | None = None
 ) -> dict[str, float | None]:
-    """By our metric, what the paper prints in a row; empty where it prints nothing.
+    """The published numbers of a row, by our metric; empty if the paper has no such row.
 
     Args:
         paper: of the model.
         table, row: as the command line names them.
         data_set: a key of ``data_sets.NAMES``, or None.
-        text_encoder: tells XLNet's rows from BERT's, where a paper has both.
+        text_encoder: chooses between the rows of XLNet and BERT, if a paper has both.
     """
     if table == "contrast":
         table, row = paper.contrast.get(row, (table, row))

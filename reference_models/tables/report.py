@@ -34,14 +34,14 @@ def write_report(
     note: str | None = None,
     go_on: Sequence[tuple[str, str]] = (),
 ) -> None:
-    """Write the page of finished runs: nothing on it is loaded from anywhere else.
+    """Write a self-contained page of finished runs.
 
     Args:
         runs: the name that the page gives each run, and its folder.
         page: the HTML file.
         title, lead: heading, and the sentence under it.
-        note: what the reader must not overlook, in a box.
-        go_on: pairs of what one may want to do next and the command that does it.
+        note: a warning to the reader, in a box.
+        go_on: pairs of a next step and the command for it.
 
     Raises:
         FileNotFoundError: a folder that holds no finished run.
@@ -72,10 +72,10 @@ def write_report(
 
 
 def report(places: Sequence[Path], page: Path) -> list[Group]:
-    """Write the page of any number of run folders, those of different seeds together.
+    """Write the page of any number of run folders; runs with different seeds form a group.
 
-    The table has mean and deviation over the seeds; the figures of a group show its first run.
-    Where the groups differ in one numeric setting alone, the metrics are drawn against it.
+    The table has mean and deviation over the seeds; the figures of a group show its first run. If
+    the groups differ in a single, numeric setting, the metrics are drawn against it.
 
     Args:
         places: run folders, or folders with finished runs anywhere below them.
@@ -129,7 +129,7 @@ def report(places: Sequence[Path], page: Path) -> list[Group]:
 
 
 def save_figures(groups: Sequence[Group], folder: Path, kind: str) -> list[Path]:
-    """Every figure of each group's first run as a file of its own: "svg" or "png"."""
+    """Write the figures of each group's first run as files: "svg" or "png"."""
     written = []
     for g in groups:
         run = Run(g.folders[0])

@@ -1,4 +1,4 @@
-"""Metrics as tables show them: names, digits and units, means over seeds, a table of text."""
+"""Metrics for tables: names, digits and units, means over seeds, and a plain text table."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ UNITS = (
 class Summary:
     """One metric over runs: mean, deviation (population) and values, shares in percent.
 
-    What is not defined in a run is left out; with nothing left, mean and deviation are NaN.
+    Undefined values are left out; if none is defined, mean and deviation are NaN.
     """
 
     mean: float
@@ -37,7 +37,7 @@ class Summary:
 
 
 def summaries(results: Sequence[Mapping[str, Any]]) -> dict[str, Summary]:
-    """Every metric over the metrics of several runs, by its flat name: ``acc2_nn_n``."""
+    """The summary of every metric of several runs, by its flat name: ``acc2_nn_n``."""
     rows = [flat_metrics(metrics) for metrics in results]
     out = {}
     for name in dict.fromkeys(name for row in rows for name in row):
@@ -55,7 +55,7 @@ def in_percent(metric: str) -> bool:
 
 
 def title(metric: str) -> str:
-    """How a table calls a metric: "Acc-2 nn/n" is ``acc2_nn_n``."""
+    """The column title of a metric: "Acc-2 nn/n" for ``acc2_nn_n``."""
     own = metric.removeprefix(MAG_BERT)
     head, _, rest = own.partition("_")
     words = [TITLES.get(head, head), SIDES.get(rest, rest)]
@@ -63,19 +63,19 @@ def title(metric: str) -> str:
 
 
 def mean_and_deviation(metric: str, summary: Summary) -> str:
-    """ "0.713 ± 0.010", with one decimal where it is a share; without ± for a single run."""
+    """ "0.713 ± 0.010"; shares have one decimal, and a single run has no deviation."""
     form = ".1f" if in_percent(metric) else ".3f"
     mean, std = number(summary.mean, form), number(summary.std, form)
     return mean if len(summary.values) < 2 else f"{mean} ± {std}"
 
 
 def number(value: float | None, form: str) -> str:
-    """A formatted number; "n/a" for what is not defined."""
+    """A formatted number; "n/a" for an undefined one."""
     return "n/a" if value is None or math.isnan(value) else format(value, form)
 
 
 def printed(metric: str, value: float | None) -> str:
-    """A published number with the digits that it has, three or one at least."""
+    """A published number with all of its digits, and at least three decimals (shares: one)."""
     if value is None:
         return ""
     digits = 1 if in_percent(metric) else 3
@@ -83,9 +83,9 @@ def printed(metric: str, value: float | None) -> str:
 
 
 def columns(metrics: Mapping[str, Any]) -> dict[str, str]:
-    """The columns of one run's metrics: title and text; without other protocols.
+    """The columns of one run's metrics, title and text, for the main protocol.
 
-    Acc-2 and F1 stand as one column, "NN/N / P/N", where there are both; shares in percent.
+    The two sides of Acc-2 and of F1 share a column, "NN/N / P/N"; shares are in percent.
     """
     out = {}
     for name, value in metrics.items():

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from transformers import BertConfig, BertModel
 
 from reference_models.mfon import network as mfon
-from reference_models.mfon.network import MFON, Unimodal
+from reference_models.mfon.network import MFON
 from reference_models.mfon.settings import CHOICES, MFONConfig
+from reference_models.mfon.unimodal import Unimodal
 from reference_models.training_config import TrainingConfig
 from tests.reference_models import batches
 from tests.reference_models.batches import (

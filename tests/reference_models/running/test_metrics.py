@@ -10,14 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reference_models.data.corpus import EMOTIONS, TASKS
-from reference_models.running.metrics import (
-    flat_metrics,
-    humor_metrics,
-    iemocap_metrics,
-    regression_metrics,
-    sims_metrics,
-    task_metrics,
-)
+from reference_models.running.class_metrics import humor_metrics, iemocap_metrics
+from reference_models.running.metrics import flat_metrics, task_metrics
+from reference_models.running.score_metrics import regression_metrics, sims_metrics
 
 thirds = st.integers(-9, 9).map(lambda k: k / 3)
 

@@ -19,8 +19,8 @@ from reference_models.hycon.settings import HyConConfig
 from reference_models.layers.text_encoder import scratch_text_encoder
 from reference_models.running import folders, runs
 from reference_models.running.description import describe
-from reference_models.running.metrics import regression_metrics
 from reference_models.running.parts import build
+from reference_models.running.score_metrics import regression_metrics
 from reference_models.training_config import TrainingConfig
 from tests.processes import python
 
