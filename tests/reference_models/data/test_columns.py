@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reference_models.data.columns import padded, standardize_rows
-from reference_models.data.corpus import Split, check_agreement, splits_of
 from reference_models.data.pickles import DataError
 
 frame = st.tuples(*[st.sampled_from([0.0, 0.1, 1.5, -2.0])] * 2)
@@ -65,24 +64,3 @@ def test_every_row_gets_its_own_scale(rows):
             else:
                 std = math.sqrt(square / len(values))
                 assert column == pytest.approx([(v - mean) / std for v in values], abs=1e-5)
-
-
-def test_the_splits_of_a_file():
-    parts = {"train": [1], "valid": "no list", "dev": [2], "test": [3], "more": [4]}
-    assert splits_of(dict(parts), "x", list) == {"train": [1], "valid": [2], "test": [3]}
-    assert splits_of(parts | {"valid": [5]}, "x", list)["valid"] == [5]
-    with pytest.raises(
-        DataError, match=r"x: expected the splits .*each a dict, .*add train, valid"
-    ):
-        splits_of(parts, "x", dict)
-
-
-def test_splits_agree_on_their_scores_of_single_modalities():
-    def split(name, **unimodal):
-        scores = {m: np.zeros(1, np.float32) for m in unimodal}
-        return Split(name, ["a"], np.zeros(1), ["b"], None, None, {}, {}, {}, scores)
-
-    same = {name: split(name, audio=1) for name in ("train", "valid", "test")}
-    check_agreement(same, "x")
-    with pytest.raises(DataError, match=r"x, split 'test', unimodal labels: expected \('audio',\)"):
-        check_agreement(same | {"test": split("test")}, "x")

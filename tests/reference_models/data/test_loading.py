@@ -212,19 +212,6 @@ def test_infinite_numbers_in_every_layout(tmp_path, name):
         load_corpus(path, nan="raise")
 
 
-def test_a_folders_hash_is_over_its_files(tmp_path):
-    path = write_folder(tmp_path / "x", ur_funny_content())
-    first = file_sha256(path)
-    (path / "notes.txt").write_text("no data")
-    assert file_sha256(path) == first
-    file = path / "humor_label_sdk.pkl"
-    other = path / "data_folds.pkl"
-    one, two = file.read_bytes(), other.read_bytes()
-    file.write_bytes(two)
-    other.write_bytes(one)
-    assert file_sha256(path) != first
-
-
 def test_reading_a_folder_and_a_file(tmp_path):
     paths = write_every_layout(tmp_path)
     assert set(read(paths["ur-funny"])) == set(ur_funny_content())
