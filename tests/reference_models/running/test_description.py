@@ -14,9 +14,8 @@ from tests.reference_models.running.test_runs import SHORT, SMALL
 def test_a_run_is_described_line_by_line(file, tmp_path):
     corpus = load_mmsa(file)
     parts = build("hycon-v2", SMALL, SHORT, corpus, seed=3, modalities=["text", "audio"])
-    lines = dict(
-        (line[:12].strip(), line[12:]) for line in describe(parts, tmp_path / "run").splitlines()
-    )
+    text = describe(parts, tmp_path / "run")
+    lines = {line[:12].strip(): line[12:] for line in text.splitlines()}
     assert lines["model"].startswith("hycon-v2, ")
     assert lines["model"].endswith(" parameters, seed 3")
     assert lines["samples"] == "40 train, 12 valid, 14 test"
