@@ -9,7 +9,7 @@ from pathlib import Path
 from reference_models import commands
 from reference_models.commands import CALL
 
-# What the extra "reference" brings.
+# The packages of the extra "reference".
 NEEDS = ["accelerate", "filelock", "matplotlib", "safetensors"]
 NEEDS += ["sklearn", "tokenizers", "tqdm", "transformers"]
 
@@ -18,8 +18,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        The exit code: 0; 2 where the caller has to change something, with one line that says what;
-        130 after an interrupt.
+        The exit code: 0; 2 for a mistake of the caller, with one line that says what to change; 130
+        after an interrupt.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -43,7 +43,7 @@ def _check_extra() -> None:
 
 
 def _leave_ranks() -> None:
-    """End the process group of a launcher, if there is one, when every rank has come this far."""
+    """Wait for all ranks of a launcher, if there is one, and end its process group."""
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         distributed.barrier()
@@ -55,13 +55,13 @@ def _parser() -> argparse.ArgumentParser:
     parsers = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = parsers.add_parser("list", help="the models, their papers and their keys")
-    command.set_defaults(run=commands.list_models)
+    command.set_defaults(run=commands.list_command)
 
     command = parsers.add_parser("demo", help="two small runs on synthetic data, and a page")
     command.add_argument("--out", type=Path, default=Path("demo"), metavar="FOLDER")
     command.add_argument("--seed", type=_seed, default=1, metavar="N")
     command.add_argument("--fast", action="store_true", help="tiny: only to see that it runs")
-    command.set_defaults(run=commands.demo)
+    command.set_defaults(run=commands.demo_command)
 
     command = parsers.add_parser("train", help="train a model on a data file")
     command.add_argument("model", metavar="MODEL", help=f"a name that '{CALL} list' shows")
@@ -82,14 +82,14 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", dest="settings"
     )
-    command.set_defaults(run=commands.train)
+    command.set_defaults(run=commands.train_command)
 
     command = parsers.add_parser("evaluate", help="the metrics of a finished run")
     command.add_argument("folder", type=Path, metavar="RUN")
     command.add_argument("--data", metavar="FILE", help="default: what it was trained on")
     command.add_argument("--labels", metavar="CSV", help="the sentences of a file of MulT or MMIM")
     command.add_argument("--split", default="test", choices=("train", "valid", "test"))
-    command.set_defaults(run=commands.evaluate)
+    command.set_defaults(run=commands.evaluate_command)
 
     command = parsers.add_parser("reproduce", help="a table of a model's paper, run again")
     command.add_argument("model", metavar="MODEL", help=f"a name that '{CALL} list' shows")
@@ -108,20 +108,20 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--out", type=Path, metavar="FOLDER", help="default: reproduced/MODEL-TABLE"
     )
-    command.set_defaults(run=commands.reproduce)
+    command.set_defaults(run=commands.reproduce_command)
 
     command = parsers.add_parser("report", help="a page about finished runs, with figures")
     command.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="or a folder of runs")
     command.add_argument("--out", type=Path, required=True, metavar="PAGE.html")
     command.add_argument("--figures", type=Path, metavar="FOLDER", help="each as a file, too")
     command.add_argument("--format", default="svg", choices=("svg", "png"), help="of those files")
-    command.set_defaults(run=commands.report_runs)
+    command.set_defaults(run=commands.report_command)
 
     data = parsers.add_parser("data", help="look at data files, or make one")
     parsers = data.add_subparsers(required=True, metavar="COMMAND")
     command = parsers.add_parser("inspect", help="what is in a file")
     command.add_argument("file", metavar="FILE")
-    command.set_defaults(run=commands.inspect)
+    command.set_defaults(run=commands.inspect_command)
     command = parsers.add_parser("convert", help="write any known file as safetensors")
     command.add_argument("file", metavar="FILE", help="or the folder of UR-FUNNY")
     command.add_argument("out", type=Path, metavar="OUT.safetensors")
@@ -129,12 +129,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--context", action="store_true", help="UR-FUNNY: not the punchline alone")
     command.add_argument("--normalize", action="store_true", help="UR-FUNNY: each sample's scale")
     command.add_argument("--present-index", type=int, default=1, choices=(0, 1), help="IEMOCAP")
-    command.set_defaults(run=commands.convert)
+    command.set_defaults(run=commands.convert_command)
     command = parsers.add_parser("synthesize", help="write the synthetic corpus")
     command.add_argument("file", type=Path, metavar="FILE")
     command.add_argument("--sizes", type=_sizes, default=(400, 100, 200), metavar="N,N,N")
     command.add_argument("--seed", type=_seed, default=0, metavar="N")
-    command.set_defaults(run=commands.synthesize)
+    command.set_defaults(run=commands.synthesize_command)
     return parser
 
 

@@ -1,6 +1,6 @@
-"""What each command of ``python -m reference_models`` does with its options, and what it prints.
+"""The commands of ``python -m reference_models``: what each does with its options, and prints.
 
-Every command imports what it needs: the help and the small ones answer at once.
+Imports are inside the commands, so that ``--help`` and the small commands start quickly.
 """
 
 import argparse
@@ -10,22 +10,23 @@ from pathlib import Path
 CALL = "python -m reference_models"
 
 
-def list_models(options: argparse.Namespace) -> None:
+def list_command(options: argparse.Namespace) -> None:
     """The models, with their papers, presets, tables and keys."""
-    from reference_models.registry import MODELS, spell
+    from reference_models.keys import spell
+    from reference_models.registry import MODELS
 
-    for name, entry in MODELS.items():
-        print(f"{name}: {entry.summary}\n  paper: {entry.paper}")
-        for title, known in (("presets", entry.presets), ("tables", entry.tables)):
+    for name, paper in MODELS.items():
+        print(f"{name}: {paper.summary}\n  paper: {paper.citation}")
+        for title, known in (("presets", paper.presets), ("tables", paper.tables)):
             print(f"  {title}: {', '.join(known) or 'none'}")
-        for title, config in (("model", entry.config), ("training", entry.training)):
+        for title, config in (("model", paper.config), ("training", paper.training)):
             print(f"  {title} keys for --set:")
             for field in fields(config):
                 print(f"    {field.name}={spell(getattr(config, field.name))}")
         print()
 
 
-def demo(options: argparse.Namespace) -> None:
+def demo_command(options: argparse.Namespace) -> None:
     """Two small runs on synthetic data, and their page."""
     from reference_models import demo as runner
 
@@ -33,26 +34,27 @@ def demo(options: argparse.Namespace) -> None:
     print(f"\npage: {page}")
 
 
-def train(options: argparse.Namespace) -> None:
+def train_command(options: argparse.Namespace) -> None:
     """Train into a run folder, and print the metrics; on several ranks the first one prints."""
-    from accelerate import PartialState
     from accelerate.utils import broadcast_object_list
     from transformers.utils.logging import disable_progress_bar
 
-    from reference_models import folders, registry, runs
+    from reference_models import keys, registry
     from reference_models.data.loading import load_corpus
-    from reference_models.parts import build, describe
-    from reference_models.tables import text_table
-    from reference_models.training import device
+    from reference_models.running import folders, runs
+    from reference_models.running.description import describe
+    from reference_models.running.devices import ranks
+    from reference_models.running.parts import build
+    from reference_models.tables.statistics import text_table
 
-    disable_progress_bar()  # of loading a text encoder; the training has its own
-    entry = registry.find(options.model)
+    disable_progress_bar()  # of loading a text encoder; the training has its own bar
     epochs = [] if options.epochs is None else [f"epochs={options.epochs}"]
     settings = [*options.settings, *epochs]
-    model_config, training = registry.configure(entry, settings, preset=options.preset)
-    # Under torchrun and accelerate launch every rank is here; the first one writes and speaks.
-    ranks = PartialState(cpu=device().type == "cpu")
-    first = ranks.is_main_process
+    model_config, training = keys.configure(
+        registry.find(options.model), settings, preset=options.preset
+    )
+    # Under torchrun and accelerate launch all ranks run this; the first one writes and prints.
+    first = ranks().is_main_process
     if first and options.out is not None:
         folders.check_free(options.out)
     corpus = load_corpus(options.data, labels=options.labels)
@@ -79,15 +81,13 @@ def train(options: argparse.Namespace) -> None:
     print(text_table({split: results[split] for split in ("valid", "test")}))
 
 
-def evaluate(options: argparse.Namespace) -> None:
+def evaluate_command(options: argparse.Namespace) -> None:
     """The metrics of a finished run; of several ranks the first one is enough."""
-    from accelerate import PartialState
+    from reference_models.running import runs
+    from reference_models.running.devices import ranks
+    from reference_models.tables.statistics import text_table
 
-    from reference_models import runs
-    from reference_models.tables import text_table
-    from reference_models.training import device
-
-    if not PartialState(cpu=device().type == "cpu").is_main_process:
+    if not ranks().is_main_process:
         return
     metrics = runs.evaluate(
         options.folder, data=options.data, labels=options.labels, split=options.split
@@ -98,13 +98,13 @@ def evaluate(options: argparse.Namespace) -> None:
     print(text_table(rows))
 
 
-def reproduce(options: argparse.Namespace) -> None:
+def reproduce_command(options: argparse.Namespace) -> None:
     """A table of a paper, run again; it prints what it writes."""
     from transformers.utils.logging import disable_progress_bar
 
-    from reference_models import experiments
+    from reference_models.tables import experiments
 
-    disable_progress_bar()  # of loading a text encoder; the training has its own
+    disable_progress_bar()  # of loading a text encoder; the training has its own bar
     experiments.reproduce(
         options.model,
         options.table,
@@ -121,9 +121,9 @@ def reproduce(options: argparse.Namespace) -> None:
     )
 
 
-def report_runs(options: argparse.Namespace) -> None:
+def report_command(options: argparse.Namespace) -> None:
     """A page about finished runs."""
-    from reference_models.report import report, save_figures
+    from reference_models.tables.report import report, save_figures
 
     groups = report(options.runs, options.out)
     for group in groups:
@@ -134,15 +134,15 @@ def report_runs(options: argparse.Namespace) -> None:
     print(f"page: {options.out}")
 
 
-def inspect(options: argparse.Namespace) -> None:
+def inspect_command(options: argparse.Namespace) -> None:
     """What is in a data file."""
     from reference_models.data.inspection import format_report, inspect_file
 
     print(format_report(inspect_file(options.file)))
 
 
-def convert(options: argparse.Namespace) -> None:
-    """Any known data file as one that needs no pickle."""
+def convert_command(options: argparse.Namespace) -> None:
+    """Convert a data file of any known layout to safetensors."""
     from reference_models.data.converted import save_corpus
     from reference_models.data.loading import load_corpus
 
@@ -162,7 +162,7 @@ def convert(options: argparse.Namespace) -> None:
     print(f"wrote {options.out} ({samples}); look at it with: {CALL} data inspect {options.out}")
 
 
-def synthesize(options: argparse.Namespace) -> None:
+def synthesize_command(options: argparse.Namespace) -> None:
     """A file of the synthetic corpus."""
     from reference_models.data.synthetic import synthesize
 

@@ -1,33 +1,30 @@
-"""The demo: HyCon-v2 beside the same network without contrast, on the synthetic corpus."""
+"""The demo: HyCon-v2 and the same network without contrast, on the synthetic corpus."""
 
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from reference_models import folders, registry, runs
+from reference_models import registry
 from reference_models.data.mmsa import load_mmsa
 from reference_models.data.synthetic import synthesize
-from reference_models.parts import build
-from reference_models.report import write_report
-from reference_models.tables import text_table
+from reference_models.running import folders, runs
+from reference_models.running.parts import build
+from reference_models.tables.report import SYNTHETIC, write_report
+from reference_models.tables.statistics import text_table
 
-NOTE = (
-    "The corpus is synthetic: its sentences and signals were generated. The numbers show that the"
-    " machinery works; they are not to be put beside published ones."
-)
 WITHOUT = {"intra_weight": 0.0, "inter_weight": 0.0, "semi_weight": 0.0}
 MODELS = {"HyCon-v2": {}, "without contrast": WITHOUT}
 
 
 def demo(folder: Path, *, seed: int, fast: bool, say: Callable[[str], None]) -> Path:
-    """Train both, or reuse what an earlier call has trained, and write the page.
+    """Train both, or reuse the runs of an earlier call, and write the page.
 
     Args:
         folder: for the corpus, a run folder each, and ``index.html``.
         seed: of the corpus and of both runs.
-        fast: a tiny corpus and two epochs, to see that it runs.
-        say: takes lines for the reader.
+        fast: a tiny corpus and two epochs, for a quick check.
+        say: called with lines for the reader.
 
     Returns:
         The page.
@@ -39,9 +36,9 @@ def demo(folder: Path, *, seed: int, fast: bool, say: Callable[[str], None]) -> 
     if not corpus_file.is_file():
         synthesize(corpus_file, sizes=(64, 24, 32) if fast else (1000, 200, 400), seed=seed)
     corpus = load_mmsa(corpus_file)
-    entry = registry.find("hycon-v2")
+    paper = registry.find("hycon-v2")
     training = replace(
-        entry.training,
+        paper.training,
         learning_rate=1e-3,
         head_learning_rate=1e-3,
         batch_size=32,
@@ -55,7 +52,7 @@ def demo(folder: Path, *, seed: int, fast: bool, say: Callable[[str], None]) -> 
     rows: dict[str, Any] = {}
     for name, changes in MODELS.items():
         place = folder / f"{name.lower().replace(' ', '-')}-seed{seed}{'-fast' if fast else ''}"
-        parts = build("hycon-v2", replace(entry.config, **changes), training, corpus, seed=seed)
+        parts = build("hycon-v2", replace(paper.config, **changes), training, corpus, seed=seed)
         if folders.state(place) == "finished":
             folders.check_same(place, parts.config)
             say(f"{name}: trained before, in {place} (remove that folder to train again)")
@@ -74,10 +71,10 @@ def demo(folder: Path, *, seed: int, fast: bool, say: Callable[[str], None]) -> 
             " Beside it stands the same network, from the same seed, trained on the prediction"
             " error alone."
         ),
-        note=NOTE,
+        note=SYNTHETIC,
         go_on=_steps(corpus_file, places["HyCon-v2"]),
     )
-    say("\n" + text_table(rows) + "\n\n" + NOTE)
+    say("\n" + text_table(rows) + "\n\n" + SYNTHETIC)
     return page
 
 

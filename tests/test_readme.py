@@ -15,9 +15,10 @@ import mmcontrast
 from mmcontrast.testing import __main__ as laws
 from reference_models import demo
 from reference_models.__main__ import _parser
-from reference_models.metrics import regression_metrics
-from reference_models.registry import MODELS, configure
-from reference_models.tables import text_table
+from reference_models.keys import configure
+from reference_models.registry import MODELS
+from reference_models.running.score_metrics import regression_metrics
+from reference_models.tables.statistics import text_table
 from tests import benchmarks
 from tests.benchmarks.__main__ import arguments as bench_arguments
 from tests.benchmarks.targets import verdicts
@@ -99,7 +100,7 @@ def takes(model, setting):
 def test_what_make_demo_prints():
     """Its table has today's columns and rows, and its last words are today's."""
     printed = next(block for block in CONSOLE if "make demo" in block)
-    assert demo.NOTE in printed
+    assert demo.SYNTHETIC in printed
     scores = np.linspace(-2, 2, 9)
     head = text_table({"": regression_metrics(scores, -scores)}).splitlines()[0].split()
     lines = printed.splitlines()
@@ -217,8 +218,7 @@ def test_the_table_of_functions_names_public_ones():
 
 
 def test_a_paper_is_made_of_what_its_own_files_use():
-    assert "substitutes" in papers.own_files("hycon")
-    assert "encoders" not in papers.own_files("hycon")
+    assert {"ratio_contrast", "hybrid_contrast"} <= set(papers.primitives("hycon"))
     assert papers.primitives("mfon") == ["anchored_info_nce", "kl_distill"]
     assert {"info_nce", "hard_negatives", "replacement_gate"} <= set(papers.primitives("tecafn"))
     assert papers.primitives("text-only") == []
@@ -281,7 +281,7 @@ def test_bibtex_has_the_package_and_the_five_papers():
     (block,) = re.findall(r"^```bibtex\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
     entries = re.split(r"^(?=@)", block, flags=re.MULTILINE)[1:]
     keys = [re.match(r"@\w+\{([\w]+),", entry)[1] for entry in entries]
-    assert len(set(keys)) == len(keys) == 1 + len({e.paper for e in MODELS.values()} - {"none"})
+    assert len(set(keys)) == len(keys) == 1 + len({e.citation for e in MODELS.values()} - {"none"})
     for entry in entries:
         assert entry.count("{") == entry.count("}")
         for field in ("title", "author", "year"):

@@ -1,4 +1,4 @@
-"""Data files, safely read; batches; the synthetic corpus."""
+"""Data files, read without executing them; batches; the synthetic corpus."""
 
 from reference_models.data.batch import Batch, ModalDataset, Standardizer, collate
 from reference_models.data.converted import save_corpus

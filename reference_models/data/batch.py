@@ -1,4 +1,4 @@
-"""Samples, batches, and the scale of the features."""
+"""Samples, batches, and the standardization of features."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -63,9 +63,9 @@ class Batch:
 class Standardizer:
     """Zero mean and unit deviation for every feature, as measured on the training split.
 
-    Ours, no paper's: utterance statistics such as openSMILE's span five orders of magnitude.
-    Statistics are over real frames only; a constant column keeps the deviation 1. The result is
-    clipped, because such columns have outliers of dozens of deviations.
+    No paper has this step; it is here because utterance statistics such as openSMILE's span five
+    orders of magnitude. Statistics are over real frames only; a constant column gets the deviation
+    1. The result is clipped, because some columns have outliers of dozens of deviations.
 
     Attributes:
         mean: modality -> (D,) float64.
@@ -86,7 +86,7 @@ class Standardizer:
         return cls(mean, std, limit)
 
     def apply(self, modality: str, frames: np.ndarray) -> np.ndarray:
-        """Real frames (..., D) of that modality on the new scale, float32.
+        """Real frames (..., D) of a modality, standardized, as float32.
 
         Raises:
             ValueError: a modality, or a number of features, that was not measured.
@@ -122,7 +122,7 @@ class Standardizer:
 
 
 def _moments(frames: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation of the real frames; in pieces, for float64 doubles a large corpus."""
+    """Mean and deviation of the real frames; in pieces, as float64 needs twice the memory."""
     size = frames.shape[2]
     pieces = [slice(start, start + 256) for start in range(0, len(frames), 256)]
     count = max(int(mask.sum()), 1)
@@ -136,7 +136,7 @@ def _moments(frames: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarr
     for piece in pieces:
         real = frames[piece][mask[piece]].astype(np.float64)
         square += ((real - mean) ** 2).sum(axis=0) / count
-    # By its range, not its deviation: rounding of the mean gives a constant column a tiny one.
+    # Constant columns are found by their range: rounding of the mean makes their deviation nonzero.
     return mean, np.where(high > low, np.sqrt(square), 1.0)
 
 
@@ -211,8 +211,8 @@ def _sequences(split: Split, modality: str, standardizer: Standardizer | None) -
 def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
     """Samples of a :class:`ModalDataset` as the fields of a :class:`Batch`.
 
-    Every modality is as long as its longest sequence in the batch, and at least one step; a
-    sequence of no frames is an absent modality.
+    Every modality is padded to its longest sequence in the batch, and to at least one step; an
+    empty sequence is an absent modality.
     """
     features, masks, present = {}, {}, {}
     for modality in samples[0]["features"]:

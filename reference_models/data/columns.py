@@ -1,6 +1,6 @@
-"""One column at a time: other people's lists and arrays in the form that everything here reads.
+"""Single columns of data files: lists and arrays of any origin to arrays of one form.
 
-Each function takes ``where``, the words that open its error: the file, the split and the column.
+Each function takes ``where``, the beginning of its error messages: file, split and column.
 """
 
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from reference_models.data.pickles import DataError
 
 
 def numbers(values: Any, where: str, *, dtype: type = np.float32) -> np.ndarray:
-    """Lists or arrays as a numeric array of its own; where they are none, a DataError says so."""
+    """Lists or arrays as a new numeric array, or a DataError."""
     if isinstance(values, np.ndarray) and values.dtype == object:
         values = values.tolist()
     try:
-        with np.errstate(over="ignore"):  # beyond float32 becomes infinite, and is seen as such
+        with np.errstate(over="ignore"):  # beyond float32: infinite, which later checks find
             return np.array(values, dtype=dtype, order="C")
     except (TypeError, ValueError, OverflowError):
         raise DataError(
@@ -35,7 +35,7 @@ def _kinds(values: Any) -> str:
 
 
 def check_count(got: int, count: int, where: str, *, by: str = "regression_labels") -> None:
-    """Refuse a column that is not as long as the column ``by``."""
+    """Refuse a column of another length than the column ``by``."""
     if got != count:
         raise DataError(
             f"{where}: expected {count} samples as in {by!r}, got {got}; "
@@ -46,7 +46,7 @@ def check_count(got: int, count: int, where: str, *, by: str = "regression_label
 def scores(
     values: Any, where: str, label_range: tuple[float, float], *, fix: str = ""
 ) -> np.ndarray:
-    """(N,) float32 scores, none outside the range; ``fix`` ends the error where one is."""
+    """(N,) float32 scores within the range; ``fix`` is the end of the error message otherwise."""
     labels = numbers(values, where)
     if labels.ndim == 0 or labels.size != len(labels):
         raise DataError(
@@ -56,7 +56,7 @@ def scores(
         raise DataError(f"{where}: expected at least one sample, got none; fill the split")
     labels = labels.reshape(-1)
     low, high = label_range
-    slack = 1e-4  # rounding of scores that are stored in half or single precision
+    slack = 1e-4  # for scores that were stored in half or single precision
     bad = np.flatnonzero(~((labels >= low - slack) & (labels <= high + slack)))
     if len(bad):
         raise DataError(
@@ -90,7 +90,7 @@ def decoded(value: Any) -> Any:
 
 
 def tokens(values: Any, count: int, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """Token ids (N, L) int64 and their mask, out of text_bert either way round."""
+    """Token ids (N, L) int64 and their mask, from text_bert in either order of axes."""
     table = numbers(values, where, dtype=np.float64)
     check_count(len(table) if table.ndim else 0, count, where)
     if table.ndim == 3 and table.shape[1] != 3 and table.shape[2] == 3:
@@ -107,7 +107,7 @@ def tokens(values: Any, count: int, where: str) -> tuple[np.ndarray, np.ndarray]
             f"{where}: expected token ids 0, 1, 2, ... and a mask of 0 and 1, got other numbers; "
             "stack ids, attention mask and token types in this order"
         )
-    # The attention mask plays the part that non-zero frames play elsewhere.
+    # The attention mask marks real tokens, as nonzero values mark real frames.
     mask = mask.astype(bool)
     moved, real = _moved(ids[..., None], *frame_extent(mask))
     return moved[..., 0].astype(np.int64), real
@@ -154,7 +154,7 @@ def lengths(columns: dict[str, Any], modality: str, count: int, where: str) -> n
 
 
 def frame_extent(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """First real frame, and one past the last, of each row of a (N, T) bool array; 0, 0 if none."""
+    """First real frame and one past the last, of each row of (N, T) bool; 0 and 0 without any."""
     first = frames.argmax(axis=1)
     stop = frames.shape[1] - frames[:, ::-1].argmax(axis=1)
     return first, np.where(frames.any(axis=1), stop, 0)
@@ -165,9 +165,9 @@ def to_front(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Real frames moved to the front, and their mask.
 
-    Lengths are believed where the frames outside them are zero: at the end, or else at the front;
-    one beyond the last step (the sequence was cut) means all steps. Otherwise they are wrong (some
-    were counted to the first zero frame), and the frames decide.
+    A length is used if the frames outside it are zero: those at the end, or else at the front; one
+    beyond the last step (the sequence was cut) means all steps. Otherwise it is wrong (in some
+    files it counts up to the first zero frame), and the nonzero frames decide.
     """
     start, stop = frame_extent((frames != 0).any(axis=2))
     if lengths is not None:
@@ -222,7 +222,7 @@ def standardize_rows(frames: np.ndarray, mask: np.ndarray) -> None:
     """
     for row in np.flatnonzero(mask.any(axis=1)):
         real = frames[row, mask[row]].astype(np.float64)
-        # By its values, not its deviation: rounding of the mean gives a constant a tiny one.
+        # Constants are found by their values: rounding of the mean makes their deviation nonzero.
         varies = (real != real[0]).any(axis=0)
         deviation = np.where(varies, real.std(axis=0), 1)
         frames[row, mask[row]] = (real - real.mean(axis=0)) * varies / deviation

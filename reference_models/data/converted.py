@@ -1,8 +1,8 @@
 """A corpus as one safetensors file: no pickle, a checksum, real frames only.
 
 The file holds tensors and a header. Sequences are stored one after the other without padding, as
-``<split>/frames/<modality>`` (frames, D), with the number of frames, steps and samples that bring
-them back to (N, T, D). Everything else (names, sentences, task, origin) is JSON in the header.
+``<split>/frames/<modality>`` (frames, D), with the number of frames, steps and samples that restore
+(N, T, D). Everything else (names, sentences, task, origin) is JSON in the header.
 """
 
 import hashlib
@@ -49,9 +49,10 @@ def save_corpus(corpus: Corpus, path: str | Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        # One entry: safetensors writes several in any order, and equal corpora give equal files.
+        # A single entry: safetensors does not keep the order of several, and equal corpora shall
+        # give equal files.
         safetensors.numpy.save_file(tensors, partial, {_ENTRY: json.dumps(note)})
-        with partial.open("rb+") as file:  # on the disk before it takes the name
+        with partial.open("rb+") as file:  # on the disk before it is renamed
             os.fsync(file.fileno())
         os.replace(partial, path)
     finally:
@@ -60,9 +61,9 @@ def save_corpus(corpus: Corpus, path: str | Path) -> Path:
 
 
 def is_converted(path: str | Path) -> bool:
-    """Whether the file begins like safetensors (the header's size, a JSON object) or is named so.
+    """Whether a file is safetensors: by its beginning (a header size, a JSON object) or its name.
 
-    The name counts for a file that was cut short.
+    The name is for files that are truncated.
     """
     path = Path(path)
     if path.suffix == ".safetensors":
@@ -125,7 +126,7 @@ def _checksum(header: Any, tensors: dict[str, np.ndarray]) -> str:
 
 
 def _pack(split: Split, tensors: dict[str, np.ndarray]) -> dict[str, Any]:
-    """What of a split is text; its arrays go into ``tensors``."""
+    """The text fields of a split; its arrays are added to ``tensors``."""
 
     def put(name: str, array: np.ndarray) -> None:
         tensors[f"{split.name}/{name}"] = np.ascontiguousarray(array)

@@ -1,4 +1,4 @@
-"""What every loader returns: three splits of cleaned samples, and which file they come from."""
+"""The result of every loader: three splits of cleaned samples, and the identity of the file."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -38,9 +38,9 @@ class Split:
         features: modality -> (N, T, D) float32, zeros after the real frames; "text" is the
             precomputed column.
         masks: modality -> (N, T) bool, True = real frame; a prefix of each row.
-        present: modality -> (N,) bool; "text" is there when any column holds text.
-        unimodal_labels: modality -> (N,) float32, its score by itself; empty where the file has
-            none.
+        present: modality -> (N,) bool; "text" is present if any column holds text.
+        unimodal_labels: modality -> (N,) float32, the score of that modality; empty if the file
+            has none.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """A file's three splits, and which file it is.
+    """The three splits of a file, and its identity.
 
     Attributes:
         path: where it was read from.
@@ -75,7 +75,7 @@ class Corpus:
         task: "sentiment" (scores in [-3, 3]), "sims" (scores in [-1, 1]), "iemocap" or "humor".
         layout: how the file is laid out, a key of ``LAYOUTS``.
         dropped: split -> samples of the file that are left out, as their sequences disagree.
-        notes: what a reader of the numbers should know, in sentences.
+        notes: remarks on the data, in sentences.
         origin: name and SHA-256 of the file that a converted one was made of, or None.
     """
 
@@ -107,7 +107,7 @@ def file_sha256(path: str | Path) -> str:
 
 
 def splits_of(content: Any, path: str | Path, kind: type) -> dict[str, Any]:
-    """The splits, taken out of a pickle's content; "valid" may be called "dev" there."""
+    """The splits in the content of a pickle, in which "valid" may be called "dev"."""
     names = {name: name for name in SPLITS}
     if not isinstance(content.get("valid"), kind):
         names["valid"] = "dev"
@@ -125,7 +125,7 @@ def splits_of(content: Any, path: str | Path, kind: type) -> dict[str, Any]:
 
 
 def check_agreement(splits: dict[str, Split], path: str | Path) -> None:
-    """Refuse splits that do not have the same columns with the same numbers of features."""
+    """Refuse splits with different columns, or different numbers of features."""
     train = splits["train"]
     for name, split in splits.items():
         for what, expected, got in (

@@ -1,4 +1,4 @@
-"""What is in a data file: also in one that cannot be loaded, so that it can be mended."""
+"""The content of a data file, also of one that cannot be loaded, so that it can be repaired."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ class ColumnReport:
         maximum: highest finite number.
         nan: how many NaN.
         inf: how many infinite numbers.
-        padding: for sequences of frames, where zero frames lie and in how many samples: "none",
+        padding: for sequences of frames, the side of zero frames, and in how many samples: "none",
             "front (70)", "end (12)" or "front (70), end (2)"; else "".
         absent: samples of nothing but zeros, or empty sentences; None for other columns.
     """
@@ -71,7 +71,7 @@ class FileReport:
 
 
 def inspect_file(path: str | Path) -> FileReport:
-    """Look at every column of a file of any known layout, or of one that means to be.
+    """Examine every column of a file of a known layout, or close to one.
 
     Raises:
         DataError: there is no file of that name.
@@ -119,7 +119,7 @@ def inspect_file(path: str | Path) -> FileReport:
 
 
 def _columns(split: Split) -> list[ColumnReport]:
-    """The columns of a layout that has none in its file."""
+    """Columns from a split, for layouts without columns in the file."""
     columns = {"id": split.ids, mult.LABELS: split.labels, "raw_text": split.raw_text}
     columns |= {f"{mult.LABELS} of {m}": x for m, x in split.unimodal_labels.items()}
     columns |= {"token_ids": split.token_ids, **split.features}
@@ -147,7 +147,7 @@ def format_report(report: FileReport) -> str:
         lines += _facts(report.corpus)
     if report.other_keys:
         lines.append(f"  also has  {', '.join(report.other_keys)}")
-    # One width for the whole file, so that splits can be compared down the page.
+    # The same widths in all splits, so that their columns line up.
     tables = {name: [_cells(c) for c in columns] for name, columns in report.splits.items()}
     widths = [
         max(len(row[place]) for rows in ([_HEAD], *tables.values()) for row in rows)
@@ -222,7 +222,7 @@ def _column(name: str, values: Any) -> ColumnReport:
     finite = np.isfinite(array)
     low = high = None
     if finite.any():
-        # Booleans and integers are all finite, and have no infinity to start from.
+        # Booleans and integers are finite, and have no infinity as the initial value.
         bounds = (np.inf, -np.inf) if array.dtype.kind == "f" else (array.max(), array.min())
         low = float(array.min(where=finite, initial=bounds[0]))
         high = float(array.max(where=finite, initial=bounds[1]))
@@ -237,7 +237,7 @@ def _column(name: str, values: Any) -> ColumnReport:
 
 
 def _padding(real: np.ndarray) -> tuple[str, int]:
-    """Where zero frames lie in (N, T, D), and how many samples have no others."""
+    """The sides with zero frames in (N, T, D), and the number of samples without real frames."""
     frames = real.any(axis=2)
     start, stop = frame_extent(frames)
     here = stop > 0

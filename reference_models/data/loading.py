@@ -1,4 +1,4 @@
-"""Any known data file as a corpus: which layout it has is seen from its content."""
+"""Load a data file of any known layout, which is recognised by the content."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ LAYOUTS = {
     "ur-funny": "a folder with the six pickles of UR-FUNNY V2",
     "converted": "a file that 'data convert' wrote",
 }
-# Which options each layout reads, and what they are when nobody asks for anything.
+# The options that each layout reads, and their defaults.
 OPTIONS = {
     "mmsa": ("label_range", "nan"),
     "mult": ("labels", "nan"),
@@ -95,7 +95,7 @@ def load_corpus(
 
 
 def read(path: str | Path) -> Any:
-    """What is at ``path``: a pickle's content, a folder's pickles by name, or a whole corpus."""
+    """The content at ``path``: of a pickle, of a folder's pickles by name, or a whole corpus."""
     path = Path(path)
     if path.is_dir():
         return ur_funny.read_folder(path)
@@ -141,7 +141,7 @@ def _shape(values: Any) -> tuple[int, ...]:
 def corpus_of(
     content: Any, path: str | Path, layout: str, options: dict[str, Any] | None = None
 ) -> Corpus:
-    """The corpus of what :func:`read` returned; takes the splits out of ``content``."""
+    """The corpus of what :func:`read` returned; removes the splits from ``content``."""
     options = {name: DEFAULTS[name] for name in OPTIONS[layout]} if options is None else options
     expected = {"converted": Corpus, "ur-funny": ur_funny.Folder}.get(layout, dict)
     if not isinstance(content, expected):
@@ -152,7 +152,7 @@ def corpus_of(
     if layout == "converted":
         return content
     make = {
-        "mmsa": mmsa.corpus_of,
+        "mmsa": mmsa.mmsa_corpus,
         "mult": mult.mult_corpus,
         "iemocap": mult.iemocap_corpus,
         "mag-bert": mag_bert.mag_bert_corpus,

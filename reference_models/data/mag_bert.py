@@ -12,7 +12,7 @@ from reference_models.data import columns as clean
 from reference_models.data.corpus import KNOWN_FILES, Corpus, Split, check_agreement, splits_of
 from reference_models.data.pickles import DataError
 
-_STREAMS = {"audio": 2, "vision": 1}  # where each stands in a sample
+_STREAMS = {"audio": 2, "vision": 1}  # positions in a sample's streams
 
 
 def mag_bert_corpus(
@@ -21,7 +21,7 @@ def mag_bert_corpus(
     """MOSI or MOSEI, aligned to words.
 
     The words become ``raw_text``. MAG-BERT repeats a word's frame for each of its sub-words; here
-    the frames stay one a word, so no model is tied to one tokenizer.
+    there is one frame for each word, independent of the tokenizer.
 
     Args:
         content: of the pickle.
@@ -36,7 +36,9 @@ def mag_bert_corpus(
     splits = {}
     for name, samples in splits_of(content, path, list).items():
         where = f"{path}, split {name!r}"
-        rows = [_sample(sample, f"{where}, sample {row}") for row, sample in enumerate(samples)]
+        rows = [
+            _parse_sample(sample, f"{where}, sample {row}") for row, sample in enumerate(samples)
+        ]
         labels = clean.scores([row["label"] for row in rows], f"{where}, labels", (-3.0, 3.0))
         features, masks = {}, {}
         for modality in _STREAMS:
@@ -54,7 +56,7 @@ def mag_bert_corpus(
     return Corpus(str(path), sha256, KNOWN_FILES.get(sha256), splits, "sentiment", "mag-bert")
 
 
-def _sample(sample: Any, where: str) -> dict[str, Any]:
+def _parse_sample(sample: Any, where: str) -> dict[str, Any]:
     try:
         streams, label, segment = sample
         words = streams[0]

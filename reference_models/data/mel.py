@@ -1,11 +1,11 @@
-"""Log-mel features of audio, as CorMulT reads them."""
+"""Log-mel features of audio, the audio input of CorMulT."""
 
 import warnings
 
 import numpy as np
 from transformers.audio_utils import mel_filter_bank, spectrogram, window_function
 
-from reference_models.configs import is_int, is_number
+from reference_models.checks import is_int, is_number
 
 
 def log_mel(
@@ -25,7 +25,7 @@ def log_mel(
 
     Hann windows, no padding at either end, N the next power of two from the window's length up.
     The triangles :math:`H_m` peak at 1, at frequencies that are equally far apart on the mel scale
-    between 0 and half the sample rate. The paper's sum goes on above it, where they are zero.
+    between 0 and half the sample rate. The paper's sum extends above it, where they are zero.
 
     Args:
         waveform: (samples,) floating, one channel.
@@ -90,9 +90,9 @@ def _samples(name: str, seconds: float, sample_rate: int, *, fewest: int) -> int
 
 
 def _filters(points: int, n_mels: int, sample_rate: int) -> np.ndarray:
-    """(points / 2 + 1, n_mels): what each band takes of each frequency."""
+    """(points / 2 + 1, n_mels): the weight of each frequency in each band."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what it warns of is an error here
+        warnings.simplefilter("ignore")  # its warnings are errors here
         filters = mel_filter_bank(points // 2 + 1, n_mels, 0, sample_rate / 2, sample_rate)
     empty = int((filters.max(axis=0) == 0).sum())
     if empty:

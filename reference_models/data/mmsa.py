@@ -1,8 +1,8 @@
 """The MMSA layout: a pickle of ``{"train" | "valid" | "test": {column: array or list}}``.
 
-Whatever a file does (padding before or after the frames, NaN, lists for arrays, text_bert either
-way round, missing modalities), what comes out has one form: float32, real frames first, zeros after
-them, and masks that say which is which.
+Files differ (padding before or after the frames, NaN, lists for arrays, either order of the axes of
+text_bert, missing modalities). The result has one form: float32, real frames first, zeros after
+them, and masks of the real frames.
 """
 
 from pathlib import Path
@@ -24,7 +24,7 @@ from reference_models.data.pickles import DataError, load_pickle
 
 LABELS = "regression_labels"
 UNIMODAL = {"text": f"{LABELS}_T", "audio": f"{LABELS}_A", "vision": f"{LABELS}_V"}
-# Text that a BERT vocabulary wraps around every sentence: alone, they are a sentence of no words.
+# Padding, [CLS] and [SEP] of a BERT vocabulary: a sentence of these alone has no words.
 _PAD_CLS_SEP = (0, 101, 102)
 
 
@@ -36,11 +36,11 @@ def load_mmsa(
 ) -> Corpus:
     """Read a file of the MMSA layout.
 
-    A frame is padding where it is zero and nothing but zeros stands before it, or after it; zero
-    frames between real ones are real. Where the file has lengths, or an attention mask for
-    word-aligned frames, they say which of the zero frames at the end are real.
+    A frame is padding if it is zero and all frames before it, or all after it, are zero, too; zero
+    frames between real ones are real. If the file has lengths, or an attention mask for
+    word-aligned frames, these decide which of the zero frames at the end are real.
 
-    A file with scores of single modalities (``regression_labels_T``, ``_A`` or ``_V``) is taken for
+    A file with scores of single modalities (``regression_labels_T``, ``_A`` or ``_V``) is read as
     CH-SIMS: its task is "sims", with scores in [-1, 1], unless a wider ``label_range`` is given.
     The task of every other file is "sentiment".
 
@@ -56,10 +56,10 @@ def load_mmsa(
     """
     if nan not in ("zero", "raise"):
         raise ValueError(f"nan: expected 'zero' or 'raise', got {nan!r}")
-    return corpus_of(load_pickle(path), path, file_sha256(path), label_range=label_range, nan=nan)
+    return mmsa_corpus(load_pickle(path), path, file_sha256(path), label_range=label_range, nan=nan)
 
 
-def corpus_of(
+def mmsa_corpus(
     content: Any,
     path: str | Path,
     sha256: str,
@@ -67,7 +67,7 @@ def corpus_of(
     label_range: tuple[float, float] | None = None,
     nan: str = "zero",
 ) -> Corpus:
-    """:func:`load_mmsa` on content that is already read; takes the splits out of ``content``."""
+    """:func:`load_mmsa` on content that is already read; removes the splits from ``content``."""
     if label_range is not None and not label_range[0] < label_range[1]:
         raise ValueError(f"label_range: expected (lowest, highest), got {label_range!r}")
     if not isinstance(content, dict):
@@ -100,7 +100,7 @@ def _split(
     label_range: tuple[float, float],
     nan: str,
 ) -> Split:
-    columns = dict(columns)  # emptied column by column, to free memory; splits may share theirs
+    columns = dict(columns)  # emptied while it is read, to free memory; splits may share one
     if not {"raw_text", "text_bert", *FEATURES} & columns.keys():
         raise DataError(
             f"{where}: expected at least one of the columns raw_text, text_bert, "
@@ -136,7 +136,7 @@ def _split(
 def _labels(
     columns: dict[str, Any], where: str, label_range: tuple[float, float]
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """The scores, and those of single modalities."""
+    """The scores of the samples, and those of single modalities."""
     unimodal = {m: column for m, column in UNIMODAL.items() if column in columns}
     fix = ", or give another label_range"
     if unimodal:
@@ -153,7 +153,7 @@ def _labels(
 def _frames(
     columns: dict[str, Any], count: int, where: str, nan: str, token_mask: np.ndarray | None
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Features with the real frames first, and their masks; takes them out of the columns."""
+    """Features with the real frames first, and their masks; removes them from the columns."""
     features, masks = {}, {}
     for modality in FEATURES:
         if modality not in columns:

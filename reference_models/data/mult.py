@@ -1,9 +1,9 @@
-"""The files of MulT, which MMIM, TeCaFN and MCL-MCF read too: MOSI, MOSEI and IEMOCAP.
+"""The files of MulT, also of MMIM, TeCaFN and MCL-MCF: MOSI, MOSEI and IEMOCAP.
 
 A pickle of ``{"train" | "valid" | "test": {"vision", "text", "audio", "labels", "id"}}`` with GloVe
 vectors for the text. Sequences are padded in front; MMIM counts zero frames and keeps as many
 frames at the end, so that a zero frame between real ones shifts its window. Here only the zeros in
-front (or at the end) are taken for padding.
+front (or at the end) are padding.
 """
 
 from dataclasses import replace
@@ -33,7 +33,7 @@ LABELS = "labels"
 def mult_corpus(
     content: Any, path: str | Path, sha256: str, *, labels: str | Path | None = None, nan: str
 ) -> Corpus:
-    """MOSI or MOSEI out of what the pickle holds, which is emptied on the way to save memory.
+    """MOSI or MOSEI from the content of the pickle, which is emptied to save memory.
 
     Args:
         content: of the pickle; labels are (N, 1, 1), or 7 columns of which the first counts.
@@ -50,16 +50,16 @@ def mult_corpus(
     splits, names = {}, {}
     for name in SPLITS:
         columns, where = dict(parts.pop(name)), f"{path}, split {name!r}"
-        scores = _scores(_labels(columns, where), f"{where}, column {LABELS!r}")
+        scores = _scores(_label_column(columns, where), f"{where}, column {LABELS!r}")
         names[name] = _names(columns, len(scores), where)
-        splits[name] = _split(name, columns, scores, where, nan)
+        splits[name] = _mult_split(name, columns, scores, where, nan)
     texts, notes = None, ()
     if labels is not None:
         firsts = {name: rows and [row[0] for row in rows] for name, rows in names.items()}
         scores = {name: split.labels for name, split in splits.items()}
         texts = transcribe(read_transcripts(labels), firsts, scores, f"{labels}")
         notes = (f"the sentences are those of {Path(labels).name}, SHA-256 {file_sha256(labels)}",)
-    # A video's name alone names several clips of MOSEI; then their times belong to the name.
+    # In MOSEI several clips have the same name, that of the video: there, times are part of the id.
     every = [row[0] for rows in names.values() for row in rows or ()]
     whole = len(set(every)) < len(every)
     for name, split in splits.items():
@@ -77,8 +77,8 @@ def iemocap_corpus(
 ) -> Corpus:
     """IEMOCAP: labels (N, 4, 2), one-hot for each of neutral, happy, sad and angry.
 
-    MulT's code takes column 1 for "the emotion is there"; a sibling file is said to mean column 0.
-    The corpus notes how often each emotion is there, and says so where that looks wrong.
+    In MulT's code column 1 means that the emotion is present; another file is said to use column 0.
+    The notes of the corpus have the share of each emotion, and a warning if it looks wrong.
 
     Args:
         content: of the pickle; samples have no names, and are called "train/0" and so on.
@@ -96,7 +96,7 @@ def iemocap_corpus(
     parts, splits = splits_of(content, path, dict), {}
     for name in SPLITS:
         columns, where = dict(parts.pop(name)), f"{path}, split {name!r}"
-        table = _labels(columns, where)
+        table = _label_column(columns, where)
         if table.shape[1:] != (4, 2) or not _one_hot(table):
             raise DataError(
                 f"{where}, column {LABELS!r}: expected one-hot numbers (N, 4, 2), got "
@@ -104,7 +104,7 @@ def iemocap_corpus(
                 f"columns for each of {', '.join(EMOTIONS)}"
             )
         there = (table[..., present_index] == 1).astype(np.int64)
-        splits[name] = _split(name, columns, there, where, nan)
+        splits[name] = _mult_split(name, columns, there, where, nan)
     check_agreement(splits, path)
     share = splits["train"].labels.mean(axis=0)
     listing = ", ".join(f"{e} {s:.0%}" for e, s in zip(EMOTIONS, share, strict=True))
@@ -118,7 +118,7 @@ def iemocap_corpus(
     return Corpus(str(path), sha256, known, splits, "iemocap", "iemocap", notes=tuple(notes))
 
 
-def _labels(columns: dict[str, Any], where: str) -> np.ndarray:
+def _label_column(columns: dict[str, Any], where: str) -> np.ndarray:
     if LABELS not in columns or not set(FEATURES) & columns.keys():
         raise DataError(
             f"{where}: expected the column {LABELS!r} and some of {', '.join(FEATURES)}, got "
@@ -128,7 +128,7 @@ def _labels(columns: dict[str, Any], where: str) -> np.ndarray:
 
 
 def _scores(table: np.ndarray, where: str) -> np.ndarray:
-    # MOSEI comes with the sentiment alone, or before six emotions.
+    # MOSEI has the sentiment alone, or followed by six emotions.
     if table.ndim == 0 or table.size not in (len(table), 7 * len(table)):
         raise DataError(
             f"{where}: expected shape (N, 1, 1) or seven columns, got {table.shape}; "
@@ -143,7 +143,7 @@ def _one_hot(table: np.ndarray) -> bool:
 
 
 def _names(columns: dict[str, Any], count: int, where: str) -> list[list[str]] | None:
-    """What the column ``id`` says of each sample: a name, or a name, a start and an end."""
+    """The column ``id`` by sample: a name, or a name, a start and an end."""
     if "id" not in columns:
         return None
     values = columns["id"]
@@ -160,7 +160,9 @@ def _names(columns: dict[str, Any], count: int, where: str) -> list[list[str]] |
     return [[str(clean.decoded(word)) for word in row] for row in rows]
 
 
-def _split(name: str, columns: dict[str, Any], labels: np.ndarray, where: str, nan: str) -> Split:
+def _mult_split(
+    name: str, columns: dict[str, Any], labels: np.ndarray, where: str, nan: str
+) -> Split:
     features, masks, present = {}, {}, {}
     for modality in FEATURES:
         if modality in columns:

@@ -1,9 +1,9 @@
-"""Reading other people's pickles without running them.
+"""Reading pickles from untrusted sources without executing them.
 
-A pickle is a program: it names functions and asks the reader to call them. This reader lets it name
-a dozen, all of which are rewritten here, in plain sight: none imports, evaluates or reaches numpy's
-own reconstruction code, whose dtype state could be forged into wild pointers. What a file can hold
-is thereby numpy arrays and scalars of numbers and text, and plain containers of them.
+A pickle is a program: it names functions, and the reader calls them. This reader allows a dozen
+names, for each of which there is a function in ``rebuilding.py``: none of these imports, evaluates
+or uses numpy's own reconstruction code, in which a forged dtype state can give invalid pointers.
+Files can therefore hold numpy arrays and scalars of numbers and text, and plain containers of them.
 """
 
 import copyreg
@@ -49,11 +49,11 @@ def load_pickle(path: str | Path) -> Any:
 
 
 def _load(file: BinaryIO, head: bytes, path: Path) -> Any:
-    for magic, name in _OTHER_FORMATS.items():  # no pickle that can be read begins so
+    for magic, name in _OTHER_FORMATS.items():  # no readable pickle begins like this
         if head.lstrip().startswith(magic):
             raise DataError(f"{path}: expected a pickle, got {name}; download or unpack it again")
     file.seek(0)
-    # An extension code that this process has met before would skip find_class.
+    # pickle caches extension codes; a cached one would bypass find_class.
     copyreg.clear_extension_cache()
     try:
         return finished(_Unpickler(file, encoding="latin1").load(), {})
@@ -66,7 +66,7 @@ def _load(file: BinaryIO, head: bytes, path: Path) -> Any:
         raise DataError(f"{path}: {_diagnosis(file, head, error)}") from error
 
 
-# Everything that pickle's own reader, or the checks below, raise on bytes that make no sense.
+# All that pickle's reader, and the functions of rebuilding.py, raise on invalid bytes.
 _UNREADABLE = (
     pickle.UnpicklingError,
     ArithmeticError,
@@ -105,15 +105,15 @@ def _reason(error: Exception) -> str:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Pickle's reader, with a closed list in the place of its imports."""
+    """Pickle's reader, with a fixed list of functions instead of imports."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """The rewritten function of that name; never an import, never an attribute of one."""
+        """The function of that name in the fixed list; nothing is imported."""
         try:
             return ALLOWED[module, name]
         except KeyError:
             raise Refused(f"{module}.{name}") from None
 
     def persistent_load(self, pid: Any) -> Any:
-        """Objects outside the file do not exist here."""
+        """Refuse references to objects outside the file."""
         raise Refused(f"a reference to an object outside the file ({pid!r:.60})")

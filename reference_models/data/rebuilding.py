@@ -1,7 +1,7 @@
-"""What a pickle may call: numpy's and Python's constructors, rewritten without their powers.
+"""The functions that a pickle may call: restricted versions of numpy's and Python's constructors.
 
-None of these imports, evaluates or reaches numpy's own reconstruction code, whose dtype state could
-be forged into wild pointers. The reader of ``pickles.py`` finds them in ``ALLOWED``, by name.
+None of these imports, evaluates or uses numpy's own reconstruction code, in which a forged dtype
+state can give invalid pointers. The reader of ``pickles.py`` finds them in ``ALLOWED``, by name.
 """
 
 import math
@@ -14,11 +14,11 @@ import numpy as np
 
 
 class Refused(Exception):
-    """The pickle asks for something outside the list."""
+    """The pickle names something outside the list."""
 
 
 class _Function:
-    """A function that a pickle may call, and do nothing else with."""
+    """A function that a pickle may call; it can neither read nor change it."""
 
     __slots__ = ("_call",)
 
@@ -83,7 +83,7 @@ def _dtype(code: Any, *_align_and_copy: Any) -> _Dtype:
 
 
 def _array(content: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
-    """An array of that dtype and shape on the bytes, or the list of objects, ``content``."""
+    """An array of that dtype and shape from ``content``: bytes, or a list of objects."""
     if not isinstance(dtype, _Dtype) or not isinstance(shape, tuple):
         raise TypeError("an array without a dtype or a shape")
     if dtype.dtype == object:
@@ -100,12 +100,12 @@ def _array(content: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
         if letters.max() > sys.maxunicode:
             raise ValueError("text outside Unicode")
     array = np.frombuffer(content, dtype.dtype).reshape(shape, order=order)
-    return array.astype(array.dtype.newbyteorder("="), copy=False)  # torch takes no other order
+    return array.astype(array.dtype.newbyteorder("="), copy=False)  # the only byte order of torch
 
 
 def _object_array(items: list[Any]) -> np.ndarray:
     array = np.empty(len(items), dtype=object)
-    for row, item in enumerate(items):  # one by one: a slice would spread items that are lists
+    for row, item in enumerate(items):  # one by one: a slice would unpack items that are lists
         array[row] = item
     return array
 
@@ -133,7 +133,7 @@ def _scalar(dtype: Any, content: Any) -> Any:
 
 
 def _encode(text: Any, encoding: Any) -> bytes:
-    # Protocols before 3 have no bytes: they write text and ask for it to be encoded.
+    # Protocols before 3 have no bytes: they store text, and a call that encodes it.
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
         raise Refused(f"_codecs.encode with {encoding!r:.60}")
     return text.encode("latin1")
@@ -169,7 +169,7 @@ ALLOWED: dict[tuple[str, str], _Function] = {
 
 
 def finished(value: Any, seen: dict[int, Any]) -> Any:
-    """``value`` with every array in its place; ``seen`` holds what is finished, or begun, by id."""
+    """``value`` with all arrays completed; ``seen`` has the finished and the begun parts, by id."""
     if isinstance(value, _Function | _Dtype):
         raise Refused("a function or a dtype in the place of data")
     if not isinstance(value, _Array | np.ndarray | dict | list | tuple | set | frozenset):

@@ -1,8 +1,9 @@
-r"""A corpus of known structure, in the MMSA layout: to run, to test and to teach.
+r"""A synthetic corpus of known structure, in the MMSA layout: for demos, tests and teaching.
 
-Nothing measured on it says anything about real data, or stands beside a published number.
+Numbers measured on it say nothing about real data, and are not compared with published ones.
 
-Sample :math:`i` of a split is drawn so (normal variables independent, maps fixed by the seed):
+Sample :math:`i` of a split is drawn as follows (independent normal variables; the seed fixes the
+maps):
 
 .. math::
 
@@ -18,15 +19,15 @@ Sample :math:`i` of a split is drawn so (normal variables independent, maps fixe
   carry its vector :math:`z`. The topic says nothing about the score.
 * :math:`p^m_i` (4 numbers) is the modality's own, constant over a sample; the sentence's own part
   is its wording. :math:`r^m_{it}` is noise that changes slowly from frame to frame; :math:`g_{it}`
-  swells and fades once over a sample, so that some frames tell more than others.
+  rises and falls once over a sample, so that some frames are more informative than others.
 * :math:`c^m, d^m` give every feature an offset and a scale, over two orders of magnitude.
 * The sentence has 2 or 3 clauses. Each aims at :math:`w_i + 0.3\,\epsilon` and takes the nearest
   of 12 random phrases, whose value is the adjective's strength times its degree ("very",
   "a bit"), and times -0.6 after "not". Longer sentences come with longer sequences.
-* One sample in twenty is nearly another of its split: the same label, frames with a little noise on
-  them, and the same sentence with its opening drawn anew.
+* One sample in twenty is a near-duplicate of another in its split: the same label, frames with a
+  little noise added, and the same sentence with a newly drawn opening.
 * One in twenty-five lacks the audio (all zeros), as many lack the vision, one in a hundred the text
-  (an empty sentence); one modality at most is absent.
+  (an empty sentence); at most one modality is absent.
 """
 
 import os
@@ -73,7 +74,7 @@ ADJECTIVES = {
     "brilliant": 2.5,
     "fantastic": 2.6,
 }
-# The first three also stand after "not".
+# The first three also occur after "not".
 DEGREES = {"": 1.0, "very": 1.25, "so": 1.2, "really": 1.2, "pretty": 0.85, "a bit": 0.6}
 NEGATED = -0.6
 CLAUSES = (
@@ -138,7 +139,7 @@ def generate(
     topics = random.normal(size=(len(TOPICS), 3))
     maps = {m: _stream_maps(random, features) for m, (features, *_) in STREAMS.items()}
     return {
-        name: _split(random, name, size, topics, maps, absent, duplicates)
+        name: _draw_split(random, name, size, topics, maps, absent, duplicates)
         for name, size in zip(("train", "valid", "test"), sizes, strict=True)
     }
 
@@ -155,7 +156,7 @@ def _stream_maps(random: np.random.Generator, features: int) -> dict[str, np.nda
     }
 
 
-def _split(
+def _draw_split(
     random: np.random.Generator,
     name: str,
     size: int,
@@ -171,7 +172,7 @@ def _split(
     said = scores + random.normal(0, 0.4, size)
     bodies = [_sentence(random, w, k) for w, k in zip(said, topic, strict=True)]
     streams = {m: _stream(random, m, scores, shared, bodies, maps[m]) for m in STREAMS}
-    # The rows of copied come before the rows that copy them, which therefore are no chains.
+    # Originals are never copies themselves, so there are no chains of copies.
     copies = np.flatnonzero(random.random(size) < duplicates)
     originals = np.setdiff1d(np.arange(size), copies)
     for row in copies if len(originals) else ():

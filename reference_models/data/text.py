@@ -1,4 +1,4 @@
-"""Sentences to token ids: which column feeds the text modality, and who cuts it into tokens."""
+"""Sentences to token ids: the column that text is read from, and its tokenizer."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from reference_models.data.corpus import Corpus, Split
 from reference_models.data.pickles import DataError
 
-# What each kind of text encoder reads, best first.
+# The columns that each kind of text encoder can read, best first.
 _COLUMNS = {
     None: ("raw_text", "features", "text_bert"),
     "scratch": ("raw_text", "text_bert"),
@@ -19,7 +19,7 @@ _NAMES = {"raw_text": "raw_text", "text_bert": "text_bert", "features": "text"}
 
 
 def choose_text(corpus: Corpus, text_encoder: str | None) -> str | None:
-    """Which column feeds the text modality: "raw_text", "text_bert" or "features".
+    """The column that text is read from: "raw_text", "text_bert" or "features".
 
     Args:
         corpus: what :func:`load_corpus` returned.
@@ -79,7 +79,7 @@ def encode_texts(
 
 
 def stored_token_ids(split: Split) -> list[list[int]]:
-    """The token ids that the file itself brings (its column ``text_bert``), without padding.
+    """The token ids in the file (its column ``text_bert``), without padding.
 
     Raises:
         ValueError: the split has none.
@@ -93,7 +93,7 @@ def stored_token_ids(split: Split) -> list[list[int]]:
 def train_word_tokenizer(
     texts: Sequence[str], vocabulary_size: int = 10_000, *, minimum_count: int = 2
 ) -> PreTrainedTokenizerFast:
-    """A tokenizer whose tokens are the words of ``texts``, for an encoder trained from scratch.
+    """Train a tokenizer on the words of ``texts``, for a text encoder trained from scratch.
 
     Lower case, accents stripped, punctuation apart; ``[PAD]`` is 0; every sentence stands between
     ``[CLS]`` and ``[SEP]``. ``len(tokenizer)`` is the size of its vocabulary.

@@ -8,12 +8,12 @@ import numpy as np
 from reference_models.data.pickles import DataError
 
 COLUMNS = ("video_id", "clip_id", "text")
-# Tables round their scores to one or two places.
+# Such tables round scores to one or two decimals.
 LABEL_TOLERANCE = 0.01
 
 
 def read_transcripts(path: str | Path) -> list[dict[str, str]]:
-    """The rows of the csv, which may have other columns too; UTF-8, with or without a mark.
+    """The rows of the csv, which may have other columns, too; UTF-8, with or without a BOM.
 
     Raises:
         DataError: no such file, no csv, or one without those columns.
@@ -48,10 +48,10 @@ def transcribe(
 ) -> dict[str, list[str]]:
     """Split -> its sentences.
 
-    Names of the form ``video_clip`` are looked up, cut at the last underscore. Names that are
-    nowhere in the csv (MOSEI: the video alone) or missing leave the order of the rows: those of
-    train, valid and test, one after the other. Then as many rows are needed as samples, and what
-    both sides say on the video and the label has to agree.
+    Names of the form ``video_clip`` are looked up, split at the last underscore. If there are no
+    names, or none is in the csv (MOSEI names the video alone), rows are matched by their order:
+    train, valid and test, one after the other. There must then be as many rows as samples, and
+    their videos and labels must agree.
 
     Args:
         rows: of :func:`read_transcripts`.

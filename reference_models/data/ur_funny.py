@@ -56,7 +56,7 @@ def ur_funny_corpus(
     max_steps: int = 50,
     nan: str,
 ) -> Corpus:
-    """The samples of the three folds, with words, sound and faces one step a word.
+    """The samples of the three folds; words, sound and faces have one step for each word.
 
     Samples whose numbers of words and frames differ are left out and counted, as TeCaFN does.
 
@@ -83,7 +83,7 @@ def ur_funny_corpus(
     splits, dropped = {}, {}
     for name, fold in splits_of(folds, f"{path}, data_folds", list).items():
         where = f"{path}, split {name!r}"
-        read = [_sample(content, key, context, f"{where}, sample {key!r}") for key in fold]
+        read = [_collect_sample(content, key, context, f"{where}, sample {key!r}") for key in fold]
         rows = [row for row in read if row is not None]
         dropped[name] = len(read) - len(rows)
         if not rows:
@@ -117,8 +117,8 @@ def ur_funny_corpus(
     )
 
 
-def _sample(content: Folder, key: Any, context: bool, where: str) -> dict[str, Any] | None:
-    """What the files say on one sample; None where its sequences do not belong together."""
+def _collect_sample(content: Folder, key: Any, context: bool, where: str) -> dict[str, Any] | None:
+    """The entries of one sample in all files; None if its sequences differ in length."""
     try:
         language = content["language_sdk"][key]
         label = content["humor_label_sdk"][key]
@@ -157,7 +157,7 @@ def _sample(content: Folder, key: Any, context: bool, where: str) -> dict[str, A
                 f"{[x.shape for x in arrays]}; download the file again"
             )
         found[modality] = np.concatenate(arrays) if arrays else np.zeros((0, 0))
-    # Files of padded sequences: word 0 with neither sound nor face is no word.
+    # Some files are padded: word 0 with zero sound and zero face is padding.
     real = (indexes != 0) | np.any([found[m].any(axis=1) for m in _STREAMS], axis=0)
     return found | {name: found[name][real] for name in ("indexes", *_STREAMS)}
 
@@ -171,7 +171,7 @@ def _counts(sentences: list[Any]) -> list[int]:
 
 
 def _words(sentence: Any, where: str) -> str:
-    """A sentence, which may be cut into words."""
+    """A sentence, which may be stored as a list of words."""
     sentence = clean.decoded(sentence)
     if isinstance(sentence, np.ndarray):
         sentence = sentence.tolist()

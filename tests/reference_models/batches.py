@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from reference_models.data.batch import Batch
-from reference_models.text_encoder import scratch_text_encoder
+from reference_models.layers.text_encoder import scratch_text_encoder
 
 THREE = ("text", "audio", "vision")
 SIZES = {"text": 6, "audio": 5, "vision": 4}

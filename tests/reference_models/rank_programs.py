@@ -12,10 +12,10 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from reference_models.data.batch import Batch
-from reference_models.engine import Trainee
+from reference_models.running.trainer import Trainee
 from tests.reference_models.batches import batch_of, cast, lacking, samples, without_dropout
+from tests.reference_models.running.test_training import Killed, Toy, run
 from tests.reference_models.test_models import config_of, network
-from tests.reference_models.test_training import Killed, Toy, run
 
 # The gate draws and mines among a rank's own rows: without it two ranks do what one process does.
 ALIKE = {

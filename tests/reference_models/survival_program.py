@@ -10,12 +10,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from reference_models import registry, runs
+from reference_models import registry
 from reference_models.__main__ import main
 from reference_models.data.loading import load_corpus
 from reference_models.data.synthetic import synthesize
-from reference_models.parts import build
-from reference_models.training import TrainingConfig
+from reference_models.running import runs
+from reference_models.running.parts import build
+from reference_models.training_config import TrainingConfig
 
 CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree")
 SMALL = {

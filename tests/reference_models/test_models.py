@@ -10,14 +10,6 @@ from hypothesis import strategies as st
 
 import mmcontrast as mm
 from reference_models.registry import MODELS
-from tests.reference_models import (
-    test_cormult,
-    test_hycon,
-    test_mcl_mcf,
-    test_mfon,
-    test_tecafn,
-    test_text_only,
-)
 from tests.reference_models.batches import (
     SIZES,
     THREE,
@@ -30,6 +22,12 @@ from tests.reference_models.batches import (
     small_text_encoder,
     without_dropout,
 )
+from tests.reference_models.cormult import test_network as test_cormult
+from tests.reference_models.hycon import test_network as test_hycon
+from tests.reference_models.mcl_mcf import test_network as test_mcl_mcf
+from tests.reference_models.mfon import test_network as test_mfon
+from tests.reference_models.tecafn import test_network as test_tecafn
+from tests.reference_models.text_only import test_network as test_text_only
 
 TESTS = {
     "hycon": test_hycon,

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from reference_models import training
 from reference_models.data.synthetic import synthesize
+from reference_models.running import training
 from tests.processes import python
 from tests.ranks import launch
 from tests.reference_models import rank_programs
@@ -135,6 +135,6 @@ def test_ranks_draw_apart_from_the_same_weights_and_a_killed_run_draws_on(progra
 
 
 def test_a_batch_that_the_ranks_cannot_share_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "PartialState", lambda cpu: SimpleNamespace(num_processes=3))
+    monkeypatch.setattr(training, "ranks", lambda: SimpleNamespace(num_processes=3))
     with pytest.raises(ValueError, match="batch_size: expected a multiple of 3, the number of ra"):
         training._arguments(training.TrainingConfig(batch_size=16), tmp_path, 1)

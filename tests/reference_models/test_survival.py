@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from reference_models import folders
 from reference_models.__main__ import main
+from reference_models.running import folders
 from tests.processes import ROOT, python
 
 
@@ -57,7 +57,7 @@ def test_a_file_that_cannot_be_written_is_named_and_the_old_one_stays(tmp_path, 
 def test_two_runs_into_one_folder_are_refused(tmp_path):
     folder = tmp_path / "run"
     waiting = (
-        "import sys; from pathlib import Path; from reference_models import folders\n"
+        "import sys; from pathlib import Path; from reference_models.running import folders\n"
         "with folders.locked(Path(sys.argv[1])):\n"
         "    print('locked', flush=True); sys.stdin.read()"
     )

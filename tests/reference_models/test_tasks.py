@@ -6,13 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from reference_models import registry, runs
+from reference_models import registry
 from reference_models.data.converted import save_corpus
 from reference_models.data.loading import load_corpus
-from reference_models.engine import flat_metrics
-from reference_models.metrics import task_metrics
-from reference_models.parts import build
-from reference_models.training import TrainingConfig
+from reference_models.running import runs
+from reference_models.running.metrics import flat_metrics, task_metrics
+from reference_models.running.parts import build
+from reference_models.training_config import TrainingConfig
 from tests.reference_models import files
 from tests.reference_models.test_models import TESTS, config_of
 

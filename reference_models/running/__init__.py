@@ -1,0 +1,1 @@
+"""One run: its parts, its training into a folder, its metrics, and its evaluation from there."""

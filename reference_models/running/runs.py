@@ -1,0 +1,229 @@
+"""One run: its training into a folder, and its evaluation from there."""
+
+import shutil
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+import safetensors.torch
+from torch import nn
+from transformers import AutoConfig, AutoModel
+
+from reference_models import keys, registry
+from reference_models.data.batch import ModalDataset, Standardizer
+from reference_models.data.corpus import EMOTIONS, Corpus
+from reference_models.data.loading import load_corpus
+from reference_models.layers.stages import Stage
+from reference_models.layers.text_encoder import load_tokenizer
+from reference_models.running import folders
+from reference_models.running.devices import device, ranks
+from reference_models.running.metrics import task_metrics
+from reference_models.running.parts import Parts
+from reference_models.running.training import fit, predict
+from reference_models.training_config import SELECTIONS, TrainingConfig
+
+
+def train(parts: Parts, corpus: Corpus, folder: Path) -> dict[str, Any]:
+    """Train into a run folder, or resume the run in it; returns the content of ``metrics.json``.
+
+    On several ranks, all of them make this call; the first one writes.
+
+    Raises:
+        ValueError: a folder that holds a finished run, another run or other files, or that another
+            process trains into; a loss that is not finite any more.
+        OSError: a folder that cannot be written, a full disk; what was there is as it was.
+    """
+    processes = ranks()
+    with folders.locked(folder) if processes.is_main_process else nullcontext():
+        if processes.is_main_process:
+            _open(parts, folder)
+        processes.wait_for_everyone()
+        sets = {split: parts.dataset(corpus, split) for split in corpus.splits}
+        stages = parts.model.stages() if hasattr(parts.model, "stages") else []
+        for stage in stages:
+            _train_stage(stage, parts, sets, folder)
+        best_epoch, history = _fit(parts.model, parts.training, "", parts, sets, folder)
+        results: dict[str, Any] = {}
+        if processes.is_main_process:
+            results = _finish(parts, corpus, sets, folder)
+            results |= {
+                "best_epoch": best_epoch,
+                "epochs": len(history),
+                "selection": SELECTIONS[parts.training.selection],
+            }
+            folders.write(folder / "metrics.json", folders.json_text(results))
+            for stage in stages:
+                _stage_weights(folder, stage).unlink()
+    processes.wait_for_everyone()
+    if not processes.is_main_process:
+        return folders.read_json(folder / "metrics.json")
+    shutil.rmtree(folder / folders.CHECKPOINTS)
+    return results
+
+
+def _open(parts: Parts, folder: Path) -> None:
+    folders.open_run(folder, parts.config)
+    if parts.tokenizer is not None:
+        folders.write_folder(folder / "tokenizer", parts.tokenizer.save_pretrained)
+    if parts.text_encoder is not None:
+        folders.write_folder(folder / "text_encoder", parts.text_encoder.config.save_pretrained)
+    if parts.standardizer is not None:
+        scales = folders.json_text(parts.standardizer.to_dict())
+        folders.write(folder / "standardizer.json", scales)
+
+
+def _fit(
+    network: nn.Module,
+    training: TrainingConfig,
+    name: str,
+    parts: Parts,
+    sets: Mapping[str, ModalDataset],
+    folder: Path,
+) -> tuple[int, list[dict[str, float]]]:
+    def write_history(rows: list[dict[str, float]]) -> None:
+        folders.write_history(folder, rows, name)
+
+    best_epoch, history = fit(
+        network,
+        sets["train"],
+        sets[training.selection.removesuffix("_loss")],
+        training,
+        checkpoints=folder.resolve() / folders.CHECKPOINTS / name,
+        seed=parts.config["seed"],
+        pretrained=parts.config["text"]["encoder"] not in (None, "scratch"),
+        on_epoch=write_history,
+        task=parts.config["data"]["task"],
+        name=f"{name}  " if name else "",
+    )
+    if ranks().is_main_process:
+        write_history(history)
+    return best_epoch, history
+
+
+def _train_stage(
+    stage: Stage,
+    parts: Parts,
+    sets: Mapping[str, ModalDataset],
+    folder: Path,
+) -> None:
+    """Train a stage, or load its weights if it was trained before a kill; then freeze it."""
+    weights = _stage_weights(folder, stage)
+    if weights.is_file():
+        stage.network.load_state_dict(safetensors.torch.load_file(weights))
+    else:
+        stage.network.requires_grad_(True)
+        training = replace(parts.training, **stage.training)
+        _fit(stage.network, training, stage.name, parts, sets, folder)
+        processes = ranks()
+        processes.wait_for_everyone()
+        if processes.is_main_process:
+            folders.write(weights, _tensor_bytes(stage.network))
+            shutil.rmtree(folder / folders.CHECKPOINTS / stage.name)
+        processes.wait_for_everyone()
+    stage.network.requires_grad_(False).eval()
+
+
+def _stage_weights(folder: Path, stage: Stage) -> Path:
+    return folder / f"{stage.name}.safetensors"
+
+
+def _tensor_bytes(network: nn.Module) -> bytes:
+    tensors = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
+    return safetensors.torch.save(tensors, {"format": "pt"})
+
+
+def _finish(
+    parts: Parts, corpus: Corpus, sets: Mapping[str, ModalDataset], folder: Path
+) -> dict[str, Any]:
+    """Write predictions, fused features and weights of the best epoch; the metrics by split."""
+    results, lines, fused = {}, [], {}
+    for split in ("valid", "test"):
+        part = corpus.splits[split]
+        predictions, fused[split] = predict(
+            parts.model, sets[split], batch_size=parts.training.batch_size
+        )
+        results[split] = task_metrics(corpus.task, predictions, part.labels)
+        columns = prediction_columns(corpus.task, predictions, part.labels)
+        for row, name in enumerate(part.ids):
+            values = {column: value[row].item() for column, value in columns.items()}
+            lines.append({"split": split, "id": name, **values})
+    folders.write(folder / "predictions.csv", folders.csv_text(lines))
+    folders.write(folder / "fused.safetensors", safetensors.numpy.save(fused))
+    folders.write(folder / "model.safetensors", _tensor_bytes(parts.model))
+    return results
+
+
+def prediction_columns(
+    task: str, predictions: np.ndarray, labels: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The columns of ``predictions.csv``, N values each.
+
+    Scores: ``label`` and ``prediction``. Classes: both as 0 or 1, and ``score``, the logit of 1
+    minus that of 0; for emotions, these three for each, followed by its name.
+    """
+    if task in ("sentiment", "sims"):
+        return {"label": labels, "prediction": predictions}
+    score = predictions[..., 1] - predictions[..., 0]
+    columns = {"label": labels, "prediction": (score > 0).astype(np.int64), "score": score}
+    if task == "humor":
+        return columns
+    return {
+        f"{column}_{emotion}": values[:, at]
+        for at, emotion in enumerate(EMOTIONS)
+        for column, values in columns.items()
+    }
+
+
+def load(folder: Path) -> Parts:
+    """A finished run from its folder alone, with its best weights.
+
+    Raises:
+        ValueError: a folder that holds no finished run.
+    """
+    found = folders.state(folder)
+    if found != "finished":
+        raise ValueError(f"{folder}: expected a finished run, got {folders.WORDS[found]}")
+    config = folders.read_json(folder / "config.json")
+    tokenizer = encoder = standardizer = None
+    if (folder / "tokenizer").is_dir():
+        tokenizer = load_tokenizer(folder / "tokenizer")
+    if (folder / "text_encoder").is_dir():
+        encoder = AutoModel.from_config(AutoConfig.from_pretrained(folder / "text_encoder"))
+        if getattr(encoder, "pooler", None) is not None:
+            encoder.pooler = None
+    if (folder / "standardizer.json").is_file():
+        standardizer = Standardizer.from_dict(folders.read_json(folder / "standardizer.json"))
+    paper = registry.find(config["model"])
+    model_config = keys.rebuild(type(paper.config), config["model_config"])
+    model = paper.build(model_config, config["sizes"], encoder)
+    model.load_state_dict(safetensors.torch.load_file(folder / "model.safetensors"))
+    return Parts(config, model, tokenizer, encoder, standardizer)
+
+
+def evaluate(
+    folder: Path, *, data: str | None = None, labels: str | None = None, split: str = "test"
+) -> dict[str, Any]:
+    """The metrics of a finished run on a split of its own data file, or of another.
+
+    Raises:
+        ValueError: no finished run, or a file of another task; DataError: no such file, or not what
+            the network reads.
+    """
+    parts = load(folder)
+    own = parts.config["data"]
+    corpus = load_corpus(
+        data or own["path"], labels=labels or (own["labels"] if data is None else None)
+    )
+    if corpus.task != own["task"]:
+        raise ValueError(
+            f"{corpus.path}: expected the task {own['task']}, which the run in {folder} is for,"
+            f" got {corpus.task}"
+        )
+    parts.model.to(device())
+    dataset = parts.dataset(corpus, split)
+    predictions, _ = predict(parts.model, dataset, batch_size=parts.training.batch_size)
+    return task_metrics(corpus.task, predictions, corpus.splits[split].labels)

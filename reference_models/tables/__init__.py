@@ -1,0 +1,1 @@
+"""The papers' tables, reproduced beside the published numbers; pages about finished runs."""

@@ -1,0 +1,196 @@
+"""Measured numbers beside the published ones, and the differences between the two set-ups."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from reference_models import registry
+from reference_models.data.data_sets import NAMES
+from reference_models.layers.inputs import MODALITIES
+from reference_models.running import folders
+from reference_models.running.description import rate_words
+from reference_models.running.devices import ranks
+from reference_models.tables.pages import html_page, html_table, markdown_table
+from reference_models.tables.plan import Experiment, Row
+from reference_models.tables.published import published_row
+from reference_models.tables.statistics import (
+    MAG_BERT,
+    UNITS,
+    Summary,
+    mean_and_deviation,
+    printed,
+    summaries,
+    title,
+)
+from reference_models.training_config import SELECTIONS
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row: the measured numbers, the published ones, and a remark."""
+
+    name: str
+    measured: dict[str, Summary]
+    published: dict[str, float | None]
+    remark: str
+
+
+def write_tables(run: Experiment, plan: Sequence[Row]) -> None:
+    """Write the results so far, as ``table.md``, ``.csv``, ``.json`` and ``index.html``.
+
+    On several ranks the first one writes.
+    """
+    if not ranks().is_main_process:
+        return
+    lines = [_compared(run, row) for row in plan]
+    heading = f"{run.model}, table {run.table}"
+    note = _note_of(run, any(line.published for line in lines))
+    differing = differences(run, plan)
+    measured = list(dict.fromkeys(name for line in lines for name in line.measured))
+    published = list(dict.fromkeys(name for line in lines for name in line.published))
+    shown = published or [name for name in measured if not name.startswith((MAG_BERT, "acc5"))]
+    table = ["Row", "", *map(title, shown)], _table_rows(lines, shown)
+    words = ["", "the paper", "here"], differing
+    remarks = [f"{line.name}: {line.remark}" for line in lines if line.remark]
+    about = f"{UNITS} Mean ± deviation (population) over n seeds."
+    markdown = [
+        f"# {heading}",
+        note,
+        markdown_table(*words, words=True),
+        about,
+        markdown_table(*table, words=False),
+        "\n".join(f"* {remark}" for remark in remarks),
+    ]
+    page = [
+        f'<p class="note">{escape(note)}</p>',
+        "<h2>What differs</h2>",
+        html_table(*words, words=True),
+        f"<h2>Table</h2><p class=soft>{about}</p>",
+        html_table(*table),
+        "".join(f"<p class=soft>{escape(remark)}</p>" for remark in remarks),
+    ]
+    content = {
+        "model": run.model,
+        "table": run.table,
+        "data_set": run.data_set,
+        "synthetic": run.synthetic,
+        "seeds": list(run.seeds),
+        "overrides": {row.name: dict(row.overrides) for row in plan},
+        "folders": {row.name: row.folder for row in plan if row.reason is None},
+        "note": note,
+        "differences": [dict(zip(("topic", "paper", "here"), d, strict=True)) for d in differing],
+        "rows": [asdict(line) for line in lines],
+    }
+    run.out.mkdir(parents=True, exist_ok=True)
+    names = list(dict.fromkeys([*measured, *published]))
+    files = {
+        "table.md": "\n\n".join(part for part in markdown if part) + "\n",
+        "table.csv": folders.csv_text(_values(lines, names)),
+        "table.json": folders.json_text(content),
+        "index.html": html_page(heading, page),
+    }
+    for name, text in files.items():
+        folders.write(run.out / name, text)
+
+
+def _compared(run: Experiment, row: Row) -> Line:
+    remarks = [] if row.reason is None else [f"cannot run here: {row.reason}"]
+    if row.same_as is not None:
+        remarks.append(f"comes to the same run as {row.same_as}")
+    remarks += [f"seed {seed} failed: {words}" for seed, words in row.failures.items()]
+    measured = {} if row.reason else summaries(run.results(row))
+    published = published_row(
+        registry.find(run.model), run.table, run.data_set, row.name, text_encoder=run.text_encoder
+    )
+    return Line(row.name, measured, published, "; ".join(remarks))
+
+
+def _table_rows(lines: Sequence[Line], shown: Sequence[str]) -> list[list[str]]:
+    """A row of measured numbers, and below it one of published numbers, if there are any."""
+    cells = []
+    for line in lines:
+        runs = max((len(summary.values) for summary in line.measured.values()), default=0)
+        values = (
+            mean_and_deviation(name, line.measured[name]) if name in line.measured else ""
+            for name in shown
+        )
+        cells.append([line.name, f"measured, n={runs}" if runs else "not measured", *values])
+        if line.published:
+            given = (printed(name, line.published.get(name)) for name in shown)
+            cells.append([line.name, "published", *given])
+    return cells
+
+
+def _values(lines: Sequence[Line], names: Sequence[str]) -> list[dict[str, Any]]:
+    """A record for each row and metric; a row without metrics has one record."""
+    return [
+        {
+            "row": line.name,
+            "metric": name,
+            "mean": None if math.isnan(summary.mean) else summary.mean,
+            "std": None if math.isnan(summary.std) else summary.std,
+            "n": len(summary.values),
+            "published": line.published.get(name),
+        }
+        for line in lines
+        for name in names or [""]
+        for summary in [line.measured.get(name, Summary(math.nan, math.nan, ()))]
+    ]
+
+
+def differences(run: Experiment, plan: Sequence[Row]) -> list[tuple[str, str, str]]:
+    """Where this run differs, or may differ, from the paper: topic, the paper, here."""
+    config = next(row.config for row in plan if row.config)
+    _, training = run.configure(run.settings)
+    corpus, data, text = run.corpus, config["data"], config["text"]
+    encoder = {None: "none", "features": "none: precomputed features"}
+    missing = [m for m in MODALITIES if m not in corpus.modalities]
+    changed = [
+        f"; {key}={new} (instead of {old})"
+        for before, after in zip(run.configure(), run.configure(run.settings), strict=True)
+        for (key, new), old in zip(asdict(after).items(), asdict(before).values(), strict=True)
+        if new != old
+    ]
+    rate = rate_words(training, text["encoder"])
+    here = {
+        "text encoder": encoder.get(text["column"], text["encoder"]),
+        "modalities": ", ".join(run.modalities or corpus.modalities)
+        + (f" (not in the file: {', '.join(missing)})" if missing else ""),
+        "features": ", ".join(
+            f"{m} {x.shape[2]} in up to {x.shape[1]} steps"
+            for m, x in corpus.splits["train"].features.items()
+        ),
+        "data": f"{Path(data['path']).name}, {data['known_as'] or 'not a known public file'},"
+        f" SHA-256 {data['sha256'][:12]}..., {'/'.join(map(str, data['samples'].values()))} samples"
+        + (", synthetic" if run.synthetic else ""),
+        "training": f"preset {run.preset or 'none'}: up to {training.epochs} epochs, batches of"
+        f" {training.batch_size}, learning rate {rate}{''.join(changed)}",
+        "selection": SELECTIONS[training.selection],
+        "runs": f"mean of {len(run.seeds)}: seeds {', '.join(map(str, run.seeds))}",
+    }
+    setting = registry.find(run.model).printed["setting"] or dict.fromkeys(here, "not stored here")
+    return [(topic, words, here.get(topic, "the same")) for topic, words in setting.items()]
+
+
+def _note_of(run: Experiment, published: bool) -> str:
+    if run.synthetic:
+        return (
+            "The corpus is synthetic. Nothing published stands beside what is measured on it: it"
+            " shows that the machinery works, and no more."
+        )
+    if registry.find(run.model).published is None:
+        return f"No published numbers of {run.model} are stored: all that stands here is measured."
+    if run.data_set is None:
+        return (
+            "Nothing published stands here: by its numbers of samples the file is none of the data"
+            " sets that the papers report on."
+        )
+    if not published:
+        return f"The paper prints no such row for {NAMES[run.data_set]}."
+    return (
+        f"Published numbers are the paper's, {NAMES[run.data_set]}. They may be compared with the"
+        " measured ones as far as nothing that is listed below tells them apart."
+    )

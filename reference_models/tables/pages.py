@@ -1,0 +1,66 @@
+"""Tables and pages as Markdown and HTML."""
+
+from collections.abc import Sequence
+from html import escape
+
+HTML_STYLE = """
+:root { color-scheme: light; --ink: #1d2733; --soft: #5b6775; --line: #dde3ea; --tint: #f5f7fa; }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 1080px; padding: 2rem 1.25rem 4rem; color: var(--ink);
+  background: #fff; font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
+h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .6rem; }
+h2 { font-size: 1.15rem; margin: 2.4rem 0 .3rem; padding-top: 1.1rem;
+  border-top: 1px solid var(--line); }
+h3 { font-size: .95rem; margin: 0 0 .4rem; font-weight: 600; }
+p { max-width: 46rem; margin: .4rem 0 .8rem; }
+.soft { color: var(--soft); font-size: .92rem; }
+.note { border-left: 4px solid #e69f00; background: #fff8e8; padding: .6rem .9rem;
+  max-width: 46rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; margin: .6rem 0; font-variant-numeric: tabular-nums; }
+th, td { padding: .4rem .8rem; text-align: right; white-space: nowrap;
+  border-bottom: 1px solid var(--line); }
+th:first-child, td:first-child { text-align: left; padding-left: 0; }
+thead th { border-bottom: 2px solid var(--ink); }
+table.words :is(th, td) { text-align: left; white-space: normal; vertical-align: top; }
+.grid { display: grid; gap: 1.25rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 380px), 1fr)); }
+figure { margin: 0; border: 1px solid var(--line); border-radius: 8px; padding: .8rem;
+  break-inside: avoid; }
+figure svg { width: 100%; height: auto; display: block; }
+code, pre { font: .9rem/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
+pre { background: var(--tint); border-radius: 8px; padding: .8rem 1rem; overflow-x: auto; }
+@media print { body { max-width: none; padding: 0; font-size: 11pt; }
+  .grid { grid-template-columns: 1fr 1fr; } h2 { break-after: avoid; } }
+"""
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, words: bool) -> str:
+    """A Markdown table; all columns but the first are right-aligned, unless they hold ``words``."""
+    rule = ["---", *(["---" if words else "---:"] * (len(head) - 1))]
+    clean = [[cell.replace("|", "\\|") for cell in row] for row in (head, rule, *rows)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in clean)
+
+
+def html_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, words: bool = False) -> str:
+    """The same table as HTML."""
+    top = "".join(f"<th scope=col>{escape(cell)}</th>" for cell in head)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    kind = " class=words" if words else ""
+    return (
+        f"<div class=scroll><table{kind}><thead><tr>{top}</tr></thead>"
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def html_page(title: str, parts: Sequence[str]) -> str:
+    """A self-contained page, which loads nothing else, from pieces of HTML."""
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{HTML_STYLE}</style></head>\n<body>"
+        + "\n".join([f"<h1>{escape(title)}</h1>", *parts])
+        + "</body></html>\n"
+    )

@@ -1,0 +1,193 @@
+"""One self-contained HTML page about runs: their metrics, and the figures that the papers draw."""
+
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+from reference_models.keys import spell
+from reference_models.running import folders
+from reference_models.tables.figures import figures_of, inline, render, sweep
+from reference_models.tables.finished import Run
+from reference_models.tables.groups import Group, find_runs, group, swept
+from reference_models.tables.pages import html_page, html_table
+from reference_models.tables.statistics import (
+    MAG_BERT,
+    UNITS,
+    columns,
+    mean_and_deviation,
+    title,
+)
+
+SYNTHETIC = (
+    "The corpus is synthetic: its sentences and signals were generated. The numbers show that the"
+    " machinery works; they are not to be put beside published ones."
+)
+
+
+def write_report(
+    runs: Mapping[str, Path],
+    page: Path,
+    *,
+    title: str,
+    lead: str,
+    note: str | None = None,
+    go_on: Sequence[tuple[str, str]] = (),
+) -> None:
+    """Write a self-contained page of finished runs.
+
+    Args:
+        runs: the name that the page gives each run, and its folder.
+        page: the HTML file.
+        title, lead: heading, and the sentence under it.
+        note: a warning to the reader, in a box.
+        go_on: pairs of a next step and the command for it.
+
+    Raises:
+        FileNotFoundError: a folder that holds no finished run.
+    """
+    loaded = {name: Run(folder) for name, folder in runs.items()}
+    cells = {name: columns(run.metrics["test"]) for name, run in loaded.items()}
+    head = list(dict.fromkeys(column for row in cells.values() for column in row))
+    rows = [
+        [
+            name,
+            *(cells[name].get(column, "") for column in head),
+            f"{run.metrics['best_epoch']} of {len(run.history)}",
+        ]
+        for name, run in loaded.items()
+    ]
+    parts = [
+        f"<p>{escape(lead)}</p>",
+        *_note_box(note),
+        "<h2>Test results</h2>",
+        f"<p class=soft>{UNITS} Two numbers are nn/n and p/n.</p>",
+        html_table(["Model", *head, "Epoch kept"], rows),
+        *_figures(loaded),
+    ]
+    if go_on:
+        steps = "\n\n".join(f"# {words}\n{command}" for words, command in go_on)
+        parts.append(f"<h2>How to go on</h2><pre>{escape(steps)}</pre>")
+    _write(page, html_page(title, parts))
+
+
+def report(places: Sequence[Path], page: Path) -> list[Group]:
+    """Write the page of any number of run folders; runs with different seeds form a group.
+
+    The table has mean and deviation over the seeds; the figures of a group show its first run. If
+    the groups differ in a single, numeric setting, the metrics are drawn against it.
+
+    Args:
+        places: run folders, or folders with finished runs anywhere below them.
+        page: the HTML file.
+
+    Returns:
+        The groups, in the table's order.
+
+    Raises:
+        ValueError: a place without a finished run.
+    """
+    groups = group(find_runs(places))
+    names = list(dict.fromkeys(name for g in groups for name in g.metrics))
+    shown = [name for name in names if not name.startswith(MAG_BERT)]
+    own = [name for name in names if name.startswith(MAG_BERT)]
+    first = {g.name: Run(g.folders[0]) for g in groups}
+    synthetic = any(id.startswith("synthetic") for run in first.values() for id in run.ids)
+    parts = [
+        *_note_box(SYNTHETIC if synthetic else None),
+        "<h2>Test results</h2>",
+        f"<p class=soft>{UNITS} Mean ± deviation (population) over the seeds.</p>",
+        html_table(["Run", "Seeds", *map(title, shown)], _rows(groups, shown)),
+    ]
+    if own:
+        parts += [
+            "<p class=soft>The same by the MAG-BERT protocol: Acc-7 and Acc-5 on all samples, the"
+            " others without the samples of label 0.</p>",
+            html_table(["Run", "Seeds", *map(title, own)], _rows(groups, own)),
+        ]
+    if any(g.settings for g in groups):
+        apart = [
+            (g.name, ", ".join(f"{k}={spell(v)}" for k, v in g.settings.items())) for g in groups
+        ]
+        parts += [
+            "<p class=soft>What tells the runs apart:</p>",
+            html_table(["Run", "Settings"], apart, words=True),
+        ]
+    field = swept(groups)
+    if field is not None:
+        points = {g.settings[field]: g.metrics for g in groups}
+        drawn = [name for name in shown if not name.startswith("f1")]
+        drawings = []
+        for at, name in enumerate(drawn):
+            draw = sweep(name, field, {value: metrics[name] for value, metrics in points.items()})
+            svg, what = render(draw, None, "svg"), f"{title(name)} against {field}"
+            drawings.append(inline(svg, label=what, caption=title(name), prefix=f"s{at}-"))
+        words = f"Test metrics against {field}: mean and deviation over the seeds."
+        parts.append(f"<h2>Sweep</h2><p class=soft>{escape(words)}</p>{_grid(drawings)}")
+    _write(page, html_page("Runs", parts + _figures(first)))
+    return groups
+
+
+def save_figures(groups: Sequence[Group], folder: Path, kind: str) -> list[Path]:
+    """Write the figures of each group's first run as files: "svg" or "png"."""
+    written = []
+    for g in groups:
+        run = Run(g.folders[0])
+        for figure in figures_of(run)[0]:
+            path = folder / f"{_plain(g.name)}-{_plain(figure.heading)}.{kind}"
+            folder.mkdir(parents=True, exist_ok=True)
+            folders.write(path, render(figure.draw, run, kind))
+            written.append(path)
+    return written
+
+
+def _rows(groups: Sequence[Group], names: Sequence[str]) -> list[list[str]]:
+    return [
+        [
+            g.name,
+            str(len(g.folders)),
+            *(
+                mean_and_deviation(name, g.metrics[name]) if name in g.metrics else ""
+                for name in names
+            ),
+        ]
+        for g in groups
+    ]
+
+
+def _figures(runs: Mapping[str, Run]) -> list[str]:
+    sections: dict[str, tuple[str, list[str]]] = {}
+    left_out = []
+    for number, (name, run) in enumerate(runs.items()):
+        kinds, missing = figures_of(run)
+        left_out += [f"{name}: {words}" for words in missing]
+        for at, kind in enumerate(kinds):
+            svg = render(kind.draw, run, "svg")
+            label, prefix = f"{kind.heading}: {name}", f"f{number}-{at}-"
+            drawing = inline(svg, label=label, caption=name, prefix=prefix)
+            sections.setdefault(kind.heading, (kind.words, []))[1].append(drawing)
+    parts = [
+        f"<h2>{escape(heading)}</h2><p class=soft>{escape(words)}</p>{_grid(drawings)}"
+        for heading, (words, drawings) in sections.items()
+    ]
+    if left_out:
+        lines = "".join(f"<li>{escape(line)}</li>" for line in left_out)
+        parts.append(f"<h2>Figures left out</h2><ul class=soft>{lines}</ul>")
+    return parts
+
+
+def _grid(drawings: Sequence[str]) -> str:
+    return f"<div class=grid>{''.join(drawings)}</div>"
+
+
+def _note_box(note: str | None) -> list[str]:
+    return [] if note is None else [f'<p class="note">{escape(note)}</p>']
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
+
+
+def _write(page: Path, html: str) -> None:
+    page.parent.mkdir(parents=True, exist_ok=True)
+    folders.write(page, html)

@@ -1,0 +1,160 @@
+"""Sentences from a csv: by name or by order, and what does not fit."""
+
+import numpy as np
+import pytest
+
+from reference_models.data.pickles import DataError
+from reference_models.data.transcripts import read_transcripts
+from tests.reference_models.data.test_mult import COLUMNS, load
+from tests.reference_models.files import (
+    mult_content,
+    write_transcripts,
+)
+
+
+def spoken(data):
+    """What :func:`write_transcripts` has each sample say."""
+    return {
+        name: [f'she said "{row[0]}, {row[1]}"' for row in columns["id"].astype("U")]
+        for name, columns in data.items()
+    }
+
+
+@pytest.mark.parametrize("ids", ["clips", "videos"])
+def test_sentences_come_from_the_csv(tmp_path, ids):
+    data = mult_content(ids=ids)
+    table = write_transcripts(tmp_path / "x.csv", data)
+    corpus = load(tmp_path, data, labels=table)
+    plain = load(tmp_path, data)
+    for name, split in corpus.splits.items():
+        assert split.raw_text == spoken(data)[name]
+        assert split.present["text"].all()
+        assert list(split.present) == list(COLUMNS)
+        assert split.ids == plain.splits[name].ids
+        assert np.array_equal(split.features["text"], plain.splits[name].features["text"])
+    assert corpus.sha256 == plain.sha256
+    assert "the sentences are those of x.csv, SHA-256 " in corpus.notes[0]
+    assert plain.notes == ()
+
+
+def rows_of(path):
+    return path.read_text(encoding="utf-8").splitlines(keepends=True)
+
+
+def test_clips_are_found_in_any_order_among_others(tmp_path):
+    data = mult_content()
+    path = write_transcripts(tmp_path / "x.csv", data)
+    head, *rows = rows_of(path)
+    path.write_text(head + "".join([*reversed(rows), "v_9,0,other,1,any\n"]), encoding="utf-8-sig")
+    corpus = load(tmp_path, data, labels=path)
+    assert {name: split.raw_text for name, split in corpus.splits.items()} == spoken(data)
+
+
+def test_clips_need_no_labels(tmp_path):
+    data = mult_content()
+    path = write_transcripts(tmp_path / "x.csv", data, label=lambda _: "?")
+    assert load(tmp_path, data, labels=path).splits["test"].raw_text == spoken(data)["test"]
+
+
+def test_videos_need_no_labels(tmp_path):
+    data = mult_content(ids="videos")
+    path = write_transcripts(tmp_path / "x.csv", data)
+    path.write_text(path.read_text().replace("label", "score"))
+    assert load(tmp_path, data, labels=path).splits["test"].raw_text == spoken(data)["test"]
+
+
+def test_samples_without_names_go_by_the_order(tmp_path):
+    data = mult_content()
+    path = write_transcripts(tmp_path / "x.csv", data)
+    expected = spoken(data)
+    for columns in data.values():
+        del columns["id"]
+    corpus = load(tmp_path, data, labels=path)
+    assert {name: split.raw_text for name, split in corpus.splits.items()} == expected
+    path = write_transcripts(tmp_path / "y.csv", mult_content(seed=1))
+    with pytest.raises(DataError, match="got another video or label in row 0 "):
+        load(tmp_path, data, labels=path)
+
+
+def swapped(path, first, second):
+    rows = rows_of(path)
+    rows[first], rows[second] = rows[second], rows[first]
+    path.write_text("".join(rows))
+
+
+def test_rows_out_of_order(tmp_path):
+    data = mult_content(ids="videos")
+    for columns in data.values():
+        columns["labels"][:] = 1.0
+    path = write_transcripts(tmp_path / "x.csv", data)
+    swapped(path, 2, 5)  # after the head: rows 1 and 4, of two videos
+    with pytest.raises(DataError, match=r"x\.csv: .*video or label in row 1 \(2 such rows\); sort"):
+        load(tmp_path, data, labels=path)
+    data = mult_content(ids="videos")
+    path = write_transcripts(tmp_path / "x.csv", data)
+    swapped(path, 1, 2)  # two clips of one video: only the labels tell
+    with pytest.raises(DataError, match=r"in row 0 \(2 such rows\)"):
+        load(tmp_path, data, labels=path)
+
+
+def test_rounded_labels_agree_and_others_do_not(tmp_path):
+    data = mult_content(ids="videos")
+    for columns in data.values():
+        columns["labels"][:] = 1 / 3
+    path = write_transcripts(tmp_path / "x.csv", data)
+    assert ",0.33," in path.read_text()
+    load(tmp_path, data, labels=path)
+    path.write_text(path.read_text().replace(",0.33,", ",0.35,", 1))
+    with pytest.raises(DataError, match=r"label in row 0 \(1 such"):
+        load(tmp_path, data, labels=path)
+
+
+@pytest.mark.parametrize(
+    ("ids", "change", "words"),
+    [
+        ("clips", lambda rows: rows[:-1], r"got none for v_5_0 \(1 of 11 samples\)"),
+        ("clips", lambda rows: [*rows, rows[-1]], "every video_id with a clip_id once, got 1 rows"),
+        ("videos", lambda rows: rows[:-1], "expected 11 rows, in the order .*, got 10"),
+        ("videos", lambda rows: [*rows, rows[-1]], "expected 11 rows, in the order .*, got 12"),
+        ("clips", lambda rows: rows[:1], r"got video_id, .*, 0 rows; give the label\.csv"),
+        ("clips", lambda rows: [], "got an empty file, 0 rows"),
+        ("clips", lambda rows: ["video_id,text,label\n", "a,b,1\n"], "columns video_id, clip_id"),
+        ("clips", lambda rows: [*rows[:3], "v,2\n"], "expected 5 fields .* got fewer in row 2"),
+        ("clips", lambda rows: [*rows, '"'], "expected a csv file in UTF-8, got unexpected end"),
+        (
+            "videos",
+            lambda rows: [
+                *rows[:-1],
+                rows[-1].rsplit(",", 2)[0] + ",x,any\n",
+            ],
+            "column 'label': expected numbers",
+        ),
+    ],
+)
+def test_a_csv_that_does_not_fit(tmp_path, ids, change, words):
+    data = mult_content(ids=ids)
+    path = write_transcripts(tmp_path / "x.csv", data)
+    path.write_text("".join(change(rows_of(path))))
+    with pytest.raises(DataError, match=rf"x\.csv.*{words}"):
+        load(tmp_path, data, labels=path)
+
+
+def test_a_csv_that_is_none(tmp_path):
+    with pytest.raises(
+        DataError, match=r"absent\.csv: expected a csv file in UTF-8, got .*No such"
+    ):
+        read_transcripts(tmp_path / "absent.csv")
+    path = tmp_path / "x.csv"
+    path.write_bytes(b"video_id,clip_id,text\na,1,\xff\xfe\n")
+    with pytest.raises(DataError, match="expected a csv file in UTF-8, got 'utf-8' codec"):
+        read_transcripts(path)
+
+
+def test_quotes_and_lines_in_sentences(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text(
+        'video_id,clip_id,text\r\na_b,1,"one, ""two""\nthree"\r\n', encoding="utf-8-sig"
+    )
+    assert read_transcripts(path) == [
+        {"video_id": "a_b", "clip_id": "1", "text": 'one, "two"\nthree'}
+    ]

@@ -1,0 +1,225 @@
+"""Training: what is valid, what is logged, who learns at which rate; a kill costs nothing."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mmcontrast import LossTerms
+from reference_models.data.batch import Batch, collate
+from reference_models.layers.output import Output
+from reference_models.running.training import fit, predict
+from reference_models.training_config import TrainingConfig
+
+FEATURES = 4
+
+
+class Toy(nn.Module):
+    """The mean frame, dropout, one layer; a weighted second term, and one that is switched off."""
+
+    def __init__(self, *, dropout=0.0, off=float("nan"), bad=0.0):
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.layer = nn.Linear(FEATURES, 1)
+        self.off = off
+        self.bad = bad
+
+    def forward(self, batch):
+        fused = self.dropout(batch.features["audio"].mean(1))
+        prediction = self.layer(fused).squeeze(1)
+        error = prediction - batch.labels
+        terms = {
+            "task": error.abs().mean() + self.bad,
+            "square": error.square().mean(),
+            "off": error.mean() * self.off,
+        }
+        weights = {"task": 1.0, "square": 0.5, "off": 0.0}
+        return Output(prediction, LossTerms(terms, weights), fused)
+
+
+def samples(count, seed):
+    source = torch.Generator().manual_seed(seed)
+    x = torch.randn(count, 3, FEATURES, generator=source)
+    labels = x.mean(1) @ torch.tensor([1.0, -2.0, 0.5, 1.5])
+    labels = labels + 0.1 * torch.randn(count, generator=source)
+    return [{"features": {"audio": x[i]}, "label": labels[i], "index": i} for i in range(count)]
+
+
+TRAIN, VALID = samples(24, 0), samples(10, 1)
+
+
+def toy(**options):
+    torch.manual_seed(3)
+    return Toy(**options)
+
+
+class Killed(Exception):
+    """What stands for a kill, in the middle of an epoch's end."""
+
+
+def kill_at(epoch):
+    def kill(rows):
+        if len(rows) == epoch:
+            raise Killed
+
+    return kill
+
+
+def run(folder, model, on_epoch=lambda rows: None, *, seed=5, data=TRAIN, **settings):
+    settings = {"learning_rate": 0.05, "batch_size": 8, "epochs": 4, "patience": 0, **settings}
+    config = TrainingConfig(**settings)
+    return fit(
+        model,
+        data,
+        VALID,
+        config,
+        checkpoints=folder,
+        seed=seed,
+        pretrained=False,
+        on_epoch=on_epoch,
+    )
+
+
+def test_the_epoch_with_the_lowest_validation_error_is_kept(tmp_path):
+    model = toy()
+    # So large a step that the last epoch is not the best.
+    best, history = run(tmp_path, model, learning_rate=0.4, epochs=6)
+    errors = [row["valid_loss"] for row in history]
+    assert [row["epoch"] for row in history] == [1, 2, 3, 4, 5, 6]
+    assert best == 1 + int(np.argmin(errors))
+    assert best != 6
+    predictions, _ = predict(model, VALID, batch_size=3)
+    labels = np.array([float(sample["label"]) for sample in VALID])
+    error = np.abs(predictions - labels).mean() + 0.5 * np.square(predictions - labels).mean()
+    assert error == pytest.approx(min(errors), rel=1e-5)
+    assert np.abs(predictions - labels).mean() == pytest.approx(history[best - 1]["valid_mae"])
+
+
+def test_another_split_is_watched_where_that_is_asked_for(tmp_path):
+    model = toy()
+    best, history = run(tmp_path, model, learning_rate=0.4, epochs=6, selection="test_loss")
+    losses = [row["test_loss"] for row in history]
+    assert best == 1 + int(np.argmin(losses))
+    assert not any(name.startswith("valid") for name in history[0])
+
+
+def test_training_stops_when_nothing_improves_any_more(tmp_path):
+    best, history = run(tmp_path, toy(), learning_rate=0.4, epochs=40, patience=2)
+    assert len(history) == best + 2
+
+
+@pytest.mark.parametrize("settings", [{}, {"schedule": "linear", "warmup_ratio": 0.3}])
+def test_the_same_seed_is_the_same_run_and_another_is_another(tmp_path, settings):
+    runs = []
+    for name, seed in (("a", 5), ("b", 5), ("c", 6)):
+        model = toy(dropout=0.5)
+        history = run(tmp_path / name, model, seed=seed, **settings)[1]
+        runs.append((history, model.layer.weight.detach()))
+    assert runs[0][0] == runs[1][0]
+    assert torch.equal(runs[0][1], runs[1][1])
+    assert not torch.equal(runs[0][1], runs[2][1])
+
+
+def test_the_seed_orders_the_batches_and_drops_the_features(tmp_path):
+    plain, dropped = [], []
+    for seed in (5, 6):
+        model = toy()
+        run(tmp_path / f"order{seed}", model, seed=seed)
+        plain.append(model.layer.weight.detach())
+        model = toy(dropout=0.5)
+        run(tmp_path / f"drop{seed}", model, seed=seed, data=TRAIN[:1] * 24)
+        dropped.append(model.layer.weight.detach())
+    assert not torch.allclose(*plain, rtol=1e-3)
+    assert not torch.allclose(*dropped, rtol=1e-3)
+
+
+@pytest.mark.parametrize("setting", [{"max_grad_norm": 0.05}, {"weight_decay": 0.9}])
+def test_clipping_and_decay_reach_the_weights(tmp_path, setting):
+    weights = []
+    for name, settings in (("plain", {}), ("other", setting)):
+        model = toy()
+        run(tmp_path / name, model, **settings)
+        weights.append(model.layer.weight.detach())
+    assert not torch.allclose(*weights, rtol=1e-3)
+
+
+def test_the_schedule_reaches_the_log(tmp_path):
+    rates = [
+        row["learning_rate"]
+        for row in run(tmp_path, toy(), schedule="linear", warmup_ratio=0.25, epochs=4)[1]
+    ]
+    # 12 steps, 3 of them warm-up; the log has the rate of each epoch's last step.
+    assert rates == pytest.approx([0.05 * share for share in (2 / 3, 7 / 9, 4 / 9, 1 / 9)])
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 4])
+def test_a_killed_run_goes_on_to_the_same_end(tmp_path, at):
+    whole = toy(dropout=0.5)
+    expected = run(tmp_path / "whole", whole)
+
+    with pytest.raises(Killed):
+        run(tmp_path / "cut", toy(dropout=0.5), kill_at(at))
+    seen = []
+    model = toy(dropout=0.5)
+    assert run(tmp_path / "cut", model, lambda rows: seen.append(len(rows))) == expected
+    assert seen == list(range(at, 5))  # only what was missing is done again
+    assert torch.equal(model.layer.weight, whole.layer.weight)
+
+
+def test_a_killed_run_has_not_lost_its_patience(tmp_path):
+    settings = {"learning_rate": 0.4, "epochs": 40, "patience": 2}
+    best, history = run(tmp_path / "whole", toy(), **settings)
+    assert len(history) == best + 2
+    with pytest.raises(Killed):
+        run(tmp_path / "cut", toy(), kill_at(len(history)), **settings)
+    assert run(tmp_path / "cut", toy(), **settings) == (best, history)
+
+
+@pytest.mark.parametrize("settings", [{"epochs": 3}, {"epochs": 40, "patience": 2}])
+def test_a_run_that_had_ended_trains_no_more(tmp_path, settings):
+    first = toy()
+    expected = run(tmp_path, first, learning_rate=0.4, **settings)
+    again = toy()
+    result = run(
+        tmp_path, again, lambda rows: pytest.fail("trained"), learning_rate=0.4, **settings
+    )
+    assert result == expected
+    assert torch.equal(first.layer.weight, again.layer.weight)
+
+
+def test_a_checkpoint_that_a_kill_left_incomplete_is_passed_over(tmp_path):
+    whole = toy(dropout=0.5)
+    expected = run(tmp_path / "whole", whole)
+
+    with pytest.raises(Killed):
+        run(tmp_path / "cut", toy(dropout=0.5), kill_at(3))
+    shutil.copytree(tmp_path / "cut" / "checkpoint-6", tmp_path / "cut" / "checkpoint-9")
+    broken = tmp_path / "cut" / "checkpoint-9" / "trainer_state.json"
+    broken.write_text(broken.read_text()[:50])
+    shutil.copytree(tmp_path / "cut" / "checkpoint-9", tmp_path / "cut" / "checkpoint-12")
+    (tmp_path / "cut" / "checkpoint-12" / "trainer_state.json").unlink()
+    assert run(tmp_path / "cut", toy(dropout=0.5)) == expected
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_says_what_to_do(tmp_path):
+    with pytest.raises(ValueError, match=r"^loss: .* got nan in epoch 1; lower learning_rate"):
+        run(tmp_path, toy(bad=float("nan")))
+
+
+def test_weights_that_are_not_finite_after_the_only_epoch(tmp_path):
+    with (
+        pytest.warns(RuntimeWarning, match="NaN or infinite"),
+        pytest.raises(ValueError, match=r"^valid loss: expected a finite number .* got none;"),
+    ):
+        run(tmp_path, toy(), learning_rate=3e38, batch_size=24, epochs=1)
+
+
+def test_predictions_come_in_order_whatever_the_batches(tmp_path):
+    model = toy(dropout=0.9)
+    predictions, fused = predict(model, VALID, batch_size=3)
+    whole = model.eval()(Batch(**collate(VALID)))
+    np.testing.assert_allclose(predictions, whole.prediction.detach().numpy(), rtol=1e-5)
+    np.testing.assert_allclose(fused, whole.fused.detach().numpy(), rtol=1e-5)
+    assert (predictions.shape, fused.shape) == ((10,), (10, FEATURES))

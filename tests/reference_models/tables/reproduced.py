@@ -1,0 +1,68 @@
+"""Tables run again: the small corpus, how they are run, and what the tests read back."""
+
+import csv
+import json
+import pickle
+from dataclasses import replace
+
+from reference_models import registry
+from reference_models.data.synthetic import generate
+from reference_models.tables.experiments import reproduce
+
+SMALL = (
+    *("hidden_size=10", "heads=2", "layers=1", "batch_size=16", "epochs=1"),
+    *("learning_rate=1e-3", "max_text_length=12"),
+)
+
+
+SIZES = (24, 8, 10)
+ROWS = ("0.5", "0.9")
+SEEDS = (1111, 1112)
+
+
+def corpus_file(path, *, real=False, drop=()):
+    """The synthetic corpus; ``real``: with names and a word as a collected corpus has them."""
+    content = generate(sizes=SIZES, seed=4)
+    for columns in content.values():
+        if real:
+            columns["id"] = [f"video$_${row}" for row in range(len(columns["id"]))]
+            columns["raw_text"] = [f"hello {sentence}" for sentence in columns["raw_text"]]
+        for name in drop:
+            del columns[name]
+    path.write_bytes(pickle.dumps(content))
+    return path
+
+
+def run(file, out, *, table="alpha", rows=ROWS, seeds=SEEDS, settings=SMALL, **options):
+    options = {"data": file, "out": out, "rows": rows, "seeds": seeds, **options}
+    return reproduce("hycon", table, settings=settings, **options)
+
+
+def tables_of(out):
+    return {name: (out / name).read_bytes() for name in TABLES}
+
+
+TABLES = ("table.md", "table.csv", "table.json", "index.html")
+
+
+def csv_rows(out):
+    with (out / "table.csv").open(newline="") as lines:
+        return {(row["row"], row["metric"]): row for row in csv.DictReader(lines)}
+
+
+def markdown_rows(out):
+    """The cells of the table itself, which is the last one."""
+    text = (out / "table.md").read_text(encoding="utf-8")
+    lines = [line for line in text.split("\n\n")[-1].splitlines() if line.startswith("|")]
+    if not lines:  # remarks come after it
+        lines = [line for line in text.split("\n\n")[-2].splitlines() if line.startswith("|")]
+    head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [dict(zip(head, row, strict=True)) for row in rows]
+
+
+def set_entry(monkeypatch, **changes):
+    monkeypatch.setitem(registry.MODELS, "hycon", replace(registry.find("hycon"), **changes))
+
+
+def read_rows(out):
+    return json.loads((out / "table.json").read_text())["rows"]

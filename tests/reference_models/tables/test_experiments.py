@@ -1,0 +1,187 @@
+"""Tables run again: true to the run folders, gone on with after a kill, fairly compared."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from reference_models.__main__ import main
+from reference_models.running import folders, runs
+from reference_models.tables.experiments import reproduce
+from tests.processes import python
+from tests.reference_models.tables.reproduced import (
+    ROWS,
+    SEEDS,
+    SMALL,
+    TABLES,
+    csv_rows,
+    markdown_rows,
+    run,
+    tables_of,
+)
+from tests.reference_models.tables.test_report import check_whole
+
+
+def test_every_run_is_a_run_folder_of_its_row_and_seed(finished):
+    out, page = finished
+    assert page == out / "index.html"
+    found = sorted(place.relative_to(out).as_posix() for place in out.glob("*/seed-*"))
+    assert found == [f"{row}/seed-{seed}" for row in ROWS for seed in SEEDS]
+    for row in ROWS:
+        for seed in SEEDS:
+            place = out / row / f"seed-{seed}"
+            assert folders.state(place) == "finished"
+            config = folders.read_json(place / "config.json")
+            assert (config["seed"], config["model_config"]["margin"]) == (seed, float(row))
+            assert config["training"]["epochs"] == 1
+
+
+def test_the_same_call_trains_nothing_and_writes_the_same(finished, file, no_training):
+    out, _ = finished
+    before = tables_of(out)
+    for name in TABLES:
+        (out / name).unlink()
+    run(file, out)
+    assert tables_of(out) == before
+
+
+def test_fewer_seeds_are_a_table_of_fewer(finished, file, no_training):
+    out, _ = finished
+    run(file, out, seeds=SEEDS[:1])
+    assert csv_rows(out)["0.5", "mae"]["n"] == "1"
+    assert "±" not in markdown_rows(out)[0]["MAE"]
+    run(file, out)
+
+
+def test_other_settings_are_refused_before_anything_is_touched(finished, file, no_training):
+    out, _ = finished
+    before = tables_of(out)
+    other = [*SMALL, "embed_dropout=0.2"]
+    with pytest.raises(ValueError, match=r"model_config\.embed_dropout: 0\.3 there, 0\.2 now"):
+        run(file, out, settings=other)
+    assert tables_of(out) == before
+
+
+def test_a_folder_with_other_files_is_refused(file, tmp_path, no_training):
+    place = tmp_path / "0.9" / "seed-1112"
+    place.mkdir(parents=True)
+    (place / "thesis.tex").write_text("mine")
+    with pytest.raises(ValueError, match=r"^--out .* got other files in .*0\.9.*seed-1112$"):
+        run(file, tmp_path)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["0.9", "seed-1112", "thesis.tex"]
+
+
+@pytest.mark.slow
+def test_a_killed_one_goes_on_to_the_table_of_one_that_was_not(finished, file, tmp_path):
+    """Killed outright in its third run, after the epoch and before there are results."""
+    program = f"""
+import os, signal
+from pathlib import Path
+from reference_models.running import folders, runs
+from tests.reference_models.tables.reproduced import run
+write_history, calls = folders.write_history, []
+def killed(folder, rows, stage=""):
+    calls.append(folder)
+    if len(set(calls)) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    write_history(folder, rows, stage)
+folders.write_history = killed
+run({str(file)!r}, Path({str(tmp_path / "out")!r}))
+"""
+    done = python("-c", program, OMP_NUM_THREADS=str(torch.get_num_threads()))
+    assert done.returncode == -9, done.stderr
+    out = tmp_path / "out"
+    states = [folders.state(out / row / f"seed-{seed}") for seed in SEEDS for row in ROWS]
+    assert states == ["finished", "finished", "unfinished", "empty"]
+    assert {line["n"] for line in csv_rows(out).values()} == {"1"}
+    said = []
+    run(file, out, say=said.append)
+    assert [line.split(":")[0] for line in said[1:-1]] == ["0.5, seed 1112", "0.9, seed 1112"]
+    assert tables_of(out) == tables_of(finished[0])
+
+
+def test_the_table_is_there_after_every_run(file, tmp_path, monkeypatch):
+    seen = []
+
+    def train(parts, corpus, folder):
+        seen.append({name: row["n"] for (name, _), row in csv_rows(tmp_path).items()})
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        folders.open_run(folder, parts.config)
+        folders.write(folder / "metrics.json", json.dumps({"test": {"mae": 1.0}}))
+
+    monkeypatch.setattr(runs, "train", train)
+    with pytest.raises(KeyboardInterrupt):
+        run(file, tmp_path)
+    assert seen == [{"0.5": "0", "0.9": "0"}, {"0.5": "1", "0.9": "0"}, {"0.5": "1", "0.9": "1"}]
+
+
+def test_a_run_that_ends_in_an_error_is_said_and_the_others_go_on(file, tmp_path, monkeypatch):
+    def train(parts, corpus, folder):
+        if (parts.config["seed"], parts.config["model_config"]["margin"]) == (1111, 0.5):
+            raise ValueError("loss: expected a finite number, got nan")
+        folders.open_run(folder, parts.config)
+        folders.write(folder / "metrics.json", json.dumps({"test": {"mae": 1.0}}))
+
+    monkeypatch.setattr(runs, "train", train)
+    run(file, tmp_path)
+    assert [line[""] for line in markdown_rows(tmp_path)] == ["measured, n=1", "measured, n=2"]
+    words = "0.5: seed 1111 failed: loss: expected a finite number, got nan"
+    for name in ("table.md", "index.html"):
+        assert words in (tmp_path / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("model", "table", "options", "message"),
+    [
+        ("bert", "alpha", {}, "model: expected one of hycon, hycon-v2, .* got 'bert'"),
+        ("hycon-v2", "alpha", {}, "--table: expected one of headline, .* of hycon-v2, got"),
+        ("hycon", "beta", {}, "--table: expected one of headline, .*alpha.* got 'beta'"),
+        ("hycon", "alpha", {"rows": ["0.5", "2"]}, "--rows: expected some of 0.5, .* got '2'"),
+        ("hycon", "alpha", {"settings": ["depth=3"]}, "--set: expected one of the keys"),
+        ("hycon", "alpha", {"text_encoder": "no/such"}, "text_encoder: expected"),
+        ("hycon", "alpha", {"modalities": ["audio"]}, "modalities: expected two"),
+        ("hycon", "alpha", {"preset": "nobody"}, "preset: expected one of mosi"),
+        ("hycon", "alpha", {"data": "absent.pkl"}, "absent.pkl: expected"),
+    ],
+)
+def test_what_cannot_be_is_an_error_that_leaves_nothing(
+    model, table, options, message, file, tmp_path, monkeypatch, no_training
+):
+    monkeypatch.chdir(tmp_path)
+    options = {"data": file, "seeds": [1], "out": tmp_path / "out", **options}
+    with pytest.raises(ValueError, match=f"^{message}"):
+        reproduce(model, table, **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_commands_end_to_end(finished, file, tmp_path, capsys, monkeypatch, no_training):
+    out, _ = finished
+    monkeypatch.chdir(tmp_path)
+    arguments = ["reproduce", "hycon", "--table", "alpha", "--data", str(file), "--seeds", "2"]
+    arguments += ["--rows", "0.5,0.9", "--set", *SMALL, "--out", str(out)]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert (out / "table.md").read_text(encoding="utf-8") in printed
+    assert printed.endswith(f"page: {out / 'index.html'}\n")
+    assert "training in" not in printed
+    figures = ["--figures", "figures", "--format", "png"]
+    assert main(["report", str(out / "0.5"), "--out", "page.html", *figures]) == 0
+    assert "0.5: 2 finished\nfigures: 5 in figures\n" in capsys.readouterr().out
+    assert len(list(Path("figures").glob("0.5-*.png"))) == 5
+    page = Path("page.html").read_text(encoding="utf-8")
+    check_whole(page)
+    assert "The corpus is synthetic" in page
+
+
+def test_without_out_the_folder_is_named_and_seeds_count_up(file, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    places = []
+    monkeypatch.setattr(runs, "train", lambda parts, corpus, folder: places.append(folder))
+    arguments = ["reproduce", "hycon", "--table", "alpha", "--data", str(file), "--seeds", "2"]
+    assert main([*arguments, "--rows", "0.5", "--seed", "7"]) == 0
+    assert places == [Path("reproduced/hycon-alpha/0.5") / f"seed-{seed}" for seed in (7, 8)]
+    with pytest.raises(SystemExit):
+        main([*arguments[:-1], "0"])
+    assert "expected a whole number from 1, got '0'" in capsys.readouterr().err

@@ -1,0 +1,166 @@
+"""The page: whole in itself, true to the run folders, and legible where numbers are missing."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from reference_models.tables.groups import find_runs, group
+from reference_models.tables.report import report, save_figures, write_report
+from tests.reference_models.tables.test_figures import run_folder
+from tests.reference_models.tables.test_statistics import METRICS
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("page")
+    runs = {
+        "with <contrast>": run_folder(folder / "a", samples=12),
+        "without": run_folder(folder / "b", samples=12, contrast=False),
+    }
+    results = json.loads((folder / "a" / "metrics.json").read_text())
+    (folder / "a" / "metrics.json").write_text(json.dumps(results | {"test": METRICS}))
+    write_report(
+        runs,
+        folder / "new" / "index.html",
+        title="Two & two",
+        lead="A sentence.",
+        note="These numbers are synthetic.",
+        go_on=[("train", "python -m reference_models train hycon --data <FILE>")],
+    )
+    return (folder / "new" / "index.html").read_text(encoding="utf-8")
+
+
+class Elements(HTMLParser):
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.ids, self.links, self.texts = [], [], [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        for name, value in attributes:
+            if name == "id":
+                self.ids.append(value)
+            if name in ("src", "href", "xlink:href", "srcset", "data", "action", "poster"):
+                self.links.append(value)
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+def check_whole(page):
+    """Nothing is loaded from elsewhere, and every reference inside has one target."""
+    elements = Elements(page)
+    assert elements.links
+    assert all(link.startswith(("#", "data:image/png;base64,")) for link in elements.links)
+    assert not {"script", "link", "img", "iframe", "object", "embed"} & set(elements.tags)
+    assert "@import" not in page
+    assert all(target.startswith("#") for target in re.findall(r"url\((.*?)\)", page))
+    # What remains of addresses are the names of the two namespaces of SVG.
+    names = {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+    assert set(re.findall(r"https?://[^\"'<>\s]+", page)) == names
+    assert len(elements.ids) == len(set(elements.ids))
+    targets = {link[1:] for link in elements.links if link.startswith("#")}
+    targets |= {target[1:] for target in re.findall(r"url\((#.*?)\)", page)}
+    assert targets <= set(elements.ids)
+
+
+def test_the_page_is_whole_in_itself(page):
+    check_whole(page)
+    assert len(page) < 1_500_000
+
+
+def test_there_are_five_figures_for_each_run_and_the_table(page):
+    elements = Elements(page)
+    assert elements.tags.count("svg") == elements.tags.count("figure") == 10
+    words = " ".join(elements.texts)
+    for word in (
+        "Loss terms over time",
+        "Predicted against true",
+        "Confusion of the seven",
+        "Confusion of the two",
+        "Fused features",
+    ):
+        assert word in words
+    for cell in (
+        "with <contrast>",
+        "0.712",
+        "81.2 / 85.0",
+        "2 of 3",
+        "These numbers are synthetic.",
+    ):
+        assert cell in words
+    assert "train hycon --data <FILE>" in words
+    assert "<contrast>" not in page
+    assert "<title>Two &amp; two</title>" in page
+    assert "Figures left out" not in page
+
+
+def test_the_same_runs_give_the_same_page(tmp_path):
+    runs = {"a": run_folder(tmp_path / "a", samples=12)}
+    for name in ("one", "two"):
+        write_report(runs, tmp_path / name, title="t", lead="l")
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    assert "How to go on" not in (tmp_path / "one").read_text(encoding="utf-8")
+
+
+def test_runs_of_different_tasks_share_a_page_and_what_is_left_out_is_said(tmp_path):
+    runs = {"a": run_folder(tmp_path / "a", samples=12)}
+    runs["b"] = run_folder(tmp_path / "b", "iemocap", samples=12)
+    write_report(runs, tmp_path / "page", title="t", lead="l")
+    page = (tmp_path / "page").read_text(encoding="utf-8")
+    check_whole(page)
+    words = " ".join(Elements(page).texts)
+    for word in ("Confusion: happy", "Accuracy happy", "MAE", "Figures left out"):
+        assert word in words
+    assert "b: the confusion of seven classes" in words
+    assert "a: " not in words.split("Figures left out")[1]
+
+
+def test_a_folder_without_a_run_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        write_report({"a": tmp_path}, tmp_path / "page", title="t", lead="l")
+    assert not (tmp_path / "page").exists()
+
+
+def test_the_report_has_the_table_the_sweep_and_the_figures_of_each_group(sweep_folder, tmp_path):
+    page = tmp_path / "new" / "page.html"
+    groups = report([sweep_folder], page)
+    text = page.read_text(encoding="utf-8")
+    check_whole(text)
+    words = " ".join(Elements(text).texts)
+    assert "margin=0.5" in words
+    assert "2.000 ± 0.500" in words  # (0.5 + 1, 0.5 + 2)
+    assert "Test metrics against margin" in words
+    assert "MAG-BERT" in words
+    drawn = [name for name in groups[0].metrics if not name.startswith(("f1", "mag_bert"))]
+    assert Elements(text).tags.count("figure") == len(drawn) + 5 * 2
+    assert "synthetic" not in text
+
+
+def test_a_report_on_a_synthetic_corpus_says_so(tmp_path):
+    run = run_folder(tmp_path / "a", samples=12)
+    lines = (run / "predictions.csv").read_text()
+    (run / "predictions.csv").write_text(lines.replace("test,t", "test,synthetic_test_t"))
+    groups = report([run], tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "not to be put beside published ones" in text
+    assert "Sweep" not in text
+    assert [g.name for g in groups] == ["a"]
+
+
+def test_figures_are_saved_as_files(sweep_folder, tmp_path):
+    written = save_figures(group(find_runs([sweep_folder / "0.5"])), tmp_path / "new", "svg")
+    assert sorted(path.name for path in written) == sorted(
+        f"{name}.svg"
+        for name in (
+            "0.5-loss-terms-over-time",
+            "0.5-predicted-against-true-scores",
+            "0.5-confusion-of-the-seven-classes",
+            "0.5-confusion-of-the-two-classes",
+            "0.5-fused-features",
+        )
+    )
+    assert all(path.read_bytes().startswith(b"<?xml") for path in written)

@@ -1,0 +1,124 @@
+"""Each command: what it prints, and what it leaves behind."""
+
+import json
+import pickle
+from dataclasses import fields
+
+import pytest
+
+from reference_models.__main__ import main
+from reference_models.data.synthetic import generate, synthesize
+from reference_models.registry import MODELS
+from tests.reference_models.test_main import SMALL
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    return str(synthesize(tmp_path_factory.mktemp("data") / "corpus.pkl", sizes=(32, 10, 12)))
+
+
+def test_list_shows_every_model_with_its_paper_and_keys(capsys):
+    assert main(["list"]) == 0
+    out = capsys.readouterr().out
+    for name, entry in MODELS.items():
+        assert f"{name}: {entry.summary}\n  paper: {entry.citation}\n" in out
+        for config in (entry.config, entry.training):
+            for field in fields(config):
+                assert f"    {field.name}=" in out
+    assert "    head_learning_rate=" in out
+    assert "    refine=true\n" in out
+
+
+def test_train_then_evaluate(file, tmp_path, capsys):
+    run = tmp_path / "run"
+    arguments = ["train", "hycon-v2", "--data", file, "--out", str(run), "--epochs", "2", *SMALL]
+    assert main([*arguments, "--seed", "7", "--modalities", "text,audio"]) == 0
+    out, err = capsys.readouterr()
+    assert err.count("epoch ") == 2
+    for line in (
+        "hycon-v2, ",
+        ", seed 7",
+        "32 train, 10 valid, 12 test",
+        "text (raw_text, text encoder scratch) 128, audio 16",
+        "vision is left out",
+        "up to epoch 2, batches of 16, learning rate 0.001",
+        str(run),
+        "of 2: the epoch with the lowest validation loss",
+    ):
+        assert line in out
+    config = json.loads((run / "config.json").read_text())
+    assert (config["seed"], config["training"]["epochs"]) == (7, 2)
+    assert config["model_config"]["layers"] == 1
+    metrics = json.loads((run / "metrics.json").read_text())["test"]
+    table = out.splitlines()[-3:]
+    assert table[0].split() == ["MAE", "Corr", "Acc-7", "Acc-2", "F1"]
+    assert table[2].split()[:2] == ["test", f"{metrics['mae']:.3f}"]
+
+    assert main(["evaluate", str(run)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split()[1:] == table[2].split()[1:]
+    assert lines[2].startswith("test, MAG-BERT protocol")
+    assert main(["evaluate", str(run), "--split", "valid", "--data", file]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[1:] == table[1].split()[1:]
+
+
+def test_without_out_the_folder_is_named_and_counted(file, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["train", "hycon", "--data", file, "--epochs", "1", *SMALL]
+    for _ in range(2):
+        assert main([*arguments, "--modalities", "audio,vision"]) == 0
+    names = sorted(path.name for path in (tmp_path / "runs").iterdir())
+    assert names == ["hycon-seed1-1", "hycon-seed1-2"]
+    assert "run folder  runs/hycon-seed1-2" in capsys.readouterr().out
+    tables = [(tmp_path / "runs" / name / "metrics.json").read_bytes() for name in names]
+    assert tables[0] == tables[1]
+
+
+def test_an_encoder_that_is_not_there_points_to_scratch(file, refused):
+    line = refused("train", "hycon", "--data", file, "--text-encoder", "no/such-encoder")
+    assert "'no/such-encoder'" in line
+    assert '"scratch" exists' in line
+
+
+def test_a_file_of_one_modality(tmp_path, refused):
+    content = generate(sizes=(4, 2, 2))
+    for columns in content.values():
+        for name in ("raw_text", "vision", "vision_lengths"):
+            del columns[name]
+    (tmp_path / "one.pkl").write_bytes(pickle.dumps(content))
+    line = refused("train", "hycon", "--data", tmp_path / "one.pkl", "--out", tmp_path / "run")
+    assert line.startswith("modalities: expected two or more for hycon, got audio")
+    assert not (tmp_path / "run").exists()
+
+
+def test_out_folders_that_are_taken(file, tmp_path, refused):
+    arguments = ["train", "hycon", "--data", file, "--epochs", "1", *SMALL]
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("mine")
+    line = refused(*arguments, "--out", tmp_path / "full")
+    assert line.endswith("got a folder that holds something else; name another folder")
+    assert main([*arguments, "--out", str(tmp_path / "run")]) == 0
+
+
+def test_a_finished_run_and_an_unfinished_one_with_other_settings(file, tmp_path, refused, capsys):
+    run = tmp_path / "run"
+    arguments = ["train", "hycon", "--data", file, "--epochs", "1", *SMALL, "--out", str(run)]
+    assert main(arguments) == 0
+    capsys.readouterr()
+    assert "got a finished run; name another folder" in refused(*arguments)
+    (run / "metrics.json").unlink()
+    assert main([*arguments, "--set", "margin=0.5", "--seed", "2"]) == 2
+    line = capsys.readouterr().err
+    assert "(seed: 1 there, 2 now; model_config.margin: 0.8 there, 0.5 now)" in line
+    assert main(arguments) == 0
+
+
+def test_data_files_are_written_and_looked_at(tmp_path, capsys):
+    path = tmp_path / "folder" / "corpus.pkl"
+    assert main(["data", "synthesize", str(path), "--sizes", "5,3,4", "--seed", "2"]) == 0
+    assert f"wrote {path}" in capsys.readouterr().out
+    assert path.read_bytes() == synthesize(tmp_path / "b", sizes=(5, 3, 4), seed=2).read_bytes()
+    assert main(["data", "inspect", str(path)]) == 0
+    out = capsys.readouterr().out
+    for word in ("train", "valid", "test", "raw_text", "audio", "vision", "regression_labels"):
+        assert word in out

@@ -1,0 +1,112 @@
+"""A sixth paper, out of a folder of its own: one line registers it, and all commands take it."""
+
+import json
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+
+from reference_models import registry
+from reference_models.__main__ import main
+from reference_models.data.synthetic import synthesize
+from tests.processes import ROOT
+from tests.reference_models.batches import SIZES, batch_of, lacking
+from tests.reference_models.late_fusion import PAPERS
+from tests.reference_models.late_fusion.settings import LateFusionConfig
+
+FOLDER = ROOT / "tests" / "reference_models" / "late_fusion"
+SHORT = ("epochs=1", "batch_size=16", "max_text_length=12")
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    """With one more folder in the registry."""
+    monkeypatch.setattr(registry, "MODELS", dict(registry.MODELS))
+    registry.register("tests.reference_models.late_fusion")
+    return registry.find("late-fusion")
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    return synthesize(tmp_path_factory.mktemp("data") / "corpus.pkl", sizes=(32, 10, 12))
+
+
+def network(**settings):
+    torch.manual_seed(5)
+    sizes = {name: SIZES[name] for name in ("text", "audio")}
+    return PAPERS[0].build(LateFusionConfig(**settings), sizes)
+
+
+def test_a_folder_adds_its_models_once(registered):
+    assert registered is PAPERS[0]
+    with pytest.raises(ValueError, match="late_fusion: expected a new name, got 'late-fusion'"):
+        registry.register("tests.reference_models.late_fusion")
+
+
+def test_a_step_lowers_its_loss():
+    model, batch = network().train(), batch_of(8, ("text", "audio"))
+    before = model(batch).terms
+    assert list(before) == ["task", "contrast"]
+    before.total.backward()
+    torch.optim.SGD(model.parameters(), lr=1e-2).step()
+    assert model(batch).terms.total < before.total
+
+
+def test_the_contrast_is_over_samples_that_have_both():
+    model, batch = network().train(), lacking(batch_of(8, ("text", "audio")), audio=[1, 5])
+    expected = model(batch).terms["contrast"]
+    rest = [row for row in range(8) if row not in (1, 5)]
+    x, y = (
+        model.layers[m](batch.features[m].sum(1) / batch.masks[m].sum(1, keepdim=True)).relu()
+        for m in ("text", "audio")
+    )
+    similarity = torch.nn.functional.cosine_similarity(x[rest, None], y[None, rest], dim=2)
+    shares = (similarity / 0.07).log_softmax(1).diagonal()
+    torch.testing.assert_close(expected, -shares.mean())
+
+
+def test_evaluation_has_the_task_alone():
+    model, batch = network().eval(), batch_of(4, ("text", "audio"))
+    assert list(model(batch).terms) == ["task"]
+    assert model(replace(batch, labels=None)).terms is None
+
+
+def test_it_is_listed_and_trained(registered, file, tmp_path, capsys):
+    assert main(["list"]) == 0
+    assert "late-fusion: two predictions, averaged" in capsys.readouterr().out
+    run = tmp_path / "run"
+    call = ["train", "late-fusion", "--data", str(file), "--out", str(run), "--set", *SHORT]
+    assert main(call) == 0
+    out, err = capsys.readouterr()
+    assert "vision is not read by late-fusion" in out
+    assert re.search(r"epoch +1/1 .*\(task [\d.]+ contrast [\d.]+\)", err)
+    assert main(["evaluate", str(run)]) == 0
+
+
+def test_its_table_is_reproduced_without_published_numbers(registered, file, tmp_path, capsys):
+    out = tmp_path / "out"
+    call = ["reproduce", "late-fusion", "--table", "contrast", "--data", str(file), "--seeds", "1"]
+    assert main([*call, "--out", str(out), "--set", *SHORT]) == 0
+    content = json.loads((out / "table.json").read_text())
+    assert [row["name"] for row in content["rows"]] == ["full", "wo_contrast"]
+    assert all(row["measured"]["mae"]["mean"] > 0 for row in content["rows"])
+    assert all(row["published"] == {} for row in content["rows"])
+    assert {line["paper"] for line in content["differences"]} == {"not stored here"}
+    assert "measured, n=1" in capsys.readouterr().out
+
+
+def test_a_paper_without_tables_has_its_settings_as_the_one_row(registered, file, tmp_path):
+    registry.MODELS["late-fusion"] = replace(registered, tables={})
+    out = tmp_path / "out"
+    call = ["reproduce", "late-fusion", "--table", "headline", "--data", str(file), "--seeds", "1"]
+    assert main([*call, "--out", str(out), "--set", *SHORT]) == 0
+    assert (out / "late-fusion" / "seed-1111" / "metrics.json").is_file()
+
+
+def test_the_chapter_in_the_readme_is_this_folder():
+    chapter = (ROOT / "README.md").read_text().split("\n## Add a paper\n")[1].split("\n## ")[0]
+    blocks = re.findall(r"^```python\n(.*?)^```", chapter, flags=re.MULTILINE | re.DOTALL)
+    names = ("settings.py", "network.py", "__init__.py")
+    assert blocks == [(FOLDER / name).read_text() for name in names]
+    assert all(name in chapter for name in names)
