@@ -1,7 +1,7 @@
-"""Mining in blocks of rows: no matrix of all similarities is ever made.
+"""Mining in blocks of anchors: no matrix of all similarities is ever made.
 
-Labels cost nothing: with rows and columns sorted by label, the columns of a block's own classes are
-one slice.
+With anchors and candidates sorted by label, the candidates of a block's own classes are one slice
+of columns. So positives and negatives need no mask: a few rectangles of each block are overwritten.
 """
 
 import math
@@ -26,16 +26,18 @@ def highest(
     allowed: Tensor | None,
     labels: tuple[Tensor, Tensor] | None,
 ) -> tuple[Tensor, Tensor]:
-    """(B, k) highest dot products of each row of x, and whose; minus infinity beyond the last.
+    """(B, k) highest dot products of each anchor, and the indices of their candidates.
+
+    Where fewer than k candidates are allowed, the rest is minus infinity.
 
     Args:
         x: (B, D) anchors.
         y: (C, D) candidates.
         k: how many.
         step: anchors at a time.
-        banned: (B,) one candidate of each anchor that does not count, negative for none.
-        allowed: (B, C) bool, who counts.
-        labels: of anchors and candidates; equal ones do not count, nor does a label of -100.
+        banned: (B,) one excluded candidate of each anchor, negative for none.
+        allowed: (B, C) bool: candidates outside it are excluded.
+        labels: of anchors and candidates; pairs of equal labels are excluded, and labels of -100.
     """
     dtype = torch.promote_types(x.dtype, y.dtype)
     scores = x.new_full((len(x), k), -math.inf, dtype=dtype)
@@ -53,7 +55,7 @@ def highest(
         places = names.new_full((size,), -1).scatter(0, names, torch.arange(len(names)).to(names))
         at = torch.where(banned < 0, -1, places[banned.clamp_min(0)])[rows, None]
         at, out = at.clamp_min(0), at >= 0
-    for i, block in _blocks(x, y, step):
+    for i, block in _blocks(x, y, step):  # (step, C)
         if banned is not None:
             block.scatter_(1, at[i], torch.where(out[i], -math.inf, block.gather(1, at[i])))
         if allowed is not None:
@@ -72,10 +74,10 @@ def highest(
 def batch_hard(
     x: Tensor, labels: Tensor, anchors: Tensor, step: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Each anchor's least similar of its class, its most similar of another, and who has both.
+    """Each anchor's least similar positive and most similar negative, and whether it has both.
 
     Args:
-        x: (N, D) everybody.
+        x: (N, D) all samples.
         labels: (N,) or (N, L).
         anchors: (B,) consecutive rows of x.
         step: anchors at a time.
@@ -90,13 +92,13 @@ def batch_hard(
     rows, own = order[places] - start, ids[places]
     least = torch.zeros_like(rows)
     near = windows(own, ids, step)
-    for i, block in _blocks(y.index_select(0, places), y, step):
-        block.scatter_(1, places[i, None], math.inf)
+    for i, block in _blocks(y.index_select(0, places), y, step):  # (step, n)
+        block.scatter_(1, places[i, None], math.inf)  # the anchor itself is no positive
         for part, columns, one in near[i.start]:
             same = block[part.start - i.start : part.stop - i.start, columns]
             apart = None if one else own[part, None] != ids[columns]
             others = same if apart is None else same.masked_fill(apart, math.inf)
-            # Within a class the order is by index: the first of equal ones has the lowest index.
+            # Within a class samples are sorted by index, so the first of equal ones is the lowest.
             least[part] = first(others, largest=False) + columns.start
             if apart is None:
                 same.fill_(-math.inf)
@@ -116,9 +118,9 @@ def batch_hard_at_once(x: Tensor, labels: Tensor, anchors: slice) -> tuple[Tenso
         apart = apart.any(-1)
     similarity = dot(x[anchors], x)
     if not similarity.numel():
-        nobody = torch.zeros(len(similarity), dtype=torch.int64, device=x.device)
-        return nobody, nobody, nobody.bool()
-    similarity.diagonal(anchors.start).fill_(math.inf)  # oneself, who is of one's class
+        none = torch.zeros(len(similarity), dtype=torch.int64, device=x.device)
+        return none, none, none.bool()
+    similarity.diagonal(anchors.start).fill_(math.inf)  # the anchor itself is no positive
     farthest = filled(similarity.clone(), apart, math.inf)
     nearest = filled(similarity, ~(apart & there), -math.inf)
     positives, negatives = first(farthest, largest=False), first(nearest, largest=True)

@@ -136,10 +136,10 @@ def _gradient(
     shift: float | Tensor,
     side: int,
 ) -> Tensor:
-    """Each pair pushes by its share in its row's sum and in its column's; positives pull as well.
+    """The gradient by the rows: pairs push by their shares of the sums, positives pull as well.
 
-    The pull is taken off pair by pair. Where a class has collapsed the two are nearly the same, and
-    as sums of their own they would have lost the digits that make the difference.
+    The pull is subtracted pair by pair. In a collapsed class the two are nearly the same, and as
+    separate sums they would lose the digits that make the difference.
     """
     push = torch.where(slope == 0, 0, slope / sums).to(rows.dtype)
     others = classes.sizes - 1
@@ -183,7 +183,7 @@ def _sums_of_classes(rows: Tensor, classes: Classes, side: int) -> Tensor:
 def _sums_over_tiles(
     rows: Tensor, octaves: float, classes: Classes, shift: float | Tensor, side: int
 ) -> Tensor:
-    """(n,) sums of 2^(s - shift) over all others, but for a positive that is the only one."""
+    """(n,) sums of 2^(s - shift) over all other samples, but for a positive that is the only one."""
     sums = rows.new_zeros(len(rows))
     for i, j, to_rows, to_columns in _exponentials_of(rows, octaves, classes, shift, side):
         sums[i] += to_rows.sum(1)
@@ -211,7 +211,7 @@ def _exponentials_of(
 def _octaves(
     rows: Tensor, octaves: float, classes: Classes, side: int, shift: float = 0.0
 ) -> Iterator[tuple[slice, slice, Tensor]]:
-    """s - shift on and above the diagonal; minus infinity for oneself and for an only positive."""
+    """s - shift above the diagonal; minus infinity on it and for an only positive."""
     ids, couples = classes.ids, classes.sizes == 2
     linked = couples[1:] & (ids[1:] == ids[:-1])  # the two of a class of two are neighbours
     add = rows.new_full((1,), -shift) if shift else None
@@ -226,10 +226,10 @@ def _octaves(
 
 
 def _shift(rows: Tensor, octaves: float) -> float:
-    """What to take off every logit: 0 where none can reach a quarter of the exponent's range.
+    """The shift of every logit: 0 where none can reach a quarter of the exponent's range.
 
-    No logit exceeds the largest squared length. Shifting to below it, not to it, leaves the more
-    room for anchors whose similarities are all far from the bound.
+    No logit exceeds the largest squared length. Shifting to below it, not to it, leaves more room
+    for anchors with similarities that are all far from the bound.
     """
     if not len(rows):
         return 0.0
@@ -240,7 +240,7 @@ def _shift(rows: Tensor, octaves: float) -> float:
 
 
 def _largest(rows: Tensor, octaves: float, classes: Classes, side: int) -> Tensor:
-    """(n,) each one's own largest logit, which takes another pass over the tiles."""
+    """(n,) the largest logit of each row, which takes another pass over the tiles."""
     most = rows.new_full((len(rows),), -math.inf)
     for i, j, tile in _octaves(rows, octaves, classes, side):
         most[i] = torch.maximum(most[i], tile.amax(1))
@@ -250,7 +250,7 @@ def _largest(rows: Tensor, octaves: float, classes: Classes, side: int) -> Tenso
 
 
 def _in_range(sums: Tensor) -> bool:
-    """The certificate: every sum kept its digits, or had nothing to sum."""
+    """Whether every sum kept its digits, or had nothing to sum."""
     if len(sums) <= 2:
         return bool(sums.isfinite().all())
     least, most = sums.aminmax()

@@ -1,7 +1,8 @@
-"""The highest of each row, exactly and in one order: equal scores go by the name of their column.
+"""The k highest scores of each row, exactly, and in one order: ties go to the lower column name.
 
 The k highest of a row lie in the k groups of columns with the highest maxima. Maxima are cheap and
-few, so the expensive ranking is done on k groups, not on the row.
+few, so the expensive ranking is done on the k groups, not on the row. Selection leaves open which
+of several equal scores are taken; rows where that matters are ranked again by name.
 """
 
 import math
@@ -16,7 +17,7 @@ from mmcontrast.exact import sizes
 
 
 def filled(scores: Tensor, where: Tensor, value: float) -> Tensor:
-    """The scores with a value where a mask says so; they may be written over."""
+    """``torch.where(where, value, scores)``, which may overwrite the scores."""
     if scores.is_cpu and is_eager(scores, where):  # NumPy takes half the time
         np.copyto(scores.numpy(), value, where=where.numpy())
         return scores
@@ -24,7 +25,7 @@ def filled(scores: Tensor, where: Tensor, value: float) -> Tensor:
 
 
 def first(scores: Tensor, *, largest: bool) -> Tensor:
-    """(R,) the largest or smallest of each row; of several equal ones, the first."""
+    """(R,) index of the largest or smallest of each row; of several equal ones, the first."""
     if scores.is_cpu and is_eager(scores):  # NumPy takes a tenth of the time
         rows = scores.numpy()
         return torch.from_numpy(rows.argmax(1) if largest else rows.argmin(1))
@@ -37,7 +38,7 @@ def top_at_once(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     if eager and scores.is_cpu and k < width <= sizes.TOPK:
         values, places = scores.topk(k + 1)
         found = values.numpy()
-        if (found[:, :-1] > found[:, 1:]).all():  # nobody has an equal: there is but one order
+        if (found[:, :-1] > found[:, 1:]).all():  # no ties: only one order
             return values.narrow_copy(1, 0, k), places.narrow_copy(1, 0, k)
     if eager and width > sizes.SORTED:
         return top(scores, k, torch.arange(width, device=scores.device))
@@ -49,29 +50,29 @@ def top(scores: Tensor, k: int, names: Tensor) -> tuple[Tensor, Tensor]:
     """The k highest of each row and the names of their columns; ties go to the lower name.
 
     Args:
-        scores: (R, C); minus infinity where nothing is.
-        k: how many; rows that are too short are filled up with minus infinity.
+        scores: (R, C); minus infinity for what is excluded.
+        k: how many; shorter rows are padded with minus infinity.
         names: (C,) int64.
     """
     if scores.shape[1] <= k:
         return _sorted(scores, k, names)
-    # One more than asked for: whether the last one has its equal among those that stay outside.
+    # One more than asked for, to see whether the k-th has an equal outside.
     places = _highest(scores, k + 1)
     values, order = _descending(scores.gather(1, places))
     found = names[places.gather(1, order)]
     equal = (values[:, 1:] == values[:, :-1]) & (values[:, 1:] > -math.inf)
     values, found = values[:, :k], found[:, :k]
     tied = equal.any(1).nonzero()[:, 0]
-    if len(tied):  # it was left open which of several equal ones are named
+    if len(tied):  # selection took any of the equal ones
         values = values.clone()
         values[tied], found[tied] = _by_name(scores[tied], values[tied], found[tied], names)
     return values, found
 
 
 def _by_name(scores: Tensor, values: Tensor, found: Tensor, names: Tensor) -> tuple[Tensor, Tensor]:
-    """The k highest values and whose they are, now with ties by name.
+    """The k highest values of rows with ties, and their columns, now with ties by name.
 
-    Who is above the last of the k is among those found; who is its equal is looked up anew.
+    All scores above the k-th were found by value; those equal to it are selected again, by name.
     """
     k = values.shape[1]
     last = values[:, -1:]
@@ -85,7 +86,7 @@ def _by_name(scores: Tensor, values: Tensor, found: Tensor, names: Tensor) -> tu
 
 
 def _highest(scores: Tensor, k: int) -> Tensor:
-    """(R, k) places of the k highest of each row, in any order; ties go anywhere."""
+    """(R, k) positions of the k highest of each row, in any order, with ties broken arbitrarily."""
     groups = scores.shape[1] // sizes.GROUP
     if groups < 2 * k:
         return _partition(scores, k)
@@ -100,7 +101,7 @@ def _highest(scores: Tensor, k: int) -> Tensor:
 
 
 def _descending(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """A sort of short rows."""
+    """Short rows, sorted."""
     if scores.device.type != "cpu":
         return scores.sort(1, descending=True)
     order = torch.from_numpy((-scores).numpy().argsort(axis=1))

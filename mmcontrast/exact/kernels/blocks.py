@@ -13,7 +13,7 @@ class Blocks(NamedTuple):
     depth: int
     """Features that a tile of logits takes at a time."""
     width: int
-    """Features of the gradient; of the sums, none."""
+    """Features of the gradient that a program makes; 0 for the sums."""
     warps: int
     stages: int
     """How many tiles of rows are on their way from memory together."""

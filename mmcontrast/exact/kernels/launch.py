@@ -41,9 +41,9 @@ class Logits(NamedTuple):
     """0-d float32, on the same device, like the bias."""
     precision: str
     diagonal: bool = False
-    """The pairs (i, i) are none."""
+    """Exclude the pairs (i, i)."""
     partner: Tensor | None = None
-    """(B,) for each row one column that is none; (C,) for each column one row once transposed."""
+    """(B,) one excluded column of each row; transposed, (C,) one excluded row of each column."""
     by: str = "row"
     bias: Tensor | None = None
     """Added to the logits of the sigmoid loss."""
@@ -51,11 +51,11 @@ class Logits(NamedTuple):
 
     @property
     def mT(self) -> "Logits":
-        """The same with rows and columns changed over."""
+        """The transpose."""
         return self._replace(x=self.y, y=self.x, by="column" if self.by == "row" else "row")
 
     def base(self) -> Tensor:
-        """0 where no logit leaves the range in which no maximum is needed, else the lowest float.
+        """The first shift: 0 where no logit needs one, else the lowest float.
 
         No logit is above |x| |y| / temperature. This stays on the device, as the kernels do both.
         """
@@ -144,7 +144,7 @@ class Share(NamedTuple):
 
     share: Tensor
     sums: Tensor | None = None
-    """Of which it is a share, in units of 2^shift; None for the sigmoid loss, which has none."""
+    """The sum that it is a share of, in units of 2^shift; None for the sigmoid loss."""
     shift: Tensor | None = None
 
     def over(self, unit: Tensor | None) -> tuple[Tensor, Tensor]:

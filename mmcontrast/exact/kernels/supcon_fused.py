@@ -96,7 +96,7 @@ class _SupConFused(NamedTuple):
         return plain_sup_con(rows, temperature, same_label(ids), off_diagonal(len(ids), ids.device))
 
     def logits(self, rows: Tensor, temperature: Tensor) -> Logits:
-        """Those of the batch with itself, without oneself and without an only positive."""
+        """Those of the batch with itself, without the diagonal and without an only positive."""
         classes, x = self.classes, launch.rounded(rows, self.precision)
         first = classes.counts.cumsum(0) - classes.counts
         place = torch.arange(len(x), device=x.device)

@@ -32,7 +32,7 @@ def load_rows(x, i, count, f, D: tl.constexpr, WIDTH: tl.constexpr):
 
 
 @triton.jit
-def dot(a, b, total, PRECISION: tl.constexpr):
+def tile_dot(a, b, total, PRECISION: tl.constexpr):
     """The product of two tiles, added in float32."""
     if PRECISION == "upcast":  # Triton's interpreter has no product of two bfloat16
         total = tl.dot(a.to(tl.float32), b.to(tl.float32), total, input_precision="ieee")
@@ -59,7 +59,7 @@ def dot_products(
         f = k + tl.arange(0, DEPTH)
         a = load_rows(x, i, rows, f, D, DEPTH)
         b = load_rows(y, j, columns, f, D, DEPTH)
-        total = dot(a, tl.trans(b), total, PRECISION)
+        total = tile_dot(a, tl.trans(b), total, PRECISION)
     return total
 
 
@@ -204,7 +204,7 @@ def sums_kernel(
             j = first_column + tl.arange(0, COLUMNS)
             if DEPTH >= D:
                 b = load_rows(y, j, columns, f, D, DEPTH)
-                s = dot(a, tl.trans(b), tl.zeros((ROWS, COLUMNS), tl.float32), PRECISION)
+                s = tile_dot(a, tl.trans(b), tl.zeros((ROWS, COLUMNS), tl.float32), PRECISION)
             else:
                 s = dot_products(x, y, i, j, rows, columns, D, DEPTH, PRECISION)
             s = negatives(
@@ -309,7 +309,7 @@ def gradient_kernel(
         j = first_column + tl.arange(0, COLUMNS)
         if DEPTH >= D and WIDTH >= D:
             b = load_rows(y, j, columns, f, D, WIDTH)
-            s = dot(a, tl.trans(b), tl.zeros((ROWS, COLUMNS), tl.float32), PRECISION)
+            s = tile_dot(a, tl.trans(b), tl.zeros((ROWS, COLUMNS), tl.float32), PRECISION)
         else:
             s = dot_products(x, y, i, j, rows, columns, D, DEPTH, PRECISION)
             b = load_rows(y, j, columns, f, D, WIDTH)
@@ -349,7 +349,7 @@ def gradient_kernel(
             g = tl.exp2(tl.minimum(s - higher[None, :], highest)) * v[None, :]
         if SLOPES:
             slope += tl.sum(g, 1)
-        total = dot(g.to(b.dtype), b, total, PRECISION)
+        total = tile_dot(g.to(b.dtype), b, total, PRECISION)
     at = out + (q.to(tl.int64) * rows + i.to(tl.int64))[:, None] * D + f[None, :]
     tl.store(at, total, mask=(i < rows)[:, None] & (f < D)[None, :])
     if SLOPES:  # noqa: SIM102  # as in negatives: compiled away, or asked at run time
