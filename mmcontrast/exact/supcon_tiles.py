@@ -183,7 +183,7 @@ def _sums_of_classes(rows: Tensor, classes: Classes, side: int) -> Tensor:
 def _sums_over_tiles(
     rows: Tensor, octaves: float, classes: Classes, shift: float | Tensor, side: int
 ) -> Tensor:
-    """(n,) sums of 2^(s - shift) over all other samples, but for a positive that is the only one."""
+    """(n,) sums of 2^(s - shift) over all other samples, except an only positive."""
     sums = rows.new_zeros(len(rows))
     for i, j, to_rows, to_columns in _exponentials_of(rows, octaves, classes, shift, side):
         sums[i] += to_rows.sum(1)
