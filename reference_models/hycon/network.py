@@ -79,7 +79,7 @@ class HyCon(nn.Module):
                 another shape than (B,), for IEMOCAP (B, 4).
         """
         features, present = self._represent(batch)
-        fused = self.fusion(features)
+        fused = self.fusion(features)  # (B, hidden_size)
         prediction = shaped(self.head(fused), self.config.head)
         terms = None
         if batch.labels is not None:
@@ -98,13 +98,18 @@ class HyCon(nn.Module):
                 # The last index is mostly padding: read the encoder's states there, too.
                 steps = read_text(self.text_encoder, batch.features[name], mask, padding=True)
                 mask = rearrange(present[name], "b -> b 1").expand_as(mask)  # (B, T)
-            states = self.encoders[name](steps, mask)
-            features[name] = last_step(states, mask, last=self.config.last)
+            states = self.encoders[name](steps, mask)  # (B, T, hidden_size)
+            features[name] = last_step(states, mask, last=self.config.last)  # (B, hidden_size)
         return features, present
 
     def _losses(
         self, task: Tensor, features: dict[str, Tensor], present: dict[str, Tensor], labels: Tensor
     ) -> LossTerms:
+        """Eq 16, the task's loss and the three contrastive terms; or substitutes for two of them.
+
+        With a substitute, the intra- and inter-modal terms of ``hybrid_contrast`` have weight 0,
+        are not computed, and are replaced below.
+        """
         config = self.config
         classes = labels if config.head != "regression" else _classes(labels, config)
         normalize, substituted = (
@@ -153,6 +158,7 @@ def _classes(scores: Tensor, config: HyConConfig) -> Tensor:
 
 
 def _selection(config: HyConConfig) -> mm.PairSelection | None:
+    """HyCon-v2's selection of pairs (eq 13-15); None for HyCon, which takes all."""
     if config.supervised_loss != "hycon_v2":
         return None
     return mm.PairSelection(
