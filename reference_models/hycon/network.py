@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 import mmcontrast as mm
 from mmcontrast import LossTerms
 from reference_models.data.batch import Batch
+from reference_models.hycon.encoder import SequenceEncoder
 from reference_models.hycon.fusion import make_fusion
 from reference_models.hycon.settings import HyConConfig
 from reference_models.hycon.substitutes import SIMILARITIES, SUBSTITUTES, substitute_contrast
@@ -21,7 +22,7 @@ from reference_models.layers.inputs import check_sizes, sequences, widths
 from reference_models.layers.output import Output
 from reference_models.layers.pooling import last_step
 from reference_models.layers.text_encoder import read_text
-from reference_models.layers.transformer import DROPOUTS, SequenceEncoder
+from reference_models.layers.transformer import DROPOUTS
 
 
 class HyCon(nn.Module):
