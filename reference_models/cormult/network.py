@@ -117,7 +117,8 @@ class CorMulT(nn.Module):
             if correlations is not None:
                 weight = rearrange(self._weight(correlations[m, n]), "b -> b 1 1")
                 stream = stream * weight.to(stream.dtype)
-            streams[m].append(stream)
+            streams[m].append(stream)  # (B, T of m, hidden_size)
+        # A memory reads the streams of its modality side by side.
         last = [
             last_step(memory(torch.cat(streams[m], 2), masks[m]), masks[m])
             for m, memory in self.memories.items()
@@ -131,11 +132,13 @@ class CorMulT(nn.Module):
         return Output(self._prediction(outputs), terms, fused)
 
     def _weight(self, correlation: Tensor) -> Tensor:
+        """The factor of a stream, (B,), for the correlation of its two modalities."""
         if self.config.clamp:
             correlation = correlation.clamp(min=0)
         return 1 + correlation if self.config.weighting == "residual" else correlation
 
     def _prediction(self, outputs: Tensor) -> Tensor:
+        """Outputs (B, n) as a prediction; of seven classes, a score (B,)."""
         if self.config.head != "classes7":
             return shaped(outputs, self.config.head)
         if self.config.class_score == "argmax":

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 import mmcontrast as mm
 from mmcontrast import LossTerms
 from reference_models.data.batch import Batch
+from reference_models.hycon.encoder import SequenceEncoder
 from reference_models.hycon.fusion import make_fusion
 from reference_models.hycon.settings import HyConConfig
 from reference_models.hycon.substitutes import SIMILARITIES, SUBSTITUTES, substitute_contrast
@@ -21,7 +22,7 @@ from reference_models.layers.inputs import check_sizes, sequences, widths
 from reference_models.layers.output import Output
 from reference_models.layers.pooling import last_step
 from reference_models.layers.text_encoder import read_text
-from reference_models.layers.transformer import DROPOUTS, SequenceEncoder
+from reference_models.layers.transformer import DROPOUTS
 
 
 class HyCon(nn.Module):
@@ -79,7 +80,7 @@ class HyCon(nn.Module):
                 another shape than (B,), for IEMOCAP (B, 4).
         """
         features, present = self._represent(batch)
-        fused = self.fusion(features)
+        fused = self.fusion(features)  # (B, hidden_size)
         prediction = shaped(self.head(fused), self.config.head)
         terms = None
         if batch.labels is not None:
@@ -98,13 +99,18 @@ class HyCon(nn.Module):
                 # The last index is mostly padding: read the encoder's states there, too.
                 steps = read_text(self.text_encoder, batch.features[name], mask, padding=True)
                 mask = rearrange(present[name], "b -> b 1").expand_as(mask)  # (B, T)
-            states = self.encoders[name](steps, mask)
-            features[name] = last_step(states, mask, last=self.config.last)
+            states = self.encoders[name](steps, mask)  # (B, T, hidden_size)
+            features[name] = last_step(states, mask, last=self.config.last)  # (B, hidden_size)
         return features, present
 
     def _losses(
         self, task: Tensor, features: dict[str, Tensor], present: dict[str, Tensor], labels: Tensor
     ) -> LossTerms:
+        """Eq 16, the task's loss and the three contrastive terms; or substitutes for two of them.
+
+        With a substitute, the intra- and inter-modal terms of ``hybrid_contrast`` have weight 0,
+        are not computed, and are replaced below.
+        """
         config = self.config
         classes = labels if config.head != "regression" else _classes(labels, config)
         normalize, substituted = (
@@ -153,6 +159,7 @@ def _classes(scores: Tensor, config: HyConConfig) -> Tensor:
 
 
 def _selection(config: HyConConfig) -> mm.PairSelection | None:
+    """HyCon-v2's selection of pairs (eq 13-15); None for HyCon, which takes all."""
     if config.supervised_loss != "hycon_v2":
         return None
     return mm.PairSelection(

@@ -45,7 +45,7 @@ def load_tokenizer(name_or_folder: str | Path) -> PreTrainedTokenizerBase:
     """The tokenizer that belongs to a pretrained text encoder.
 
     Raises:
-        ValueError: there is none: text cannot be used without its tokenizer.
+        ValueError: there is no tokenizer, without which text cannot be used.
     """
     problem = (
         f"tokenizer: expected the vocabulary of the text encoder {str(name_or_folder)!r}, for text"

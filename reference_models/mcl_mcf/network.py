@@ -141,13 +141,14 @@ class MclMcf(nn.Module):
         if self.fusion.reads_maps or contrast:
             # Shared by the images and the fusion, as in the authors' code (eq 13 and 20).
             maps = {name: layer(vectors[name]).relu() for name, layer in self.maps.items()}
-        fused = self.hidden(self.fusion(vectors, maps))
+        fused = self.hidden(self.fusion(vectors, maps))  # (B, head_size)
         prediction = shaped(self.head(fused), self.config.head)
         if batch.labels is None:
             return Output(prediction, None, fused)
         task = task_loss(prediction, batch.labels, self.config.head)
         if not contrast:
             return Output(prediction, LossTerms({"task": task}), fused)
+        # Pair designs B and C compare by the class of a sample, for scores their sign.
         scores = self.config.head == "regression"
         classes = sentiment_classes(batch.labels, neutral="own") if scores else batch.labels
         terms = {"task": task, **{level: task.new_zeros(()) for level in LEVELS}}

@@ -130,13 +130,12 @@ class MFON(nn.Module):
         query, how = self.config.query, self.config.pool
         inputs = sequences(batch, self.projections, self.text_encoder)
         frames = {name: self.projections[name](x.steps) for name, x in inputs.items()}
-        asking, mask = frames[query], inputs[query].mask
-        features, present = {query: pool(asking, mask, how)}, {query: inputs[query].present}
+        queries, mask = frames[query], inputs[query].mask  # (B, T, d), (B, T)
+        features, present = {query: pool(queries, mask, how)}, {query: inputs[query].present}
         for name, attention in self.attentions.items():
             # The attention does not read padding; in the authors' code it reads prompts there.
-            attended = attention(
-                asking, mask, self._prompted(name, frames[name]), inputs[name].mask
-            )
+            context = self._prompted(name, frames[name])
+            attended = attention(queries, mask, context, inputs[name].mask)  # (B, T, d)
             present[name] = inputs[query].present & inputs[name].present
             absent = rearrange(~present[name], "b -> b 1")
             features[name] = pool(attended, mask, how).masked_fill(absent, 0)
@@ -157,14 +156,15 @@ class MFON(nn.Module):
     def _losses(
         self, task: Tensor, batch: Batch, features: dict[str, Tensor], present: dict[str, Tensor]
     ) -> LossTerms:
+        """The task's loss, the distillation from the teachers, and the contrast with the query."""
         config = self.config
         distill = contrast = torch.zeros_like(task)
         for name, teacher in self.teachers.items():
             with torch.no_grad():
-                taught = teacher.encode(batch)
+                target = teacher.encode(batch)
             distill = distill + kl_distill(
                 features[name],
-                taught,
+                target,
                 temperature=config.distill_temperature,
                 direction=config.distill_direction,
                 mask=present[name],

@@ -26,7 +26,7 @@ def regression_metrics(
 
     The protocol ``"mag_bert"`` leaves Acc-7 and Acc-5 on all samples, and takes MAE, Corr, Acc-2
     and F1 on the samples whose label is not 0, with a prediction of 0 counted as positive. It has
-    one Acc-2 and one F1, which stand under both names.
+    one Acc-2 and one F1, given under both names.
 
     Args:
         predictions: (N,) scores.

@@ -41,9 +41,8 @@ def reproduce(
 
     ``table.md``, ``table.csv`` (a line for each row and metric), ``table.json`` (everything) and
     ``index.html``. Accuracies and F1 are in percent; deviations are of the population. The paper's
-    numbers, where its folder has any, stand beside the measured ones where the data are the
-    paper's, by the numbers of samples in its splits, and never beside what was measured on
-    synthetic data.
+    numbers, if its folder has any, are shown beside the measured ones if the data are the paper's,
+    by the numbers of samples in the splits, and never beside numbers measured on synthetic data.
 
     Args:
         model, table: their names; the rows are those of the model's ``TABLES``.

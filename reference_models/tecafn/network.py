@@ -94,12 +94,13 @@ class TeCaFN(nn.Module):
         states |= {name: encoder(states[name]) for name, encoder in self.encoders.items()}
         center = states[config.center]
         losses: dict[str, list[Tensor]] = {"unimodal": [], "bimodal": [], "pair": []}
-        got = [self._ask(name, center, states[name], losses) for name in self.attention]
+        # By modality: what the centre has after attending to it, (B, hidden_size).
+        attended = [self._attend(name, center, states[name], losses) for name in self.attention]
         if self.training and self.bimodal is not None:
-            x, y = (embed(vector) for embed, vector in zip(self.bimodal, got, strict=True))
-            here = reduce([x.present for x in states.values()], "m b -> b", "all")
-            losses["bimodal"] = [self._contrast(x, y, here), self._contrast(y, x, here)]
-        fused = pack(got, "b *")[0] if config.fusion == "concat" else sum(got)
+            x, y = (embed(vector) for embed, vector in zip(self.bimodal, attended, strict=True))
+            counted = reduce([x.present for x in states.values()], "m b -> b", "all")
+            losses["bimodal"] = [self._contrast(x, y, counted), self._contrast(y, x, counted)]
+        fused = pack(attended, "b *")[0] if config.fusion == "concat" else sum(attended)
         prediction = shaped(self.head(fused), config.head)
         if config.output is not None and config.head == "regression":
             prediction = prediction.tanh() * (3 if config.output == "3tanh" else 1)
@@ -114,7 +115,7 @@ class TeCaFN(nn.Module):
         terms = {term: sum(found, torch.zeros_like(task)) for term, found in losses.items()}
         return Output(prediction, mm.LossTerms({"task": task, **terms}, weights), fused)
 
-    def _ask(
+    def _attend(
         self, name: str, center: Sequence, other: Sequence, losses: dict[str, list[Tensor]]
     ) -> Tensor:
         """The centre after attending to a modality, (B, d); in training through the gate.
@@ -122,13 +123,15 @@ class TeCaFN(nn.Module):
         Appends the losses of this modality to ``losses``. A sample that lacks the centre or the
         modality is not replaced, and counts in no loss.
         """
-        config, both = self.config, center.present & other.present
+        config, both = self.config, center.present & other.present  # (B,)
         ranked = gate = None
+        # 1. Embeddings by which the centre ranks other samples' modality; their contrast (eq 6).
         if self.training and name in self.ranking:
             f, g = self.ranking[name]
             ranked = f(masked_mean(*center)), g(masked_mean(*other))
             if config.contrast_weight > 0 and name in config.unimodal_contrast:
                 losses["unimodal"].append(self._contrast(*ranked, both))
+        # 2. The gate (Table 2): replace the modality of some samples by a hard negative's (eq 7).
         if self.training and name in config.gate and name != config.center:
             # Row i may take the modality of sample j where i has both and j has the modality.
             allowed, generator = rearrange(both, "b -> b 1") & other.present, self.generator
@@ -143,20 +146,21 @@ class TeCaFN(nn.Module):
                 pool = mm.uniform_negatives(both, len(both), allowed=allowed, generator=generator)
             gate = mm.replacement_gate(pool, probability=config.probability, generator=generator)
             other = Sequence(*gate.take(*other))
+        # 3. Attention to the modality (eq 8-12), and a prediction whether it was replaced (eq 14).
         vector = masked_mean(self.attention[name](center, other), center.mask)
         if gate is not None and name in self.pair_heads:
             logits = self.pair_heads[name](vector)
             losses["pair"].append(mm.pair_prediction(logits, gate.paired, keep=both))
         return vector
 
-    def _contrast(self, queries: Tensor, keys: Tensor, here: Tensor) -> Tensor:
-        """Each query picks its own key among those of all ranks; ``here`` (B,): rows that count."""
+    def _contrast(self, queries: Tensor, keys: Tensor, counted: Tensor) -> Tensor:
+        """Each query picks its own key among those of all ranks; ``counted`` (B,) masks rows."""
         config = self.config
         normalize = mm.l2_normalize if config.normalize else None
         options = {"temperature": config.temperature, "normalize": normalize, "group": "world"}
         if config.denominator == "paper_literal":
-            return mm.matched_pair_nce(queries, keys, keep=here, **options)
-        keep = rearrange(here, "b -> b 1") & mm.gather(here)  # (B, samples of all ranks)
+            return mm.matched_pair_nce(queries, keys, keep=counted, **options)
+        keep = rearrange(counted, "b -> b 1") & mm.gather(counted)  # (B, samples of all ranks)
         return mm.info_nce(queries, keys, keep=keep, **options)
 
 
