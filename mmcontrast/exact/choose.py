@@ -324,6 +324,23 @@ def sigmoid_of_pairs(
     return reduction.finish(value, counted)
 
 
+# --- HyCon ---------------------------------------------------------------------------------------
+
+
+def moments_suit(features: Mapping[str, Tensor], labels: Tensor) -> bool:
+    """Whether class moments are taken: for large batches with labels that may be read."""
+    if len(labels) < sizes.MOMENTS or labels.numel() == 0:
+        return False
+    tensors = [labels, *features.values()]
+    # MPS has no float64, so the sums would lose their precision.
+    return is_eager(*tensors) and all(x.device.type != "mps" for x in tensors)
+
+
+def anchors_of_a_block(width: int) -> int:
+    """How many anchors that need so many similarities each are evaluated at a time."""
+    return max(sizes.SIMILARITIES // max(width, 1), 1)
+
+
 # --- mining --------------------------------------------------------------------------------------
 
 

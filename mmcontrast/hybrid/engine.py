@@ -6,18 +6,16 @@ import torch
 from torch import Tensor
 
 from mmcontrast.distributed import Group, active, joined
-from mmcontrast.hybrid.moments import use_moments, values_by_moments
+from mmcontrast.exact.choose import anchors_of_a_block, moments_suit
+from mmcontrast.hybrid.moments import values_by_moments
 from mmcontrast.hybrid.pair_sums import TermValues
 from mmcontrast.hybrid.pairs import Relations, map_modalities, participation, relations
 from mmcontrast.hybrid.semi import own_similarities, semi_losses
 from mmcontrast.hybrid.settings import Settings
 from mmcontrast.hybrid.similarities import all_pairs, in_blocks, selected_pairs
 
-BLOCK = 2**22
-"""Similarities at a time, where they are needed themselves: 16 MB of float32."""
 
-
-def evaluate(
+def terms_by_name(
     features: Mapping[str, Tensor],
     labels: Tensor | None,
     targets: Mapping[str, float],
@@ -66,7 +64,7 @@ def _term_values(
     if not targets:
         return {}, None
     labels, selection = related.labels, settings.selection
-    if labels is not None and selection is None and use_moments(features, labels):
+    if labels is not None and selection is None and moments_suit(features, labels):
         return values_by_moments(features, labels, related.own, taking_part, targets, settings)
     local = map_modalities(features, taking_part, settings.normalize)
     rows, everywhere = _of_all_ranks(local, taking_part, settings.reduction.group)
@@ -77,7 +75,7 @@ def _term_values(
         width *= len(rows)
     else:
         block = selected_pairs(rows, everywhere, related.masks, targets, selection, settings)
-    return in_blocks(block, rows, related.own, max(BLOCK // max(width, 1), 1)), None
+    return in_blocks(block, rows, related.own, anchors_of_a_block(width)), None
 
 
 def _of_all_ranks(

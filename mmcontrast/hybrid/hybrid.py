@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mmcontrast import arguments
 from mmcontrast.distributed import Group
-from mmcontrast.hybrid.engine import evaluate
+from mmcontrast.hybrid.engine import terms_by_name
 from mmcontrast.hybrid.selection import PairSelection
 from mmcontrast.hybrid.settings import Settings
 from mmcontrast.reductions import Reduction
@@ -80,7 +80,7 @@ def hybrid_contrast(
     settings = Settings(
         refine, log, selection, refine_on, normalize, Reduction(reduction, weight, group)
     )
-    terms = evaluate(
+    terms = terms_by_name(
         features,
         labels,
         {name: target for name, target in targets.items() if factors[name] != 0},

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from mmcontrast.distributed import Group
-from mmcontrast.hybrid.engine import evaluate
+from mmcontrast.hybrid.engine import terms_by_name
 from mmcontrast.hybrid.selection import PairSelection
 from mmcontrast.hybrid.settings import Settings
 from mmcontrast.reductions import Reduction
@@ -66,7 +66,7 @@ def inter_modal_contrast(
     settings = Settings(
         refine, log, selection, refine_on, normalize, Reduction(reduction, weight, group)
     )
-    terms = evaluate(
+    terms = terms_by_name(
         features,
         labels,
         {"inter": margin},

@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from mmcontrast.distributed import Group, active, joined
-from mmcontrast.eager import is_eager
+from mmcontrast.exact import sizes
 from mmcontrast.hybrid.class_parts import cut_large, cut_small, mapped_parts, sort_by_size
 from mmcontrast.hybrid.class_sums import all_but_each, append_counts, sum_classes
 from mmcontrast.hybrid.pair_sums import TermValues, stack_contrasts, term_values
@@ -35,22 +35,6 @@ from mmcontrast.hybrid.part_sums import OneClass, Part, large_class_sums, small_
 from mmcontrast.hybrid.row_sums import sum_rows
 from mmcontrast.hybrid.settings import Settings
 from mmcontrast.rows import RowMap
-
-LARGE_BATCH = 200
-"""Samples from which moments are faster than pairs."""
-LARGE_CLASS = 128
-"""Samples from which a class has moments; never below D, or they would outgrow the features."""
-PART = 2048
-"""Samples at a time, which a processor's cache holds."""
-
-
-def use_moments(features: Mapping[str, Tensor], labels: Tensor) -> bool:
-    """Whether the batch is large, and its labels may be read here to sort by them."""
-    if len(labels) < LARGE_BATCH or labels.numel() == 0:
-        return False
-    tensors = [labels, *features.values()]
-    # MPS has no float64, so the sums would lose their precision.
-    return is_eager(*tensors) and all(x.device.type != "mps" for x in tensors)
 
 
 def values_by_moments(
@@ -148,10 +132,10 @@ def _cut_batch(
 
     Ranks exchange sums and moments of the large classes, and the rows of the small ones.
     """
-    least = max(LARGE_CLASS, next(iter(features.values())).shape[1])
+    least = max(sizes.MOMENTS_CLASS, next(iter(features.values())).shape[1])
     ranks = active(group) is not None
     samples = sort_by_size(labels, own, least)
-    cuts = cut_large(samples.large_counts, PART)
+    cuts = cut_large(samples.large_counts, sizes.MOMENTS_PART)
     rest = samples.small[samples.own] - own.start
     # Ranks send the rows of small classes in the order of their batches, to be sorted afterwards.
     sent = rest.sort().values if ranks else rest
@@ -175,8 +159,8 @@ def _cut_batch(
         sums += classes.totals
         exchanged += [classes.totals, classes.moments]
         about = list(zip(classes.totals.unbind(), classes.moments.unbind(), strict=True))
-    sizes = cut_small(samples.small_counts, least) or [0]
-    split = [torch.split(x, sizes) for x in (small, small_present, samples.ids, samples.own)]
+    part_sizes = cut_small(samples.small_counts, least) or [0]
+    split = [torch.split(x, part_sizes) for x in (small, small_present, samples.ids, samples.own)]
     sums += [append_counts(sum_rows(x), here) for x, here, _, _ in zip(*split, strict=True)]
     others = all_but_each(torch.stack(sums)).unbind()
 

@@ -2,7 +2,7 @@
 
 A sum over thousands of rows in float32 loses digits that the losses need, because positives and
 negatives nearly cancel in the gradient. A float64 copy of all rows would cost their memory twice
-over. So runs of ``RUN`` rows are added up in the rows' own precision, and the runs in float64.
+over. So runs of some rows are added up in the rows' own precision, and the runs in float64.
 """
 
 from typing import Any
@@ -12,16 +12,15 @@ from einops import rearrange
 from torch import Tensor
 
 from mmcontrast.eager import apply_to_several
+from mmcontrast.exact import sizes
 from mmcontrast.rows import dot
-
-RUN = 64
-"""Samples whose products are added up in the rows' own precision, before float64 takes over."""
 
 
 def sum_rows(x: Tensor) -> Tensor:
     """Sums over the samples, (k, M, D) -> (M, D) float64."""
-    ends = len(x) // RUN * RUN
-    runs = x[:ends].view(-1, RUN, *x.shape[1:]).sum(1)
+    run = sizes.MOMENTS_RUN
+    ends = len(x) // run * run
+    runs = x[:ends].view(-1, run, *x.shape[1:]).sum(1)
     return x[ends:].sum(0) + runs.sum(0, dtype=torch.float64)
 
 
@@ -33,9 +32,10 @@ def sum_weighted_rows(weights: Tensor, x: Tensor) -> Tensor:
     """
     common = weights.detach().sum(0) / max(len(x), 1)  # (M, P)
     sums = dot(common.mT.double(), sum_rows(x).mT)
-    ends = len(x) // RUN * RUN
+    run = sizes.MOMENTS_RUN
+    ends = len(x) // run * run
     both = weights - common, x
-    runs, rows = (rearrange(y[:ends], "(n run) m d -> n (run m) d", run=RUN) for y in both)
+    runs, rows = (rearrange(y[:ends], "(n run) m d -> n (run m) d", run=run) for y in both)
     last, last_rows = (rearrange(y[ends:], "k m d -> (k m) d") for y in both)
     sums = sums + dot(runs.mT, rows.mT).sum(0, dtype=torch.float64)
     return sums + dot(last.mT, last_rows.mT)

@@ -6,17 +6,18 @@ import pytest
 import torch
 
 import mmcontrast as mm
-from mmcontrast.hybrid import engine, moments
+from mmcontrast.exact import sizes as limits
+from mmcontrast.hybrid import moments
 from tests.mmcontrast.strategies import labels, mask, modalities, normal, presence
 from tests.ranks import run
 
 SIZES = {1: [11], 2: [8, 5], 3: [4, 9, 6], 4: [6, 3, 0, 7]}
 NAMES = ("text", "audio", "vision")
 SETTINGS = [
-    (moments, "LARGE_BATCH"),
-    (moments, "LARGE_CLASS"),
-    (moments, "PART"),
-    (engine, "BLOCK"),
+    (limits, "MOMENTS"),
+    (limits, "MOMENTS_CLASS"),
+    (limits, "MOMENTS_PART"),
+    (limits, "SIMILARITIES"),
 ]
 """What the programs change."""
 
@@ -79,8 +80,8 @@ def by_labels(rank, world):
     """Pairs, moments of large classes, small classes, and both."""
     several = [(10**9, 1), (1, 1), (1, 10**9), (1, 5)]
     for case, (batch_from, class_from) in product(range(4), several):
-        moments.LARGE_BATCH, moments.LARGE_CLASS, moments.PART = batch_from, class_from, 3
-        engine.BLOCK = 40
+        limits.MOMENTS, limits.MOMENTS_CLASS, limits.MOMENTS_PART = batch_from, class_from, 3
+        limits.SIMILARITIES = 40
         for reduction, log in REDUCTIONS:
             call = hybrid(rank, world, case, reduction=reduction, log=log, refine=case != 2)
             agree(rank, world, call, case=case)
@@ -127,13 +128,13 @@ def one_loss(rank, world):
         lambda x, rows, group: mm.HybridContrast(group=group)(x, classes[rows]).total,
     ]
     for loss, least in product(losses, (1, 10**9)):
-        moments.LARGE_BATCH = moments.LARGE_CLASS = least
+        limits.MOMENTS = limits.MOMENTS_CLASS = least
         agree(rank, world, loss, case=1)
 
 
 def no_rows(rank, world):
     """Where all classes are large, none of their rows are sent."""
-    moments.LARGE_BATCH = moments.LARGE_CLASS = 1
+    limits.MOMENTS = limits.MOMENTS_CLASS = 1
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(moments, "joined", lambda *_: pytest.fail("rows were sent"))
         agree(rank, world, hybrid(rank, world, 1), case=1)

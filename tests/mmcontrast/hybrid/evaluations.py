@@ -7,7 +7,7 @@ import torch
 from hypothesis import strategies as st
 
 import mmcontrast as mm
-from mmcontrast.hybrid import engine, moments
+from mmcontrast.exact import sizes as limits
 from tests.mmcontrast.memory import Made
 from tests.mmcontrast.strategies import gradients, labels, modal_batches, modalities
 
@@ -16,10 +16,10 @@ from tests.mmcontrast.strategies import gradients, labels, modal_batches, modali
 def sizes(batch=1, least=1, part=4096, block=2**22):
     """Where moments begin, for batches and classes, and what is done at a time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(moments, "LARGE_BATCH", batch)
-        patch.setattr(moments, "LARGE_CLASS", least)
-        patch.setattr(moments, "PART", part)
-        patch.setattr(engine, "BLOCK", block)
+        patch.setattr(limits, "MOMENTS", batch)
+        patch.setattr(limits, "MOMENTS_CLASS", least)
+        patch.setattr(limits, "MOMENTS_PART", part)
+        patch.setattr(limits, "SIMILARITIES", block)
         yield
 
 

@@ -7,7 +7,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import mmcontrast as mm
-from mmcontrast.hybrid import moments
+from mmcontrast.hybrid import engine
 from tests.mmcontrast.hybrid.evaluations import by_pairs, loss, sizes
 from tests.mmcontrast.strategies import close, gradients, labels, mask, modalities
 
@@ -16,7 +16,9 @@ from tests.mmcontrast.strategies import close, gradients, labels, mask, modaliti
 def refused():
     """Moments may not be asked."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(moments, "values", lambda *_, **__: pytest.fail("moments were asked"))
+        patch.setattr(
+            engine, "values_by_moments", lambda *_, **__: pytest.fail("moments were asked")
+        )
         yield
 
 

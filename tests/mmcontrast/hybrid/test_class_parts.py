@@ -7,9 +7,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from mmcontrast.hybrid.parts import by_size, cut_large, cut_small, mapped
 
 import mmcontrast as mm
+from mmcontrast.hybrid.class_parts import cut_large, cut_small, mapped_parts, sort_by_size
 from tests.mmcontrast.strategies import close, gradients, labels, mask, normal, seeds
 
 counts = st.lists(st.integers(0, 9), max_size=5)
@@ -31,7 +31,7 @@ def test_who_is_in_a_large_class_and_who_in_a_small_one(seed, n, least, start, d
     members = [[k for k in range(n) if ids[k] == y] for y in classes]
     large = [those for those in members if len(those) >= least]
     small = [those for those in members if len(those) < least]
-    found = by_size(ids, own, least)
+    found = sort_by_size(ids, own, least)
     assert found.large.tolist() == [k - own.start for those in large for k in those if k in here]
     assert found.large_counts == [sum(k in here for k in those) for those in large]
     assert found.small.tolist() == [k for those in small for k in those]
@@ -75,7 +75,7 @@ def test_parts_are_the_rows_in_order_and_their_gradients_go_back(normalize, ever
     steps = torch.arange(1, 19, dtype=torch.float64).view(3, 2, 3)
 
     def by_parts(x, y):
-        parts = mapped({"x": x, "y": y}, order, here, sizes, normalize)
+        parts = mapped_parts({"x": x, "y": y}, order, here, sizes, normalize)
         assert [part.shape for part in parts] == [(2, 2, 3), (1, 2, 3)]
         return (torch.cat(parts) * steps).sum()
 
@@ -93,6 +93,6 @@ def test_parts_are_the_rows_in_order_and_their_gradients_go_back(normalize, ever
 def test_only_the_modality_that_asks_gets_a_gradient():
     x, y = normal(1, 4, 2), normal(2, 4, 2).requires_grad_()
     here = torch.ones(2, 2, dtype=torch.bool)
-    (part,) = mapped({"x": x, "y": y}, torch.tensor([3, 1]), here, [2], None)
+    (part,) = mapped_parts({"x": x, "y": y}, torch.tensor([3, 1]), here, [2], None)
     (slope,) = torch.autograd.grad(part.sum(), y)
     assert slope[:, 0].tolist() == [0, 1, 0, 1]

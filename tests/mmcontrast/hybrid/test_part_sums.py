@@ -1,21 +1,20 @@
 """HyCon's sums over pairs, by moments and by similarities, against loops over the pairs."""
 
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from mmcontrast.hybrid.sums import Kinds, OneClass, Part
 
-from mmcontrast.hybrid import sums
-from tests.mmcontrast.strategies import close, gradients, mask, normal, seeds
+from mmcontrast.hybrid.pair_sums import Contrasts, PairSums
+from mmcontrast.hybrid.part_sums import OneClass, Part, large_class_sums, small_class_sums
+from tests.mmcontrast.strategies import close, mask, normal, seeds
 
 M, D = 3, 4
-KINDS = Kinds(
+CONTRASTS = Contrasts(
     torch.stack([torch.eye(M), 1 - torch.eye(M)]).double(),
     torch.tensor([[1.0], [0.8]], dtype=torch.float64),
 )
 """Within a modality and between modalities, with their targets."""
-FIELDS = sums.Sums._fields
+FIELDS = PairSums._fields
 
 
 def batch(seed, n):
@@ -26,9 +25,9 @@ def batch(seed, n):
 
 def by_loop(x, here, ids, anchors):
     """Field -> (anchors, N, M), by the definition: all other rows of the batch, pair by pair."""
-    found = {name: torch.zeros(len(anchors), len(KINDS.targets), M).double() for name in FIELDS}
+    found = {name: torch.zeros(len(anchors), len(CONTRASTS.targets), M).double() for name in FIELDS}
     for at, i in enumerate(anchors):
-        for kind, (partners, target) in enumerate(zip(*KINDS, strict=True)):
+        for kind, (partners, target) in enumerate(zip(*CONTRASTS, strict=True)):
             for a in range(M):
                 for k in range(len(x)):
                     for b in range(M):
@@ -38,7 +37,7 @@ def by_loop(x, here, ids, anchors):
                         alike = ids[k] == ids[i]
                         place = at, kind, a
                         found["positives" if alike else "negatives"][place] += s
-                        found["has" if alike else "lacks"][place] += 1
+                        found["positive_count" if alike else "negative_count"][place] += 1
                         if alike:
                             found["errors"][place] += (s - target[0]) ** 2
     return found
@@ -62,12 +61,12 @@ def test_moments_of_one_class_are_the_loops(seed, n, beside, others):
         sum_and_number(x[n : n + beside], here[n : n + beside]),
         columns @ columns.mT,
     )
-    similarity, found = sums.of_one_class(part, whole, KINDS, True)
+    similarity, found = large_class_sums(part, whole, CONTRASTS, True)
     close(similarity, x[:n] @ x[:n].mT)
     expected = by_loop(x, here, ids, range(n))
     for name in FIELDS:
         close(getattr(found, name), expected[name], atol=1e-9)
-    _, without = sums.of_one_class(part, whole, KINDS, False)
+    _, without = large_class_sums(part, whole, CONTRASTS, False)
     assert (without.errors == 0).all()
     assert torch.equal(without.positives, found.positives)
 
@@ -78,44 +77,11 @@ def test_similarities_of_small_classes_are_the_loops(seed, n, others, data):
     ids = torch.randint(0, 3, (n,), generator=torch.Generator().manual_seed(seed)).sort().values
     chosen = data.draw(st.lists(st.integers(0, n - 1), min_size=1, unique=True))
     part = Part(x[:n], here[:n], sum_and_number(x[n:], here[n:]))
-    similarity, found = sums.of_small_classes(part, ids, torch.tensor(chosen), KINDS)
+    similarity, found = small_class_sums(part, ids, torch.tensor(chosen), CONTRASTS)
     close(similarity, x[chosen] @ x[chosen].mT)
     # Of an anchor without positives they are not read, and may be anything that is finite.
     assert found.errors.isfinite().all()
-    found = found._replace(errors=torch.where(found.has > 0, found.errors, 0))
+    found = found._replace(errors=torch.where(found.positive_count > 0, found.errors, 0))
     expected = by_loop(x, here, [*ids.tolist(), *[9] * others], chosen)
     for name in FIELDS:
         close(getattr(found, name), expected[name])
-
-
-def test_a_modality_is_summed_over_its_partners():
-    x = normal(1, 5, M, M)
-    expected = torch.stack([(x * partners).sum(2) for partners in KINDS.partners], dim=1)
-    close(sums.over(x, KINDS.partners), expected)
-
-
-def test_moments_and_their_derivatives():
-    x = normal(1, 6, M, D)
-    steps = torch.arange(1, M * D * D + 1, dtype=torch.float64).view(M, D, D)
-
-    def total(x, moments):
-        of_x, of_products = moments(x)
-        return (of_x * steps[:, 0]).sum() + (of_products * steps).sum()
-
-    def written_out(x):
-        return x.sum(0), torch.einsum("kmd,kme->mde", x, x)
-
-    value, (found,) = gradients(lambda x: total(x, sums.moments), x)
-    expected, (slope,) = gradients(lambda x: total(x, written_out), x)
-    close(value, expected)
-    close(found, slope)
-    assert torch.autograd.gradgradcheck(lambda x: sums.moments(x), x[:2].requires_grad_())
-
-
-@pytest.mark.parametrize("n", [0, 1, sums.RUN - 1, sums.RUN, 5 * sums.RUN + 3])
-def test_sums_of_many_rows_are_in_float64(n):
-    """In float32 a hundred thousandth of each row is lost beside the sum of so many."""
-    x = (1000 + normal(1, n, 2, D)).float()
-    found = sums.added(x)
-    assert found.dtype == torch.float64
-    close(found, x.double().sum(0), rtol=2e-7)
