@@ -113,13 +113,10 @@ def _pair_counts(
     present: Tensor, positives: Tensor, negatives: Tensor, partners: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Numbers of an anchor's pairs, from (k, M) of each partner's modality to (k, N, M)."""
-    size = present.shape[1]
-
-    def count(x: Tensor) -> Tensor:
-        number = dot(x.expand_as(present), rearrange(partners, "n m p -> (n m) p"))
-        return rearrange(number, "k (n m) -> k n m", m=size) * present[:, None]
-
-    return count(positives), count(negatives)
+    flat = rearrange(partners, "n m p -> (n m) p")
+    shape = len(present), *partners.shape[:2]
+    has, lacks = (dot(x.expand_as(present), flat).view(shape) for x in (positives, negatives))
+    return has * present[:, None], lacks * present[:, None]
 
 
 class _LargeClassProducts(torch.autograd.Function):

@@ -314,7 +314,9 @@ def test_low_precision_is_computed_in_float32(dtype):
 def refused():
     """Moments may not be asked."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "values_by_moments", lambda *_, **__: pytest.fail("moments were asked"))
+        patch.setattr(
+            engine, "values_by_moments", lambda *_, **__: pytest.fail("moments were asked")
+        )
         yield
 
 
