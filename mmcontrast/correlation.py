@@ -84,14 +84,14 @@ def modality_correlation_triplet(
         L_m = \sum_{m' \ne m} \mathrm{TL}(F_m, F_{m'}, \tilde F_{m'}),
         \qquad L = \frac{1}{M} \sum_m L_m
 
-    TL is :func:`triplet`, averaged over the samples whose ``m'`` was altered. Where it was not, the
-    positive is the negative: the term is the margin, with a gradient of 0.
+    TL is :func:`triplet`, averaged over the samples with an altered ``m'``. Where it was not
+    altered, the positive is the negative: the term is the margin, with a gradient of 0.
 
     Args:
         features: (B, T, D) maps or (B, D) rows by modality, two or more, of one shape.
         negatives: the same of the altered batch; the same modalities.
-        altered: (B,) bool by modality, the samples whose negative differs from the positive; all
-            where it is left out.
+        altered: (B,) bool by modality, the samples with a negative that differs from the positive;
+            all where it is left out.
         margin: by how much, in the distance's unit. The paper prints none; its code has 0.2.
         distance: callable (..., D), (..., D) -> (...).
         reduce: how a distance compares maps, as in :func:`modality_correlation`.

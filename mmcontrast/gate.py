@@ -130,7 +130,7 @@ def uniform_negatives(
 
     Args:
         anchors: (B, ...) one row per sample; only their number and device matter.
-        k: how many, at least 1; no more than B - 1 come back.
+        k: how many, at least 1; at most B - 1 are returned.
         allowed: (B, B) bool, row i: the samples that may replace sample i; all by default.
         generator: of the random numbers, on the anchors' device; None is torch's own.
 

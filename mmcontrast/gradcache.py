@@ -98,8 +98,8 @@ class GradCache:
         (explicit ones, numpy's, Python's), and state that an encoder updates and computes with
         (spectral normalisation's vectors).
 
-        An encoder all of whose parameters are frozen, and one whose representations the loss does
-        not use, is encoded once. The inputs may be leaves that require a gradient themselves.
+        An encoder with only frozen parameters, and one with representations that the loss does not
+        use, runs once. The inputs may be leaves that require a gradient themselves.
 
     References: GradCache, arXiv:2101.06983.
     """

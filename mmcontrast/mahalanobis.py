@@ -70,7 +70,7 @@ class Mahalanobis(nn.Module):
 
         Raises:
             ValueError: on another shape, values that are not finite, a shrinkage outside [0, 1], or
-                samples whose covariance is singular: fewer than D + 1 of them, a constant feature,
+                samples with a singular covariance: fewer than D + 1 of them, a constant feature,
                 features that determine each other. Any shrinkage above 0 then helps, unless all
                 samples are equal.
 
@@ -121,7 +121,7 @@ class Mahalanobis(nn.Module):
         return length(self.whiten(difference(x, y)))
 
     def whiten(self, x: Tensor) -> Tensor:
-        """(..., D) -> (..., D): rows whose Euclidean distances are the Mahalanobis distances."""
+        """(..., D) -> (..., D): rows with a Euclidean distance that is the Mahalanobis one."""
         x = upcast(x)
         size = len(self.whitening)
         if x.ndim == 0 or x.shape[-1] != size:
@@ -145,6 +145,6 @@ def _correlations(covariance: Tensor) -> Tensor:
 
 
 def _rank(correlations: Tensor, resolution: float) -> int:
-    """Rank of a correlation matrix, to the resolution of the samples it comes from."""
+    """Rank of a correlation matrix, to the given resolution of the samples."""
     rounding = 10 * len(correlations) * torch.finfo(correlations.dtype).eps
     return int((torch.linalg.eigvalsh(correlations) > max(resolution, rounding)).sum())

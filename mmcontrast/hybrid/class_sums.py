@@ -15,7 +15,7 @@ class ClassSums(NamedTuple):
 
     totals: Tensor
     """(G, M, D + 1) sum, and number, of each class's rows on all ranks."""
-    beside: Tensor
+    other_parts: Tensor
     """(P, M, D + 1) the same of each part's class without the part itself, without a gradient."""
     moments: Tensor
     """(G, M, D, D) sum of the outer products of each class's rows on all ranks."""
@@ -49,8 +49,8 @@ def sum_classes(
         elsewhere = all_but_each(every.detach())[own.start // len(totals)]
         totals = every.sum(0)
         moments = distributed.total(moments, group)
-    beside = [all_but_each(x.detach()) + y for x, y in zip(by_class, elsewhere, strict=True)]
-    return ClassSums(totals, torch.cat(beside), moments)
+    other_parts = [all_but_each(x.detach()) + y for x, y in zip(by_class, elsewhere, strict=True)]
+    return ClassSums(totals, torch.cat(other_parts), moments)
 
 
 def append_counts(sums: Tensor, present: Tensor) -> Tensor:
@@ -61,8 +61,8 @@ def append_counts(sums: Tensor, present: Tensor) -> Tensor:
 def all_but_each(x: Tensor) -> Tensor:
     """For each entry of the first axis, the sum of all others.
 
-    It adds what comes before to what comes after. The total less the entry itself would lose every
-    digit of a small class beside a large one.
+    It adds the sums of the entries before and after. Subtracting the entry from the total would
+    leave no correct digit of a small class next to a large one.
     """
     none = torch.zeros_like(x[:1])
     before = torch.cat([none, x[:-1]]).cumsum(0)

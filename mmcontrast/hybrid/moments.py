@@ -10,10 +10,10 @@ from a target t, are two moments of that set,
 
 The set is the anchor's class, or all other classes. Moments of a class cost D^2 for each sample, so
 they only pay where the class has more than D samples. Therefore the batch is sorted by class and
-cut into parts (``class_parts``): a part holds samples of one large class, whose moments are made
-(``class_sums``), or several small classes, whose similarities are computed within the part. Either
-way the pairs with everything outside the part come from sums (``part_sums``). K samples cost
-O(K D^2) time and O(K D) memory for any number of classes.
+cut into parts (``class_parts``): a part holds samples of one large class, to be summed up in
+moments (``class_sums``), or several small classes, with similarities inside the part. Either way
+the pairs with everything outside the part come from sums (``part_sums``). K samples cost O(K D^2)
+time and O(K D) memory for any number of classes.
 
 The autograd functions on the way have backward passes of differentiable operations, so that
 derivatives of any order exist.
@@ -167,7 +167,7 @@ def _cut_batch(
     large_parts, small_parts = [], []
     class_of_part = [k for k, share in enumerate(cuts.shares) for _ in range(share)]
     for place, (k, x, here) in enumerate(zip(class_of_part, large, large_present, strict=True)):
-        whole = OneClass(about[k][0], classes.beside[place], about[k][1])
+        whole = OneClass(about[k][0], classes.other_parts[place], about[k][1])
         large_parts.append(_LargeClassPart(Part(x, here, others[k]), whole))
     for outside, x, here, ids, mine in zip(others[len(cuts.shares) :], *split, strict=True):
         anchors = mine.nonzero()[:, 0] if ranks else slice(None)

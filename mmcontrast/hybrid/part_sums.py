@@ -32,7 +32,7 @@ class OneClass(NamedTuple):
 
     total: Tensor
     """(M, D + 1) float64: sum, and number, of its rows."""
-    beside: Tensor
+    other_parts: Tensor
     """(M, D + 1) float64: the same without this part's rows, and without a gradient."""
     moments: Tensor
     """(M, D, D) float64: sum of the outer products of its rows."""
@@ -54,14 +54,16 @@ def large_class_sums(
     """
     x, present = part.rows, part.present
     partners, targets = contrasts
-    total, beside, moments = whole
+    total, other_parts, moments = whole
     forms = x.new_zeros(x.shape[1], 0, x.shape[2])
     if refine:
         # For each loss and anchor's modality, the moments of its partners' modalities added up.
         forms = partners.double() @ moments.flatten(1)  # (N, M, D D)
         forms = rearrange(forms, "n m (d e) -> m (n d) e", d=x.shape[2]).to(x.dtype)
     others = part.others[:, :-1]
-    found = apply_to_several(_LargeClassProducts, x, beside[:, :-1], total[:, :-1], others, forms)
+    found = apply_to_several(
+        _LargeClassProducts, x, other_parts[:, :-1], total[:, :-1], others, forms
+    )
     own, positives, negatives, squares = found
     positive_sums = sum_over_partners(positives, partners)
     number = total[:, -1].to(x.dtype) - present
@@ -91,20 +93,20 @@ def small_class_sums(
     similarity = similarity.view(*present.shape, *part.present.shape)  # (k, M, c, M)
     place = torch.arange(len(ids), device=ids.device)
     same = ids[anchors, None] == ids
-    alike = (same & (place[anchors, None] != place)).to(x.dtype)  # (k, c)
-    unlike = (~same).to(x.dtype)
+    is_positive = (same & (place[anchors, None] != place)).to(x.dtype)  # (k, c)
+    is_negative = (~same).to(x.dtype)
     # Sums of rows first, then one dot product each: autograd keeps no (k, M, c, M) product.
     columns = part.rows.flatten(1).mT  # (M D, c)
-    positives = dot(x, dot(alike, columns).view_as(x))
+    positives = dot(x, dot(is_positive, columns).view_as(x))
     beyond = apply(_RowsTimesSums, x, part.others[:, :-1])
-    negatives = dot(x, dot(unlike, columns).view_as(x)) + beyond
+    negatives = dot(x, dot(is_negative, columns).view_as(x)) + beyond
     errors = []
     for partners, target in zip(*contrasts, strict=True):
-        pairs = (alike[:, None, :, None] * part.present) * partners[:, None]  # (k, M, c, M)
+        pairs = (is_positive[:, None, :, None] * part.present) * partners[:, None]  # (k, M, c, M)
         errors.append(((similarity - target).square() * pairs).sum((2, 3)))
     partners = contrasts.partners
-    opposed = dot(unlike, part.present.mT) + part.others[:, -1].to(x.dtype)
-    counts = _pair_counts(present, dot(alike, part.present.mT), opposed, partners)
+    opposed = dot(is_negative, part.present.mT) + part.others[:, -1].to(x.dtype)
+    counts = _pair_counts(present, dot(is_positive, part.present.mT), opposed, partners)
     pulled, pushed = (sum_over_partners(y, partners) for y in (positives, negatives))
     return dot(x, x), PairSums(pulled, pushed, torch.stack(errors, dim=1), *counts)
 
@@ -113,13 +115,10 @@ def _pair_counts(
     present: Tensor, positives: Tensor, negatives: Tensor, partners: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Numbers of an anchor's pairs, from (k, M) of each partner's modality to (k, N, M)."""
-    size = present.shape[1]
-
-    def count(x: Tensor) -> Tensor:
-        number = dot(x.expand_as(present), rearrange(partners, "n m p -> (n m) p"))
-        return rearrange(number, "k (n m) -> k n m", m=size) * present[:, None]
-
-    return count(positives), count(negatives)
+    flat = rearrange(partners, "n m p -> (n m) p")
+    shape = len(present), *partners.shape[:2]
+    has, lacks = (dot(x.expand_as(present), flat).view(shape) for x in (positives, negatives))
+    return has * present[:, None], lacks * present[:, None]
 
 
 class _LargeClassProducts(torch.autograd.Function):
@@ -130,7 +129,7 @@ class _LargeClassProducts(torch.autograd.Function):
 
     Args:
         x: (k, M, D).
-        beside: (M, D) float64, sums of the class's rows in other parts; they take no gradient.
+        other_parts: (M, D) float64, sums of the class's rows in other parts; they take no gradient.
         total: (M, D) float64, sums of the whole class.
         others: (M, D) float64, sums of the other classes.
         forms: (M, N D, D) symmetric matrices A, N for each modality, one below the other.
@@ -142,17 +141,17 @@ class _LargeClassProducts(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, beside: Tensor, total: Tensor, others: Tensor, forms: Tensor
+        ctx: Any, x: Tensor, other_parts: Tensor, total: Tensor, others: Tensor, forms: Tensor
     ) -> tuple[Tensor, ...]:
         top = x.max(0, keepdim=True).indices  # (1, M, D)
-        rest = beside + sum_rows(x.scatter(0, top, 0))
+        rest = other_parts + sum_rows(x.scatter(0, top, 0))
         ctx.save_for_backward(x, total, others, forms, top, rest)
         by_modality = x.transpose(0, 1)  # (M, k, D)
         images = dot(by_modality, forms)
         images = images.view(*images.shape[:2], -1, x.shape[2])  # (M, k, N, D)
         squares = images.mul_(by_modality[:, :, None]).sum(-1).transpose(0, 1)
-        fellows = apply(_RestOfClass, x, total, top, rest)
-        return dot(x, x), dot(x, fellows), dot(x, others.to(x.dtype)), squares
+        remaining = apply(_RestOfClass, x, total, top, rest)
+        return dot(x, x), dot(x, remaining), dot(x, others.to(x.dtype)), squares
 
     @staticmethod
     def backward(
@@ -170,9 +169,9 @@ class _LargeClassProducts(torch.autograd.Function):
         # a feature's total, that feature stays in the float32 product below instead: for the row
         # itself, the rest of its class is small there.
         common = torch.where(rest.abs() > total.abs() / 2, total, 0).detach()
-        fellows = apply(_RestOfClass, x, total - common, top, rest - common)
+        remaining = apply(_RestOfClass, x, total - common, top, rest - common)
         to_rows = to_own + to_own.mT - to_positives.mT
-        found = dot(to_rows, x.mT) + dot(to_positives, fellows.mT)
+        found = dot(to_rows, x.mT) + dot(to_positives, remaining.mT)
         found = found + dot(weighted, 2 * forms.mT).transpose(0, 1)
         found = found + dot(to_sums.double(), torch.cat([common, others]).mT)
         return found.to(x.dtype), None, to_total, to_others, to_forms

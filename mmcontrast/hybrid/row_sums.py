@@ -36,7 +36,7 @@ def sum_weighted_rows(weights: Tensor, x: Tensor) -> Tensor:
     ends = len(x) // run * run
     both = weights - common, x
     runs, rows = (rearrange(y[:ends], "(n run) m d -> n (run m) d", run=run) for y in both)
-    last, last_rows = (rearrange(y[ends:], "k m d -> (k m) d") for y in both)
+    last, last_rows = (y[ends:].flatten(0, 1) for y in both)
     sums = sums + dot(runs.mT, rows.mT).sum(0, dtype=torch.float64)
     return sums + dot(last.mT, last_rows.mT)
 

@@ -25,8 +25,9 @@ class PairSelection:
         unselected: how a side without selection enters the ratio: by its ``"mean"``, which keeps
             the two sides comparable, because the selected one is a weighted mean, or by its
             ``"sum"``.
-        inter_factor: h is this many times larger for the inter-modal loss. The paper says the same
-            h, 1, although there are twice as many pairs there; 2 keeps the fraction.
+        inter_factor: h is this many times larger for the inter-modal loss. The paper has the same
+            h for both, 1, although there are twice as many pairs across modalities; 2 keeps the
+            fraction.
 
     Raises:
         ValueError: on a fraction outside (0, 1], a gamma that is not positive, another word for

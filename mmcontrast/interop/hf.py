@@ -36,8 +36,8 @@ def attach(trainer: Any, loss: Loss) -> "ComputeLoss":
 
     Sets ``compute_loss_func`` and ``loss_is_scaled_for_ga`` of the trainer, turns off
     ``average_tokens_across_devices`` of its arguments, which would multiply the loss by the number
-    of processes, and adds the terms to its logs, under their own names beside ``loss``, and
-    ``eval_<name>`` beside ``eval_loss``: means over the batches since the last log, over all
+    of processes, and adds the terms to its logs, under their own names next to ``loss``, and
+    ``eval_<name>`` next to ``eval_loss``: means over the batches since the last log, over all
     processes.
 
     Args:

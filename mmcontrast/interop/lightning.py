@@ -71,7 +71,7 @@ def log_terms(
 
 
 class LossTermsMixin:
-    """:func:`log_terms` as a method, beside LightningModule: ``self.log_terms(terms, ...)``."""
+    """:func:`log_terms` as a method, for a class that inherits from LightningModule too."""
 
     def log_terms(self, terms: LossTerms, *, batch_size: int, **settings: Any) -> Tensor:
         """See :func:`log_terms`."""

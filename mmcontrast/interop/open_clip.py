@@ -8,8 +8,8 @@ normalised, a ``logit_scale`` that is already exponentiated. Nothing of the libr
 
 What is the same and what is not:
 
-* On one rank values and gradients are open_clip's, computed in at least float32 whatever autocast
-  says, in tiles where the batch is large.
+* On one rank values and gradients are open_clip's, computed in at least float32 whatever the
+  autocast, in tiles where the batch is large.
 * On several ranks they are open_clip's with ``gather_with_grad=True``, on every rank. Its default
   of False drops gradients: with ``local_loss`` those of the other ranks' losses, without it all but
   1 / world_size of the features' own. That is not reproduced.

@@ -1,7 +1,7 @@
 """pytorch-metric-learning's index tuples as masks and back; nothing of the library is needed.
 
 Its tuples are int64 index vectors: triplets ``(a, p, n)``, or pairs ``(a1, p, a2, n)``, anchors
-with positives and anchors with negatives. A mask (B, C) says the same.
+with positives and anchors with negatives. A mask (B, C) holds the same pairs.
 """
 
 from collections.abc import Sequence

@@ -23,7 +23,7 @@ class Negatives(NamedTuple):
     features: dict[str, Tensor]
     """Of the shapes and dtypes that were passed."""
     altered: dict[str, Tensor]
-    """(B,) bool: samples whose modality is not what was passed for them."""
+    """(B,) bool: samples with a modality that differs from the one passed."""
     masks: dict[str, Tensor]
     """(B, T) bool, altered with the features, of the modalities that had one."""
     lengths: dict[str, Tensor]
