@@ -44,6 +44,7 @@ from mmcontrast.masks import (
 )
 from mmcontrast.mining import HardNegatives, extreme, hard_negatives, hard_triplets, sample_one
 from mmcontrast.multilevel import MultilevelContrast, multilevel_contrast
+from mmcontrast.n_pair import n_pair
 from mmcontrast.negatives.batches import Negatives
 from mmcontrast.negatives.mixed import mixed_negatives
 from mmcontrast.negatives.noise import add_noise, replace_tokens
@@ -58,7 +59,7 @@ from mmcontrast.rows import (
     softplus_normalize,
 )
 from mmcontrast.sigmoid import SigmoidContrast, sigmoid_contrast
-from mmcontrast.supervised import SupCon, n_pair, sup_con
+from mmcontrast.supervised import SupCon, sup_con
 from mmcontrast.symmetric import SymmetricInfoNCE, symmetric_info_nce
 from mmcontrast.temperature import LearnableTemperature
 from mmcontrast.terms import LossTerms

@@ -1,4 +1,4 @@
-"""Argument checks: one place, one message format, ``name: expected X, got Y``."""
+"""Checks of callers' arguments, all with the message ``name: expected X, got Y``."""
 
 from collections.abc import Iterable, Mapping
 from typing import NoReturn
@@ -10,17 +10,17 @@ REDUCTIONS = ("mean", "sum", "none")
 
 
 def fail(name: str, expected: str, got: object) -> NoReturn:
-    """Refuse a caller's argument."""
+    """Raise the ValueError for a caller's argument."""
     raise ValueError(f"{name}: expected {expected}, got {got}")
 
 
 def shape(x: Tensor) -> str:
-    """``(3, 5)``, as it stands in messages."""
+    """The shape as messages print it: ``(3, 5)``."""
     return f"({', '.join(map(str, x.shape))}{',' if x.ndim == 1 else ''})"
 
 
 def tensor(name: str, x: object) -> Tensor:
-    """A tensor, whatever is in it."""
+    """A tensor of any shape and dtype."""
     if not isinstance(x, Tensor):
         fail(name, "a tensor", type(x).__name__)
     return x
@@ -44,7 +44,7 @@ def _axes(rows: int | None, like: Tensor | None) -> str:
 
 
 def table(name: str, x: Tensor) -> None:
-    """A floating (B, C) tensor of any size, empty ones too."""
+    """A floating (B, C) tensor; B and C may be 0."""
     if tensor(name, x).ndim != 2:
         fail(name, "shape (B, C)", shape(x))
     if not x.is_floating_point():
@@ -58,13 +58,13 @@ def vector(name: str, x: Tensor, size: int) -> None:
 
 
 def labels(name: str, x: Tensor, size: int) -> None:
-    """One label a sample, (size,), or several, (size, L)."""
+    """One label for each sample, (size,), or several, (size, L)."""
     if tensor(name, x).ndim not in (1, 2) or len(x) != size:
         fail(name, f"shape ({size},) or ({size}, L)", shape(x))
 
 
 def mask(name: str, x: Tensor, like: tuple[int, ...], *, weights: bool = False) -> None:
-    """A bool tensor of the given shape; a floating one too where it may weigh."""
+    """A bool tensor of shape ``like``; with ``weights``, a floating one as well."""
     if tensor(name, x).shape != like:
         fail(name, f"shape ({', '.join(map(str, like))}{',' if len(like) == 1 else ''})", shape(x))
     if x.dtype != torch.bool and not (weights and x.is_floating_point()):
@@ -108,9 +108,9 @@ def temperature(value: float | Tensor) -> None:
 
 
 def targets(name: str, x: Tensor, rows: int, size: int, *, ignore: int) -> None:
-    """Integer (rows,) indices below ``size``, or ``ignore``; values are read on the CPU only.
+    """Integer (rows,) indices below ``size``, or ``ignore``; values are checked on the CPU only.
 
-    Reading them elsewhere would wait for the device, and a traced graph has none to read.
+    On other devices, reading them would wait for the device; under a compiler there are none.
     """
     vector(name, x, rows)
     if x.is_floating_point() or x.dtype == torch.bool:

@@ -1,8 +1,14 @@
-"""One batch over all ranks: rows gathered and numbers summed, with gradients.
+"""One batch over all ranks: gathering rows and summing numbers, with gradients.
 
-Every function here is linear, and its backward pass is its transpose, taken over the ranks too: a
-gradient is that of the sum of the ranks' losses. Their mean, which DistributedDataParallel takes of
-the parameters' gradients, is then that of one process on the whole batch.
+Each operation is linear in the inputs of all ranks together, and its backward pass is the transpose
+of that linear map:
+
+    gather rows          <->  sum over ranks, each rank keeping its own rows (reduce-scatter)
+    sum over all ranks   <->  itself
+
+So the gradient of a rank's rows is that of the sum of all ranks' losses. Where every rank's loss is
+that of the whole batch, DistributedDataParallel's mean over ranks then gives the parameters the
+gradient of one process on the whole batch.
 """
 
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,14 +32,14 @@ DTYPES = sorted({str(x) for x in vars(torch).values() if isinstance(x, torch.dty
 def gather(x: Tensor, group: Group | None = None) -> Tensor:
     """The rows of every rank, in the order of the ranks: in-batch losses then see the whole batch.
 
-    Every rank may compute the loss of the whole batch from what it gets; the losses' own ``group=``
-    shares that work among the ranks. The gradient that a rank's own rows receive is the sum over
-    the ranks' losses, so that after the mean over ranks, which DistributedDataParallel takes,
-    parameters have the gradient of one process on the whole batch.
+    Every rank can compute the loss of the whole batch from the result; the losses' own ``group=``
+    splits that work among the ranks instead. A rank's rows receive the sum of the gradients of all
+    ranks' losses, so that after DistributedDataParallel's mean over ranks, parameters have the
+    gradient of one process on the whole batch.
 
     Args:
         x: (B, ...) the rows of this rank; B may differ by rank, the other sizes may not. Bool and
-            integer tensors pass as well, without a gradient.
+            integer tensors are gathered without gradient.
         group: the process group; None: the default one.
 
     Returns:
@@ -48,13 +54,13 @@ def gather(x: Tensor, group: Group | None = None) -> Tensor:
                 [0., 1.]])
 
     Note:
-        It waits for every rank, and reads the ranks' sizes on the host.
+        A collective: every rank must call it. It copies the ranks' sizes to the host.
     """
     return joined(x, "world" if group is None else group)[0]
 
 
 def active(group: Group | None) -> Any | None:
-    """The process group to talk to; None where there is nobody else, or nobody else is asked."""
+    """The process group; None without a group, without torch.distributed, or with one rank."""
     if group is None:
         return None
     if not (group == "world" or (dist.is_available() and isinstance(group, dist.ProcessGroup))):
@@ -67,14 +73,19 @@ def active(group: Group | None) -> Any | None:
 
 
 def rank_sizes(x: Tensor, group: Group | None) -> list[int]:
-    """How many rows each rank has; every rank finds out alike where they do not fit together."""
-    there = active(group)
-    if there is None:
+    """The number of rows of each rank.
+
+    Every rank gets every other's dtype and shape, so where these disagree all ranks raise the same
+    error, and none is left waiting in a collective.
+    """
+    active_group = active(group)
+    if active_group is None:
         return [len(x)]
+    # Rows, dtype, ndim and sizes as a vector of one length, because all_gather takes equal shapes.
     described = [len(x), DTYPES.index(str(x.dtype)), x.ndim, *x.shape[1:]][:16]
     mine = torch.tensor(described + [0] * (16 - len(described)), device=x.device)
-    every = [torch.empty_like(mine) for _ in range(dist.get_world_size(there))]
-    dist.all_gather(every, mine, group=there)
+    every = [torch.empty_like(mine) for _ in range(dist.get_world_size(active_group))]
+    dist.all_gather(every, mine, group=active_group)
     rows = [row.tolist() for row in every]
     if any(row[1:] != rows[0][1:] for row in rows):
         found = [f"{DTYPES[row[1]]} of shape {(row[0], *row[3 : row[2] + 2])}" for row in rows]
@@ -83,39 +94,41 @@ def rank_sizes(x: Tensor, group: Group | None) -> list[int]:
 
 
 def joined(x: Tensor, group: Group | None, counts: list[int] | None = None) -> tuple[Tensor, slice]:
-    """The rows of every rank, with gradients, and which of them are this rank's.
+    """The rows of every rank, with gradients, and the slice of them that is this rank's.
 
-    ``counts`` are the :func:`rank_sizes`, where somebody knows them.
+    ``counts``: the result of :func:`rank_sizes`, to save a second exchange of sizes.
     """
     if x.ndim == 0:
         raise ValueError("x: expected rows, shape (B, ...), got a 0-d tensor")
-    there = active(group)
-    if there is None:
+    active_group = active(group)
+    if active_group is None:
         return x, slice(0, len(x))
-    counts = rank_sizes(x, there) if counts is None else counts
-    start = sum(counts[: dist.get_rank(there)])
-    return apply(_Gather, x, counts, there), slice(start, start + len(x))
+    counts = rank_sizes(x, active_group) if counts is None else counts
+    start = sum(counts[: dist.get_rank(active_group)])
+    return apply(_Gather, x, counts, active_group), slice(start, start + len(x))
 
 
 def total(x: Tensor, group: Group | None) -> Tensor:
     """The sum over ranks, with gradients; the same on every rank."""
-    there = active(group)
-    return x if there is None else apply(_Total, x, there)
+    active_group = active(group)
+    return x if active_group is None else apply(_Total, x, active_group)
 
 
 def _padded(x: Tensor, size: int) -> Tensor:
+    """(B, ...) -> (size, ...) with zero rows at the end."""
     return F.pad(x, (0, 0) * (x.ndim - 1) + (0, size - len(x)))
 
 
 class _Gather(torch.autograd.Function):
-    """All ranks' rows."""
+    """All ranks' rows: (B, ...) -> (sum of all B, ...)."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, sizes: list[int], group: Any) -> Tensor:
         ctx.sizes, ctx.group = sizes, group
-        # Not every backend sends bool.
+        # Bool goes as uint8, because not every backend sends bool. all_gather needs equal shapes:
+        # rows are padded to the longest rank's, and the padding is cut off on arrival.
         sent = x.detach().to(torch.uint8) if x.dtype == torch.bool else x.detach()
-        sent = _padded(sent, max(sizes)).contiguous()
+        sent = _padded(sent, max(sizes)).contiguous()  # (most, ...)
         every = [torch.empty_like(sent) for _ in sizes]
         dist.all_gather(every, sent, group=group)
         rows = [part[:size] for part, size in zip(every, sizes, strict=True)]
@@ -127,13 +140,17 @@ class _Gather(torch.autograd.Function):
 
 
 class _SumOfOwn(torch.autograd.Function):
-    """The transpose of that: the sum over ranks of what they have for this rank's rows."""
+    """The transpose of :class:`_Gather`: (sum of all B, ...) -> (B, ...).
+
+    Each rank holds gradients of all rows; a rank gets the sum over ranks of those of its own rows.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, sizes: list[int], group: Any) -> Tensor:
         ctx.sizes, ctx.group = sizes, group
         most, rank = max(sizes), dist.get_rank(group)
-        sent = torch.cat([_padded(part, most) for part in torch.split(x, sizes)])
+        # reduce_scatter_tensor needs equal shares: each rank's part is padded as in _Gather.
+        sent = torch.cat([_padded(part, most) for part in torch.split(x, sizes)])  # (W most, ...)
         own = sent.new_empty(most, *x.shape[1:])
         dist.reduce_scatter_tensor(own, sent, group=group)
         return own[: sizes[rank]]
@@ -149,7 +166,7 @@ class _Total(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, group: Any) -> Tensor:
         ctx.group = group
-        # A copy of its own: the sum is made in place.
+        # all_reduce works in place, so on a copy.
         summed = x.detach().clone(memory_format=torch.contiguous_format)
         dist.all_reduce(summed, group=group)
         return summed

@@ -1,4 +1,4 @@
-"""What PyTorch is doing with the code at work: eager mode or not, values to read, autocast."""
+"""The mode PyTorch runs the code in: eager or traced, readable values, autocast."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -11,9 +11,9 @@ from torch.compiler import is_compiling
 
 
 def is_eager(*tensors: Tensor) -> bool:
-    """Whether nothing traces, transforms or forward-differentiates the code at work.
+    """Whether the code runs eagerly: not compiled, under no functional transform or forward mode.
 
-    With tensors: and whether these have values, which may be read.
+    With tensors: also whether all of them have values that can be read.
     """
     return (
         not is_compiling()
@@ -24,34 +24,34 @@ def is_eager(*tensors: Tensor) -> bool:
 
 
 def known(condition: Tensor) -> bool:
-    """Whether a 0-d condition is known to hold: it is read on the CPU only.
+    """Whether a 0-d bool tensor is on the CPU and True.
 
-    Elsewhere, reading it would wait for the device.
+    On other devices the answer is False, because reading the value would wait for the device.
     """
     return condition.is_cpu and _has_values(condition) and bool(condition)
 
 
 def _has_values(x: Tensor) -> bool:
-    """A plain tensor, not a fake or a wrapped one, and not on the device that has no memory."""
+    """Whether it is a plain tensor, not a fake or other subclass, and not on the meta device."""
     return type(x) in (Tensor, nn.Parameter) and not x.is_meta
 
 
 def full_precision(x: Tensor) -> AbstractContextManager[Any]:
-    """Autocast off: matrix products of what is in float32 stay there."""
+    """A context without autocast: matrix products of float32 tensors stay in float32."""
     kind = x.device.type
-    # torch.amp.is_autocast_available is not asked: Dynamo cannot trace it in torch 2.10.
+    # Not torch.amp.is_autocast_available: Dynamo cannot trace it in torch 2.10.
     if kind == "meta" or not torch.is_autocast_enabled(kind):
         return nullcontext()
     return torch.autocast(kind, enabled=False)
 
 
 def apply(function: type[torch.autograd.Function], *inputs: Any) -> Tensor:
-    """The one tensor that the function's forward returns."""
+    """``function.apply``, typed, where the forward returns one tensor."""
     value: Tensor = function.apply(*inputs)  # type: ignore[no-untyped-call]  # torch's has no types
     return value
 
 
 def apply_to_several(function: type[torch.autograd.Function], *inputs: Any) -> tuple[Tensor, ...]:
-    """The tensors that the function's forward returns, where it returns a tuple."""
+    """``function.apply``, typed, where the forward returns a tuple of tensors."""
     values: tuple[Tensor, ...] = function.apply(*inputs)  # type: ignore[no-untyped-call]  # nor here
     return values

@@ -1,4 +1,4 @@
-"""InfoNCE, and its printed form."""
+"""InfoNCE, and the variant of it that TeCaFN prints."""
 
 import torch
 from torch import Tensor, nn
@@ -35,9 +35,9 @@ def info_nce(
         \ell_i = -\log
         \frac{\exp(\cos(a_i, c_{t_i}) / \tau)}{\sum_j \exp(\cos(a_i, c_j) / \tau)}
 
-    The positive stands in the denominator. Candidates beyond the partners are extra negatives,
-    shared by all anchors. An anchor without a partner (a target of -100, or no positive that is
-    kept) is worth 0 and not counted by the mean.
+    The denominator includes the positive. Candidates beyond the partners are extra negatives,
+    shared by all anchors. An anchor without a positive (a target of -100, or none inside ``keep``)
+    has loss 0 and is left out of the mean.
 
     Args:
         anchors: (B, D) one embedding per sample; normalised here, not by the caller.
@@ -51,27 +51,25 @@ def info_nce(
         weight: (B,) sample weights; the mean is then the weighted one.
         normalize: row map before the dot product; None for raw dot products.
         reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,).
-        chunk_size: anchors at a time, in O(chunk_size C + (B + C) D) memory and with the same
-            value and gradient, which is made in the forward pass; with ``keep``, ``positives`` or
-            ``"none"`` blocks are computed twice instead. None chooses blocks that fit the cache. Up
-            to 2^16 logits are not split unless asked: they stay in memory for the backward pass.
-            ``torch.compile``, ``torch.func``, forward mode and a second derivative take a plain
-            path, where everything stands in memory at once.
-        group: a process group, or ``"world"``: candidates are the rows of all its ranks, and mean
-            and sum are those of all its anchors, the same on every rank; see :func:`gather`. Masks
-            are (B of this rank, C of all), targets name rows of this rank's own candidates, and
-            ``"none"`` gives this rank's (B,). Where all ranks' candidates are 2^26 numbers or
-            more, and there are no masks, they go round from rank to rank and no rank ever holds
-            all of them. None: this rank alone.
+        chunk_size: number of anchors at a time, for O(chunk_size C + (B + C) D) memory and the same
+            value and gradient. The gradient is computed in the forward pass; with ``keep``,
+            ``positives`` or ``"none"``, blocks are recomputed in the backward pass instead. None
+            chooses blocks that fit the cache, and keeps up to 2^16 logits in memory unsplit.
+            ``torch.compile``, ``torch.func``, forward mode and second derivatives take a plain
+            path that holds all logits in memory.
+        group: a process group, or ``"world"``: the candidates are the rows of all its ranks, and
+            mean and sum are over all its anchors, the same on every rank; see :func:`gather`. Masks
+            are (B of this rank, C of all), targets index this rank's own candidates, and ``"none"``
+            gives this rank's (B,). Without masks, candidates of 2^26 numbers or more in all are
+            passed around a ring of ranks, and no rank holds all of them. None: this rank alone.
 
     Returns:
         Scalar or (B,), float32, or float64 for float64 input.
 
     Raises:
-        ValueError: on shapes or dtypes that disagree, fewer candidates than anchors where neither
-            targets nor positives say who belongs to whom, both of them given, a target that is no
-            candidate (its value is read on the CPU only), or a float temperature that is not
-            positive.
+        ValueError: on shapes or dtypes that disagree, targets and positives both given, fewer
+            candidates than anchors with neither given, a target outside the candidates (checked on
+            the CPU only), or a float temperature that is not positive.
 
     Example:
         >>> eye = torch.eye(3)
@@ -106,16 +104,19 @@ def info_nce(
     elif targets is not None:
         arguments.fail("targets", "None where positives are given", arguments.shape(targets))
     chosen = checked_partners(anchors, targets) if positives is None else positives
-    candidates, own = joined(candidates, group)
+    candidates, own = joined(candidates, group)  # (C of all ranks, D)
     size = (len(anchors), len(candidates))
-    if positives is None:
-        chosen = torch.where(chosen == IGNORE, IGNORE, chosen + own.start)
+    if positives is None:  # targets index this rank's candidates: shift them to the gathered rows
+        chosen = torch.where(chosen == IGNORE, IGNORE, chosen + own.start)  # (B,)
     else:
         arguments.mask("positives", positives, size, weights=True)
     if keep is not None:
         arguments.mask("keep", keep, size)
+        # Unused rows become zero before any arithmetic: masked later, a NaN in them would still
+        # reach the gradient, as 0 * NaN.
         anchors = zero_outside(anchors, keep.any(1))
         candidates = zero_outside(candidates, keep.any(0))
+    # Targets become a one-hot mask a chunk of rows at a time; -100 matches no column.
     columns = torch.arange(len(candidates), device=candidates.device)
     losses, counted = contrast(
         anchors,
@@ -145,9 +146,9 @@ def matched_pair_nce(
     .. math:: \ell_i = -\log \frac{\exp(s_i / \tau)}{\sum_j \exp(s_j / \tau)},
               \qquad s_i = \cos(x_i, y_i)
 
-    The printed denominator sums over the other samples' own pairs. All samples then share it, no
-    unmatched pair is ever compared, and the mean is smallest, log B, where all matched pairs are
-    equally similar. The paper's code computes :func:`info_nce`; so does what one usually wants.
+    The printed denominator sums over matched pairs only, so all samples share it and no unmatched
+    pair is compared. The mean is smallest, log B, when all matched pairs are equally similar. The
+    paper's code computes :func:`info_nce`, which is usually the loss to use.
 
     Args:
         x: (B, D) one view of each sample.
@@ -157,7 +158,7 @@ def matched_pair_nce(
         weight: (B,) sample weights.
         normalize: row map before the dot product; None for the raw dot product that is printed.
         reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,).
-        group: as in :func:`info_nce`: the other samples are those of all ranks.
+        group: as in :func:`info_nce`: the denominator sums over the pairs of all ranks.
 
     Returns:
         Scalar or (B,), float32, or float64 for float64 input.
@@ -180,9 +181,9 @@ def matched_pair_nce(
         keep = torch.ones(len(x), dtype=torch.bool, device=x.device)
     arguments.mask("keep", keep, (len(x),))
     x, y = zero_outside(x, keep), zero_outside(y, keep)
-    logits = (map_rows(x, normalize) * map_rows(y, normalize)).sum(-1) / temperature
-    every, everybody = joined(logits, group)[0], joined(keep, group)[0]
-    losses = masked_logsumexp(every, everybody, empty=0.0) - logits
+    logits = (map_rows(x, normalize) * map_rows(y, normalize)).sum(-1) / temperature  # (B,)
+    all_logits, all_keep = joined(logits, group)[0], joined(keep, group)[0]  # (B of all ranks,)
+    losses = masked_logsumexp(all_logits, all_keep, empty=0.0) - logits  # 0-d minus (B,)
     return Reduction(reduction, weight, group).reduce(losses, keep)
 
 

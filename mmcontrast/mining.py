@@ -1,6 +1,6 @@
-"""Miners: hard negatives and triplets, and one of many.
+"""Miners: hard negatives, batch-hard triplets, and drawing one candidate of a mask.
 
-Every miner works without gradient and answers with masks, indices or weights of a fixed shape.
+Every miner runs without gradients and returns indices, scores and masks of fixed shapes.
 """
 
 import math
@@ -20,14 +20,15 @@ from mmcontrast.rows import RowMap, dot, l2_normalize, map_rows
 
 
 class HardNegatives(NamedTuple):
-    """What :func:`hard_negatives` found, hardest first; shape (B, K) each."""
+    """The result of :func:`hard_negatives`, hardest first; shape (B, K) each."""
 
     indices: Tensor
     """int64 candidates; 0 where not valid."""
     scores: Tensor
-    """Their similarities; 0 where not valid."""
+    """Similarities of these candidates; 0 where not valid."""
     valid: Tensor
-    """bool: False where fewer than K candidates were allowed, or where the partner stood."""
+    """bool: False where fewer than K candidates were allowed, and where the partner was among the
+    K and ``exclude_positive="after"`` removed it."""
 
 
 @torch.no_grad()
@@ -45,32 +46,33 @@ def hard_negatives(
     chunk_size: int | None = None,
     group: Group | None = None,
 ) -> HardNegatives:
-    """The k most similar candidates of each anchor that are not its own partner.
+    """The k most similar candidates of each anchor, without its partner.
 
-    Ties go to the lower index, the same way every time.
+    Ties go to the lower index, so the result is deterministic.
 
     Args:
         anchors: (B, D) one embedding per sample.
-        candidates: (C, D) where to look.
-        k: how many, at least 1; no more than C - 1 come back.
+        candidates: (C, D) the embeddings to search.
+        k: number of negatives, at least 1; at most C - 1 are returned.
         targets: (B,) index of each anchor's partner, which is not returned, -100 for none.
             Default: row ``i`` belongs to anchor ``i``.
-        allowed: (B, C) bool, who may be returned. Default: all.
-        labels: (B,) classes, or (B, L): whose labels are the anchor's is not returned; -100 takes
-            no part on either side. ``allowed=different_label(labels, candidate_labels)`` says the
-            same, in a matrix.
-        candidate_labels: (C,) or (C, L), with labels. Default: the candidates have the anchors'.
-        exclude_positive: when the partner goes: True, before the k are counted; ``"after"``, when
-            they are, so that its place among them is not valid and fewer remain; False: it stays.
+        allowed: (B, C) bool: which candidates may be returned. Default: all.
+        labels: (B,) classes, or (B, L): candidates with the anchor's labels are not returned, and
+            -100 takes no part on either side. The same as
+            ``allowed=different_label(labels, candidate_labels)`` without its (B, C) mask.
+        candidate_labels: (C,) or (C, L), with labels. Default: the anchors' labels.
+        exclude_positive: when the partner is removed: True, before the top k are taken;
+            ``"after"``, from the top k, so that its place is not valid and fewer remain; False,
+            never.
         normalize: row map before the dot product; None for raw dot products.
-        chunk_size: anchors at a time, for memory of O(chunk_size C). None: as many as fit the
-            cache; all at once for few similarities, under a compiler and functional transforms.
+        chunk_size: number of anchors at a time, for O(chunk_size C) memory. None: as many as fit
+            the cache; all at once for few similarities, under a compiler and functional transforms.
         group: a process group, or ``"world"``: the candidates are those of all its ranks, C in all,
-            and the indices name them in the order of the ranks.
+            and indices count them in the order of the ranks.
 
     Returns:
-        :class:`HardNegatives`, K = min(k, C - 1), without gradient; K = min(k, C) where the partner
-        is not out before.
+        :class:`HardNegatives`, without gradient. K = min(k, C - 1) with ``exclude_positive=True``,
+        else min(k, C).
 
     Raises:
         ValueError: on shapes or dtypes that disagree, fewer candidates than anchors without
@@ -102,7 +104,7 @@ def hard_negatives(
             like_labels(labels, candidate_labels)  # refuses another number of labels
     elif candidate_labels is not None:
         arguments.fail("labels", "labels, as candidate_labels are given", None)
-    candidates, here = joined(candidates, group)
+    candidates, here = joined(candidates, group)  # (C of all ranks, D); here: this rank's rows
     if candidate_labels is not None:
         candidate_labels, _ = joined(candidate_labels, group)
     size = (len(anchors), len(candidates))
@@ -116,17 +118,20 @@ def hard_negatives(
             alone = candidate_labels is labels
             different = different_label(labels, None if alone else candidate_labels)
             allowed = different if allowed is None else allowed & different
-        scores = dot(x, y)
+        scores = dot(x, y)  # (B, C)
+        # The partner is usually the most similar candidate: left in, it would take one of the k
+        # places. So its score becomes minus infinity before the top k are taken. An anchor without
+        # a partner writes candidate 0's score back unchanged, which keeps all shapes fixed.
         if exclude_positive is True and targets is None:
             scores.diagonal(here.start).fill_(-math.inf)
         elif exclude_positive is True and size[1] > 0:
             own = _partners(anchors, targets, here.start)
-            at = own.clamp_min(0)[:, None]
+            at = own.clamp_min(0)[:, None]  # (B, 1)
             out = torch.where(own[:, None] < 0, scores.gather(1, at), -math.inf)
             scores = scores.scatter(1, at, out)
         if allowed is not None:
             scores = filled(scores, ~allowed, -math.inf)
-        scores, indices = top_at_once(scores, count)
+        scores, indices = top_at_once(scores, count)  # (B, K)
     else:
         banned = _partners(anchors, targets, here.start) if exclude_positive is True else None
         apart = None if labels is None or candidate_labels is None else (labels, candidate_labels)
@@ -135,13 +140,17 @@ def hard_negatives(
         own = _partners(anchors, targets, here.start)
         scores = torch.where(indices != own[:, None], scores, -math.inf)
     valid = scores > -math.inf
+    # All valid, the usual case: nothing to mask.
     if is_eager() and known(valid.all()):
         return HardNegatives(indices.contiguous(), scores.contiguous(), valid)
     return HardNegatives(torch.where(valid, indices, 0), torch.where(valid, scores, 0), valid)
 
 
 def _partners(anchors: Tensor, targets: Tensor | None, start: int) -> Tensor:
-    """(B,) whose partner is who, counted from this rank's first candidate on; negative for none."""
+    """(B,) index of each anchor's partner among all ranks' candidates; negative for none.
+
+    ``start`` is the index of this rank's first candidate.
+    """
     if targets is None:
         return torch.arange(start, start + len(anchors), device=anchors.device)
     return torch.where(targets < 0, targets, targets + start) if start else targets
@@ -164,14 +173,13 @@ def hard_triplets(
         anchors: (B, D) one embedding per sample.
         labels: (B,) classes, or (B, L): equal in every column; -100 takes no part.
         normalize: row map before the dot product; None for raw dot products.
-        chunk_size: anchors at a time, as in :func:`hard_negatives`.
-        group: a process group, or ``"world"``: the indices name the rows of all its ranks in the
-            order of the ranks, a the rows of this rank.
+        chunk_size: number of anchors at a time, as in :func:`hard_negatives`.
+        group: a process group, or ``"world"``: positives and negatives come from all its ranks,
+            and indices count their rows in the order of the ranks; a are this rank's rows.
 
     Returns:
-        Index tensors (a, p, n), (B,) int64 each, one triplet an anchor. An anchor that lacks a
-        positive or a negative is its own, p = n = a: ``keep=p != a`` leaves it out of
-        :func:`triplet`.
+        Index tensors (a, p, n), (B,) int64 each, one triplet for each anchor. An anchor that lacks
+        a positive or a negative has p = n = a: ``keep=p != a`` leaves it out of :func:`triplet`.
 
     Raises:
         ValueError: on shapes or dtypes that disagree.
@@ -187,9 +195,9 @@ def hard_triplets(
     arguments.labels("labels", labels, len(anchors))
     if chunk_size is not None:
         arguments.whole("chunk_size", chunk_size)
-    rows, here = joined(map_rows(anchors, normalize), group)
-    labels, _ = joined(labels, group)
-    own = torch.arange(here.start, here.stop, device=anchors.device)
+    rows, here = joined(map_rows(anchors, normalize), group)  # (N of all ranks, D)
+    labels, _ = joined(labels, group)  # (N,) or (N, L)
+    own = torch.arange(here.start, here.stop, device=anchors.device)  # (B,)
     step = ranked_at_a_time(rows, labels, chunk_size)
     if step is None:
         positive, negative, found = ranking.batch_hard_at_once(rows, labels, here)
@@ -204,10 +212,10 @@ def sample_one(mask: Tensor, *, generator: torch.Generator | None = None) -> tup
 
     Args:
         mask: (B, C) bool.
-        generator: where the randomness comes from, on the mask's device; None is torch's own.
+        generator: source of randomness, on the mask's device; None: torch's default generator.
 
     Returns:
-        (B,) int64 index, 0 where the row is empty, and (B,) bool, who had one.
+        (B,) int64 index, 0 for a row without True, and (B,) bool: rows with a True entry.
 
     Raises:
         ValueError: on a mask that is not (B, C) bool.
@@ -218,6 +226,7 @@ def sample_one(mask: Tensor, *, generator: torch.Generator | None = None) -> tup
     """
     if arguments.tensor("mask", mask).ndim != 2:
         arguments.fail("mask", "shape (B, C)", arguments.shape(mask))
+    # Of independent uniform draws, each True entry's is the largest with equal probability.
     draws = torch.rand(mask.shape, generator=generator, device=mask.device)
     return extreme(draws, mask, largest=True)
 
@@ -229,11 +238,11 @@ def extreme(similarity: Tensor, mask: Tensor, *, largest: bool) -> tuple[Tensor,
     Args:
         similarity: (B, C).
         mask: (B, C) bool.
-        largest: the most similar; else the least.
+        largest: True for the most similar, False for the least.
 
     Returns:
-        (B,) int64 index, 0 where the row is empty, and (B,) bool, who had one. Ties go to the lower
-        index.
+        (B,) int64 index, 0 for a row without True, and (B,) bool: rows with a True entry. Ties go
+        to the lower index.
 
     Raises:
         ValueError: on shapes or dtypes that disagree.
@@ -247,7 +256,7 @@ def extreme(similarity: Tensor, mask: Tensor, *, largest: bool) -> tuple[Tensor,
     arguments.mask("mask", mask, tuple(similarity.shape))
     if similarity.shape[1] == 0:
         return mask.new_zeros(len(mask), dtype=torch.int64), mask.any(-1)
-    if largest:  # the first of several equal ones, as argmax promises
+    if largest:  # argmax and argmin return the first of several equal entries
         first = torch.where(mask, similarity, -math.inf).argmax(-1)
     else:
         first = torch.where(mask, similarity, math.inf).argmin(-1)

@@ -1,8 +1,8 @@
 """From one value for each anchor to a loss: mean, sum or none, with weights and over ranks.
 
-A loss that has all values at hand reduces them (:meth:`Reduction.reduce`). One that is evaluated in
-tiles makes its gradients in the same pass as its values, so it has to know beforehand what each
-value counts for in the end: its share (:meth:`Reduction.shares`). Both give the same number.
+A loss with all values in memory reduces them (:meth:`Reduction.reduce`). A loss that is evaluated
+in tiles computes gradients in the same pass as values, so it needs each value's factor in the final
+loss beforehand: its share (:meth:`Reduction.shares`). Both ways give the same number.
 """
 
 from typing import NamedTuple
@@ -22,14 +22,14 @@ class Reduction(NamedTuple):
     weight: Tensor | None = None
     """(B,) sample weights; None: 1 each."""
     group: Group | None = None
-    """The ranks over which mean and sum are taken; None: this one alone."""
+    """The ranks over which mean and sum are taken; None: this rank alone."""
 
     def reduce(self, values: Tensor, counted: Tensor | None) -> Tensor:
         """Reduce (B, ...) values; ``counted``, of the same shape, masks those that contribute.
 
-        The mean divides by the number (or the weight) of counted values, never by what they are, so
-        that a loss that happens to be zero is not mistaken for an absent one. Nothing counted gives
-        zero, with a graph; None counts all.
+        The mean divides by the number (or total weight) of counted values. Which ones count depends
+        on the mask, never on the values: a loss of exactly zero still counts. With none counted the
+        result is zero, with a graph. ``counted=None`` counts all.
         """
         how, weight, group = self
         if counted is not None:
@@ -48,11 +48,12 @@ class Reduction(NamedTuple):
             counted = torch.ones_like(values, dtype=torch.bool)
         number = (counted if weight is None else counted * weight).sum().to(values.dtype)
         number = total(number, group)
-        # Divided here, then summed up: as by a loss in tiles, which may be another rank's path.
+        # Divide, then sum over ranks, as shares and finish do: another rank may be on that path,
+        # and every rank must reach the same collectives in the same order.
         return total(values.sum() / torch.where(number == 0, 1, number), group)
 
     def shares(self, counted: Tensor, dtype: torch.dtype) -> Tensor | None:
-        """(B,) factors whose weighted sum of the values is :meth:`reduce`; None for ``"none"``."""
+        """(B,) factors: :meth:`reduce` is the sum of factor times value; None for ``"none"``."""
         how, weight, group = self
         if weight is not None:
             arguments.vector("weight", weight, len(counted))
@@ -65,7 +66,7 @@ class Reduction(NamedTuple):
         return factors / torch.where(number == 0, 1, number)
 
     def equal_shares(self, rows: Tensor) -> Tensor | None:
-        """:meth:`shares` where all of the (B, D) rows count; 0-d where they have no weights."""
+        """:meth:`shares` where all (B, D) rows count; 0-d without weights, on one rank."""
         if self.weight is None and active(self.group) is None:
             each = 1 / max(len(rows), 1) if self.how == "mean" else 1.0
             return None if self.how == "none" else rows.new_full((), each)
@@ -73,5 +74,5 @@ class Reduction(NamedTuple):
         return self.shares(every, rows.dtype)
 
     def finish(self, value: Tensor, counted: Tensor | None) -> Tensor:
-        """Complete what was evaluated with shares: add up the ranks, or mask and weigh (B,)."""
+        """The loss from a value computed with shares: sum over ranks, or mask and weight (B,)."""
         return total(value, self.group) if self.how != "none" else self.reduce(value, counted)

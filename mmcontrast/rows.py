@@ -13,11 +13,11 @@ from mmcontrast.eager import apply_to_several, full_precision, is_eager
 RowMap = Callable[[Tensor], Tensor]
 
 SHORTEST = 1e-12
-"""The length of a row from which on the sum of its squares has all its digits in float32."""
+"""Above this length of a row, the sum of its squares is accurate in float32: no underflow."""
 
 
 def upcast(x: Tensor) -> Tensor:
-    """The precision every value is computed in: float64 stays, all else becomes float32."""
+    """Cast to the precision of all computations: float64 stays, all else becomes float32."""
     return x if x.dtype == torch.float64 else x.float()
 
 
@@ -26,8 +26,8 @@ def l2_normalize(x: Tensor) -> Tensor:
 
     .. math:: x / \|x\|_2
 
-    Exact from the smallest to the largest float: rows of such lengths are divided by their largest
-    entry first, so that no square under- or overflows.
+    Accurate from the smallest to the largest float: where the squares of short or long rows could
+    under- or overflow, rows are divided by their largest entry first.
 
     Args:
         x: (..., D), any floating dtype.
@@ -41,29 +41,35 @@ def l2_normalize(x: Tensor) -> Tensor:
                 [0.0000, 0.0000]])
     """
     x = upcast(x)
-    # Lengths may be read here and now: elsewhere that would wait for the device.
+    # Fast path, one autograd function without scaling, where all lengths turn out to be safe.
+    # Only on the CPU: on other devices, reading the lengths would wait for the device.
     if x.device.type == "cpu" and x.numel() > 0 and is_eager(x):
         unit, length = apply_to_several(_Unit, x)
         shortest, longest = torch.aminmax(length.detach())
         if float(shortest) > SHORTEST and float(longest) < math.inf:
             return unit
-    largest = x.detach().abs().amax(-1, keepdim=True)
+    # Divided by their largest entry, rows have squares of at most 1 and a sum from 1 to D. The
+    # result does not depend on this scale, so its derivatives are right with the scale detached.
+    # Zero rows divide by 1 instead, and the factor nonzero makes their gradient zero.
+    largest = x.detach().abs().amax(-1, keepdim=True)  # (..., 1)
     nonzero = largest > 0
-    # The result does not depend on the scale, so its derivatives are right with a constant scale.
     x = x / torch.where(nonzero, largest, 1)
-    squares = x.square().sum(-1, keepdim=True)
+    squares = x.square().sum(-1, keepdim=True)  # (..., 1)
     return x * torch.where(nonzero, squares, 1).rsqrt() * nonzero
 
 
 class _Unit(torch.autograd.Function):
-    """Rows over their lengths, and the lengths, where no square under- or overflows.
+    r"""Rows divided by their lengths, and the lengths, where no square under- or overflows.
 
-    The backward pass is made of both results, so that it can be differentiated itself.
+    With :math:`u = x / \|x\|`, the gradient of u is :math:`(g - (g \cdot u) u) / \|x\|`, the part
+    of g across u, and that of the length is u. Both use the outputs only: the input is not saved,
+    and the backward pass can be differentiated in turn.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-        length = x.square().sum(-1, keepdim=True).sqrt_()  # in pairs, unlike vector_norm
+        # sum adds pairwise, which rounds less than vector_norm.
+        length = x.square().sum(-1, keepdim=True).sqrt_()  # (..., 1)
         unit = x / length
         ctx.save_for_backward(unit, length)
         ctx.set_materialize_grads(False)
@@ -75,7 +81,7 @@ class _Unit(torch.autograd.Function):
         gradient: Tensor | None = None if by_length is None else unit * by_length
         if upstream is None:
             return gradient
-        along = (upstream * unit).sum(-1, keepdim=True)
+        along = (upstream * unit).sum(-1, keepdim=True)  # (..., 1)
         across: Tensor = torch.addcmul(upstream, unit, along, value=-1) / length
         return across if gradient is None else across + gradient
 
@@ -99,7 +105,7 @@ def softmax_normalize(x: Tensor) -> Tensor:
 
 
 def shifted_cosine_normalize(x: Tensor) -> Tensor:
-    """The row map whose dot product is ``(1 + cos) / 2``, a cosine moved to [0, 1].
+    """The row map with dot product ``(1 + cos) / 2``, a cosine shifted to [0, 1].
 
     Args:
         x: (..., D), any floating dtype.
@@ -119,7 +125,7 @@ def shifted_cosine_normalize(x: Tensor) -> Tensor:
 
 
 def softplus_normalize(x: Tensor) -> Tensor:
-    """Softplus, then length one: rows with positive entries, so that cosines lie in (0, 1].
+    """Softplus, then unit length: positive rows, so that cosines lie in (0, 1].
 
     Args:
         x: (..., D), any floating dtype.
@@ -142,10 +148,10 @@ def map_rows(x: Tensor, normalize: RowMap | None) -> Tensor:
 
 
 def dot(x: Tensor, y: Tensor) -> Tensor:
-    """Dot products (..., B, D), (..., C, D) -> (..., B, C) of all rows, out of autocast's reach.
+    """Dot products of all rows, (..., B, D), (..., C, D) -> (..., B, C), with autocast off.
 
-    Autocast would round the rows to 8 or 11 bits here, and at a temperature of 0.01 a cosine that
-    is off by 0.002 moves a logit by 0.2.
+    Autocast would round the rows to 8 or 11 bits, and at a temperature of 0.01 an error of 0.002 in
+    a cosine changes a logit by 0.2.
     """
     if x.dtype != y.dtype:
         dtype = torch.promote_types(x.dtype, y.dtype)

@@ -1,4 +1,4 @@
-"""The sigmoid loss of SigLIP: every pair a question of its own, no softmax over the batch."""
+"""The sigmoid loss of SigLIP: every pair is classified on its own, without a softmax."""
 
 import math
 
@@ -26,30 +26,30 @@ def sigmoid_contrast(
     chunk_size: int | None = None,
     group: Group | None = None,
 ) -> Tensor:
-    r"""SigLIP: whether each anchor and each candidate belong together, asked pair by pair.
+    r"""SigLIP: binary cross-entropy of every pair of an anchor and a candidate.
 
     .. math::
         \ell_i = \sum_j \log\big(1 + \exp(-z_{ij} (\cos(x_i, y_j) / \tau + b))\big), \qquad
         z_{ij} = \pm 1
 
-    z is 1 for a pair that belongs together and -1 for all others. An anchor without a positive
-    still has its negatives, so it is counted by the mean; one that keeps no candidate is not.
+    z is 1 for a positive pair and -1 for all others. An anchor without a positive still has
+    negatives and counts in the mean; an anchor without a kept candidate does not.
 
     Args:
         x: (B, D) anchors, normalised here.
         y: (C, D) candidates: partners first, extra negatives after.
         temperature: :math:`\tau > 0`; a float, or a 0-d tensor when it is learned.
-        bias: b, a float or a 0-d tensor. At -10, where SigLIP starts, hardly a pair belongs
-            together: true of the many negatives.
-        positives: (B, C) bool: which pairs belong together. Default: row ``i`` and row ``i``.
+        bias: b, a float or a 0-d tensor. At -10, SigLIP's initial value, every pair is predicted
+            negative, which is right for most pairs.
+        positives: (B, C) bool: the positive pairs. Default: row ``i`` of x and row ``i`` of y.
         keep: (B, C) bool: which pairs take part at all.
         weight: (B,) sample weights; the mean is then the weighted one.
         normalize: row map before the dot product; None for raw dot products.
         reduction: ``"mean"`` and ``"sum"`` over the anchors give a scalar, ``"none"`` gives (B,).
-        chunk_size: side of the square tiles in which the logits are made, with their gradients in
-            the same pass and in O(chunk_size^2 + (B + C) D) memory; ``"none"`` takes two passes.
-            None chooses: fewer than 2^18 pairs all at once, more in tiles of as many. The plain
-            path is as in :func:`info_nce`.
+        chunk_size: side of the square tiles of logits, which yield loss and gradient in one pass
+            and O(chunk_size^2 + (B + C) D) memory; ``"none"`` takes two passes. None: fewer than
+            2^18 pairs all at once, more in tiles of 2^18. The plain path is as in
+            :func:`info_nce`.
         group: as in :func:`info_nce`.
 
     Returns:
@@ -80,7 +80,7 @@ def sigmoid_contrast(
     arguments.reduction(reduction)
     if positives is None and len(y) < len(x):
         arguments.fail("y", f"at least {len(x)} rows, a partner each", len(y))
-    y, own = joined(y, group)
+    y, own = joined(y, group)  # (C of all ranks, D)
     size = (len(x), len(y))
     if positives is not None:
         arguments.mask("positives", positives, size)
@@ -105,12 +105,12 @@ def sigmoid_contrast(
 class SigmoidContrast(nn.Module):
     r""":func:`sigmoid_contrast` with a learned temperature and bias.
 
-    What is learned is SigLIP's :math:`t' = -\log \tau`, as ``log_scale``, and ``bias``. Both start
-    where the paper starts them; ``requires_grad_(False)`` holds them there.
+    The parameters are ``log_scale``, SigLIP's :math:`t' = -\log \tau`, and ``bias``. Both default
+    to the paper's initial values; ``requires_grad_(False)`` keeps them fixed.
 
     Args:
-        temperature: where it starts, above 0; 0.1 is the paper's t' of log 10.
-        bias: where it starts.
+        temperature: initial value, above 0; 0.1 is the paper's t' of log 10.
+        bias: initial value.
         normalize, reduction, chunk_size, group: as in :func:`sigmoid_contrast`.
 
     Raises:

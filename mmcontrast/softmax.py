@@ -1,4 +1,4 @@
-"""The masked softmax under every softmax-style loss."""
+"""Masked softmax and log-sum-exp, and the cross-entropy that all softmax losses share."""
 
 import math
 from collections.abc import Callable
@@ -12,30 +12,34 @@ from mmcontrast import arguments
 from mmcontrast.rows import RowMap, dot, map_rows
 
 Mask = Callable[[slice], Tensor | None]
-"""The rows of a (B, C) mask: made where they are needed, so that a chunk holds only its own."""
+"""Returns some rows of a (B, C) mask, None for all True: a chunk then makes only its own rows."""
 
 
 def masked_logsumexp(logits: Tensor, keep: Tensor, *, empty: float = -math.inf) -> Tensor:
     """Log of the sum of exponentials of the kept entries, (..., C) -> (...).
 
-    A row that keeps nothing gives ``empty`` and a gradient of zero, not NaN.
+    A row with no kept entry gives ``empty``, with zero gradient, not NaN.
     """
     return torch.where(keep.any(-1), _kept(logits, keep).logsumexp(-1), empty)
 
 
 def masked_softmax(logits: Tensor, keep: Tensor) -> Tensor:
-    """Softmax over the kept entries, zero elsewhere; a row that keeps nothing is all zero."""
+    """Softmax over the kept entries, zero elsewhere; all zero in a row with no kept entry."""
     return torch.where(keep, _kept(logits, keep).softmax(-1), 0)
 
 
 def masked_log_softmax(logits: Tensor, keep: Tensor) -> Tensor:
-    """Log-softmax over the kept entries, zero elsewhere and in a row that keeps nothing."""
+    """Log-softmax over the kept entries, zero elsewhere; all zero in a row with no kept entry."""
     return torch.where(keep, _kept(logits, keep).log_softmax(-1), 0)
 
 
 def _kept(logits: Tensor, keep: Tensor) -> Tensor:
-    """Minus infinity outside the mask; a row that keeps nothing is a finite stand-in instead."""
-    fill = torch.where(keep.any(-1, keepdim=True), -math.inf, 0.0)
+    """Logits with minus infinity outside the mask; all zero in a row with no kept entry.
+
+    The zeros are a finite placeholder, masked by the caller: a softmax of minus infinities alone is
+    NaN, and so is its gradient, which a mask on the result would not stop (0 * NaN).
+    """
+    fill = torch.where(keep.any(-1, keepdim=True), -math.inf, 0.0)  # (..., 1)
     return torch.where(keep, logits, fill.to(logits.dtype))
 
 
@@ -52,12 +56,12 @@ def contrast(
 ) -> tuple[Tensor, Tensor]:
     """:func:`log_share` of the similarities over the temperature, a chunk of anchors at a time.
 
-    A chunk keeps none of its (rows, C) tensors for the backward pass, which makes them again.
+    Each chunk is checkpointed: its (rows, C) tensors are freed and recomputed in the backward pass.
     """
-    choices = map_rows(candidates, normalize)
+    choices = map_rows(candidates, normalize)  # (C, D), once for all chunks
 
     def block(rows: slice) -> tuple[Tensor, Tensor]:
-        logits = dot(map_rows(anchors[rows], normalize), choices) / temperature
+        logits = dot(map_rows(anchors[rows], normalize), choices) / temperature  # (rows, C)
         return log_share(logits, positives(rows), keep(rows), form=form)
 
     if chunk_size is None:
@@ -80,35 +84,38 @@ def log_share(
     .. math:: \Big(\mathrm{lse}_P - \sum_P w s\Big)
               + \mathrm{softplus}(\mathrm{lse}_Q - \mathrm{lse}_P).
 
-    The first is exactly zero for a single positive, its gradient too, and the second never
-    subtracts two nearly equal numbers: :math:`\mathrm{lse}_{P \cup Q} - s` loses every digit in
-    float32 once the positive leads by 17, which a temperature of 0.01 does.
+    The first is exactly zero for a single positive, and so is its gradient. The second stays exact
+    where the positive leads by far. The plain difference :math:`\mathrm{lse}_{P \cup Q} - s` does
+    not: in float32 it is 0 from a lead of 17 on, which a temperature of 0.01 easily gives.
 
     Args:
         logits: (B, C) finite.
         positives: (B, C) bool, equal weights; or floating weights, scaled here to sum to one.
-        keep: (B, C) bool, who takes part; None for all.
-        form: ``"out"`` as above; ``"in"``, the log of the positives' summed share, is the second
-            gap alone (their weights do not matter then).
+        keep: (B, C) bool: which candidates take part; None for all.
+        form: ``"out"`` as above; ``"in"``, minus the log of the positives' summed share, is the
+            second gap alone, where weights do not matter.
 
     Returns:
-        (B,) losses and (B,) bool, who has a positive; the loss of the others is finite but void.
+        (B,) losses and (B,) bool, anchors with a positive. The loss of an anchor without one is a
+        finite placeholder, masked by the caller.
     """
     weights = positives.to(logits.dtype)
     if keep is not None:
         weights = torch.where(keep, weights, 0)
-    is_positive = weights > 0
-    counted = is_positive.any(-1)
+    is_positive = weights > 0  # (B, C): P
+    counted = is_positive.any(-1)  # (B,)
     total = weights.sum(-1, keepdim=True)
     weights = weights / torch.where(total > 0, total, 1)
-    rest = ~is_positive if keep is None else keep & ~is_positive
+    rest = ~is_positive if keep is None else keep & ~is_positive  # (B, C): Q
 
-    best = masked_logsumexp(logits, is_positive, empty=0.0)
-    # Beyond 50 the softplus is its argument to the last bit of a float64; the default of 20 is not.
+    # Second gap. Above the threshold, F.softplus returns its argument: exact in float64 from 50 on,
+    # but not from its default of 20. Without negatives lse_Q is minus infinity, and the gap is 0.
+    best = masked_logsumexp(logits, is_positive, empty=0.0)  # (B,): lse_P
     against_rest = F.softplus(masked_logsumexp(logits, rest) - best, threshold=50)
     if form == "in":
         return against_rest, counted
-    # log_softmax takes its gradient's difference in one step. Written as lse - s, the two halves
-    # would meet the second gap's gradient one by one, and round it away.
+    # First gap, as the mean of -log_softmax over P. Its backward pass computes softmax - w in one
+    # step, exactly 0 for a single positive. Written as lse_P - sum(w s), the two terms of order 1
+    # would be added to the second gap's small gradient one after the other, and round it away.
     among_positives = -(weights * masked_log_softmax(logits, is_positive)).sum(-1)
     return among_positives + against_rest, counted

@@ -1,4 +1,4 @@
-"""Losses over positives and negatives that labels name: SupCon and N-pair."""
+"""Supervised contrastive loss, SupCon: positives and negatives by label."""
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,6 @@ from mmcontrast.exact.choose import (
     supcon_rows_at_a_time,
     supcon_side,
 )
-from mmcontrast.infonce import info_nce
 from mmcontrast.masks import labelled, same_label
 from mmcontrast.presence import zero_outside
 from mmcontrast.reductions import Reduction
@@ -35,25 +34,25 @@ def sup_con(
     chunk_size: int | None = None,
     group: Group | None = None,
 ) -> Tensor:
-    r"""Supervised contrast: everybody of the anchor's class is a positive.
+    r"""Supervised contrast: every other sample of the anchor's class is a positive.
 
-    With P the positives of anchor i, A all candidates but itself, and s the cosines over the
-    temperature,
+    With P the positives of anchor i, A all candidates except itself, and s the cosines divided by
+    the temperature,
 
     .. math::
         \ell_i^{out} = -\frac{1}{|P|} \sum_{p \in P} \log \frac{e^{s_{ip}}}{\sum_A e^{s_{ia}}},
         \qquad
         \ell_i^{in} = -\log \frac{\sum_{p \in P} e^{s_{ip}}}{\sum_A e^{s_{ia}}}
 
-    SupCon's own "in" form divides by :math:`|P|` inside the logarithm, which adds
-    :math:`\log |P|`; HyCon prints it as here. "in" is never above "out".
+    The "in" form is as in HyCon; SupCon's divides by :math:`|P|` inside the logarithm, which adds
+    :math:`\log |P|`. "in" is never above "out".
 
     Args:
         anchors: (B, D) one embedding per sample, or per view.
-        labels: (B,) classes, or (B, L): equal in every column; -100 takes no part, neither as
-            anchor nor as candidate. None where ``positives`` says it all.
-        candidates: (C, D) whom the anchors are compared with. Default: the anchors, each without
-            itself. Candidates that are given are all others: no row of theirs is the anchor itself.
+        labels: (B,) classes, or (B, L): equal in every column; -100 means unlabelled, and takes
+            part neither as anchor nor as candidate. None if ``positives`` is given.
+        candidates: (C, D) rows that the anchors are compared with. Default: the anchors, excluding
+            the diagonal. With explicit candidates no pair is excluded.
         candidate_labels: (C,) or (C, L), needed with candidates.
         form: ``"out"`` or ``"in"``.
         temperature: :math:`\tau > 0`; a float, or a 0-d tensor when it is learned.
@@ -63,17 +62,16 @@ def sup_con(
         weight: (B,) sample weights.
         normalize: row map before the dot product; None for raw dot products.
         reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,).
-        chunk_size: None chooses, an int is used. The "out" form of labels alone, without
-            candidates, positives or keep, is evaluated in square tiles of this side, 384 by default
-            on the CPU and 4096 elsewhere, and all at once where there are no more anchors; every
-            other in blocks of that many anchors, by default all at once. Tiles and blocks make
-            nothing of the size of all similarities and compute each block twice.
+        chunk_size: for the "out" form by labels alone (no candidates, positives or keep), the side
+            of square tiles, by default 384 on the CPU and 4096 elsewhere; up to that many anchors
+            are evaluated at once. Otherwise the number of anchors at a time, by default all.
+            Tiles and blocks never hold all similarities, and compute each of them twice.
         group: a process group, or ``"world"``: the candidates are those of all its ranks, C in all,
-            in the order of the ranks, and mean and sum are those of all ranks' anchors.
+            in the order of the ranks, and mean and sum are over all ranks' anchors.
 
     Returns:
-        Scalar or (B,), float32, or float64 for float64 input. An anchor without a positive is worth
-        0 and not counted.
+        Scalar or (B,), float32, or float64 for float64 input. An anchor without a positive has loss
+        0 and is left out of the mean.
 
     Raises:
         ValueError: on shapes or dtypes that disagree, labels and positives both given or both
@@ -90,10 +88,10 @@ def sup_con(
         views and unique labels it is SimCLR's NT-Xent, the ``NTXentLoss`` of lightly and of
         pytorch-metric-learning.
 
-        All of this gives way to operations that can be traced under ``torch.compile``,
-        ``torch.func`` and forward-mode differentiation. Tiles read the labels' classes and one
-        number on the host, one matrix reads the classes. A
-        second derivative (``create_graph=True``) is exact, and makes all similarities.
+        Under ``torch.compile``, ``torch.func`` and forward-mode differentiation, traceable
+        operations replace the tiles. Tiles copy the labels' classes and one more number to the
+        host, evaluation at once copies the classes only. A second derivative
+        (``create_graph=True``) is exact, and holds all similarities.
 
     References: SupCon, arXiv:2004.11362, eq. 2 and 3; HyCon, IEEE TAFFC 14(3), eq. 4.
     """
@@ -105,25 +103,28 @@ def sup_con(
     arguments.matrix("candidates", others, like=anchors)
     if positives is None:
         size = (len(anchors), len(others))
-        own, theirs = _label_pair(labels, candidates, candidate_labels, size)
-    else:
+        anchor_labels, other_labels = _label_pair(labels, candidates, candidate_labels, size)
+    else:  # every row counts as labelled; the labels themselves are not used
         if labels is not None:
             arguments.fail("labels", "None where positives are given", arguments.shape(labels))
-        own, theirs = anchors.new_ones(len(anchors)), others.new_ones(len(others))
-    others, here = joined(others, group)
-    theirs, _ = joined(theirs, group)
+        anchor_labels = anchors.new_ones(len(anchors))
+        other_labels = others.new_ones(len(others))
+    others, here = joined(others, group)  # (C of all ranks, D); here: this rank's rows
+    other_labels, _ = joined(other_labels, group)
     size = (len(anchors), len(others))
     if keep is not None:
         arguments.mask("keep", keep, size)
     if positives is not None:
         arguments.mask("positives", positives, size, weights=True)
 
+    # Without masks the matrix of similarities is symmetric: evaluated by class, in tiles, where
+    # the code runs eagerly and this rank holds enough of the rows. Otherwise by masks, below.
     if form == "out" and candidates is None and positives is None and keep is None:
-        side = supcon_side(others, theirs, chunk_size)
+        side = supcon_side(others, other_labels, chunk_size)
         if side is not None:
             value = sup_con_among_themselves(
                 others,
-                theirs,
+                other_labels,
                 here,
                 side,
                 temperature=temperature,
@@ -134,19 +135,22 @@ def sup_con(
                 return value
             chunk_size = supcon_rows_at_a_time(size, side, chunk_size)
 
+    # Rows that take no part become zero before any arithmetic, so that not even NaN propagates.
     columns = torch.arange(len(others), device=others.device)
-    known = labelled(theirs)
+    known = labelled(other_labels)  # (C,)
     others = zero_outside(others, known if keep is None else known & keep.any(0))
-    anchors = zero_outside(anchors, labelled(own))
+    anchors = zero_outside(anchors, labelled(anchor_labels))
     if keep is not None:
         anchors = zero_outside(anchors, keep.any(1))
 
-    def partners(rows: slice) -> Tensor:
-        return same_label(own[rows], theirs) if positives is None else positives[rows]
+    def partners(rows: slice) -> Tensor:  # (rows, C)
+        return (
+            same_label(anchor_labels[rows], other_labels) if positives is None else positives[rows]
+        )
 
-    def kept(rows: slice) -> Tensor:
+    def kept(rows: slice) -> Tensor:  # (rows, C)
         mask = known.expand(len(anchors[rows]), len(others))
-        if candidates is None:
+        if candidates is None:  # exclude the diagonal: an anchor's own column
             mask = mask & (columns != columns[here][rows, None])
         return mask if keep is None else mask & keep[rows]
 
@@ -169,7 +173,7 @@ def _label_pair(
     candidate_labels: Tensor | None,
     size: tuple[int, int],
 ) -> tuple[Tensor, Tensor]:
-    """The anchors' labels and the candidates', checked; the anchors' own where there are none."""
+    """Anchors' and candidates' labels, checked; without candidates, the anchors' labels twice."""
     if labels is None:
         arguments.fail("labels", "labels, or positives in their place", None)
     arguments.labels("labels", labels, size[0])
@@ -179,66 +183,6 @@ def _label_pair(
         arguments.fail("candidate_labels", "candidates and their labels together", "one of the two")
     arguments.labels("candidate_labels", candidate_labels, size[1])
     return labels, candidate_labels
-
-
-def n_pair(
-    anchors: Tensor,
-    candidates: Tensor,
-    targets: Tensor | None = None,
-    *,
-    positives: Tensor | None = None,
-    keep: Tensor | None = None,
-    weight: Tensor | None = None,
-    normalize: RowMap | None = None,
-    reduction: str = "mean",
-    group: Group | None = None,
-) -> Tensor:
-    r"""N-pair loss: every negative's lead over the positive, in one logarithm.
-
-    .. math:: \ell_i = \log\Big(1 + \sum_j \exp(a_i \cdot n_j - a_i \cdot p_i)\Big)
-
-    This is :func:`info_nce` on raw dot products at temperature 1, by another name.
-
-    Args:
-        anchors: (B, D) one embedding per sample.
-        candidates: (C, D) positives and negatives.
-        targets: (B,) index of each anchor's positive, -100 for none; all else is negative. Default:
-            row ``i`` belongs to anchor ``i``.
-        positives: instead of targets, (B, C) bool or floating, as in :func:`info_nce`.
-        keep: (B, C) bool: a candidate outside it takes no part for that anchor.
-        weight: (B,) sample weights.
-        normalize: row map before the dot product; None for raw dot products.
-        reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,).
-        group: as in :func:`info_nce`.
-
-    Returns:
-        Scalar or (B,), float32, or float64 for float64 input.
-
-    Raises:
-        ValueError: on shapes or dtypes that disagree, as :func:`info_nce`.
-
-    Example:
-        >>> n_pair(torch.eye(3), torch.eye(3))  # log(1 + 2 / e)
-        tensor(0.5514)
-
-    Note:
-        Equals pytorch-metric-learning's ``NPairsLoss`` with a ``DotProductSimilarity`` that does
-        not normalise, and on unit rows info-nce-pytorch's ``InfoNCE(temperature=1)``.
-
-    References: N-pair loss, Sohn, NeurIPS 2016; HyCon, IEEE TAFFC 14(3), eq. 20.
-    """
-    return info_nce(
-        anchors,
-        candidates,
-        targets,
-        temperature=1.0,
-        positives=positives,
-        keep=keep,
-        weight=weight,
-        normalize=normalize,
-        reduction=reduction,
-        group=group,
-    )
 
 
 class SupCon(nn.Module):

@@ -43,13 +43,12 @@ def symmetric_info_nce(
         normalize: row map before the dot product; None for raw dot products.
         reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,).
         chunk_size: side of the square tiles in which both directions are computed together, in
-            O(chunk_size^2 + B D) memory; with ``keep`` or ``positives`` rows at a time. None
-            chooses tiles of 2^18 logits. B or more: one B B matrix stays in memory and saves a
-            matrix product of four, which pays where D is in the hundreds; up to B = 512 that is
-            the default, and up to B = 256 with two such matrices. The plain path is as in
-            :func:`info_nce`.
-        group: as in :func:`info_nce`; ``y``'s rows of all ranks stand against this rank's of
-            ``x``, and both directions share their products. Masks are (B of this rank, B of all).
+            O(chunk_size^2 + B D) memory; with ``keep`` or ``positives``, number of rows at a time.
+            None chooses tiles of 2^18 logits. From B on, one (B, B) matrix is kept, which saves one
+            of four matrix products and pays off when D is in the hundreds. That is the default up
+            to B = 512; up to B = 256, two such matrices. The plain path is as in :func:`info_nce`.
+        group: as in :func:`info_nce`; this rank's rows of ``x`` are compared with all ranks' rows
+            of ``y``, and both directions share the products. Masks are (B of this rank, B of all).
 
     Returns:
         Scalar or (B,), float32, or float64 for float64 input.
@@ -65,8 +64,8 @@ def symmetric_info_nce(
     Note:
         Equals open_clip's ``ClipLoss`` at ``logit_scale = 1 / temperature`` on unit rows, and
         sentence-transformers' ``MultipleNegativesRankingLoss`` of both directions with
-        ``partition_mode="per_direction"``. lightly's ``NTXentLoss`` differs: there the views' own
-        batches are negatives too.
+        ``partition_mode="per_direction"``. lightly's ``NTXentLoss`` differs: it also takes
+        negatives from the anchor's own view.
 
     References: CLIP, arXiv:2103.00020; MCL-MCF, Algorithm 1.
     """
@@ -92,6 +91,8 @@ def symmetric_info_nce(
         both = _at_once(x, y, positives, keep, temperature, normalize)
         ways = [Reduction(reduction, weight).reduce(*way) for way in both]
         return (ways[0] + ways[1]) / 2
+    # One info_nce for each direction. From y to x, the masks of this rank's rows of y are its
+    # columns of all ranks' masks, transposed: (all B, all B) -> (all B, B) -> (B, all B).
     own = joined(y, group, counts)[1]
     backwards = [None if m is None else joined(m, group)[0][:, own].mT for m in (positives, keep)]
     ways = [
@@ -120,12 +121,12 @@ def _at_once(
     temperature: float | Tensor,
     normalize: RowMap | None,
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Each direction's (B,) losses and who counts, from one matrix of logits."""
+    """Each direction's (B,) losses and (B,) mask of counted anchors, from one matrix of logits."""
     if keep is not None:
         x, y = zero_outside(x, keep.any(1)), zero_outside(y, keep.any(0))
     if positives is None:
         positives = torch.eye(len(x), dtype=torch.bool, device=x.device)
-    logits = dot(map_rows(x, normalize), map_rows(y, normalize)) / temperature
+    logits = dot(map_rows(x, normalize), map_rows(y, normalize)) / temperature  # (B, B)
     back = log_share(logits.mT, positives.mT, None if keep is None else keep.mT)
     return log_share(logits, positives, keep), back
 

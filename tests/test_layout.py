@@ -56,7 +56,8 @@ BENEATH = {"interop", "testing"}
 LOSSES = {
     *("infonce", "symmetric", "anchored", "multilevel", "supervised", "sigmoid", "margin"),
     *("correlation", "distill", "joint", "ranked", "hybrid", "mining", "gate", "queue"),
-    *("sampling", "retrieval", "diagnostics", "negatives", "gradcache", "replay"),
+    *("sampling", "retrieval", "diagnostics", "embedding_measures", "negatives"),
+    *("n_pair", "gradcache", "replay"),
 }
 """What stands above mmcontrast/exact, which imports none of it."""
 

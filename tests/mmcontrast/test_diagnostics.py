@@ -12,30 +12,13 @@ import mmcontrast as mm
 from mmcontrast.exact import sizes
 from tests.mmcontrast.memory import Made
 from tests.mmcontrast.strategies import close, numpy, pairs
+from tests.mmcontrast.test_embedding_measures import effective_rank, uniformity
 
 SETTINGS = {"temperature": 0.3, "k": 2}
 
 
 def unit(x):
     return [row / math.sqrt(row @ row) if row @ row > 0 else row for row in x]
-
-
-def uniformity(rows):
-    values = [
-        math.exp(-2 * sum((a - b) ** 2 for a, b in zip(rows[i], rows[j], strict=True)))
-        for i in range(len(rows))
-        for j in range(i)
-    ]
-    return math.log(sum(values) / len(values)) if values else 0.0
-
-
-def effective_rank(rows):
-    """From the eigenvalues of the rows' products, another way to the singular values."""
-    if not len(rows):
-        return 0.0
-    values = np.sqrt(np.clip(np.linalg.eigvalsh(np.array(rows) @ np.array(rows).T), 0, None))
-    shares = [v / values.sum() for v in values if v > 1e-7 * values.max()]
-    return math.exp(-sum(p * math.log(p) for p in shares)) if shares else 0.0
 
 
 def oracle(anchors, candidates, targets, labels=None, others=None, temperature=0.3, k=2):
