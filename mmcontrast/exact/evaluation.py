@@ -61,7 +61,6 @@ class OnePassWay(Protocol):
 
 def evaluate(way: Way, *inputs: Any) -> Tensor:
     """The value of a loss, with its gradients. The first input is a tensor."""
-    # Gradients are enabled inside a backward pass only under create_graph=True.
     if torch.is_grad_enabled():
         return apply(_Evaluation, way, *inputs)
     with full_precision(inputs[0]):
@@ -100,6 +99,7 @@ class _Evaluation(torch.autograd.Function):
         # A position is a tensor in `saved` or a number in `numbers`; `kept` follows the inputs in
         # `saved`, so the two lists differ in length.
         inputs = [x if n is None else n for x, n in zip(saved, ctx.numbers, strict=False)]
+        # Gradients are enabled inside a backward pass only under create_graph=True.
         if torch.is_grad_enabled():
             return None, *_differentiated(ctx.way, inputs, needed, upstream)
         with full_precision(inputs[0]):

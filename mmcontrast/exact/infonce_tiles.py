@@ -88,9 +88,9 @@ class _SymmetricTiles(NamedTuple):
             shift = torch.stack([sums.row_shift.expand(len(x)), shift[own]])  # (2, B)
         # With N the sum of a row's negatives e^s and p its positive logit, the loss is
         # log(e^p + N) - p = log(1 + N e^-p) = softplus(gap), gap = log N - p. Here
-        # N = sum * 2^shift, and shift and positive are in octaves, so gap =
-        # ln(sum) + (shift - positive) / log2(e). Without a negative, sum is 0, gap minus infinity
-        # and the loss 0. The same holds for columns.
+        # N = sum * 2^shift, and shift and positive are in octaves, so
+        # gap = ln(sum) + (shift - positive) / log2(e). Without a negative, sum is 0, gap minus
+        # infinity and the loss 0. The same holds for columns.
         both = torch.stack([sums.rows, columns[own]])  # (2, B)
         losses, share = negative_share(both.log() + (shift - positive) / LOG2_E)
         return losses.mean(0), (share, *sums)

@@ -44,8 +44,8 @@ def plain_symmetric(
     every = x if group is None else joined(x, group)[0]  # (C, D)
     columns = torch.arange(len(y), device=x.device)
     pairs = columns == columns[own, None]  # (B, C)
-    # Rows of x choose among all y, then rows of y among all x. The pairs are the same matrix for
-    # both, because x[i] and y[own][i] have the same index over all ranks.
+    # Rows of x choose among all y, then this rank's rows of y among all x. The pairs are the same
+    # matrix for both, because x[i] and y[own][i] have the same index over all ranks.
     there = log_share(dot(x, y) / temperature, pairs, None)[0]
     return (there + log_share(dot(y[own], every) / temperature, pairs, None)[0]) / 2
 

@@ -150,9 +150,10 @@ def _gradient(
     The pull is subtracted pair by pair. In a collapsed class the two are nearly the same, and as
     separate sums they would lose the digits that make the difference.
     """
-    # Anchor i moves each of its logits s_ij by slope_i 2^(s_ij - shift_i) / sum_i, and those of its
-    # positives by -slope_i / |P_i| as well. s_ij is a logit of anchor i and of anchor j, so its
-    # whole gradient is push_i e_ij + push_j e'_ij, minus pull_i + pull_j within a class.
+    # Anchor i gives each of its logits s_ij the gradient slope_i 2^(s_ij - shift_i) / sum_i, its
+    # push, and those of its positives -slope_i / |P_i|, its pull, as well. s_ij is a logit of
+    # anchor i and of anchor j, so its whole gradient is push_i e_ij + push_j e'_ij, less pull_i +
+    # pull_j within a class.
     push = torch.where(slope == 0, 0, slope / sums).to(rows.dtype)
     others = classes.sizes - 1
     pull = torch.where(others == 0, 0, slope / others.clamp_min(1)).to(rows.dtype)
