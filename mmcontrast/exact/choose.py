@@ -77,6 +77,7 @@ def one_way_info_nce(
         return reduction.reduce(losses, counted)
 
     candidates, own = joined(candidates, group, counts)
+    # Partners count this rank's candidates; from here on those of all ranks.
     partners = torch.where(counted, partners + own.start, IGNORE)
     step = rows_at_a_time(len(anchors), len(candidates), chunk_size) or len(anchors)
     if not step or not len(candidates):
@@ -84,6 +85,7 @@ def one_way_info_nce(
         return reduction.reduce(plain_one_way(rows, columns, partners, temperature), counted)
 
     rows, columns = (map_in_pieces(x, normalize, step) for x in (anchors, candidates))
+    # Blocks and kernels make gradients in the same pass: what each loss counts for is said first.
     if targets is None:
         shares = reduction.equal_shares(rows)
     else:
@@ -296,6 +298,7 @@ def sigmoid_of_pairs(
     size = (len(x), len(y))
     counted = torch.ones(size[0], dtype=torch.bool, device=x.device)
     if keep is not None:
+        # Rows that take part in no pair may hold anything, even NaN: they become 0.
         counted = keep.any(1)
         x, y = zero_outside(x, counted), zero_outside(y, keep.any(0))
     if not is_eager() or 0 in size:

@@ -85,6 +85,8 @@ class _Evaluation(torch.autograd.Function):
         with full_precision(inputs[0]):
             value, kept = way.forward(ctx.needs_input_grad[1:], *inputs)
         ctx.way = way
+        # Saved are the inputs first and what the way keeps after them; `backward` splits them again
+        # by the number of inputs.
         # Only tensors can be saved for the backward pass; numbers stand beside them.
         ctx.numbers = [None if isinstance(x, Tensor) else x for x in inputs]
         tensors = (x if isinstance(x, Tensor) else None for x in inputs)
@@ -94,7 +96,10 @@ class _Evaluation(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> Any:
         saved, needed = ctx.saved_tensors, ctx.needs_input_grad[1:]
+        # A position is a tensor in `saved` or a number in `numbers`; `kept` follows the inputs in
+        # `saved`, so the two lists differ in length.
         inputs = [x if n is None else n for x, n in zip(saved, ctx.numbers, strict=False)]
+        # Gradients are enabled inside a backward pass only under create_graph=True.
         if torch.is_grad_enabled():
             return None, *_differentiated(ctx.way, inputs, needed, upstream)
         with full_precision(inputs[0]):
@@ -117,16 +122,23 @@ class _OnePass(NamedTuple):
 
     def forward(self, needed: Needed, *given: Any) -> tuple[Tensor, Kept]:
         *inputs, weight = given
+        # The gradient of sum(weight * losses) can be made in the forward pass only if the weight is
+        # known here. Without one the (B,) losses are returned, and no gradient is made yet.
         wanted = needed[:-1] if weight is not None else (False,) * len(inputs)
         losses, gradients = self.way.losses(wanted, weight, *inputs)
         if weight is None:
             return losses, ()
+        # The losses themselves are the gradient by the weights, and so are kept where it is wanted.
         return (losses * weight).sum(), (losses if needed[-1] else None, *gradients)
 
     def backward(self, needed: Needed, kept: Kept, upstream: Tensor, *given: Any) -> Gradients:
         *inputs, weight = given
         if weight is None:
+            # The gradient of (B,) losses, given their upstream, is that of their sum weighted by
+            # it: the same pass once more, now with a known weight.
             return *self.way.losses(needed[:-1], upstream, *inputs)[1], None
+        # The value is a scalar, so its upstream is 0-d and only scales what the forward pass has
+        # made.
         losses, *gradients = kept
         scaled = [None if gradient is None else gradient * upstream for gradient in gradients]
         return *scaled, None if losses is None else losses * upstream

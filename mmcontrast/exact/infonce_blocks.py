@@ -71,14 +71,17 @@ class _RowBlocks(NamedTuple):
         small = len(a) > step and known(largest_octave(a, c, scale) <= UNSHIFTED)
         for i in slices(len(a), step):
             rows, columns = piece(a, i), piece(targets, i)
-            scaled, partner = rows * scale, columns[:, None]
+            scaled, partner = rows * scale, columns[:, None]  # (R, D), (R, 1)
             # Elementwise, unlike mm: the digits of a small gap depend on it.
             own = (scaled * c.index_select(0, columns)).sum(1, keepdim=True)  # (R, 1)
             odds = torch.mm(scaled, c.T, out=tile_of(room, len(scaled), len(c)))  # (R, C)
+            # The sum is over the negatives only; the partner's place gets its gradient below.
             odds.scatter_(1, partner, -math.inf)
             if small:
                 shift = scaled.new_zeros(())
             else:
+                # The clamp is for a row without negatives: minus infinity minus itself would be
+                # NaN.
                 shift = odds.amax(1, keepdim=True).clamp_min_(limits.min)
                 odds.sub_(shift)
             sums = odds.exp2_().sum(1, keepdim=True)
@@ -86,15 +89,18 @@ class _RowBlocks(NamedTuple):
             gaps.append(gap)
             if weight is None or (ga is None and gc is None):
                 continue
-            # By the logits: w in all for the negatives, each as large as its odds, -w for the
-            # partner.
+            # d(gap)/d(logit) is odds / sum for a negative and -1 for the positive; times share,
+            # weight and 1 / t it is a gradient by the dot products. All but the odds is one number
+            # for each row, w, so the matrix is left as it is, with -sum at the positive, and w
+            # multiplies the (R, D) rows instead: the product's for the anchors, the factor's for
+            # the candidates.
             w = gap.sigmoid().mul_(piece(weight, i)[:, None] if weight.ndim else weight)
             w.div_(temperature).div_(sums.clamp_min(limits.tiny))
             odds.scatter_(1, partner, -sums)
             if ga is not None:
-                torch.mm(odds, c, out=piece(ga, i)).mul_(w)
+                torch.mm(odds, c, out=piece(ga, i)).mul_(w)  # (R, D)
             if gc is not None:
-                gc.addmm_(odds.T, rows * w)
+                gc.addmm_(odds.T, rows * w)  # (C, D)
         gt = None
         if isinstance(temperature, Tensor) and ga is not None and needed[3]:
             gt = temperature_gradient(a, ga, temperature)

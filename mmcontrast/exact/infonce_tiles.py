@@ -69,16 +69,28 @@ class _SymmetricTiles(NamedTuple):
         sides, start, group = self
         own = slice(start, start + len(x))
         scale = LOG2_E / temperature
+        # One shift for all where that is accurate: it saves an exponential per logit, here and in
+        # the backward pass. Otherwise a running maximum for each row and column.
         sums = _bounded_sums(x, y, scale, sides, start) if len(x) > 0 else None
         sums = sums or _shifted_sums(x, y, scale, sides, start)
+        # A rank sees the logits of its own rows only, so its rows' sums are complete and its
+        # columns' sums are one rank's part. The losses take the total over ranks in units of the
+        # ranks' common shift; the backward pass keeps it in units of this rank's own shift, which
+        # its tiles are shifted by.
         columns, shift = sums.columns, sums.column_shift
         if group is not None:
             columns, shift = _over_ranks(columns, shift, group)
             sums = sums._replace(columns=columns * (shift - sums.column_shift).exp2())
+        # The positives, elementwise and not from a tile: the digits of a small loss depend on them.
         parts = [(x[i] * y[own][i]).sum(1) for i in slices(len(x), sides[0])]
         positive = torch.cat([x.new_empty(0), *parts]) * scale  # (B,)
         if shift.ndim:
             shift = torch.stack([sums.row_shift.expand(len(x)), shift[own]])  # (2, B)
+        # With N the sum of a row's negatives e^s and p its positive logit, the loss is
+        # log(e^p + N) - p = log(1 + N e^-p) = softplus(gap), gap = log N - p. Here
+        # N = sum * 2^shift, and shift and positive are in octaves, so
+        # gap = ln(sum) + (shift - positive) / log2(e). Without a negative, sum is 0, gap minus
+        # infinity and the loss 0. The same holds for columns.
         both = torch.stack([sums.rows, columns[own]])  # (2, B)
         losses, share = negative_share(both.log() + (shift - positive) / LOG2_E)
         return losses.mean(0), (share, *sums)
@@ -93,8 +105,11 @@ class _SymmetricTiles(NamedTuple):
         temperature: Tensor,
     ) -> Gradients:
         share, *rest = kept
+        # d(loss)/d(gap) = sigmoid(gap) = N / (N + e^p), the share. Half of it belongs to each
+        # direction, and 1 / t makes it a gradient by the dot product x y instead of the logit.
+        # Ranks exchange what belongs to their own columns, so that v covers all columns.
         u, own = share * (upstream / (2 * temperature))
-        v = own if self.group is None else joined(own, self.group)[0]
+        v = own if self.group is None else joined(own, self.group)[0]  # (C,)
         gx, gy = self.gradients(needed, x, y, LOG2_E / temperature, NegativeSums(*rest), u, v)
         gt = temperature_gradient(x, gx, temperature) if gx is not None and needed[2] else None
         return gx, gy, gt
@@ -119,6 +134,10 @@ class _SymmetricTiles(NamedTuple):
         minus both.
         """
         sides, start, _ = self
+        # Of d(gap_i)/d(s_ij), the negatives have their parts e^s_ij / N_i of the sum, which add up
+        # to 1, and the positive has -1. So row i gives u_i 2^(s_ij - shift) / sum_i to a negative
+        # and -u_i to its pair; column j gives v_j 2^(s_ij - shift) / sum_j and -v_j. A pair is in
+        # one row and one column: -u - v.
         gx = torch.zeros_like(x) if needed[0] or needed[2] else None
         gy = torch.zeros_like(y) if needed[1] else None
         pair = -u - v[start : start + len(x)]
@@ -128,11 +147,15 @@ class _SymmetricTiles(NamedTuple):
         bounded = sums.row_shift.ndim == 0
         add = -sums.row_shift if bounded else None
         for i, j, tile in tiles(x, y, sides, scale=scale, add=add):
+            # One shift for both directions: one exponential, times the sum of both factors.
             if bounded:
                 both = torch.add(u[i, None], v[j], out=tile_of(room, *tile.shape))
                 tile.exp2_().mul_(both)
             else:
                 negatives_gradient(tile, i, j, sums, u, v, room)
+            # Row i.start + r has its pair in column start + i.start + r, which is column r + offset
+            # of the tile. Where offset is negative, the tile's diagonal begins at row -offset; a
+            # tile that holds no pair has an empty diagonal.
             offset = i.start + start - j.start
             there = tile.diagonal(offset)
             there.copy_(pair[i][max(-offset, 0) :][: len(there)])
@@ -150,12 +173,17 @@ def negative_share(gap: Tensor) -> tuple[Tensor, Tensor]:
 
 def certain(sums: Tensor, terms: int) -> bool:
     """Whether one shift for all lost nothing: what underflowed is below each sum's rounding."""
+    # A term below the smallest normal number, tiny, may be flushed to 0. So a sum of `terms` terms
+    # is off by at most terms * tiny, and if that is below eps * sum, rounding the sum costs as
+    # much. Off the CPU this is always False, because reading the sums would wait for the device.
     limits = torch.finfo(sums.dtype)
     return known(sums.min() >= terms * limits.tiny / limits.eps)
 
 
 def add_to_sums(sums: Tensor, shift: Tensor, octaves: Tensor) -> None:
     """Add each row's 2^octaves to its sum, in place, in units of 2^(the largest so far)."""
+    # Log-sum-exp in one pass: when a larger logit appears, the sum so far is converted to its unit.
+    # The first shift is the lowest float and not minus infinity, whose difference to itself is NaN.
     highest = torch.maximum(shift, octaves.amax(1))
     sums.mul_((shift - highest).exp2_()).add_((octaves - highest[:, None]).exp2_().sum(1))
     shift.copy_(highest)
@@ -187,11 +215,14 @@ def _bounded_sums(
     tiles mostly tell.
     """
     shift = largest_octave(x, y, scale)
+    # Shifted by the bound, no exponential is above 1, so none overflows. The danger is underflow:
+    # where the bound is far above a row's logits, `certain` finds its sum too small.
     rows, columns = x.new_zeros(len(x)), x.new_zeros(len(y))
     for i, j, tile in tiles(x, y, sides, scale=scale, add=-shift):
-        tile.exp2_().diagonal(i.start + start - j.start).zero_()
+        tile.exp2_().diagonal(i.start + start - j.start).zero_()  # no pair is a negative
         rows[i] += tile.sum(1)
         columns[j] += tile.sum(0)
+        # A row of tiles is complete: if its sums are too small, the other tiles need not be made.
         if j.stop == len(y) and not certain(rows[i], len(y)):
             return None
     return NegativeSums(rows, columns, shift, shift) if certain(columns, len(x)) else None
@@ -205,7 +236,7 @@ def _shifted_sums(x: Tensor, y: Tensor, scale: Tensor, sides: Sides, start: int)
         rows, columns, torch.full_like(rows, lowest), torch.full_like(columns, lowest)
     )
     for i, j, tile in tiles(x, y, sides, scale=scale):
-        tile.diagonal(i.start + start - j.start).fill_(-math.inf)
+        tile.diagonal(i.start + start - j.start).fill_(-math.inf)  # 2^-inf = 0
         add_to_sums(sums.rows[i], sums.row_shift[i], tile)
         add_to_sums(sums.columns[j], sums.column_shift[j], tile.T)
     return sums
@@ -213,6 +244,7 @@ def _shifted_sums(x: Tensor, y: Tensor, scale: Tensor, sides: Sides, start: int)
 
 def _over_ranks(columns: Tensor, shift: Tensor, group: Any) -> tuple[Tensor, Tensor]:
     """The columns' sums over the rows of all ranks, and their shift: the highest of the ranks'."""
+    # As in `add_to_sums`, over ranks: agree on the largest shift, convert to its unit, add up.
     highest = shift.expand(len(columns)).clone()
     dist.all_reduce(highest, op=dist.ReduceOp.MAX, group=group)
     columns = columns * (shift - highest).exp2()

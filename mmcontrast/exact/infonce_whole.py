@@ -95,9 +95,11 @@ class _AtOnce(NamedTuple):
     ) -> Gradients:
         there, back = kept
         each = upstream / (temperature * 2 if self.both else temperature)
+        # `there` and `back` hold d(loss)/d(logit) of each direction. Losses of rows have their
+        # upstream along the rows, those of columns along the columns.
         slope = there * each[:, None]  # (B, C)
         if back is not None:
-            slope.addcmul_(back, each)
+            slope.addcmul_(back, each)  # (B, C) * (C,): B is C where there are two directions
         gx = gy = gt = None
         if needed[0] or needed[3]:
             gx = torch.mm(slope, y)
@@ -122,17 +124,21 @@ def _along(logits: Tensor, axis: int, targets: Tensor | None) -> tuple[Tensor, T
     has all its digits, and so has the loss that is made of it, where one minus the positive's own
     share has none.
     """
+    # With log q the log-softmax, the loss is -log q_p. As a gap it is
+    # softplus(log(1 - q_p) - log q_p), where 1 - q_p is not a difference but the sum of the
+    # negatives' q. The gradient by the logits is q, and q_p - 1 for the positive, which is minus
+    # the same sum.
     slope = logits.log_softmax(axis)
     if targets is None:
         positives = slope.diagonal()
-        own = positives.clone()
+        own = positives.clone()  # a copy, for this diagonal is about to be overwritten
         slope.mul_(LOG2_E).exp2_()  # faster than exp
         positives.zero_()
         share = slope.sum(axis)
-        positives.sub_(share)
+        positives.sub_(share)  # 0 - share
     else:
         column = targets[:, None]
-        own = slope.gather(1, column)[:, 0]
+        own = slope.gather(1, column)[:, 0]  # (B,)
         slope.mul_(LOG2_E).exp2_().scatter_(1, column, 0)
         share = slope.sum(axis)
         slope.scatter_(1, column, -share[:, None])
@@ -144,8 +150,9 @@ class _OneMatrix(NamedTuple):
         self, needed: Needed, x: Tensor, y: Tensor, temperature: float | Tensor
     ) -> tuple[Tensor, Kept]:
         scale = LOG2_E / temperature
-        own = (x * y).sum(1).mul_(scale)
+        own = (x * y).sum(1).mul_(scale)  # (B,) positive logits, in octaves
         sums, shift, there, back = _exponentials(x, y, scale)
+        # gap = log of the negatives' sum - positive logit; see infonce_tiles for this and for u.
         gap = sums.log().add_((shift - own).div_(LOG2_E))  # (2, B)
         losses = F.softplus(gap, threshold=50).mean(0)
         return losses, (sums, gap.sigmoid_(), there, back)
@@ -161,6 +168,7 @@ class _OneMatrix(NamedTuple):
     ) -> Gradients:
         sums, share, there, back = kept
         u = share * (upstream / (2 * temperature))  # (2, B)
+        # Without negatives the sum and u are both 0: the clamp makes it 0 / tiny instead of 0 / 0.
         rows, columns = (u / sums.clamp_min(torch.finfo(x.dtype).tiny)).unbind(0)
         wanted = needed[0] or needed[2], needed[1]
         gx, gy = _products(wanted, x, y, u.sum(0), rows, columns, there, back)
@@ -184,15 +192,21 @@ def _exponentials(
     lowest = torch.finfo(x.dtype).min
     odds = torch.mm(x * scale, y.T)
     odds.diagonal().fill_(-math.inf)
+    # One sample has no negatives: the largest of all would be minus infinity, and the difference
+    # NaN.
     if len(x) > 1:
         shift = odds.amax()
+        # In blocks, so that the second operation finds the block in the cache.
         for i in slices(len(x), rows_in_cache(len(y))):
             piece(odds, i).sub_(shift).exp2_()
         sums = torch.stack([odds.sum(1), odds.sum(0)])
         if certain(sums, len(x)):
             return sums, shift, odds, None
+        # Some sum is too small under the common shift. The logits were overwritten: make them
+        # again.
         torch.mm(x * scale, y.T, out=odds)
         odds.diagonal().fill_(-math.inf)
+    # The clamp replaces minus infinity, of a batch of one, by a finite shift.
     rows, columns = odds.amax(1).clamp_min_(lowest), odds.amax(0).clamp_min_(lowest)
     there, back = (odds - rows[:, None]).exp2_(), (odds - columns).exp2_()
     return torch.stack([there.sum(1), back.sum(0)]), torch.stack([rows, columns]), there, back
@@ -218,10 +232,13 @@ def _products(
     for i in slices(len(x), step):
         row, part, others = piece(rows, i)[:, None], piece(there, i), piece(x, i)
         odds = None if room is None else tile_of(room, len(part), len(y))
+        # A negative's gradient is e_ij (u_i / sum_i + v_j / sum_j), where one matrix e serves both
+        # directions; with shifts of their own, e_ij u_i / sum_i + e'_ij v_j / sum_j.
         if back is None:
             odds = torch.add(row, columns, out=odds).mul_(part)
         else:
             odds = torch.mul(part, row, out=odds).addcmul_(piece(back, i), columns)
+        # The diagonal is 2^-inf = 0 so far, and its gradient is -u - v, which is -pair.
         odds.diagonal(i.start).sub_(piece(pair, i))
         if wanted[0]:
             parts.append(odds @ y)

@@ -44,6 +44,8 @@ def plain_symmetric(
     every = x if group is None else joined(x, group)[0]  # (C, D)
     columns = torch.arange(len(y), device=x.device)
     pairs = columns == columns[own, None]  # (B, C)
+    # Rows of x choose among all y, then this rank's rows of y among all x. The pairs are the same
+    # matrix for both, because x[i] and y[own][i] have the same index over all ranks.
     there = log_share(dot(x, y) / temperature, pairs, None)[0]
     return (there + log_share(dot(y[own], every) / temperature, pairs, None)[0]) / 2
 
@@ -76,7 +78,9 @@ def plain_sigmoid(
     if positives is None:
         columns = torch.arange(len(y), device=x.device)
         positives = columns == columns[start : start + len(x), None]
+    # -log sigmoid(z s) = softplus(-z s), with z = 1 for a positive and -1 for a negative pair.
     logits = torch.where(positives, -logits, logits)
     if keep is not None:
+        # softplus(-inf) is 0, and so is its slope: an excluded pair adds nothing.
         logits = torch.where(keep, logits, -math.inf)
     return F.softplus(logits, threshold=50).sum(1)

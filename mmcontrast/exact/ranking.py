@@ -52,8 +52,13 @@ def highest(
     if not len(names):
         return scores, found
     if banned is not None:
+        # With labels, the columns are sorted by class and lack unlabelled candidates. places[c] is
+        # the column in which candidate c is now, -1 if in none; `at` is that of each sorted
+        # anchor's banned candidate.
         places = names.new_full((size,), -1).scatter(0, names, torch.arange(len(names)).to(names))
         at = torch.where(banned < 0, -1, places[banned.clamp_min(0)])[rows, None]
+        # Every row writes one entry, so that no rows have to be picked out: minus infinity at its
+        # banned column, or at column 0 the score that is there anyway.
         at, out = at.clamp_min(0), at >= 0
     for i, block in _blocks(x, y, step):  # (step, C)
         if banned is not None:
@@ -61,13 +66,15 @@ def highest(
         if allowed is not None:
             kept = allowed[i] if labels is None else allowed[rows[i]][:, names]
             block.masked_fill_(~kept, -math.inf)
+        # The pairs of equal labels, a rectangle for each window. Where its rows are of one class
+        # all of it is masked, else each pair is compared.
         for part, columns, one in near.get(i.start, []):
             same = block[part.start - i.start : part.stop - i.start, columns]
             if one:
                 same.fill_(-math.inf)
             else:
                 same.masked_fill_(ids[part, None] == theirs[columns], -math.inf)
-        scores[rows[i]], found[rows[i]] = top(block, k, names)
+        scores[rows[i]], found[rows[i]] = top(block, k, names)  # back in the order of the batch
     return scores, found
 
 
@@ -86,6 +93,8 @@ def batch_hard(
     found = torch.zeros_like(anchors, dtype=torch.bool)
     if not len(anchors):
         return positives, negatives, found
+    # All samples sorted by class are the columns, and those of them that are anchors the rows.
+    # places[r] is the column of row r itself, rows[r] its index among the anchors.
     order, ids, counts = by_class(labels)
     y, start = x.index_select(0, order), anchors[0]
     places = ((order >= start) & (order < start + len(anchors))).nonzero()[:, 0]
@@ -96,6 +105,9 @@ def batch_hard(
         block.scatter_(1, places[i, None], math.inf)  # the anchor itself is no positive
         for part, columns, one in near[i.start]:
             same = block[part.start - i.start : part.stop - i.start, columns]
+            # A class's columns hold all positives of its rows: the least is found here, then they
+            # are masked, so that the highest of what remains in the block is the most similar
+            # negative.
             apart = None if one else own[part, None] != ids[columns]
             others = same if apart is None else same.masked_fill(apart, math.inf)
             # Within a class samples are sorted by index, so the first of equal ones is the lowest.
@@ -104,7 +116,7 @@ def batch_hard(
                 same.fill_(-math.inf)
             else:
                 same.masked_fill_(~apart, -math.inf)
-        scores, others_found = top(block, 1, order)
+        scores, others_found = top(block, 1, order)  # (R, 1)
         positives[rows[i]], negatives[rows[i]] = order[least[i]], others_found[:, 0]
         found[rows[i]] = (counts[own[i]] > 1) & (scores[:, 0] > -math.inf)
     return positives, negatives, found

@@ -68,16 +68,21 @@ class _Ring(NamedTuple):
     def forward(
         self, needed: Needed, x: Tensor, y: Tensor, targets: Tensor, temperature: Tensor
     ) -> tuple[Tensor, Kept]:
+        # Rows stay at home, and so do their sums. Columns travel, and where columns are anchors
+        # too, each rank adds what its rows have to their sums: after a full circle these cover the
+        # rows of all ranks.
         lowest = torch.finfo(x.dtype).min
         rows, row_shift = x.new_zeros(len(x)), x.new_full((len(x),), lowest)
         columns, column_shift = x.new_zeros(len(y)), x.new_full((len(y),), lowest)
         moving = [columns, column_shift] if self.both else []
         scale = LOG2_E / temperature
-        for owner, (theirs,), found in self.visits([y], moving):
+        for owner, (theirs,), found in self.visits([y], moving):  # theirs: (their C, D)
             for i, j, octaves in self.octaves(x, theirs, scale, targets, owner):
                 add_to_sums(rows[i], row_shift[i], octaves)
                 if self.both:
                     add_to_sums(found[0][j], found[1][j], octaves.T)
+        # A positive is always among a rank's own candidates, so it never travels. For gap, share, u
+        # and v see infonce_tiles.
         positive = (x * y[targets.clamp_min(0)]).sum(1) * scale  # (B,)
         losses, row_share = negative_share(rows.log() + (row_shift - positive) / LOG2_E)
         column_share = columns
@@ -104,9 +109,14 @@ class _Ring(NamedTuple):
         upstream = upstream / 2 if self.both else upstream
         u = upstream * row_share
         v = upstream * column_share if self.both else torch.zeros_like(u)
+        # The positives' part, at home; the negatives' is added visit by visit. Several anchors of
+        # one direction may share a positive, hence index_add_.
         gx = y[at] * -(u + v)[:, None]
         gy = torch.zeros_like(y).index_add_(0, at, x * -(u + v)[:, None])
         u = u / rows.clamp_min(tiny)
+        # What a tile's gradient needs of its columns travels: the rows, and for two directions
+        # their shifts and v / sums. The gradient by these rows travels along, grows at each rank
+        # and returns complete.
         fixed = [y, column_shift, v / columns.clamp_min(tiny)] if self.both else [y]
         room = x.new_empty(min(self.side, len(x)) * min(self.side, max(self.counts)))
         scale = LOG2_E / temperature
@@ -148,6 +158,10 @@ class _Ring(NamedTuple):
         travels after that, and ends up at home.
         """
         rank, world, home = dist.get_rank(self.group), len(self.counts), moving
+        # At step k, a rank has the candidates of the rank k places before it. Read-only tensors are
+        # sent on before a visit is evaluated, and arrive in the meantime; the last visit sends
+        # none. Sums and gradients are sent on after each visit, and from the last one to the rank
+        # that owns them, the next.
         for k in range(world):
             owner, coming = (rank - k) % world, (rank - k - 1) % world
             last = k == world - 1
@@ -158,6 +172,7 @@ class _Ring(NamedTuple):
             _wait(sent)
             fixed, moving = fixed_next, moving_next
         for mine, back in zip(home, moving, strict=True):
+            # The caller holds the tensors that it passed in; what came home is in others.
             mine.copy_(back)
 
     def exchange(self, rows: list[Tensor], size: int) -> tuple[list[Tensor], list[dist.Work]]:
@@ -167,6 +182,7 @@ class _Ring(NamedTuple):
         group, rank, world = self.group, dist.get_rank(self.group), len(self.counts)
         after, before = (dist.get_global_rank(group, (rank + k) % world) for k in (1, -1))
         taken = [x.new_empty(size, *x.shape[1:]) for x in rows]
+        # Sends and receives in one batch: no rank waits for another to receive first.
         calls = [dist.P2POp(dist.isend, x.contiguous(), after, group) for x in rows]
         calls += [dist.P2POp(dist.irecv, x, before, group) for x in taken]
         return taken, dist.batch_isend_irecv(calls)

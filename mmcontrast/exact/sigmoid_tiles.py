@@ -86,6 +86,9 @@ class _SigmoidAtOnce(NamedTuple):
         temperature: Tensor,
         bias: Tensor,
     ) -> tuple[Tensor, Gradients]:
+        # The loss of a pair is softplus(s) for a negative and softplus(-s) for a positive. By the
+        # signed logit its slope is the sigmoid; the sign applied once more makes that the slope by
+        # s.
         logits = self.negated(torch.mm(x, y.T).div_(temperature).add_(bias))  # (B, C)
         if self.keep is not None:
             logits.masked_fill_(~self.keep, -math.inf)
@@ -94,6 +97,8 @@ class _SigmoidAtOnce(NamedTuple):
             return losses, (None,) * 4
         slope = self.negated(logits.sigmoid_())
         slope *= weight[:, None] if weight.ndim else weight
+        # A logit is x y / t + b, so the slope is the gradient by b as it is, and by x y divided by
+        # t.
         gb = slope.sum().to(bias.device) if needed[3] else None
         slope /= temperature
         gx = slope @ y if needed[0] or needed[2] else None
@@ -137,12 +142,17 @@ class _SigmoidTiles(NamedTuple):
         small = self.known_small(x, y, scale, shift)
         slope_room, product_room = (memory(x, y, self.sides) for _ in range(2))
         for i, j, logits in tiles(x, y, self.sides, scale=scale, add=shift):
+            # Row weights belong on the slopes (R, K), but cost less on (R, D): beforehand on the
+            # rows that go into gy, and at the end on gx. `tiles` goes along a row of tiles, so this
+            # is once for each of them.
             if j.start == 0:
                 weighted = x[i] if each is None else x[i] * each[i]
             slope = tile_of(slope_room, *logits.shape)
             self.without_pairs(logits, i, j)
             losses[i] += _softplus_sums(logits, slope, product_room, small)
             self.with_pairs(slope, i, j, pairs)
+            # beta = 0 at the first tile of each row of tiles, and of each column: it overwrites
+            # what empty_like left in memory.
             if gx is not None:
                 torch.addmm(gx[i], slope, y[j], beta=int(j.start > 0), out=gx[i])
             if gy is not None:
@@ -166,6 +176,8 @@ class _SigmoidTiles(NamedTuple):
         """(B,) losses of the pairs (i, start + i), and their slopes; None under a mask."""
         if self.positives is not None:
             return None
+        # Elementwise, not from the tiles, and negated as positives are; scale and shift are in
+        # octaves.
         parts = [(x[i] * y[self.start :][i]).sum(1) for i in slices(len(x), sizes.TILE)]
         logits = -(torch.cat([x.new_empty(0), *parts]) * scale + shift) / LOG2_E
         if self.keep is not None:
@@ -174,6 +186,7 @@ class _SigmoidTiles(NamedTuple):
 
     def without_pairs(self, logits: Tensor, i: slice, j: slice) -> None:
         """Mask the pairs in a tile, or negate the positives that a mask names."""
+        # 2^-inf = 0: loss and slope of a masked pair are exactly 0.
         if self.positives is not None:
             torch.where(self.positives[i, j], -logits, logits, out=logits)
         else:
@@ -188,6 +201,7 @@ class _SigmoidTiles(NamedTuple):
         if self.positives is not None:
             torch.where(self.positives[i, j], -slope, slope, out=slope)
         elif pairs is not None:
+            # Row i.start + r has its positive in column r + offset of the tile; see infonce_tiles.
             offset = i.start + self.start - j.start
             there = slope.diagonal(offset)
             there.copy_(pairs[1][i][max(-offset, 0) :][: len(there)])
@@ -196,6 +210,7 @@ class _SigmoidTiles(NamedTuple):
         """Whether no odds are large in any tile."""
         if 0 in (len(x), len(y)):
             return True
+        # No logit is above |x| |y| / t + b. Under a mask some are negated, and it takes |b|.
         shift = shift if self.positives is None else shift.abs()
         return known(largest_octave(x, y, scale) + shift <= LARGE)
 
@@ -209,12 +224,19 @@ def _softplus_sums(octaves: Tensor, slope: Tensor, room: Tensor, small: bool) ->
     Where no odds o = e^s are huge, logarithms are saved: with (1 + o)(1 + p) = 1 + (o + p + op),
     pairs of columns are joined before they are taken. Nothing is lost, for nothing is subtracted.
     """
+    # Large odds, from a high bias or a low temperature, or a device whose values are not read here:
+    # the usual functions of the logits.
     if not small and not known(octaves.amax() <= LARGE):
         logits = octaves.div_(LOG2_E)
         torch.sigmoid(logits, out=slope)
         return F.softplus(logits, threshold=50).sum(1)
     odds = octaves.exp2_()
-    torch.div(odds, torch.add(odds, 1, out=slope), out=slope)
+    torch.div(odds, torch.add(odds, 1, out=slope), out=slope)  # sigmoid: o / (1 + o)
+    # Each step halves the columns: if left = o and right = p, then o + p + o p is what the product
+    # of 1 + o and 1 + p exceeds 1 by. After three steps one log1p stands for eight. Eight factors
+    # of at most 1 + 2^15 give 2^120, below 2^128. Keeping the excess, not the product, keeps the
+    # digits of small odds. The halves, 1/2 + 1/4 + 1/8 of a tile, lie one behind the other in
+    # `room`.
     for _ in range(3):
         if odds.shape[1] % 2 == 0:
             left, right = odds.chunk(2, dim=1)

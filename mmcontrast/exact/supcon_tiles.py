@@ -60,6 +60,7 @@ def sup_con_in_tiles(
     scale = 1 / (LOG2 * scalar(temperature, rows.new_empty(0, dtype=torch.float64)))
     octaves = float(scale.detach())
     side = max(1, min(side, len(rows)))
+    # No graph through shift and sums: the gradient that _ClassTiles writes out accounts for both.
     with torch.no_grad(), full_precision(rows):
         shift: float | Tensor = _shift(rows, octaves)
         sums = _sums_over_tiles(rows, octaves, classes, shift, side)
@@ -94,11 +95,17 @@ class _ClassTiles(NamedTuple):
         self, needed: Needed, rows: Tensor, scale: Tensor, sums: Tensor
     ) -> tuple[Tensor, Kept]:
         classes, shift, side = self
+        # The sum over a class of x_i x_p is x_i times the sum of the class's rows. x_i itself is
+        # taken out again, a difference that in float32 would leave rounding errors of the size of
+        # small gaps: hence float64.
         number = classes.sizes
-        totals = _sums_of_classes(rows, classes, side)
-        near = totals.new_empty(len(rows))
+        totals = _sums_of_classes(rows, classes, side)  # (classes, D)
+        near = totals.new_empty(len(rows))  # (n,) float64
         for i in slices(len(rows), side):
             near[i] = (rows[i] * (totals[classes.ids[i]] - rows[i].double())).sum(1)
+        # In octaves: log2 of the sum of 2^s, minus the mean logit of the positives. The loss is the
+        # gap for two positives or more; softplus(gap) for one, which `_octaves` keeps out of the
+        # sum; and softplus(-inf) = 0 for a sample alone in its class.
         gap = sums.double().log2() + shift - scale * (near / (number - 1).clamp_min(1))
         gap = torch.where(number > 1, LOG2 * gap, -math.inf)
         losses = torch.where(number > 2, gap, F.softplus(gap, threshold=50)).to(rows.dtype)
@@ -118,6 +125,8 @@ class _ClassTiles(NamedTuple):
         share = torch.where(classes.sizes > 2, 1, kept[0].sigmoid())
         slope = LOG2 * upstream.double() * share
         found = _gradient(rows, float(scale), sums, slope, classes, shift, side)
+        # x_i found_i adds up the gradients by all logits of row i, as anchor and as candidate; over
+        # all rows each logit is counted twice, hence the half.
         by_scale = (rows.double() * found).sum() / 2 if needed[1] else None
         return found * scale, by_scale, None
 
@@ -141,6 +150,10 @@ def _gradient(
     The pull is subtracted pair by pair. In a collapsed class the two are nearly the same, and as
     separate sums they would lose the digits that make the difference.
     """
+    # Anchor i gives each of its logits s_ij the gradient slope_i 2^(s_ij - shift_i) / sum_i, its
+    # push, and those of its positives -slope_i / |P_i|, its pull, as well. s_ij is a logit of
+    # anchor i and of anchor j, so its whole gradient is push_i e_ij + push_j e'_ij, less pull_i +
+    # pull_j within a class.
     push = torch.where(slope == 0, 0, slope / sums).to(rows.dtype)
     others = classes.sizes - 1
     pull = torch.where(others == 0, 0, slope / others.clamp_min(1)).to(rows.dtype)
@@ -153,17 +166,21 @@ def _gradient(
             torch.add(push[i, None], push[j], out=pairs).mul_(to_rows)
         else:
             torch.mul(to_rows, push[i, None], out=pairs).add_(to_columns.mul_(push[j]))
+        # The columns of these rows' classes, cut to this tile. Those left of the diagonal belong to
+        # a tile that is not made; its transpose serves them.
         for part, columns, one in near[i.start]:
             within = slice(max(columns.start, j.start), min(columns.stop, j.stop))
             if within.start >= within.stop:
                 continue
-            pulled = pull[part, None] + pull[within]
+            pulled = pull[part, None] + pull[within]  # (rows of the window, columns of it)
             if not one:
                 pulled.masked_fill_(classes.ids[part, None] != classes.ids[within], 0)
             pairs[
                 part.start - i.start : part.stop - i.start,
                 within.start - j.start : within.stop - j.start,
             ] -= pulled
+        # A tile beyond the diagonal stands for its transpose too, in which its columns are the
+        # rows.
         if i == j:
             pairs.diagonal().zero_()
         found[i].addmm_(pairs, rows[j])
@@ -201,6 +218,8 @@ def _exponentials_of(
     """
     if isinstance(shift, Tensor):
         for i, j, tile in _octaves(rows, octaves, classes, side):
+            # s_ij counts in row i's sum in units of row i's shift, and in row j's in units of row
+            # j's.
             to_rows = (tile - shift[i, None]).exp2_()
             yield i, j, to_rows, tile.sub_(shift[j]).exp2_()
     else:
@@ -212,8 +231,12 @@ def _octaves(
     rows: Tensor, octaves: float, classes: Classes, side: int, shift: float = 0.0
 ) -> Iterator[tuple[slice, slice, Tensor]]:
     """s - shift above the diagonal; minus infinity on it and for an only positive."""
+    # A class of two, a couple, has one positive for each of its samples: (k, k + 1) and (k + 1, k).
+    # linked[k] tells whether sorted samples k and k + 1 are a couple. In a tile on the diagonal
+    # these pairs are next to the diagonal. A couple that two blocks of rows share is in the corner
+    # of the tile to the right: the last row of one and the first of the next.
     ids, couples = classes.ids, classes.sizes == 2
-    linked = couples[1:] & (ids[1:] == ids[:-1])  # the two of a class of two are neighbours
+    linked = couples[1:] & (ids[1:] == ids[:-1])  # (n - 1,)
     add = rows.new_full((1,), -shift) if shift else None
     for i, j, tile in tiles(rows, rows, (side, side), add=add, alpha=octaves, upper=True):
         if i == j:
@@ -234,6 +257,7 @@ def _shift(rows: Tensor, octaves: float) -> float:
     if not len(rows):
         return 0.0
     bound = octaves * float(torch.linalg.vector_norm(rows, dim=1).max()) ** 2
+    # Half the largest exponent: 2^64 in float32, of which sums over any batch are still finite.
     away = max(0.0, bound - math.log2(torch.finfo(rows.dtype).max) / 2)
     # A whole number takes no digits off a logit.
     return math.floor(away) if math.isfinite(away) else away
@@ -251,7 +275,10 @@ def _largest(rows: Tensor, octaves: float, classes: Classes, side: int) -> Tenso
 
 def _in_range(sums: Tensor) -> bool:
     """Whether every sum kept its digits, or had nothing to sum."""
+    # Two samples of one class have nothing but each other, and their sums are 0 rightly. In a
+    # larger batch every sample has a term in its sum.
     if len(sums) <= 2:
         return bool(sums.isfinite().all())
+    # tiny^0.75 is 2^-94 in float32: terms that underflow, below 2^-126, are 2^-32 of the sum each.
     least, most = sums.aminmax()
     return bool(least >= torch.finfo(sums.dtype).tiny ** 0.75) and bool(most < math.inf)

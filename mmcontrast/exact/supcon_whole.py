@@ -72,28 +72,34 @@ class _Batch(NamedTuple):
         self, needed: Needed, weight: Tensor | None, x: Tensor, temperature: Tensor
     ) -> tuple[Tensor, Gradients]:
         """2 matrix products: the similarities, and their gradient times the rows."""
-        several = self.number > 1
+        several = self.number > 1  # (N,)
         all_several = known(several.all())
         number = self.number if all_several else self.number.clamp_min(1)
         # A logit as low as this counts for nothing; times 0, unlike minus infinity, it is 0.
         lowest = torch.finfo(x.dtype).min / 4
-        logits = torch.mm(x, x.T).mul_(LOG2_E / temperature).fill_diagonal_(lowest)
+        logits = torch.mm(x, x.T).mul_(LOG2_E / temperature).fill_diagonal_(lowest)  # (N, N)
         if self.there is not None:
             logits.masked_fill_(~self.there, lowest)
         if not all_several:
+            # Anchors with one positive: it stays out of the sum, which is then that of the
+            # negatives.
             logits.masked_fill_((self.positives > 0) & ~several[:, None], lowest)
-        shift = logits.amax(1, keepdim=True)
+        shift = logits.amax(1, keepdim=True)  # (N, 1)
         logits.sub_(shift)
         # By how much the largest logit leads the mean of the positives.
         lead = (logits * self.positives).sum(1).div_(-number)
         if not all_several:
+            # Their logit was overwritten above, so it is made again, elementwise and in float64.
             only = self.only(x) * (LOG2_E / temperature.double())
             lead = torch.where(several, lead, shift[:, 0] - only)
+        # log2 of the sum of 2^s is log2(sum of odds) + shift. Less the positives' mean logit it is
+        # log2(sum of odds) + lead, the loss in octaves; divided by log2(e), a natural logarithm.
         odds = logits.exp2_()
         sums = odds.sum(1)
         gap = (sums.to(lead.dtype).log2() + lead) / LOG2_E
         losses = gap
         if not all_several:
+            # Without a positive: softplus(-inf) = 0, and the slope below is sigmoid(-inf) = 0.
             gap.masked_fill_(self.number == 0, -math.inf)
             losses = torch.where(several, gap, F.softplus(gap, threshold=50)).to(x.dtype)
         if weight is None or not any(needed):
@@ -103,12 +109,18 @@ class _Batch(NamedTuple):
             slope = (slope * torch.where(several, 1, gap.sigmoid())).to(x.dtype)
         gx = gt = None
         if needed[1]:  # by how much the mean logit of all, by their shares, leads the positives'
+            # dL/dt = -slope * (mean of s under the softmax - mean of the positives' s). With
+            # odds = 2^(s - shift) the first mean is shift + sum(odds log2(odds)) / sum(odds), and
+            # entr(odds) = -odds ln(odds), which is 0 and not NaN at 0; `lead` holds shift minus the
+            # second mean.
             lead = torch.special.entr(odds).sum(1).mul_(-LOG2_E).div_(sums) + lead
             gt = (slope * lead).sum().to(temperature) / -LOG2_E
         if needed[0]:
             # Pull is taken off push pair by pair: in a collapsed class they are nearly alike.
             pairs = odds.mul_((slope / sums)[:, None])
             pairs.addcmul_(self.positives, (slope / number)[:, None], value=-1)
+            # Entry (i, a) is anchor i's gradient by x_i x_a, and moves both rows; (a, i) is that of
+            # anchor a by the same product. So x_i gets the sum over a of (G_ia + G_ai) x_a.
             gx = pairs.add_(pairs.T.contiguous()) @ x
         return losses, (gx, gt)
 

@@ -59,9 +59,11 @@ def tiles(
         The rows, the columns, and the tile of their products.
     """
     room = memory(x, y, sides)
+    # mm has no alpha, and addmm has one but wants a summand: a zero, which beta = 0 ignores.
     zero = x.new_zeros(1) if add is None and alpha != 1 else add
     for i in slices(len(x), sides[0]):
-        left = x[i] if scale is None else x[i] * scale
+        left = x[i] if scale is None else x[i] * scale  # (R, D), scaled once per row of tiles
+        # With `upper`, tiles are square, so the one on the diagonal starts at column i.start.
         for j in slices(len(y), sides[1], start=i.start if upper else 0):
             tile = tile_of(room, len(left), j.stop - j.start)
             if zero is None:
@@ -112,6 +114,7 @@ def scalar(value: float | Tensor, like: Tensor) -> Tensor:
 
 def largest_octave(x: Tensor, y: Tensor, scale: float | Tensor) -> Tensor:
     """0-d: no |x| |y| times the scale is above this, and so no logit either."""
+    # Cauchy-Schwarz: |x y| <= |x| |y|, here with the longest row of each.
     longest: list[Tensor] = [torch.linalg.vector_norm(z, dim=1).amax() for z in (x, y)]
     return scale * longest[0] * longest[1]
 
@@ -123,6 +126,10 @@ def temperature_gradient(
 
     Logits are x y / t, so scaling x up or t down is the same: t dL/dt = -sum(x dL/dx).
     """
+    # With s_ij = x_i y_j / t and G = dL/ds: dx_i = sum_j G_ij y_j / t, so that sum_i x_i dx_i is
+    # the sum of G_ij s_ij. And ds_ij/dt = -s_ij / t, so dL/dt is that sum over -t. This costs
+    # O(B D), where a sum over the logits would need all of them again. In pieces, the product takes
+    # little memory.
     pieces = slices(len(x), step or sizes.TILE)
     parts = [x.new_zeros(()), *((x[i] * gx[i]).sum() for i in pieces)]
     return (torch.stack(parts).sum() / -temperature).to(temperature.device)

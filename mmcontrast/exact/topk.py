@@ -36,6 +36,7 @@ def top_at_once(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """:func:`top` of all columns in their order, where a compiler can trace it as well."""
     eager, width = is_eager(scores), scores.shape[1]
     if eager and scores.is_cpu and k < width <= sizes.TOPK:
+        # topk breaks ties arbitrarily. If k + 1 values strictly descend, there is no tie to break.
         values, places = scores.topk(k + 1)
         found = values.numpy()
         if (found[:, :-1] > found[:, 1:]).all():  # no ties: only one order
@@ -57,11 +58,13 @@ def top(scores: Tensor, k: int, names: Tensor) -> tuple[Tensor, Tensor]:
     if scores.shape[1] <= k:
         return _sorted(scores, k, names)
     # One more than asked for, to see whether the k-th has an equal outside.
-    places = _highest(scores, k + 1)
+    places = _highest(scores, k + 1)  # (R, k + 1)
     values, order = _descending(scores.gather(1, places))
     found = names[places.gather(1, order)]
+    # Two equal neighbours among the k + 1: either both are in the k, in arbitrary order, or one was
+    # left out arbitrarily. Ties of minus infinity, of excluded columns, do not matter.
     equal = (values[:, 1:] == values[:, :-1]) & (values[:, 1:] > -math.inf)
-    values, found = values[:, :k], found[:, :k]
+    values, found = values[:, :k], found[:, :k]  # (R, k)
     tied = equal.any(1).nonzero()[:, 0]
     if len(tied):  # selection took any of the equal ones
         values = values.clone()
@@ -77,8 +80,12 @@ def _by_name(scores: Tensor, values: Tensor, found: Tensor, names: Tensor) -> tu
     k = values.shape[1]
     last = values[:, -1:]
     low = torch.iinfo(torch.int32).min
+    # The k lowest names among the scores equal to the k-th are the k highest of -name. If there are
+    # fewer, the rest of these places is marked by minus infinity and sorted to the end.
     places = _highest(torch.where(scores == last, -names.int(), low), k)
     level = torch.where(scores.gather(1, places) == last, last, -math.inf)
+    # 2k candidates: above the k-th value, and at it. Sorted by name, then stably by value: by
+    # value, with ties by name.
     values = torch.cat([torch.where(values > last, values, -math.inf), level], dim=1)
     found, order = torch.cat([found, names[places]], dim=1).sort(1)
     values, order = values.gather(1, order).sort(dim=1, descending=True, stable=True)
@@ -87,14 +94,21 @@ def _by_name(scores: Tensor, values: Tensor, found: Tensor, names: Tensor) -> tu
 
 def _highest(scores: Tensor, k: int) -> Tensor:
     """(R, k) positions of the k highest of each row, in any order, with ties broken arbitrarily."""
+    # Suppose a score is among the k highest and its group is not among the k groups with the
+    # highest maxima. Then each of those has a maximum at least as high: k scores that are as good a
+    # choice. So the members of k groups suffice: 8 k scores are ranked, and the k groups are found
+    # by the same method among the maxima.
     groups = scores.shape[1] // sizes.GROUP
     if groups < 2 * k:
         return _partition(scores, k)
     whole = groups * sizes.GROUP
+    # Group g has the columns g, g + groups, g + 2 groups, ...: the maxima are then taken between
+    # contiguous runs of columns, which a CPU does several at a time.
     best = _highest(scores[:, :whole].reshape(-1, sizes.GROUP, groups).amax(1), k)
     members = torch.arange(0, whole, groups, device=scores.device)
-    places = (best[:, :, None] + members).flatten(1)
+    places = (best[:, :, None] + members).flatten(1)  # (R, 8 k)
     if whole < scores.shape[1]:
+        # Up to 7 columns that fill no group are candidates always.
         rest = torch.arange(whole, scores.shape[1], device=scores.device)
         places = torch.cat([places, rest.expand(len(scores), -1)], dim=1)
     return places.gather(1, _partition(scores.gather(1, places), k))
@@ -112,6 +126,7 @@ def _partition(scores: Tensor, k: int) -> Tensor:
     """:func:`_highest` of short rows, for which NumPy takes a fraction of topk's time."""
     if scores.device.type != "cpu":
         return scores.topk(k, sorted=False).indices
+    # argpartition puts the k highest behind position `last`, in any order, in linear time.
     last = scores.shape[1] - k
     return torch.from_numpy(scores.numpy().argpartition(last, axis=1)[:, last:])
 

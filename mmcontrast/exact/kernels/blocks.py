@@ -81,6 +81,8 @@ def split(tall: int, wide: int, programs: int) -> tuple[int, int]:
     Each line of rectangles costs a line of partial sums, so that of the cuts within 10 % of the
     best the one nearest the square is taken: some 250 bytes a sample, where strips take 2 KB.
     """
+    # All programs run at once, so the one with the largest rectangle decides the time. Of each
+    # number p of rectangles down, q is as many across as there are programs left for.
     cuts = [(p, min(wide, programs // p)) for p in range(1, min(tall, programs) + 1)]
     largest = {cut: ceil(tall, cut[0]) * ceil(wide, cut[1]) for cut in cuts}
     good = [cut for cut in cuts if largest[cut] <= 1.1 * min(largest.values())]

@@ -43,6 +43,8 @@ class _SymmetricFused(NamedTuple):
         base = logits.base()
         sums = launch.sums(logits, base, both=True)
         own = launch.pairs(logits.x, logits.y) * (LOG2_E / temperature)
+        # gap = log of the negatives' sum - positive logit, as in infonce_tiles: kernels give the
+        # sums, and these are (B,) operations.
         there, row_share = negative_share(sums.rows.log() + (sums.row_shift - own) / LOG2_E)
         back, column_share = negative_share(sums.columns.log() + (sums.column_shift - own) / LOG2_E)
         return (there + back) / 2, (base, row_share, column_share, *sums)
@@ -61,6 +63,8 @@ class _SymmetricFused(NamedTuple):
         base, row_share, column_share, row_sums, column_sums, row_shift, column_shift = kept
         logits = self.logits(x, y, temperature)
         upstream = upstream / 2 / temperature
+        # The kernel adds up what the negatives give each row. The pair (i, i) has minus both
+        # shares: that part, -pull_i y_i, is added here in float32.
         pull = (upstream * (row_share + column_share))[:, None]
         rows = Share(upstream * row_share, row_sums, row_shift)
         columns = Share(upstream * column_share, column_sums, column_shift)
@@ -71,6 +75,7 @@ class _SymmetricFused(NamedTuple):
             gt = launch.temperature_gradient_of(logits.x, gx, temperature)
             gx = gx.to(x.dtype)
         if needed[1]:
+            # The same kernel on the transpose, in which rows and columns change places.
             gy, _ = launch.gradient(logits.mT, base, columns, rows)
             gy.addcmul_(logits.x, pull, value=-1)
         return gx, gy, gt
@@ -127,6 +132,7 @@ class _OneWayFused(NamedTuple):
         own = launch.pairs(a, c, targets) * (LOG2_E / temperature)
         losses, share = negative_share(sums.rows.log() + (sums.row_shift - own) / LOG2_E)
         ga = gc = gt = None
+        # Only the losses were asked for; a second call brings the upstream gradient as the weight.
         if weight is None:
             return losses, (None,) * 4
         w = weight * share / temperature
@@ -136,6 +142,8 @@ class _OneWayFused(NamedTuple):
             ga.addcmul_(c[targets], w[:, None], value=-1)
             gt = launch.temperature_gradient_of(a, ga, temperature)
         if needed[1]:
+            # In the transpose, candidates are the rows and anchors the columns, and only columns
+            # have sums.
             gc, _ = launch.gradient(logits.mT, base, None, rows)
             # index_put_ sorts, so that its sums have one order; index_add_ has none on a GPU.
             gc.index_put_((targets,), a.float() * -w[:, None], accumulate=True)

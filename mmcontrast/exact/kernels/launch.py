@@ -59,6 +59,9 @@ class Logits(NamedTuple):
 
         No logit is above |x| |y| / temperature. This stays on the device, as the kernels do both.
         """
+        # Within 2^-60 to 2^60, sums and their inverses are floats without a shift, and one
+        # exponential serves rows and columns. Comparing on the host would wait for the GPU, so the
+        # kernels branch.
         bound = LOG2_E / self.temperature * longest(self.x) * longest(self.y)
         return torch.where(bound <= RANGE, 0.0, LOWEST)
 
@@ -100,7 +103,14 @@ def sums(logits: Logits, base: Tensor, *, both: bool) -> NegativeSums:
     x, y = logits.x, logits.y
     blocks = logits.blocks or chosen(x.shape[1], logits.precision, gradient=False)
     tall, wide = ceil(len(x), blocks.rows), ceil(len(y), blocks.columns)
+    # A grid of p x q programs, each of which walks through a rectangle of blocks. Programs of the
+    # same p share rows of logits and those of the same q columns, and each writes its partial sums
+    # to a line of its own: q lines of row sums, p of column sums, added up below. So no program
+    # waits for another, and the order of additions is always the same.
     p, q = split(tall, wide, processors(x.device))
+    # A program keeps the sums of the rows it is at in registers and stores them once: empty memory
+    # will do. Column sums it reads and updates in memory: they begin at 0, and their shifts at the
+    # base.
     row_sums = x.new_empty(q, len(x), dtype=torch.float32)
     row_shifts = torch.empty_like(row_sums)
     column_sums = x.new_zeros(p if both else 0, len(y), dtype=torch.float32)
@@ -109,6 +119,8 @@ def sums(logits: Logits, base: Tensor, *, both: bool) -> NegativeSums:
         triton_tiles.sums_kernel[(p, q)](
             x,
             y,
+            # A kernel needs a pointer for every argument; what its constants switch off is never
+            # read.
             x if logits.partner is None else logits.partner,
             logits.temperature,
             logits.temperature if logits.bias is None else logits.bias,
@@ -135,8 +147,9 @@ def _added(parts: Tensor, shifts: Tensor) -> tuple[Tensor, Tensor]:
     """The sum of partial sums in units of their shifts, and its own shift."""
     if len(parts) == 0:
         return parts, shifts
+    # Part k is parts[k] 2^shifts[k]: all in units of the highest shift, so that nothing overflows.
     highest = shifts.amax(0)
-    return (parts * (shifts - highest).exp2_()).sum(0), highest
+    return (parts * (shifts - highest).exp2_()).sum(0), highest  # (B,) each
 
 
 class Share(NamedTuple):
@@ -152,6 +165,8 @@ class Share(NamedTuple):
         share = self.share if unit is None else self.share / unit
         if self.sums is None or self.shift is None:
             return share.contiguous(), share
+        # A negative's gradient is share * 2^(s - shift) / sum: the kernel takes share / sum and the
+        # shift.
         return share / self.sums.clamp_min(torch.finfo(torch.float32).tiny), self.shift
 
 
@@ -178,6 +193,8 @@ def gradient(
     d = x.shape[1]
     unit = _unit(rows, columns) if x.dtype == torch.float16 else None
     blocks = logits.blocks or chosen(d, logits.precision, gradient=True)
+    # One program for each block of rows, each WIDTH features of the gradient, and each part of the
+    # columns. It keeps its (rows, width) sum in registers; parts are added up below.
     grid = (ceil(len(x), blocks.rows), ceil(d, blocks.width))
     wide = ceil(len(y), blocks.columns)
     parts = max(1, min(wide, processors(x.device) // (grid[0] * grid[1])))  # few rows: cut columns
@@ -193,6 +210,7 @@ def gradient(
             logits.temperature,
             logits.temperature if logits.bias is None else logits.bias,
             base,
+            # Share and shift, or two pointers that are not read.
             *((base, base) if rows is None else rows.over(unit)),
             *((base, base) if columns is None else columns.over(unit)),
             len(x),
@@ -213,6 +231,7 @@ def _unit(*shares: Share | None) -> Tensor:
 
     No entry is more than twice the largest share, which becomes 2^14: half of what float16 holds.
     """
+    # No exponential is above the sum that it is divided by, so |g_ij| <= |share_i| + |share_j|.
     largest = torch.stack([x.share.abs().amax() for x in shares if x is not None]).amax()
     return torch.where(largest > 0, largest, 1) / 2**14
 

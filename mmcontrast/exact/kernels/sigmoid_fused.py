@@ -58,18 +58,23 @@ class _SigmoidFused(NamedTuple):
         x, y = launch.rounded(x, self.precision), launch.rounded(y, self.precision)
         settings = temperature, self.precision
         logits = Logits(x, y, *settings, diagonal=True, bias=bias.detach(), blocks=self.blocks)
+        # The kernel leaves out the pairs (i, i), the positives: loss softplus(-s), slope
+        # -sigmoid(-s).
         own = -(launch.pairs(x, y[: len(x)]) / temperature + bias)
         base = logits.base()
         losses = launch.sums(logits, base, both=False).rows + F.softplus(own, threshold=50)
         gx = gy = gt = gb = None
         if weight is None:
             return losses, (None,) * 4
+        # A negative's gradient by x y is weight_i sigmoid(s_ij) / t, with no sum to divide by. A
+        # positive's, -pull_i / t, is added to what the kernels return.
         pull = weight * own.sigmoid()
         rows, over = Share(weight / temperature), (pull / temperature)[:, None]
         if needed[0] or needed[2] or needed[3]:
             gx, slopes = launch.gradient(logits, base, rows, None, slopes=needed[3])
             gx.addcmul_(y[: len(x)], over, value=-1)
             gt = launch.temperature_gradient_of(x, gx, temperature)
+            # The slopes came out divided by t, which the bias's gradient is not.
             gb = slopes.sum() * temperature - pull.sum() if needed[3] else None
         if needed[1]:
             gy, _ = launch.gradient(logits.mT, base, None, rows)

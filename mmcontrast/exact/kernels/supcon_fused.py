@@ -53,6 +53,7 @@ class _SupConFused(NamedTuple):
         logits, ids, number = self.logits(rows, temperature), self.classes.ids, self.classes.sizes
         base = logits.base()
         sums = launch.sums(logits, base, both=False)
+        # Mean logit of the positives, gap and losses as in supcon_tiles, where they are explained.
         totals = self.class_sums(logits.x)
         near = torch.cat(
             [
@@ -80,9 +81,14 @@ class _SupConFused(NamedTuple):
         logits, number = self.logits(rows, temperature), self.classes.sizes
         # By the log of the sum: 1 where the loss is that log, less where it is the softplus.
         slope = upstream / temperature * torch.where(number > 2, 1, gap.sigmoid())
+        # A logit s_ij belongs to anchors i and j: the gradient by x_i takes both, and since the
+        # logits are symmetric the same shares serve rows and columns.
         share = Share(slope.float(), sums, shift)
         found, _ = launch.gradient(logits, base, share, share)
         totals, slopes = self.class_sums(logits.x), self.class_sums(logits.x, slope)
+        # A pair of positives has -(slope_i + slope_j) / |P|, times x_j for x_i. Over all j of the
+        # class but i that is slope_i (sum x_j - x_i) + (sum slope_j x_j - slope_i x_i), over |P|:
+        # two sums for each class instead of a mask.
         for i in slices(len(rows), CHUNK):
             own, ids, weight = logits.x[i].double(), self.classes.ids[i], slope[i, None]
             pull = weight * (totals[ids] - own) + (slopes[ids] - weight * own)
@@ -98,9 +104,11 @@ class _SupConFused(NamedTuple):
     def logits(self, rows: Tensor, temperature: Tensor) -> Logits:
         """Those of the batch with itself, without the diagonal and without an only positive."""
         classes, x = self.classes, launch.rounded(rows, self.precision)
+        # A class of two has the places first and first + 1, so each one's partner is
+        # 2 first + 1 - place.
         first = classes.counts.cumsum(0) - classes.counts
         place = torch.arange(len(x), device=x.device)
-        other = 2 * first[classes.ids] + 1 - place  # of a class of two, which are neighbours
+        other = 2 * first[classes.ids] + 1 - place
         partner = torch.where(classes.sizes == 2, other, -1)
         settings = temperature.detach(), self.precision
         return Logits(x, x, *settings, diagonal=True, partner=partner, blocks=self.blocks)

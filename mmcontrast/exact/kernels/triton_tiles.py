@@ -27,6 +27,7 @@ def load_rows(x, i, count, f, D: tl.constexpr, WIDTH: tl.constexpr):
 
     WIDTH is the number of features: where it divides D, none is beyond.
     """
+    # int64, because an offset into a large matrix exceeds 2^31.
     at = x + tl.minimum(i, count - 1).to(tl.int64)[:, None] * D + f[None, :]
     return tl.load(at) if D % WIDTH == 0 else tl.load(at, mask=f[None, :] < D, other=0.0)
 
@@ -189,12 +190,14 @@ def sums_kernel(
     offset = 0.0
     if SIGMOID:
         offset = tl.load(bias) * LOG2_E
+    # Move the pointers to this program's lines of partial sums.
     row_sums += q * rows
     row_shifts += q * rows
     column_sums += p * columns
     column_shifts += p * columns
     for first_row in range(p * tall, tl.minimum((p + 1) * tall, rows), ROWS):
         i = first_row + tl.arange(0, ROWS)
+        # All features fit at once: the rows are loaded once for all of their tiles.
         if DEPTH >= D:
             f = tl.arange(0, DEPTH)
             a = load_rows(x, i, rows, f, D, DEPTH)
@@ -224,17 +227,22 @@ def sums_kernel(
             if SIGMOID:
                 total += tl.sum(softplus(s), 1)
             elif lowest == 0.0:
+                # No shift: one exponential is summed along rows, in registers, and along columns,
+                # in memory.
                 odds = tl.exp2(s)
                 total += tl.sum(odds, 1)
                 if BOTH:
                     before = tl.load(column_sums + j, mask=j < columns, other=0.0)
                     tl.store(column_sums + j, before + tl.sum(odds, 0), mask=j < columns)
             else:
+                # A running maximum for each row: the sum so far moves to the new maximum's unit.
+                # The lowest float, not minus infinity, begins it, so that no difference is NaN.
                 above = tl.maximum(highest, tl.max(s, 1))
                 total *= tl.exp2(highest - above)
                 total += tl.sum(tl.exp2(s - above[:, None]), 1)
                 highest = above
                 if BOTH:
+                    # The same for columns, with sum and maximum in memory.
                     before = tl.load(column_sums + j, mask=j < columns, other=0.0)
                     shift = tl.load(column_shifts + j, mask=j < columns, other=0.0)
                     higher = tl.maximum(shift, tl.max(s, 0))
@@ -294,6 +302,8 @@ def gradient_kernel(
     first_row = p * ROWS
     i = first_row + tl.arange(0, ROWS)
     f = k * WIDTH + tl.arange(0, WIDTH)
+    # Each row's share over its sum of exponentials, or with SIGMOID its weight; 0 beyond the
+    # matrix.
     if BY_ROW:
         u = tl.load(row_share + i, mask=i < rows, other=0.0)
         if not SIGMOID:
@@ -332,12 +342,15 @@ def gradient_kernel(
             if not SIGMOID:
                 higher = tl.load(column_shift + j, mask=j < columns, other=0.0)
         if SIGMOID:
+            # Masked logits are minus infinity, and their sigmoid 0.
             g = sigmoid(s)
             if BY_ROW:
                 g *= u[:, None]
             else:
                 g *= v[None, :]
         elif BY_ROW and BY_COLUMN:
+            # The gradient by a logit as an entry of its row and of its column, by one exponential
+            # or two.
             if lowest == 0.0:
                 g = tl.exp2(s) * (u[:, None] + v[None, :])
             else:
@@ -349,6 +362,7 @@ def gradient_kernel(
             g = tl.exp2(tl.minimum(s - higher[None, :], highest)) * v[None, :]
         if SLOPES:
             slope += tl.sum(g, 1)
+        # (ROWS, COLUMNS) times (COLUMNS, WIDTH), with g rounded to the dtype of the rows.
         total = tile_dot(g.to(b.dtype), b, total, PRECISION)
     at = out + (q.to(tl.int64) * rows + i.to(tl.int64))[:, None] * D + f[None, :]
     tl.store(at, total, mask=(i < rows)[:, None] & (f < D)[None, :])
