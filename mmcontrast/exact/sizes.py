@@ -1,8 +1,8 @@
 """Every size at which the evaluation changes, with the measurement that set it.
 
-Read at each call as ``sizes.NAME``, so that a user on another machine, or a test, can set one. Times
-are milliseconds for forward and backward of rows with 64 features (HyCon: 50) in float32 on one
-core, as ``python -m tests.benchmarks.thresholds`` prints them.
+Read at each call as ``sizes.NAME``, so that a user on another machine, or a test, can set one.
+Times are milliseconds for forward and backward of rows with 64 features (HyCon: 50) in float32 on
+one core, as ``python -m tests.benchmarks.thresholds`` prints them.
 """
 
 # --- InfoNCE and the sigmoid loss ---
@@ -11,8 +11,8 @@ TILE = 512
 """Rows and columns of a tile of logits: 1 MB, which the second-level cache holds."""
 
 WIDE = (2 * TILE, TILE // 2)
-"""Rows and columns of a tile of the same size whose matrix products are faster: at 4096 samples 120
-where (512, 512) takes 127, (1024, 1024) 133 and (256, 256) 138."""
+"""Rows and columns of a tile of the same size whose products are faster: at 4096 samples 120 where
+(512, 512) takes 127, (1024, 1024) 133 and (256, 256) 138."""
 
 BLOCK = 2**20
 """Logits of a block of whole rows: 4 MB, which the third-level cache holds. At 4096 samples 95, with
@@ -80,7 +80,8 @@ SORTED = 80
 
 MOMENTS = 200
 """Samples from which class moments are taken instead of all similarities. Of two classes, at 100
-samples 7.9 against 3.4, at 200 13 against 8, at 400 8 against 25: from 256 on a class has moments."""
+samples 7.9 against 3.4, at 200 13 against 8, and at 400, where both classes have moments, 8 against
+25."""
 
 MOMENTS_CLASS = 128
 """Samples from which a class has moments; never below D, or they would outgrow the features. In
