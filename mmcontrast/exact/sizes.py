@@ -15,8 +15,8 @@ WIDE = (2 * TILE, TILE // 2)
 (512, 512) 127, with (1024, 1024) 133, with (256, 256) 138."""
 
 BLOCK = 2**20
-"""Logits of a block of whole rows: 4 MB, which the third-level cache holds. At 4096 samples 95, with
-a quarter of it 105, with four times 98."""
+"""Logits of a block of whole rows: 4 MB, which the third-level cache holds. At 4096 samples 95;
+with a quarter of it 105, with four times 98."""
 
 SPLIT = 2**15
 """Logits from which a matrix is made in parts, for the memory: up to here it takes 128 KB. Under a
