@@ -27,7 +27,7 @@ def tensor(name: str, x: object) -> Tensor:
 
 
 def matrix(name: str, x: Tensor, *, rows: int | None = None, like: Tensor | None = None) -> None:
-    """A floating (rows, D) tensor with D >= 1; ``like``: the tensor whose D it must share."""
+    """A floating (rows, D) tensor with D >= 1; ``like``: a tensor with the D to match."""
     tensor(name, x)
     if x.ndim != 2 or x.shape[1] == 0:
         fail(name, f"shape {_axes(rows, like)} with at least one feature", shape(x))

@@ -217,7 +217,7 @@ def _labels(
             arguments.fail("labels", "labels, as candidate_labels are given", None)
         return None
     arguments.labels("labels", labels, len(anchors))
-    theirs = labels if candidate_labels is None else candidate_labels
-    arguments.labels("candidate_labels", theirs, len(candidates))
-    same_label(labels[:0], theirs[:0])  # refuses another number of labels
-    return labels, theirs
+    others = labels if candidate_labels is None else candidate_labels
+    arguments.labels("candidate_labels", others, len(candidates))
+    same_label(labels[:0], others[:0])  # refuses another number of labels
+    return labels, others

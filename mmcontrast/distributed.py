@@ -46,7 +46,7 @@ def gather(x: Tensor, group: Group | None = None) -> Tensor:
         (sum of all B, ...); ``x`` itself with one rank, or without a process group.
 
     Raises:
-        ValueError: a 0-d tensor; ranks whose rows differ in shape or dtype.
+        ValueError: a 0-d tensor; rows that differ in shape or dtype between ranks.
 
     Example:
         >>> gather(torch.eye(2))  # no process group

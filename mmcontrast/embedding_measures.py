@@ -48,7 +48,7 @@ def anchor_sums(
     score = torch.where(positive, similarity, 0).sum(1)  # (b,): of the partner
     ranked = torch.where(negative, similarity, -math.inf)
     best = ranked.amax(1) if similarity.shape[1] else ranked.sum(1)  # (b,): the hardest negative
-    # With odds e^((s - top) / t) of the negatives against the hardest one, none of them above 1:
+    # With odds e^((s - top) / t) of the negatives against the hardest one, all at most 1:
     # their log-sum-exp is top / t + log(sum of odds), the entropy of their softmax
     # log(sum of odds) - mean(s - top) / t, and the loss softplus(log-sum-exp - score / t).
     top = torch.where(opposed, best, 0)

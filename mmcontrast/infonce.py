@@ -45,7 +45,7 @@ def info_nce(
         targets: (B,) index of each anchor's partner, -100 for none. Default: row ``i`` belongs to
             anchor ``i``.
         temperature: :math:`\tau > 0`; a float, or a 0-d tensor when it is learned.
-        positives: instead of targets, (B, C) bool for several partners, whose log shares are
+        positives: instead of targets, (B, C) bool for several positives: their log shares are
             averaged; or (B, C) floating soft targets of at least 0, scaled here to sum to one.
         keep: (B, C) bool: a candidate outside it takes no part for that anchor at all.
         weight: (B,) sample weights; the mean is then the weighted one.

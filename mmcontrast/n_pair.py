@@ -45,6 +45,7 @@ def n_pair(
         ValueError: on shapes or dtypes that disagree, as :func:`info_nce`.
 
     Example:
+        >>> import torch
         >>> n_pair(torch.eye(3), torch.eye(3))  # log(1 + 2 / e)
         tensor(0.5514)
 
