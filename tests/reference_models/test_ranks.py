@@ -13,7 +13,7 @@ from reference_models.data.synthetic import synthesize
 from reference_models.running import training
 from tests.processes import python
 from tests.ranks import launch
-from tests.reference_models import rank_programs
+from tests.ranks import training as program
 
 LAUNCHERS = {
     "one process": [],
@@ -111,15 +111,15 @@ def test_two_ranks_end_as_one_process(launcher, model, alone, file, tmp_path):
 def programs(tmp_path_factory):
     """Where the programs of two ranks have left their results."""
     folder = tmp_path_factory.mktemp("ranks")
-    launch(2, rank_programs.__name__, folder, "parameters", "draws")
+    launch(2, program.__name__, folder, "parameters", "draws")
     return folder
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("label", rank_programs.ALIKE)
+@pytest.mark.parametrize("label", program.ALIKE)
 def test_ddp_on_two_ranks_ends_with_the_parameters_of_one_process(label, programs):
     got = load_file(programs / f"{label}.safetensors")
-    expected = rank_programs.trained(label)
+    expected = program.trained(label)
     assert got.keys() == expected.keys()
     for key, value in expected.items():
         torch.testing.assert_close(got[key], value, rtol=1e-9, atol=1e-11)
