@@ -58,7 +58,7 @@ def modality_correlation(
         return _cosine(x, y)
     number = mask.sum(1).clamp_min(1)
     if reduce == "flatten":
-        return _cosine(*(rearrange(v, "b t d -> b (t d)") for v in (x, y)))
+        return _cosine(x.flatten(1), y.flatten(1))  # (B, T D)
     if reduce == "mean":
         return _cosine(x.sum(1) / number[:, None], y.sum(1) / number[:, None])
     return _cosine(x, y).sum(1) / number
