@@ -50,6 +50,26 @@ def test_triplets_are_all_of_them_and_go_back_to_the_anchors_that_have_both(made
     assert torch.equal(back[1], negatives & both)
 
 
+@pytest.mark.parametrize("itself", [False, True])
+def test_label_masks_are_the_loop(itself):
+    """A label of -100 is neither, not even with another -100."""
+    ids = torch.tensor([3, -100, 5, 3, -100, 7])
+    refs = ids if itself else torch.tensor([5, -100, 3])
+    pairs = [(i, j) for i in range(len(ids)) for j in range(len(refs))]
+    known = [(i, j) for i, j in pairs if ids[i] != -100 and refs[j] != -100]
+    same = {(i, j) for i, j in known if ids[i] == refs[j] and not (itself and i == j)}
+    apart = {(i, j) for i, j in known if ids[i] != refs[j]}
+    found = label_masks(ids, refs, itself)
+    assert [{(i, j) for i, j in pairs if mask[i, j]} for mask in found] == [same, apart]
+
+
+def test_repeated_pairs_count_once():
+    a, p, n = torch.tensor([0, 0, 1]), torch.tensor([2, 2, 0]), torch.tensor([1, 3, 1])
+    positives, negatives = from_pml_tuple((a, p, n), 2, 4)
+    assert positives.nonzero().tolist() == [[0, 2], [1, 0]]
+    assert negatives.nonzero().tolist() == [[0, 1], [0, 3], [1, 1]]
+
+
 def test_tuples_are_the_librarys_own():
     tools = peer("pytorch_metric_learning.utils.loss_and_miner_utils")
     for refs, itself in ((LABELS, True), (OTHER_LABELS, False)):

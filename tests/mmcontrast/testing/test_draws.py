@@ -28,3 +28,4 @@ def test_what_laws_draw_beside_a_batch_fits_it(data):
     assert {name: len(flags) for name, flags in present.items()} == dict.fromkeys(MODALITIES, n)
     low, high = data.draw(draws.margins(batch))
     assert 0 <= low <= high
+    assert 0.01 <= data.draw(draws.any_temperature(batch)) <= 1
