@@ -218,14 +218,15 @@ def test_blocks_of_sup_con_hold_as_many_logits_as_a_tile(size, side, chunk_size,
 
 def test_a_ring_suits_ranks_with_many_candidates():
     """Ten candidates of three numbers, on two ranks."""
+    x = rows(4)
     with sized(RING=30):
-        assert choose.ring_suits(rows(4), [4, 6])
-        assert not choose.ring_suits(rows(4)[:, :2], [4, 6])
-        assert not choose.ring_suits(rows(4), [4, 5])
-        assert not choose.ring_suits(rows(4), [40])
-        assert not transformed(lambda: choose.ring_suits(rows(4), [4, 6]))
+        assert choose.ring_suits(x, [4, 6])
+        assert not choose.ring_suits(x[:, :2], [4, 6])
+        assert not choose.ring_suits(x, [4, 5])
+        assert not choose.ring_suits(x, [40])
+        assert not transformed(lambda: choose.ring_suits(x, [4, 6]))
     with sized(RING=31):
-        assert not choose.ring_suits(rows(4), [4, 6])
+        assert not choose.ring_suits(x, [4, 6])
 
 
 @pytest.mark.parametrize(("ring", "takes"), [(24, True), (25, False)])

@@ -167,8 +167,8 @@ def test_no_logit_is_above_the_largest_octave(seed, b, c, scale):
 
 def test_the_largest_octave_is_reached_by_the_longest_rows():
     """Rows of length 5 and 13 in one direction: their product is 65."""
-    x = torch.tensor([[3.0, 4.0], [-1.0, 0.0]]).double()
-    y = torch.tensor([[0.0, 2.0], [7.8, 10.4]]).double()
+    x = torch.tensor([[3.0, 4.0], [-1.0, 0.0]], dtype=torch.float64)
+    y = torch.tensor([[0.0, 2.0], [7.8, 10.4]], dtype=torch.float64)
     close(largest_octave(x, y, 2.0), 130.0)
     close(largest_octave(x, -y, 2.0), 130.0)
 
