@@ -24,7 +24,6 @@ FILES = {"pyproject.toml", "README.md", "LICENSE", "Makefile", "constraints.txt"
 TESTED_ELSEWHERE = {
     "*/__init__.py": "names alone; tests/mmcontrast/test_package.py goes over the public ones",
     "mmcontrast/testing/__main__.py": "tests/mmcontrast/testing/test_command.py",
-    "mmcontrast/testing/_needs.py": "a message: tests/mmcontrast/testing/test_suite.py",
     "mmcontrast/testing/checks/*.py": "tests/mmcontrast/testing/test_broken.py tries every law",
     "mmcontrast/testing/broken/*.py": "tests/mmcontrast/testing/test_broken.py tries every mistake",
     "reference_models/__main__.py": "tests/reference_models/test_main.py",

@@ -1,5 +1,7 @@
 """Whichever way a loss is evaluated, values and gradients are the same; and what falls back."""
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 from hypothesis import given
@@ -7,7 +9,8 @@ from hypothesis import strategies as st
 from torch.autograd import forward_ad
 
 import mmcontrast as mm
-from mmcontrast.exact import sizes
+from mmcontrast.exact import choose, sizes
+from mmcontrast.reductions import Reduction
 from tests.mmcontrast.closed_form import EXACT, relative, unit_rows
 from tests.mmcontrast.exact.ways import (
     FORMS,
@@ -19,7 +22,7 @@ from tests.mmcontrast.exact.ways import (
     same,
     views,
 )
-from tests.mmcontrast.strategies import close, gradients, leaf, normal, seeds
+from tests.mmcontrast.strategies import close, gradients, labels, leaf, normal, seeds
 
 # --- the same as all at once ---------------------------------------------------------------------
 
@@ -75,6 +78,222 @@ def test_large_batches_stream_by_themselves(form, monkeypatch):
     with Allocations() as made:
         gradients(FORMS[form], x[:69], y[:69])
     assert made.largest == 69 * 69
+
+
+# --- by size -------------------------------------------------------------------------------------
+
+WAYS = [
+    *("one_way_at_once", "one_way_in_blocks", "symmetric_at_once", "symmetric_in_one_matrix"),
+    *("symmetric_in_tiles", "info_nce_on_ring", "sigmoid_at_once", "sigmoid_in_tiles"),
+    *("sup_con_at_once", "sup_con_in_tiles"),
+]
+
+
+def taken(call):
+    """The names of the ways that a call takes; each does what it does."""
+    names = []
+
+    def watched(name, way):
+        def named(*given, **settings):
+            names.append(name)
+            return way(*given, **settings)
+
+        return named
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in WAYS:
+            patch.setattr(choose, name, watched(name, getattr(choose, name)))
+        call()
+    return names
+
+
+@contextmanager
+def sized(**chosen):
+    with pytest.MonkeyPatch.context() as patch:
+        for name, size in chosen.items():
+            patch.setattr(sizes, name, size)
+        yield
+
+
+def rows(n, k=1):
+    return normal(k, n, 3)
+
+
+def transformed(function):
+    """What a function without arguments says under a functional transform."""
+    said = []
+
+    def inside(x):
+        said.append(function())
+        return x
+
+    torch.func.vmap(inside)(torch.ones(2))
+    return said[0]
+
+
+@pytest.mark.parametrize(
+    ("b", "c", "way"),
+    [(4, 9, "one_way_at_once"), (4, 10, "one_way_in_blocks"), (1, 36, "one_way_at_once")],
+)
+def test_one_way_is_at_once_up_to_a_size_and_in_blocks_above(b, c, way):
+    with sized(AT_ONCE=36, SPLIT=1000):
+        assert taken(lambda: mm.info_nce(rows(b), rows(c, 2))) == [way]
+
+
+@pytest.mark.parametrize(
+    ("n", "way"),
+    [(6, "symmetric_at_once"), (7, "symmetric_in_one_matrix")],
+)
+def test_symmetric_is_at_once_up_to_a_size_and_in_one_matrix_above(n, way):
+    with sized(AT_ONCE=36, SPLIT=1000):
+        assert taken(lambda: mm.symmetric_info_nce(rows(n), rows(n, 2))) == [way]
+
+
+@pytest.mark.parametrize(
+    ("n", "split", "way"),
+    [
+        (10, 100, "symmetric_in_one_matrix"),
+        (11, 100, "symmetric_in_tiles"),
+        (11, 122, "symmetric_in_one_matrix"),
+        (11, 121, "symmetric_in_tiles"),
+    ],
+)
+def test_symmetric_is_in_one_matrix_up_to_a_tile_and_in_tiles_above(n, split, way):
+    """Below SPLIT logits, whatever the tile."""
+    with sized(AT_ONCE=36, SPLIT=split, TILE=10, WIDE=(10, 10)):
+        assert taken(lambda: mm.symmetric_info_nce(rows(n), rows(n, 2))) == [way]
+
+
+@pytest.mark.parametrize(("chunk_size", "one_matrix"), [(6, False), (7, True), (8, True)])
+def test_a_chunk_size_of_all_rows_is_no_chunk(chunk_size, one_matrix):
+    with sized(AT_ONCE=36):
+        found = taken(lambda: mm.symmetric_info_nce(rows(7), rows(7, 2), chunk_size=chunk_size))
+    assert found == ["symmetric_in_one_matrix" if one_matrix else "symmetric_in_tiles"]
+
+
+@pytest.mark.parametrize(("n", "way"), [(5, "sigmoid_at_once"), (6, "sigmoid_in_tiles")])
+def test_the_sigmoid_loss_is_at_once_below_a_size_and_in_tiles_from_it_on(n, way):
+    with sized(SIGMOID_TILES=36):
+        assert taken(lambda: mm.sigmoid_contrast(rows(n), rows(n, 2), bias=0.0)) == [way]
+
+
+@pytest.mark.parametrize(("n", "way"), [(6, "sup_con_at_once"), (7, "sup_con_in_tiles")])
+def test_sup_con_is_at_once_up_to_a_tile_and_in_tiles_above(n, way):
+    with sized(SUPCON_SIDE={"cpu": 6, "other": 1}):
+        assert taken(lambda: mm.sup_con(rows(n), labels(1, n))) == [way]
+    with sized(SUPCON_SIDE={"cpu": 1, "other": 1}):
+        assert taken(lambda: mm.sup_con(rows(n), labels(1, n), chunk_size=6)) == [way]
+
+
+@pytest.mark.parametrize(("ranks", "suits"), [(3, True), (2, False)])
+def test_sup_con_of_too_many_ranks_goes_by_blocks(ranks, suits):
+    """Six rows, two of them this rank's: three ranks."""
+    x, ids = rows(6), torch.tensor([0, 0, 1, 1, 0, 1])
+    reduction = Reduction("none")
+    settings = {"temperature": 0.5, "normalize": None, "reduction": reduction}
+    with sized(SUPCON_RANKS={"cpu": ranks, "other": 99}):
+        found = choose.sup_con_among_themselves(x, ids, slice(2, 4), 4, **settings)
+    if suits:
+        whole = mm.sup_con(x, ids, temperature=0.5, normalize=None, reduction="none")
+        close(found, whole[2:4])
+    else:
+        assert found is None
+
+
+@pytest.mark.parametrize(
+    ("size", "side", "chunk_size", "expected"),
+    [
+        ((4, 25), 10, None, None),
+        ((4, 26), 10, None, 3),
+        ((50, 100), 10, None, 1),
+        ((50, 101), 10, None, 1),
+        ((50, 20), 10, None, 5),
+        ((50, 20), 10, 7, 7),
+        ((2, 2), 10, 7, 7),
+    ],
+)
+def test_blocks_of_sup_con_hold_as_many_logits_as_a_tile(size, side, chunk_size, expected):
+    assert choose.supcon_rows_at_a_time(size, side, chunk_size) == expected
+
+
+def test_a_ring_suits_ranks_with_many_candidates():
+    """Ten candidates of three numbers, on two ranks."""
+    x = rows(4)
+    with sized(RING=30):
+        assert choose.ring_suits(x, [4, 6])
+        assert not choose.ring_suits(x[:, :2], [4, 6])
+        assert not choose.ring_suits(x, [4, 5])
+        assert not choose.ring_suits(x, [40])
+        assert not transformed(lambda: choose.ring_suits(x, [4, 6]))
+    with sized(RING=31):
+        assert not choose.ring_suits(x, [4, 6])
+
+
+@pytest.mark.parametrize(("ring", "takes"), [(24, True), (25, False)])
+@pytest.mark.parametrize("form", ["one way", "symmetric"])
+def test_losses_ask_whether_a_ring_suits(form, ring, takes, monkeypatch):
+    """Four rows of three numbers, and as many on another rank; nobody is asked for them."""
+
+    class Ring(Exception):
+        """It was taken."""
+
+    def ring_of(*given):
+        raise Ring
+
+    monkeypatch.setattr(choose, "rank_sizes", lambda x, group: [4, 4])
+    monkeypatch.setattr(choose, "info_nce_on_ring", ring_of)
+    with sized(RING=ring, AT_ONCE=0):
+        if takes:
+            with pytest.raises(Ring):
+                FORMS[form](rows(4), rows(4, 2))
+        else:
+            assert FORMS[form](rows(4), rows(4, 2)).isfinite()
+
+
+def test_moments_suit_large_batches_with_labels():
+    features = {"text": rows(6), "audio": rows(6, 2)}
+    ids = torch.zeros(6, dtype=torch.int64)
+    with sized(MOMENTS=6):
+        assert choose.moments_suit(features, ids)
+        assert choose.moments_suit(features, ids[:, None])
+        assert not choose.moments_suit(features, ids[:, None][:, :0])
+        assert not choose.moments_suit(features, ids[:5])
+        assert not choose.moments_suit(features, ids.to("meta"))
+        assert not choose.moments_suit(features | {"audio": rows(6).to("meta")}, ids)
+        assert not transformed(lambda: choose.moments_suit(features, ids))
+    with sized(MOMENTS=7):
+        assert not choose.moments_suit(features, ids)
+
+
+def test_a_block_of_anchors_holds_so_many_similarities():
+    with sized(SIMILARITIES=12):
+        found = [choose.anchors_of_a_block(width) for width in (0, 1, 4, 5, 6, 7, 12, 13, 100)]
+    assert found == [12, 12, 3, 2, 2, 1, 1, 1, 1]
+
+
+def test_rows_are_ranked_in_blocks_from_a_size_on():
+    x, y = rows(6), rows(7, 2)
+    with sized(RANKED=42, RANKED_BLOCK=700):
+        assert choose.ranked_at_a_time(x, y, None) == 100
+        assert choose.ranked_at_a_time(x, y[:6], None) is None
+        assert choose.ranked_at_a_time(x, y[:6], 2) == 2
+        assert choose.ranked_at_a_time(x, y.to("meta"), 2) is None
+        assert transformed(lambda: choose.ranked_at_a_time(x, y, 2)) is None
+    with sized(RANKED=43):
+        assert choose.ranked_at_a_time(x, y, None) is None
+    with sized(RANKED=42, RANKED_BLOCK=7 * 64 - 1):
+        assert choose.ranked_at_a_time(x, y, None) == 64
+
+
+@pytest.mark.parametrize(
+    ("pairs", "chunk_size", "at_once"),
+    [((4, 9), None, True), ((4, 10), None, False), ((0, 9), None, False), ((4, 9), 3, False)],
+)
+def test_what_fits_at_once(pairs, chunk_size, at_once):
+    x, y = (rows(n) for n in pairs)
+    with sized(AT_ONCE=36):
+        assert choose.fits_at_once(x, y, chunk_size) == at_once
+        assert choose.fits_at_once(x, y, 4) == (at_once or chunk_size == 3)
 
 
 # --- numbers -------------------------------------------------------------------------------------

@@ -1,11 +1,261 @@
-"""Autograd of losses that are evaluated in tiles or at once: whose gradients, and how often."""
+"""The one autograd function: what a way is given and asked for, and what comes of it."""
+
+import itertools
+import weakref
 
 import pytest
 import torch
 
 from mmcontrast.exact import sizes
+from mmcontrast.exact.evaluation import evaluate, evaluate_in_one_pass
 from tests.mmcontrast.exact.ways import FORMS, Allocations, every_form, same
 from tests.mmcontrast.strategies import close, gradients, leaf, normal
+
+# --- a small way ---------------------------------------------------------------------------------
+
+
+class Watched:
+    """Its calls: (name, what of the inputs is needed, the inputs, whether autocast is on)."""
+
+    def __init__(self):
+        self.calls, self.kept, self.weights = [], [], []
+
+    def note(self, name, needed, *inputs):
+        autocast = torch.is_autocast_enabled("cpu")
+        self.calls.append((name, None if needed is None else tuple(needed), inputs, autocast))
+
+    @property
+    def names(self):
+        return [name for name, *_ in self.calls]
+
+
+class Cubes(Watched):
+    """factor x^3 + offset of (B,) x, a 0-d tensor or number, and such a one or None."""
+
+    def forward(self, needed, x, factor, offset):
+        self.note("forward", needed, x, factor, offset)
+        kept = [3 * x**2 if needed[0] else None, x**3 if needed[1] else None]
+        self.kept.append([None if z is None else weakref.ref(z) for z in kept])
+        self.pointers = [None if z is None else z.data_ptr() for z in kept]
+        return factor * x**3 + (0 if offset is None else offset), kept
+
+    def backward(self, needed, kept, upstream, x, factor, offset):
+        self.note("backward", needed, x, factor, offset)
+        assert [None if z is None else z.data_ptr() for z in kept] == self.pointers
+        squares, cubes = kept
+        return (
+            upstream * factor * squares if needed[0] else None,
+            (upstream * cubes).sum() if needed[1] else None,
+            upstream.sum() if needed[2] else None,
+        )
+
+    def plain(self, x, factor, offset):
+        self.note("plain", None, x, factor, offset)
+        return factor * x**3 + (0 if offset is None else offset)
+
+
+class OnePassCubes(Watched):
+    """factor x^3, with gradients from the same pass."""
+
+    def losses(self, needed, weight, x, factor):
+        self.note("losses", needed, x, factor)
+        self.weights.append(weight)
+        by_x = weight * factor * 3 * x**2 if needed[0] else None
+        by_factor = (weight * x**3).sum() if needed[1] else None
+        return factor * x**3, (by_x, by_factor)
+
+    def plain(self, x, factor):
+        self.note("plain", None, x, factor)
+        return factor * x**3
+
+
+def double(*values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+X, FACTOR, OFFSET = double(0.5, -1.0, 2.0), torch.tensor(3.0).double(), torch.tensor(7.0).double()
+UPSTREAM = double(1.0, -2.0, 0.5)
+SQUARES, CUBES = double(0.25, 1.0, 4.0), double(0.125, -1.0, 8.0)
+of_three = list(itertools.product([False, True], repeat=3))
+
+
+@pytest.mark.parametrize("wanted", [flags for flags in of_three if any(flags)])
+def test_a_way_is_asked_for_the_gradients_that_are_needed(wanted):
+    way, inputs = Cubes(), (X, FACTOR, OFFSET)
+    leaves = [leaf(z) if wants else z for z, wants in zip(inputs, wanted, strict=True)]
+    value = evaluate(way, *leaves)
+    close(value, 3 * CUBES + 7)
+    value.backward(UPSTREAM)
+    assert [(name, needed) for name, needed, *_ in way.calls] == [
+        ("forward", wanted),
+        ("backward", wanted),
+    ]
+    expected = (UPSTREAM * 9 * SQUARES, (UPSTREAM * CUBES).sum(), UPSTREAM.sum())
+    for z, wants, gradient in zip(leaves, wanted, expected, strict=True):
+        if wants:
+            close(z.grad, gradient)
+        else:
+            assert z.grad is None
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+@pytest.mark.parametrize("offset", [None, 0, 2.0])
+def test_numbers_and_none_arrive_as_they_are(offset, create_graph):
+    way, x = Cubes(), leaf(X)
+    value = evaluate(way, x, 0, offset)
+    (gradient,) = torch.autograd.grad(value, x, UPSTREAM, create_graph=create_graph)
+    assert (gradient == 0).all()
+    assert way.names == ["forward", "plain" if create_graph else "backward"]
+    for name, needed, (first, *numbers), _ in way.calls:
+        assert torch.equal(first, X)
+        assert numbers == [0, offset]
+        assert [type(n) for n in numbers] == [int, type(offset)]
+        assert needed == (None if name == "plain" else (True, False, False))
+
+
+def test_what_was_kept_arrives_in_the_backward_pass_and_is_freed_with_the_graph():
+    """`Cubes.backward` looks whether it is the same memory; None stays None."""
+    way, x = Cubes(), leaf(X)
+    value = evaluate(way, x, FACTOR, None)
+    ((squares, cubes),) = way.kept
+    assert cubes is None
+    value.backward(UPSTREAM)
+    close(x.grad, UPSTREAM * 9 * SQUARES)
+    assert squares() is None
+
+
+def test_a_way_of_no_derivatives_is_differentiated_by_its_plain_form():
+    way, x, factor = Cubes(), leaf(X), leaf(FACTOR)
+    value = evaluate(way, x, factor, None)
+    slopes = torch.autograd.grad(value.sum(), (x, factor), create_graph=True)
+    close(slopes[0], 9 * SQUARES)
+    close(slopes[1], CUBES.sum())
+    assert way.names == ["forward", "plain"]
+    by_x, by_factor = torch.autograd.grad(slopes[0].sum(), (x, factor))
+    close(by_x, 18 * X)
+    close(by_factor, 3 * SQUARES.sum())
+    assert way.names == ["forward", "plain"]
+
+
+def test_a_second_derivative_by_one_of_two_inputs():
+    way, x = Cubes(), leaf(X)
+    (slope,) = torch.autograd.grad(evaluate(way, x, FACTOR, OFFSET).sum(), x, create_graph=True)
+    (curve,) = torch.autograd.grad(slope.sum(), x)
+    close(curve, 18 * X)
+    assert way.names == ["forward", "plain"]
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_without_gradients_nothing_is_needed_and_nothing_kept(mode):
+    class Keeps(Cubes):
+        """It keeps a tensor, whether it is needed or not."""
+
+        def forward(self, needed, x, factor, offset):
+            value, _ = super().forward(needed, x, factor, offset)
+            kept = x.clone()
+            self.kept.append([weakref.ref(kept)])
+            return value, [kept]
+
+    for way in (Cubes(), Keeps()):
+        with mode():
+            value = evaluate(way, leaf(X), leaf(FACTOR), 1.0)
+        close(value, 3 * CUBES + 1)
+        assert not value.requires_grad
+        assert value.grad_fn is None
+        assert [(name, needed) for name, needed, *_ in way.calls] == [("forward", (False,) * 3)]
+        assert all(z is None or z() is None for z in way.kept[-1])
+
+
+@pytest.mark.parametrize("gradients_too", [False, True])
+def test_autocast_is_off_inside_and_on_again_outside(gradients_too):
+    way, x = Cubes(), leaf(X.float())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        if gradients_too:
+            evaluate(way, x, 2.0, None).sum().backward()
+        else:
+            with torch.no_grad():
+                evaluate(way, x, 2.0, None)
+        assert torch.is_autocast_enabled("cpu")
+    assert way.names == (["forward", "backward"] if gradients_too else ["forward"])
+    assert not any(autocast for *_, autocast in way.calls)
+
+
+# --- a small way of one pass ---------------------------------------------------------------------
+
+WEIGHTS = {"none": None, "0-d": torch.tensor(0.25).double(), "vector": double(1.0, 0.0, -3.0)}
+
+
+@pytest.mark.parametrize("weight", [torch.tensor(0.25).double(), double(1.0, 0.0, -3.0)])
+@pytest.mark.parametrize("wanted", [flags for flags in of_three if any(flags)])
+def test_with_a_weight_the_gradients_come_from_the_same_pass(weight, wanted):
+    """Of the sum of all losses times the weight, and of the weight itself: the losses."""
+    way, inputs = OnePassCubes(), (X, FACTOR, weight)
+    x, factor, weight = leaves = [
+        leaf(z) if wants else z for z, wants in zip(inputs, wanted, strict=True)
+    ]
+    value = evaluate_in_one_pass(way, weight, x, factor)
+    close(value, (inputs[2] * 3 * CUBES).sum())
+    (5 * value).backward()
+    assert [(name, needed) for name, needed, *_ in way.calls] == [("losses", wanted[:2])]
+    assert torch.equal(way.weights[0], inputs[2])
+    by_weight = 15 * CUBES
+    expected = (
+        5 * inputs[2] * 9 * SQUARES,
+        (5 * inputs[2] * CUBES).sum(),
+        by_weight if inputs[2].ndim else by_weight.sum(),
+    )
+    for z, wants, gradient in zip(leaves, wanted, expected, strict=True):
+        if wants:
+            close(z.grad, gradient)
+        else:
+            assert z.grad is None
+
+
+@pytest.mark.parametrize("wanted", [(False, True), (True, False), (True, True)])
+def test_without_a_weight_the_gradients_take_a_second_pass_weighted_by_the_upstream(wanted):
+    way = OnePassCubes()
+    x, factor = (leaf(z) if wants else z for z, wants in zip((X, FACTOR), wanted, strict=True))
+    value = evaluate_in_one_pass(way, None, x, factor)
+    close(value, 3 * CUBES)
+    value.backward(UPSTREAM)
+    assert [(name, needed) for name, needed, *_ in way.calls] == [
+        ("losses", (False, False)),
+        ("losses", wanted),
+    ]
+    assert way.weights[0] is None
+    assert torch.equal(way.weights[1], UPSTREAM)
+    if wanted[0]:
+        close(x.grad, UPSTREAM * 9 * SQUARES)
+    if wanted[1]:
+        close(factor.grad, (UPSTREAM * CUBES).sum())
+
+
+@pytest.mark.parametrize("weight", WEIGHTS)
+def test_a_way_of_one_pass_has_second_derivatives_by_its_plain_form(weight):
+    inputs = [leaf(z) for z in (X, FACTOR, WEIGHTS[weight]) if z is not None]
+    ways = []
+
+    def loss(x, factor, weight=None):
+        ways.append(OnePassCubes())
+        return evaluate_in_one_pass(ways[-1], weight, x, factor)
+
+    assert torch.autograd.gradcheck(loss, inputs)
+    assert torch.autograd.gradgradcheck(loss, inputs)
+    ways.clear()
+    torch.autograd.grad(loss(*inputs).sum(), inputs, create_graph=True)
+    assert ways[0].names == ["losses", "plain"]
+
+
+@pytest.mark.parametrize("weight", WEIGHTS)
+def test_a_way_of_one_pass_makes_no_gradients_that_nobody_needs(weight):
+    way, w = OnePassCubes(), WEIGHTS[weight]
+    with torch.no_grad():
+        value = evaluate_in_one_pass(way, w, leaf(X), leaf(FACTOR))
+    close(value, 3 * CUBES if w is None else (w * 3 * CUBES).sum())
+    assert [(name, needed) for name, needed, *_ in way.calls] == [("losses", (False, False))]
+
+
+# --- the losses ----------------------------------------------------------------------------------
 
 
 @every_form

@@ -1,12 +1,9 @@
 """mmcontrast.interop.pml against pytorch-metric-learning itself."""
 
 import functools
-import itertools
 
-import hypothesis.strategies as st
 import pytest
 import torch
-from hypothesis import given
 from torch import nn
 
 import mmcontrast as mm
@@ -29,69 +26,6 @@ def others(generator):
 
 
 OTHER_LABELS = torch.tensor([9, 3, 5, 3, 1, 9])
-
-
-@st.composite
-def masks(draw):
-    b, c = draw(st.integers(0, 5)), draw(st.integers(0, 5))
-    seed = draw(st.integers(0, 10**6))
-    kinds = torch.randint(0, 3, (b, c), generator=torch.Generator().manual_seed(seed))
-    return kinds == 0, kinds == 1
-
-
-# --- masks and tuples ----------------------------------------------------------------------------
-
-
-@given(masks())
-def test_pairs_go_there_and_back(made):
-    positives, negatives = made
-    indices = pml.to_pml_tuple(positives, negatives)
-    assert [x.dtype for x in indices] == [torch.int64] * 4
-    back = pml.from_pml_tuple(indices, *positives.shape)
-    assert torch.equal(back[0], positives)
-    assert torch.equal(back[1], negatives)
-
-
-@given(masks())
-def test_triplets_are_all_of_them_and_go_back_to_the_anchors_that_have_both(made):
-    positives, negatives = made
-    b, c = positives.shape
-    expected = [
-        (a, p, n)
-        for a, p, n in itertools.product(range(b), range(c), range(c))
-        if positives[a, p] and negatives[a, n]
-    ]
-    found = pml.to_pml_tuple(positives, negatives, triplets=True)
-    assert list(zip(*(x.tolist() for x in found), strict=True)) == expected
-    both = (positives.any(1) & negatives.any(1))[:, None]
-    back = pml.from_pml_tuple(found, b, c)
-    assert torch.equal(back[0], positives & both)
-    assert torch.equal(back[1], negatives & both)
-
-
-def test_tuples_are_the_librarys_own(rows):
-    tools = peer("pytorch_metric_learning.utils.loss_and_miner_utils")
-    for refs, itself in ((LABELS, True), (OTHER_LABELS, False)):
-        found = pml.to_pml_tuple(*pml.label_masks(LABELS, refs, itself))
-        for x, y in zip(found, tools.get_all_pairs_indices(LABELS, refs), strict=True):
-            assert torch.equal(x, y)
-        found = pml.to_pml_tuple(*pml.label_masks(LABELS, refs, itself), triplets=True)
-        for x, y in zip(found, tools.get_all_triplets_indices(LABELS, refs), strict=True):
-            assert torch.equal(x, y)
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda m: pml.to_pml_tuple(m[0], m[0]), r"positives: expected shape \(B, C\), got \(3,\)"),
-        (lambda m: pml.to_pml_tuple(m, m[:, :2]), r"negatives: expected shape \(2, 3\)"),
-        (lambda m: pml.to_pml_tuple(m.float(), m), "positives: expected a bool mask"),
-        (lambda m: pml.from_pml_tuple((m,), 2, 3), "indices: expected 3 or 4 index vectors, got 1"),
-    ],
-)
-def test_errors(call, message):
-    with pytest.raises(ValueError, match=message):
-        call(torch.ones(2, 3, dtype=torch.bool))
 
 
 # --- our miners ----------------------------------------------------------------------------------

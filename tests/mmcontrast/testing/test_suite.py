@@ -31,13 +31,6 @@ def test_importing_mmcontrast_does_not_import_hypothesis():
     assert done.stdout.strip() == "False"
 
 
-def test_without_hypothesis_it_says_what_to_install():
-    program = "import sys; sys.modules['hypothesis'] = None; import mmcontrast.testing"
-    done = python("-c", program)
-    assert done.returncode == 1
-    assert "pip install 'mmcontrast[testing]'" in done.stderr
-
-
 def test_importing_the_suite_does_not_import_pytest():
     program = "import sys, mmcontrast.testing; print('pytest' in sys.modules)"
     done = python("-c", program)

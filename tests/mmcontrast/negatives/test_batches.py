@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from hypothesis import given
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mmcontrast import add_noise, mixed_negatives, replace_tokens, shift, swap
-from tests.mmcontrast.negatives.batches import VOCABULARY, check_form, full
+from mmcontrast.negatives.batches import read_batch
+from tests.mmcontrast.negatives.batches import VOCABULARY, batches, check_form, full, options, real
 from tests.mmcontrast.strategies import close, leaf, normal, rng
 
 STRATEGIES = {
@@ -152,6 +154,35 @@ def test_law_60_one_graph():
         torch.manual_seed(state)
         for a, b in zip(found, everything("cpu"), strict=True):
             assert torch.equal(a, b)
+
+
+# --- a batch as it is read -----------------------------------------------------------------------
+
+
+@given(batch=batches())
+def test_what_is_real_is_what_the_loop_says(batch):
+    features, _, masks, lengths = batch
+    found, names = read_batch(features, None, **options(batch))
+    assert names == list(features)
+    for name, marks in real(*batch).items():
+        assert torch.equal(found.real[name].reshape(marks.shape), marks)
+        assert torch.equal(found.has[name], marks.any(1))
+    nothing = found.unaltered()
+    check_form(nothing, batch)
+    assert not any(altered.any() for altered in nothing.altered.values())
+    for name, x in features.items():
+        assert nothing.features[name] is x
+    for now, then in zip(
+        (nothing.features, nothing.masks, nothing.lengths), (features, masks, lengths), strict=True
+    ):
+        assert now is not then
+
+
+def test_the_names_come_in_the_order_of_the_features():
+    features = full(3)
+    assert list(features) == ["text", "audio", "vision"]
+    found = read_batch(features, ["vision", "text", "vision"], None, None, None)[1]
+    assert found == ["text", "vision"]
 
 
 # --- wrong calls ---------------------------------------------------------------------------------
