@@ -1,6 +1,16 @@
 """Contrastive losses and miners for multimodal learning: exact, vectorized, independent.
 
 Every loss is a function with a thin Module of the same name; all names are flat in this package.
+The files behind them, from top to bottom (each imports only what is below it):
+
+- losses, one family a file: ``infonce``, ``symmetric``, ``supervised``, ``sigmoid``, ``margin``,
+  ...; ``hybrid`` is HyCon's, ``negatives`` are CorMulT's negative batches,
+- miners, queues and measures: ``mining``, ``gate``, ``queue``, ``diagnostics``,
+- ``exact``: how losses are evaluated at any size, with hand-written gradients and GPU kernels,
+- what all of them share: ``masks``, ``presence``, ``rows``, ``softmax``, ``reductions``, ...
+
+``gradcache`` splits batches that an encoder cannot hold. ``interop`` has adapters for other
+libraries and ``testing`` the property suite; both are imported only when used.
 """
 
 from mmcontrast.anchored import AnchoredInfoNCE, anchored_info_nce
