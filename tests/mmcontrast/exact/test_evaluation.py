@@ -60,9 +60,11 @@ class OnePassCubes(Watched):
     def losses(self, needed, weight, x, factor):
         self.note("losses", needed, x, factor)
         self.weights.append(weight)
+        losses = factor * x**3
+        self.kept.append(weakref.ref(losses))
         by_x = weight * factor * 3 * x**2 if needed[0] else None
         by_factor = (weight * x**3).sum() if needed[1] else None
-        return factor * x**3, (by_x, by_factor)
+        return losses, (by_x, by_factor)
 
     def plain(self, x, factor):
         self.note("plain", None, x, factor)
@@ -119,6 +121,7 @@ def test_what_was_kept_arrives_in_the_backward_pass_and_is_freed_with_the_graph(
     value = evaluate(way, x, FACTOR, None)
     ((squares, cubes),) = way.kept
     assert cubes is None
+    assert squares() is not None
     value.backward(UPSTREAM)
     close(x.grad, UPSTREAM * 9 * SQUARES)
     assert squares() is None
@@ -209,6 +212,15 @@ def test_with_a_weight_the_gradients_come_from_the_same_pass(weight, wanted):
             close(z.grad, gradient)
         else:
             assert z.grad is None
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_the_losses_are_kept_for_the_gradient_of_the_weight_alone(learned):
+    way, weight = OnePassCubes(), leaf(WEIGHTS["vector"])
+    value = evaluate_in_one_pass(way, weight if learned else weight.detach(), leaf(X), 3.0)
+    assert value.requires_grad
+    (losses,) = way.kept
+    assert (losses() is not None) == learned
 
 
 @pytest.mark.parametrize("wanted", [(False, True), (True, False), (True, True)])

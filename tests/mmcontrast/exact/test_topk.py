@@ -64,6 +64,16 @@ def test_top_at_once_is_the_loop_whichever_way_is_taken(seed, n, width, k, ties,
     assert torch.equal(places, order)
 
 
+@pytest.mark.parametrize(("width", "groups"), [(20, False), (21, True)])
+def test_top_at_once_takes_groups_above_a_size(width, groups, monkeypatch):
+    calls, way = [], topk.top
+    monkeypatch.setattr(topk, "top", lambda *given: calls.append(given) or way(*given))
+    monkeypatch.setattr(sizes, "SORTED", 20)
+    monkeypatch.setattr(sizes, "TOPK", 0)
+    topk.top_at_once(with_ties(1, 3, width), 2)
+    assert bool(calls) == groups
+
+
 def test_top_at_once_can_be_traced():
     scores = with_ties(1, 4, 300)
     torch._dynamo.reset()
