@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmcontrast.exact import classes
+from mmcontrast.exact import sizes
 from mmcontrast.exact.classes import by_class, windows
 from tests.mmcontrast.strategies import labels, seeds
 
@@ -44,7 +44,7 @@ def test_windows_hold_every_pair_of_one_class(seed, rows, columns, step, piece):
     """And no columns before their rows' first class or after their last."""
     ids, others = (labels(seed + k, n, 4).sort().values for k, n in enumerate((rows, columns)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(classes, "PIECE", piece)
+        patch.setattr(sizes, "LOOKED_UP", piece)
         found = windows(ids, others, step)
     assert list(found) == list(range(0, rows, step))
     seen = []
