@@ -12,7 +12,7 @@ instead, in memory of O(B C). This happens here and nowhere else. Compilers, fun
 and forward mode never come here: :mod:`mmcontrast.exact.choose` is asked in eager mode only.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -28,35 +28,34 @@ Kept = Sequence[Tensor | None]
 """Tensors from the forward pass that the backward pass reads."""
 
 
+Losses = tuple[Tensor, Gradients]
+"""(B,) losses, and the gradients of their weighted sum."""
+
+
 class Way(Protocol):
     """A way to evaluate a loss. Inputs are tensors, numbers, or None where one is left out."""
 
-    @property
-    def forward(self) -> Callable[..., tuple[Tensor, Kept]]:
-        """``forward(needed, *inputs)``: the value, and what ``backward`` reads of it."""
+    def forward(self, needed: Needed, *inputs: Any) -> tuple[Tensor, Kept]:
+        """The value, and what ``backward`` reads of it."""
 
-    @property
-    def backward(self) -> Callable[..., Gradients]:
-        """``backward(needed, kept, upstream, *inputs)``: the gradients."""
+    def backward(self, needed: Needed, kept: Any, upstream: Tensor, *inputs: Any) -> Gradients:
+        """The gradients; ``kept`` as ``forward`` returned it, ``upstream`` that by the value."""
 
-    @property
-    def plain(self) -> Callable[..., Tensor]:
-        """``plain(*inputs)``: the value again, for autograd."""
+    def plain(self, *inputs: Any) -> Tensor:
+        """The value again, for autograd."""
 
 
 class OnePassWay(Protocol):
-    """A way whose gradients come out of the same pass as the losses."""
+    """A way that makes its gradients in the same pass as the losses."""
 
-    @property
-    def losses(self) -> Callable[..., tuple[Tensor, Gradients]]:
-        """``losses(needed, weight, *inputs)``: (B,), and the gradients of their weighted sum.
+    def losses(self, needed: Needed, weight: Tensor | None, *inputs: Any) -> Losses:
+        """(B,) losses, and the gradients of their weighted sum.
 
         ``weight`` is (B,), or 0-d where all count alike; None where no gradient is wanted.
         """
 
-    @property
-    def plain(self) -> Callable[..., Tensor]:
-        """``plain(*inputs)``: the (B,) losses again, for autograd."""
+    def plain(self, *inputs: Any) -> Tensor:
+        """The (B,) losses again, for autograd."""
 
 
 def evaluate(way: Way, *inputs: Any) -> Tensor:

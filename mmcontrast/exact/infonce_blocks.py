@@ -5,14 +5,14 @@ what each loss counts for known beforehand, its gradient can be made before the 
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mmcontrast.eager import known
-from mmcontrast.exact.evaluation import Gradients, Needed, evaluate_in_one_pass
+from mmcontrast.exact.evaluation import Losses, Needed, evaluate_in_one_pass
 from mmcontrast.exact.plain import plain_one_way
 from mmcontrast.exact.tiles import (
     LOG2_E,
@@ -52,16 +52,9 @@ def one_way_in_blocks(
 class _RowBlocks(NamedTuple):
     step: int
 
-    def losses(
-        self,
-        needed: Needed,
-        weight: Tensor | None,
-        a: Tensor,
-        c: Tensor,
-        targets: Tensor,
-        temperature: float | Tensor,
-    ) -> tuple[Tensor, Gradients]:
+    def losses(self, needed: Needed, weight: Tensor | None, *inputs: Any) -> Losses:
         """The shift of each row is its largest negative, or 0 where no logit can be large."""
+        a, c, targets, temperature = inputs
         step, targets = self.step, targets.clamp_min(0)
         scale, limits = LOG2_E / temperature, torch.finfo(a.dtype)
         gaps, room = [], a.new_empty(min(step, len(a)) * len(c))
@@ -106,5 +99,5 @@ class _RowBlocks(NamedTuple):
             gt = temperature_gradient(a, ga, temperature)
         return F.softplus(torch.cat(gaps)[:, 0], threshold=50), (ga, gc, None, gt)
 
-    def plain(self, a: Tensor, c: Tensor, targets: Tensor, temperature: float | Tensor) -> Tensor:
-        return plain_one_way(a, c, targets, temperature)
+    def plain(self, *inputs: Any) -> Tensor:
+        return plain_one_way(*inputs)

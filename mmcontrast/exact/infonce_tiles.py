@@ -63,9 +63,8 @@ class _SymmetricTiles(NamedTuple):
     start: int
     group: Any
 
-    def forward(
-        self, needed: Needed, x: Tensor, y: Tensor, temperature: Tensor
-    ) -> tuple[Tensor, Kept]:
+    def forward(self, needed: Needed, *inputs: Tensor) -> tuple[Tensor, Kept]:
+        x, y, temperature = inputs
         sides, start, group = self
         own = slice(start, start + len(x))
         scale = LOG2_E / temperature
@@ -95,15 +94,8 @@ class _SymmetricTiles(NamedTuple):
         losses, share = negative_share(both.log() + (shift - positive) / LOG2_E)
         return losses.mean(0), (share, *sums)
 
-    def backward(
-        self,
-        needed: Needed,
-        kept: tuple[Tensor, ...],
-        upstream: Tensor,
-        x: Tensor,
-        y: Tensor,
-        temperature: Tensor,
-    ) -> Gradients:
+    def backward(self, needed: Needed, kept: Any, upstream: Tensor, *inputs: Tensor) -> Gradients:
+        x, y, temperature = inputs
         share, *rest = kept
         # d(loss)/d(gap) = sigmoid(gap) = N / (N + e^p), the share. Half of it belongs to each
         # direction, and 1 / t makes it a gradient by the dot product x y instead of the logit.
@@ -114,7 +106,8 @@ class _SymmetricTiles(NamedTuple):
         gt = temperature_gradient(x, gx, temperature) if gx is not None and needed[2] else None
         return gx, gy, gt
 
-    def plain(self, x: Tensor, y: Tensor, temperature: Tensor) -> Tensor:
+    def plain(self, *inputs: Tensor) -> Tensor:
+        x, y, temperature = inputs
         own = slice(self.start, self.start + len(x))
         return plain_symmetric(x, y, temperature, own, self.group)
 

@@ -10,7 +10,7 @@ negatives' sum alone, so that no digit of a small loss is lost.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -68,14 +68,8 @@ def _alike(
 class _AtOnce(NamedTuple):
     both: bool
 
-    def forward(
-        self,
-        needed: Needed,
-        x: Tensor,
-        y: Tensor,
-        targets: Tensor | None,
-        temperature: float | Tensor,
-    ) -> tuple[Tensor, Kept]:
+    def forward(self, needed: Needed, *inputs: Any) -> tuple[Tensor, Kept]:
+        x, y, targets, temperature = inputs
         logits = torch.mm(x, y.T).div_(temperature)  # (B, C)
         losses, there = _along(logits, 1, targets)
         if not self.both:
@@ -83,16 +77,8 @@ class _AtOnce(NamedTuple):
         others, back = _along(logits, 0, None)
         return losses.add_(others).mul_(0.5), (there, back)
 
-    def backward(
-        self,
-        needed: Needed,
-        kept: tuple[Tensor, Tensor | None],
-        upstream: Tensor,
-        x: Tensor,
-        y: Tensor,
-        targets: Tensor | None,
-        temperature: float | Tensor,
-    ) -> Gradients:
+    def backward(self, needed: Needed, kept: Any, upstream: Tensor, *inputs: Any) -> Gradients:
+        x, y, _, temperature = inputs
         there, back = kept
         each = upstream / (temperature * 2 if self.both else temperature)
         # `there` and `back` hold d(loss)/d(logit) of each direction. Losses of rows have their
@@ -109,9 +95,8 @@ class _AtOnce(NamedTuple):
             gt = temperature_gradient(x, gx, temperature)
         return gx, gy, None, gt
 
-    def plain(
-        self, x: Tensor, y: Tensor, targets: Tensor | None, temperature: float | Tensor
-    ) -> Tensor:
+    def plain(self, *inputs: Any) -> Tensor:
+        x, y, targets, temperature = inputs
         if self.both:
             return plain_symmetric(x, y, temperature, slice(0, len(x)), None)
         return plain_one_way(x, y, targets, temperature)
@@ -146,9 +131,8 @@ def _along(logits: Tensor, axis: int, targets: Tensor | None) -> tuple[Tensor, T
 
 
 class _OneMatrix(NamedTuple):
-    def forward(
-        self, needed: Needed, x: Tensor, y: Tensor, temperature: float | Tensor
-    ) -> tuple[Tensor, Kept]:
+    def forward(self, needed: Needed, *inputs: Any) -> tuple[Tensor, Kept]:
+        x, y, temperature = inputs
         scale = LOG2_E / temperature
         own = (x * y).sum(1).mul_(scale)  # (B,) positive logits, in octaves
         sums, shift, there, back = _exponentials(x, y, scale)
@@ -157,15 +141,8 @@ class _OneMatrix(NamedTuple):
         losses = F.softplus(gap, threshold=50).mean(0)
         return losses, (sums, gap.sigmoid_(), there, back)
 
-    def backward(
-        self,
-        needed: Needed,
-        kept: tuple[Tensor, Tensor, Tensor, Tensor | None],
-        upstream: Tensor,
-        x: Tensor,
-        y: Tensor,
-        temperature: float | Tensor,
-    ) -> Gradients:
+    def backward(self, needed: Needed, kept: Any, upstream: Tensor, *inputs: Any) -> Gradients:
+        x, y, temperature = inputs
         sums, share, there, back = kept
         u = share * (upstream / (2 * temperature))  # (2, B)
         # Without negatives the sum and u are both 0: the clamp makes it 0 / tiny instead of 0 / 0.
@@ -177,7 +154,8 @@ class _OneMatrix(NamedTuple):
             gt = temperature_gradient(x, gx, temperature)
         return gx, gy, gt
 
-    def plain(self, x: Tensor, y: Tensor, temperature: float | Tensor) -> Tensor:
+    def plain(self, *inputs: Any) -> Tensor:
+        x, y, temperature = inputs
         return plain_symmetric(x, y, temperature, slice(0, len(x)), None)
 
 

@@ -65,9 +65,8 @@ class _Ring(NamedTuple):
     counts: list[int]
     group: Any
 
-    def forward(
-        self, needed: Needed, x: Tensor, y: Tensor, targets: Tensor, temperature: Tensor
-    ) -> tuple[Tensor, Kept]:
+    def forward(self, needed: Needed, *inputs: Tensor) -> tuple[Tensor, Kept]:
+        x, y, targets, temperature = inputs
         # Rows stay at home, and so do their sums. Columns travel, and where columns are anchors
         # too, each rank adds what its rows have to their sums: after a full circle these cover the
         # rows of all ranks.
@@ -93,16 +92,8 @@ class _Ring(NamedTuple):
         kept = rows, row_shift, row_share, columns, column_shift, column_share
         return torch.where(targets != IGNORE, losses, 0), kept
 
-    def backward(
-        self,
-        needed: Needed,
-        kept: tuple[Tensor, ...],
-        upstream: Tensor,
-        x: Tensor,
-        y: Tensor,
-        targets: Tensor,
-        temperature: Tensor,
-    ) -> Gradients:
+    def backward(self, needed: Needed, kept: Any, upstream: Tensor, *inputs: Tensor) -> Gradients:
+        x, y, targets, temperature = inputs
         rows, row_shift, row_share, columns, column_shift, column_share = kept
         tiny, at = torch.finfo(x.dtype).tiny, targets.clamp_min(0)
         upstream = torch.where(targets != IGNORE, upstream, 0) / temperature
@@ -131,7 +122,8 @@ class _Ring(NamedTuple):
                 their_gradient[j].addmm_(octaves.T, x[i])
         return gx, gy, None, temperature_gradient(x, gx, temperature, self.side)
 
-    def plain(self, x: Tensor, y: Tensor, targets: Tensor, temperature: Tensor) -> Tensor:
+    def plain(self, *inputs: Tensor) -> Tensor:
+        x, y, targets, temperature = inputs
         every, own = joined(y, self.group)
         if self.both:
             return plain_symmetric(x, every, temperature, own, self.group)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mmcontrast.eager import known
 from mmcontrast.exact import sizes
-from mmcontrast.exact.evaluation import Gradients, Needed, evaluate_in_one_pass
+from mmcontrast.exact.evaluation import Losses, Needed, evaluate_in_one_pass
 from mmcontrast.exact.plain import plain_sigmoid
 from mmcontrast.exact.tiles import (
     LOG2_E,
@@ -77,15 +77,8 @@ class _SigmoidAtOnce(NamedTuple):
     keep: Tensor | None
     start: int
 
-    def losses(
-        self,
-        needed: Needed,
-        weight: Tensor | None,
-        x: Tensor,
-        y: Tensor,
-        temperature: Tensor,
-        bias: Tensor,
-    ) -> tuple[Tensor, Gradients]:
+    def losses(self, needed: Needed, weight: Tensor | None, *inputs: Tensor) -> Losses:
+        x, y, temperature, bias = inputs
         # The loss of a pair is softplus(s) for a negative and softplus(-s) for a positive. By the
         # signed logit its slope is the sigmoid; the sign applied once more makes that the slope by
         # s.
@@ -113,7 +106,8 @@ class _SigmoidAtOnce(NamedTuple):
         logits.diagonal(self.start).neg_()
         return logits
 
-    def plain(self, x: Tensor, y: Tensor, temperature: Tensor, bias: Tensor) -> Tensor:
+    def plain(self, *inputs: Tensor) -> Tensor:
+        x, y, temperature, bias = inputs
         return plain_sigmoid(x, y, temperature, bias, *self)
 
 
@@ -123,15 +117,8 @@ class _SigmoidTiles(NamedTuple):
     start: int
     sides: Sides
 
-    def losses(
-        self,
-        needed: Needed,
-        weight: Tensor | None,
-        x: Tensor,
-        y: Tensor,
-        temperature: Tensor,
-        bias: Tensor,
-    ) -> tuple[Tensor, Gradients]:
+    def losses(self, needed: Needed, weight: Tensor | None, *inputs: Tensor) -> Losses:
+        x, y, temperature, bias = inputs
         scale, shift = LOG2_E / temperature, LOG2_E * bias
         losses, slopes = x.new_zeros(len(x)), x.new_zeros(len(x))
         gx = torch.empty_like(x) if needed[0] or needed[2] else None
@@ -214,7 +201,8 @@ class _SigmoidTiles(NamedTuple):
         shift = shift if self.positives is None else shift.abs()
         return known(largest_octave(x, y, scale) + shift <= LARGE)
 
-    def plain(self, x: Tensor, y: Tensor, temperature: Tensor, bias: Tensor) -> Tensor:
+    def plain(self, *inputs: Tensor) -> Tensor:
+        x, y, temperature, bias = inputs
         return plain_sigmoid(x, y, temperature, bias, self.positives, self.keep, self.start)
 
 

@@ -17,7 +17,7 @@ the gap, which keeps its digits however small it is; with more, the loss is log 
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -91,9 +91,8 @@ class _ClassTiles(NamedTuple):
     shift: float | Tensor
     side: int
 
-    def forward(
-        self, needed: Needed, rows: Tensor, scale: Tensor, sums: Tensor
-    ) -> tuple[Tensor, Kept]:
+    def forward(self, needed: Needed, *inputs: Tensor) -> tuple[Tensor, Kept]:
+        rows, scale, sums = inputs
         classes, shift, side = self
         # The sum over a class of x_i x_p is x_i times the sum of the class's rows. x_i itself is
         # taken out again, a difference that in float32 would leave rounding errors of the size of
@@ -111,15 +110,8 @@ class _ClassTiles(NamedTuple):
         losses = torch.where(number > 2, gap, F.softplus(gap, threshold=50)).to(rows.dtype)
         return losses, (gap,)
 
-    def backward(
-        self,
-        needed: Needed,
-        kept: tuple[Tensor],
-        upstream: Tensor,
-        rows: Tensor,
-        scale: Tensor,
-        sums: Tensor,
-    ) -> Gradients:
+    def backward(self, needed: Needed, kept: Any, upstream: Tensor, *inputs: Tensor) -> Gradients:
+        rows, scale, sums = inputs
         classes, shift, side = self
         # d(loss) / d(log of the sum): 1 where the loss is that log, less where it is the softplus.
         share = torch.where(classes.sizes > 2, 1, kept[0].sigmoid())
@@ -130,7 +122,8 @@ class _ClassTiles(NamedTuple):
         by_scale = (rows.double() * found).sum() / 2 if needed[1] else None
         return found * scale, by_scale, None
 
-    def plain(self, rows: Tensor, scale: Tensor, sums: Tensor) -> Tensor:
+    def plain(self, *inputs: Tensor) -> Tensor:
+        rows, scale, _ = inputs
         ids = self.classes.ids
         temperature = (1 / (LOG2 * scale)).to(rows.dtype)
         return plain_sup_con(rows, temperature, same_label(ids), off_diagonal(len(ids), ids.device))

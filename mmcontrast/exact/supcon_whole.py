@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmcontrast.eager import known
-from mmcontrast.exact.evaluation import Gradients, Needed, evaluate_in_one_pass
+from mmcontrast.exact.evaluation import Losses, Needed, evaluate_in_one_pass
 from mmcontrast.exact.plain import plain_sup_con
 from mmcontrast.exact.tiles import LOG2_E, scalar
 from mmcontrast.masks import labelled, off_diagonal
@@ -68,10 +68,9 @@ class _Batch(NamedTuple):
     number: Tensor  # (N,) of positives
     there: Tensor | None  # (N,) bool: which samples have a label; None for all
 
-    def losses(
-        self, needed: Needed, weight: Tensor | None, x: Tensor, temperature: Tensor
-    ) -> tuple[Tensor, Gradients]:
+    def losses(self, needed: Needed, weight: Tensor | None, *inputs: Tensor) -> Losses:
         """2 matrix products: the similarities, and their gradient times the rows."""
+        x, temperature = inputs
         several = self.number > 1  # (N,)
         all_several = known(several.all())
         number = self.number if all_several else self.number.clamp_min(1)
@@ -129,7 +128,8 @@ class _Batch(NamedTuple):
         partner = x.index_select(0, self.positives.argmax(1))
         return (x.double() * partner.double()).sum(1)
 
-    def plain(self, x: Tensor, temperature: Tensor) -> Tensor:
+    def plain(self, *inputs: Tensor) -> Tensor:
+        x, temperature = inputs
         keep = off_diagonal(len(x), x.device)
         if self.there is not None:
             keep &= self.there

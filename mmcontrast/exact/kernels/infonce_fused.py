@@ -1,11 +1,18 @@
 """InfoNCE by kernels: 5 matrix products, one for the sums and two for each gradient."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from mmcontrast.exact.evaluation import Gradients, Kept, Needed, evaluate, evaluate_in_one_pass
+from mmcontrast.exact.evaluation import (
+    Gradients,
+    Kept,
+    Losses,
+    Needed,
+    evaluate,
+    evaluate_in_one_pass,
+)
 from mmcontrast.exact.infonce_tiles import negative_share
 from mmcontrast.exact.kernels import launch
 from mmcontrast.exact.kernels.blocks import Blocks
@@ -34,9 +41,8 @@ class _SymmetricFused(NamedTuple):
     precision: str
     blocks: Blocks | None
 
-    def forward(
-        self, needed: Needed, x: Tensor, y: Tensor, temperature: Tensor
-    ) -> tuple[Tensor, Kept]:
+    def forward(self, needed: Needed, *inputs: Tensor) -> tuple[Tensor, Kept]:
+        x, y, temperature = inputs
         if len(x) == 0:
             return x.new_zeros(0, dtype=torch.float32), ()
         logits = self.logits(x, y, temperature)
@@ -49,15 +55,8 @@ class _SymmetricFused(NamedTuple):
         back, column_share = negative_share(sums.columns.log() + (sums.column_shift - own) / LOG2_E)
         return (there + back) / 2, (base, row_share, column_share, *sums)
 
-    def backward(
-        self,
-        needed: Needed,
-        kept: tuple[Tensor, ...],
-        upstream: Tensor,
-        x: Tensor,
-        y: Tensor,
-        temperature: Tensor,
-    ) -> Gradients:
+    def backward(self, needed: Needed, kept: Any, upstream: Tensor, *inputs: Tensor) -> Gradients:
+        x, y, temperature = inputs
         if not kept:
             return launch.zeros(needed, x, y, temperature)
         base, row_share, column_share, row_sums, column_sums, row_shift, column_shift = kept
@@ -80,7 +79,8 @@ class _SymmetricFused(NamedTuple):
             gy.addcmul_(logits.x, pull, value=-1)
         return gx, gy, gt
 
-    def plain(self, x: Tensor, y: Tensor, temperature: Tensor) -> Tensor:
+    def plain(self, *inputs: Tensor) -> Tensor:
+        x, y, temperature = inputs
         return plain_symmetric(x.float(), y.float(), temperature, slice(0, len(x)), None)
 
     def logits(self, x: Tensor, y: Tensor, temperature: Tensor) -> Logits:
@@ -113,15 +113,8 @@ class _OneWayFused(NamedTuple):
     precision: str
     blocks: Blocks | None
 
-    def losses(
-        self,
-        needed: Needed,
-        weight: Tensor | None,
-        anchors: Tensor,
-        candidates: Tensor,
-        targets: Tensor,
-        temperature: Tensor,
-    ) -> tuple[Tensor, Gradients]:
+    def losses(self, needed: Needed, weight: Tensor | None, *inputs: Tensor) -> Losses:
+        anchors, candidates, targets, temperature = inputs
         if len(anchors) == 0 or len(candidates) == 0:
             zeros = launch.zeros(needed, anchors, candidates, targets, temperature)
             return anchors.new_zeros(len(anchors), dtype=torch.float32), zeros
@@ -149,7 +142,6 @@ class _OneWayFused(NamedTuple):
             gc.index_put_((targets,), a.float() * -w[:, None], accumulate=True)
         return losses, (ga, gc, None, gt)
 
-    def plain(
-        self, anchors: Tensor, candidates: Tensor, targets: Tensor, temperature: Tensor
-    ) -> Tensor:
+    def plain(self, *inputs: Tensor) -> Tensor:
+        anchors, candidates, targets, temperature = inputs
         return plain_one_way(anchors.float(), candidates.float(), targets, temperature)

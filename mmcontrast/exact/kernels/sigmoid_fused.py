@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmcontrast.exact.evaluation import Gradients, Needed, evaluate_in_one_pass
+from mmcontrast.exact.evaluation import Losses, Needed, evaluate_in_one_pass
 from mmcontrast.exact.kernels import launch
 from mmcontrast.exact.kernels.blocks import Blocks
 from mmcontrast.exact.kernels.launch import Logits, Share, scalar_for
@@ -43,15 +43,8 @@ class _SigmoidFused(NamedTuple):
     precision: str
     blocks: Blocks | None
 
-    def losses(
-        self,
-        needed: Needed,
-        weight: Tensor | None,
-        x: Tensor,
-        y: Tensor,
-        temperature: Tensor,
-        bias: Tensor,
-    ) -> tuple[Tensor, Gradients]:
+    def losses(self, needed: Needed, weight: Tensor | None, *inputs: Tensor) -> Losses:
+        x, y, temperature, bias = inputs
         if len(x) == 0 or len(y) == 0:
             zeros = launch.zeros(needed, x, y, temperature, bias)
             return x.new_zeros(len(x), dtype=torch.float32), zeros
@@ -81,5 +74,6 @@ class _SigmoidFused(NamedTuple):
             gy[: len(x)].addcmul_(x, over, value=-1)
         return losses, (gx, gy, gt, gb)
 
-    def plain(self, x: Tensor, y: Tensor, temperature: Tensor, bias: Tensor) -> Tensor:
+    def plain(self, *inputs: Tensor) -> Tensor:
+        x, y, temperature, bias = inputs
         return plain_sigmoid(x.float(), y.float(), temperature, bias, None, None, 0)

@@ -1,7 +1,7 @@
 """SupCon by kernels: one product for the sums and two for the gradient of a batch with itself."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -47,7 +47,8 @@ class _SupConFused(NamedTuple):
     precision: str
     blocks: Blocks | None
 
-    def forward(self, needed: Needed, rows: Tensor, temperature: Tensor) -> tuple[Tensor, Kept]:
+    def forward(self, needed: Needed, *inputs: Tensor) -> tuple[Tensor, Kept]:
+        rows, temperature = inputs
         if len(rows) == 0:
             return rows.new_zeros(0), ()
         logits, ids, number = self.logits(rows, temperature), self.classes.ids, self.classes.sizes
@@ -67,14 +68,8 @@ class _SupConFused(NamedTuple):
         losses = torch.where(number > 2, gap, F.softplus(gap, threshold=50)).float()
         return losses, (base, sums.rows, sums.row_shift, gap)
 
-    def backward(
-        self,
-        needed: Needed,
-        kept: tuple[Tensor, ...],
-        upstream: Tensor,
-        rows: Tensor,
-        temperature: Tensor,
-    ) -> Gradients:
+    def backward(self, needed: Needed, kept: Any, upstream: Tensor, *inputs: Tensor) -> Gradients:
+        rows, temperature = inputs
         if not kept:
             return launch.zeros(needed, rows, temperature)
         base, sums, shift, gap = kept
@@ -97,7 +92,8 @@ class _SupConFused(NamedTuple):
         gt = launch.temperature_gradient_of(logits.x, found, temperature) / 2
         return found, gt
 
-    def plain(self, rows: Tensor, temperature: Tensor) -> Tensor:
+    def plain(self, *inputs: Tensor) -> Tensor:
+        rows, temperature = inputs
         ids = self.classes.ids
         return plain_sup_con(rows, temperature, same_label(ids), off_diagonal(len(ids), ids.device))
 
