@@ -44,9 +44,10 @@ def symmetric_info_nce(
         reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,).
         chunk_size: side of the square tiles in which both directions are computed together, in
             O(chunk_size^2 + B D) memory; with ``keep`` or ``positives``, number of rows at a time.
-            None chooses tiles of 2^18 logits. From B on, one (B, B) matrix is kept, which saves one
-            of four matrix products and pays off when D is in the hundreds. That is the default up
-            to B = 512; up to B = 256, two such matrices. The plain path is as in :func:`info_nce`.
+            None chooses tiles of 2^18 logits. A chunk_size of B or more keeps one (B, B) matrix,
+            which saves one of four matrix products and pays off when D is in the hundreds. That is
+            the default up to B = 512, with two such matrices up to B = 256. The plain path is as in
+            :func:`info_nce`.
         group: as in :func:`info_nce`; this rank's rows of ``x`` are compared with all ranks' rows
             of ``y``, and both directions share the products. Masks are (B of this rank, B of all).
 

@@ -1,36 +1,36 @@
-"""The same numbers at any size: how losses are evaluated, from 2 samples to millions of logits.
+"""The same numbers at any size: how losses are evaluated, from 2 samples to 2^20 and more.
 
 A public loss checks its arguments and asks ``choose`` for a way; ``sizes`` holds the thresholds.
 All ways go through the one autograd function of ``evaluation``, and equal the few lines of
 ``plain``::
 
     symmetric_info_nce(x, y)                            mmcontrast/symmetric.py
-      choose.both_ways_info_nce                         the only place that decides
+      choose.both_ways_info_nce                         decides, in this order
         | up to 2^16 logits      infonce_whole.symmetric_at_once
+        | too many for a rank    ring.info_nce_on_ring
+        | many on one GPU        kernels.symmetric_fused
         | up to 512 rows         infonce_whole.symmetric_in_one_matrix
         | more                   infonce_tiles.symmetric_in_tiles
-        | many on a GPU          kernels.symmetric_fused
-        | too many for a rank    ring.info_nce_on_ring
         evaluation.evaluate(way, x, y, temperature)     the one autograd function
           way.forward                                   e.g. infonce_tiles._SymmetricTiles
             tiles.tiles                                 the one generator of tiles of logits
           way.backward                                  makes the tiles again
             tiles.tiles
-          plain.plain_symmetric                         under compilers, transforms, and for
-                                                        second derivatives
+          way.plain                                     for second derivatives:
+            plain.plain_symmetric                       a few lines that autograd knows
 
-The same tree for the other losses:
+The same for the other losses:
 
-====================  ===========================  ==================================  ============
-loss                  chosen by                    ways                                plain form
-====================  ===========================  ==================================  ============
-``info_nce``          ``one_way_info_nce``         ``infonce_whole, infonce_blocks``,  one way
-                                                   ``ring, kernels``
-``sup_con``           ``sup_con_among_themselves`` ``supcon_whole, supcon_tiles``,     SupCon
-                                                   ``kernels``
-``sigmoid_contrast``  ``sigmoid_of_pairs``         ``sigmoid_tiles, kernels``          sigmoid
-mining                ``ranked_at_a_time``         ``ranking``, with ``topk``
-====================  ===========================  ==================================  ============
+====================  =============================  =============================  ===============
+loss                  chosen in ``choose``           ways                           plain form
+====================  =============================  =============================  ===============
+``info_nce``          ``one_way_info_nce``           ``infonce_whole``, ``ring``,   plain_one_way
+                                                     ``infonce_blocks``, kernels
+``sup_con``           ``sup_con_among_themselves``   ``supcon_whole``,              plain_sup_con
+                                                     ``supcon_tiles``, kernels
+``sigmoid_contrast``  ``sigmoid_of_pairs``           ``sigmoid_tiles``, kernels     plain_sigmoid
+mining                ``ranked_at_a_time``           ``ranking``, ``topk``          no gradient
+====================  =============================  =============================  ===============
 
 Losses with masks (``keep``, ``positives``) take :func:`mmcontrast.softmax.contrast` instead, in
 blocks of anchors. HyCon's own evaluation by class moments is in :mod:`mmcontrast.hybrid`.

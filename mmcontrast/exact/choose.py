@@ -1,13 +1,20 @@
-"""Which way a loss is evaluated: the only file that decides, by the sizes in ``sizes``.
+"""Which way a loss is evaluated: what decides is here, and the sizes by which it does in ``sizes``.
 
-Every way gives the same numbers. The order of the questions is the same for every loss:
+Every way gives the same numbers. A loss asks, in this order:
 
-1. Does something trace, transform or forward-differentiate the code? Then the plain path: callers
-   ask :func:`mmcontrast.eager.is_eager` before they come here.
-2. Is the matrix of logits small? Then all at once, in as few operations as can be.
-3. Are there ranks whose candidates together are too large to gather? Then around the ring.
-4. Are the rows on a GPU for which there are kernels (:func:`kernels_suit`)? Then the kernels.
-5. Else in blocks or tiles of PyTorch operations.
+======================  ===========================================================================
+InfoNCE, one way        plain under a tracer; at once; ring of ranks; kernels; blocks
+InfoNCE, both ways      plain under a tracer; at once; ring; kernels, on one rank; one matrix; tiles
+SupCon                  plain under a tracer; kernels; at once; tiles
+sigmoid                 plain under a tracer; kernels, without masks on one rank; at once; tiles
+mining                  at once under a tracer or for few similarities; blocks
+HyCon                   class moments; similarities, in blocks where they are many
+======================  ===========================================================================
+
+"Under a tracer" is whatever compiles, transforms or forward-differentiates the code
+(:func:`mmcontrast.eager.is_eager`). InfoNCE's callers ask for it, and for masks, which take
+:func:`mmcontrast.softmax.contrast`; for the other losses it is asked here. Inside a way, ``topk``
+still picks its selection by the width of a row, and tiles try one shift for all before many.
 """
 
 import functools
@@ -59,7 +66,7 @@ def one_way_info_nce(
     reduction: Reduction,
     chunk_size: int | None,
 ) -> Tensor:
-    """:func:`info_nce` without masks, in eager mode; all arguments but the weight are checked."""
+    """:func:`info_nce` without masks, in eager mode, with checked arguments."""
     group = reduction.group
     if active(group) is None and fits_at_once(anchors, candidates, chunk_size):
         rows, columns = map_rows(anchors, normalize), map_rows(candidates, normalize)
@@ -85,7 +92,8 @@ def one_way_info_nce(
         return reduction.reduce(plain_one_way(rows, columns, partners, temperature), counted)
 
     rows, columns = (map_in_pieces(x, normalize, step) for x in (anchors, candidates))
-    # Blocks and kernels make gradients in the same pass: what each loss counts for is said first.
+    # Blocks and kernels make gradients in the same pass as the losses, so they need each loss's
+    # share of the result beforehand.
     if targets is None:
         shares = reduction.equal_shares(rows)
     else:
@@ -108,7 +116,7 @@ def both_ways_info_nce(
     reduction: Reduction,
     chunk_size: int | None,
 ) -> Tensor:
-    """:func:`symmetric_info_nce` without masks, in eager mode; all but the weight is checked."""
+    """:func:`symmetric_info_nce` without masks, in eager mode, with checked arguments."""
     group = reduction.group
     alone = active(group) is None
     if alone and fits_at_once(x, y, chunk_size):
@@ -179,8 +187,8 @@ def ring_suits(candidates: Tensor, counts: list[int]) -> bool:
 def kernels_suit(*tensors: Tensor) -> bool:
     """Whether the GPU kernels are taken for these, rows and columns of the logits.
 
-    They are many, CUDA tensors with values, none of them in float64; Triton is there, the GPU is
-    one that the blocks are meant for, and nothing compiles, transforms or forward-differentiates.
+    They are taken for many logits of CUDA tensors that have values and are not in float64, where
+    Triton is installed, on a GPU that the blocks are made for, in eager mode.
     """
     return (
         len(tensors[0]) * len(tensors[-1]) >= sizes.KERNELS
@@ -226,7 +234,9 @@ def sup_con_among_themselves(
     normalize: RowMap | None,
     reduction: Reduction,
 ) -> Tensor | None:
-    """The "out" form of :func:`sup_con`; None where blocks of this rank's rows suit better.
+    """The "out" form of :func:`sup_con`; None where it has to be made in blocks of anchors instead.
+
+    That is where this rank has few of all ranks' rows, or where some logit is not finite.
 
     Args:
         rows: (N, D) those of all ranks.
@@ -285,7 +295,7 @@ def sigmoid_of_pairs(
     reduction: Reduction,
     chunk_size: int | None,
 ) -> Tensor:
-    """:func:`sigmoid_contrast`; all arguments but the weight are checked.
+    """:func:`sigmoid_contrast` of checked arguments.
 
     Args:
         x: (B, D) anchors.

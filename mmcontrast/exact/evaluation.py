@@ -8,8 +8,9 @@ way is a small record of its settings with three methods:
 - ``plain`` is the same value in operations that autograd can differentiate.
 
 A backward pass that is itself to be differentiated (``create_graph=True``) differentiates ``plain``
-instead, in memory of O(B C). This happens here and nowhere else. Compilers, functional transforms
-and forward mode never come here: :mod:`mmcontrast.exact.choose` is asked in eager mode only.
+instead, in memory of O(B C): for all of these losses, that happens here. (Row maps and HyCon's
+class moments have autograd functions of their own, whose backward passes can be differentiated.)
+Compilers, functional transforms and forward mode take plain forms, and never come here.
 """
 
 from collections.abc import Sequence
@@ -70,9 +71,9 @@ def evaluate_in_one_pass(way: OnePassWay, weight: Tensor | None, *inputs: Any) -
     """The sum of a loss's (B,) values times ``weight``, with gradients from the same pass.
 
     Args:
-        way: the losses, and their gradients once it is known what each of them counts for.
-        weight: (B,) or 0-d, what each loss counts for; None for the (B,) losses themselves, whose
-            gradients take a second pass: only the backward pass knows what they count for.
+        way: makes the losses, and the gradients of their weighted sum.
+        weight: (B,) or 0-d factors; None for the (B,) losses themselves, whose gradients take a
+            second pass, because only the backward pass knows the factors.
         inputs: of the way, a tensor first.
     """
     return evaluate(_OnePass(way), *inputs, weight)

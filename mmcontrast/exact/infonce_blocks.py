@@ -1,7 +1,7 @@
 """InfoNCE of one direction in blocks of whole rows: 3 products, the gradients in the same pass.
 
-A block holds all candidates of its anchors, so the softmax of each is complete at once, and with
-what each loss counts for known beforehand, its gradient can be made before the block is dropped.
+A block holds all candidates of its anchors, so the softmax of each is complete at once. As each
+loss's weight in the result is known beforehand, its gradient is made before the block is dropped.
 """
 
 import math

@@ -3,8 +3,8 @@ r"""SupCon of a large batch among itself: tiles of the similarities, never all o
 The similarities of a batch with itself are symmetric, so the tiles on and above the diagonal hold
 everything: one tile serves its rows as anchors and its columns as anchors. A pass costs half a
 matrix product, and the gradient, in a second pass that makes the tiles again, one and a half.
-Where one shift for all logits would leave some sum without digits, a third pass finds each row its
-own.
+Where one shift for all logits would leave some sum without digits, two more passes find each row's
+largest logit and sum up again.
 
 With P the positives, A all others, and s in units of log 2,
 
@@ -58,15 +58,15 @@ def sup_con_in_tiles(
     classes = by_class(labels)
     rows = map_rows(anchors.index_select(0, classes.order), normalize)
     scale = 1 / (LOG2 * scalar(temperature, rows.new_empty(0, dtype=torch.float64)))
-    octaves = float(scale.detach())
+    per_unit = float(scale.detach())  # octaves of a dot product of 1
     side = max(1, min(side, len(rows)))
-    # No graph through shift and sums: the gradient that _ClassTiles writes out accounts for both.
+    # Without a graph: shift and sums are intermediate results of what _ClassTiles differentiates.
     with torch.no_grad(), full_precision(rows):
-        shift: float | Tensor = _shift(rows, octaves)
-        sums = _sums_over_tiles(rows, octaves, classes, shift, side)
-        if not _in_range(sums):  # far-off similarities over a low temperature
-            shift = _largest(rows, octaves, classes, side)
-            sums = _sums_over_tiles(rows, octaves, classes, shift, side)
+        shift: float | Tensor = _shift(rows, per_unit)
+        sums = _sums_over_tiles(rows, per_unit, classes, shift, side)
+        if not _in_range(sums):  # similarities far from the bound, at a low temperature
+            shift = _largest(rows, per_unit, classes, side)
+            sums = _sums_over_tiles(rows, per_unit, classes, shift, side)
             if not _in_range(sums):
                 return None
     losses = evaluate(_ClassTiles(classes, shift, side), rows, scale, sums)
@@ -131,7 +131,7 @@ class _ClassTiles(NamedTuple):
 
 def _gradient(
     rows: Tensor,
-    octaves: float,
+    per_unit: float,
     sums: Tensor,
     slope: Tensor,
     classes: Classes,
@@ -153,7 +153,7 @@ def _gradient(
     near = windows(classes.ids, classes.ids, side)
     found = torch.zeros_like(rows)
     room = rows.new_empty(min(side, len(rows)) ** 2)
-    for i, j, to_rows, to_columns in _exponentials_of(rows, octaves, classes, shift, side):
+    for i, j, to_rows, to_columns in _exponentials_of(rows, per_unit, classes, shift, side):
         pairs = room[: to_rows.numel()].view_as(to_rows)
         if to_rows is to_columns:
             torch.add(push[i, None], push[j], out=pairs).mul_(to_rows)
@@ -191,11 +191,11 @@ def _sums_of_classes(rows: Tensor, classes: Classes, side: int) -> Tensor:
 
 
 def _sums_over_tiles(
-    rows: Tensor, octaves: float, classes: Classes, shift: float | Tensor, side: int
+    rows: Tensor, per_unit: float, classes: Classes, shift: float | Tensor, side: int
 ) -> Tensor:
     """(n,) sums of 2^(s - shift) over all other samples, except an only positive."""
     sums = rows.new_zeros(len(rows))
-    for i, j, to_rows, to_columns in _exponentials_of(rows, octaves, classes, shift, side):
+    for i, j, to_rows, to_columns in _exponentials_of(rows, per_unit, classes, shift, side):
         sums[i] += to_rows.sum(1)
         if i != j:
             sums[j] += to_columns.sum(0)
@@ -203,25 +203,25 @@ def _sums_over_tiles(
 
 
 def _exponentials_of(
-    rows: Tensor, octaves: float, classes: Classes, shift: float | Tensor, side: int
+    rows: Tensor, per_unit: float, classes: Classes, shift: float | Tensor, side: int
 ) -> Iterator[tuple[slice, slice, Tensor, Tensor]]:
     """2^(s - shift) on and above the diagonal, for the rows' sums and for the columns' sums.
 
     With one shift for all the two are one tensor.
     """
     if isinstance(shift, Tensor):
-        for i, j, tile in _octaves(rows, octaves, classes, side):
+        for i, j, tile in _octaves(rows, per_unit, classes, side):
             # s_ij counts in row i's sum in units of row i's shift, and in row j's in units of row
             # j's.
             to_rows = (tile - shift[i, None]).exp2_()
             yield i, j, to_rows, tile.sub_(shift[j]).exp2_()
     else:
-        for i, j, tile in _octaves(rows, octaves, classes, side, shift):
+        for i, j, tile in _octaves(rows, per_unit, classes, side, shift):
             yield i, j, tile.exp2_(), tile
 
 
 def _octaves(
-    rows: Tensor, octaves: float, classes: Classes, side: int, shift: float = 0.0
+    rows: Tensor, per_unit: float, classes: Classes, side: int, shift: float = 0.0
 ) -> Iterator[tuple[slice, slice, Tensor]]:
     """s - shift above the diagonal; minus infinity on it and for an only positive."""
     # A class of two, a couple, has one positive for each of its samples: (k, k + 1) and (k + 1, k).
@@ -231,7 +231,7 @@ def _octaves(
     ids, couples = classes.ids, classes.sizes == 2
     linked = couples[1:] & (ids[1:] == ids[:-1])  # (n - 1,)
     add = rows.new_full((1,), -shift) if shift else None
-    for i, j, tile in tiles(rows, rows, (side, side), add=add, alpha=octaves, upper=True):
+    for i, j, tile in tiles(rows, rows, (side, side), add=add, alpha=per_unit, upper=True):
         if i == j:
             tile.diagonal().fill_(-math.inf)
             for beside in (tile.diagonal(1), tile.diagonal(-1)):
@@ -241,7 +241,7 @@ def _octaves(
         yield i, j, tile
 
 
-def _shift(rows: Tensor, octaves: float) -> float:
+def _shift(rows: Tensor, per_unit: float) -> float:
     """The shift of every logit: 0 where none can reach a quarter of the exponent's range.
 
     No logit exceeds the largest squared length. Shifting to below it, not to it, leaves more room
@@ -249,17 +249,17 @@ def _shift(rows: Tensor, octaves: float) -> float:
     """
     if not len(rows):
         return 0.0
-    bound = octaves * float(torch.linalg.vector_norm(rows, dim=1).max()) ** 2
+    bound = per_unit * float(torch.linalg.vector_norm(rows, dim=1).max()) ** 2
     # Half the largest exponent: 2^64 in float32, of which sums over any batch are still finite.
     away = max(0.0, bound - math.log2(torch.finfo(rows.dtype).max) / 2)
     # A whole number takes no digits off a logit.
     return math.floor(away) if math.isfinite(away) else away
 
 
-def _largest(rows: Tensor, octaves: float, classes: Classes, side: int) -> Tensor:
+def _largest(rows: Tensor, per_unit: float, classes: Classes, side: int) -> Tensor:
     """(n,) the largest logit of each row, which takes another pass over the tiles."""
     most = rows.new_full((len(rows),), -math.inf)
-    for i, j, tile in _octaves(rows, octaves, classes, side):
+    for i, j, tile in _octaves(rows, per_unit, classes, side):
         most[i] = torch.maximum(most[i], tile.amax(1))
         if i != j:
             most[j] = torch.maximum(most[j], tile.amax(0))

@@ -53,7 +53,9 @@ def intra_modal_contrast(
             ``score_kernel(scores, bandwidth=1)`` and 1 minus it, weigh the similarities in the
             ratio and in the refinement; they cannot be combined with a selection.
         normalize: row map before the dot product.
-        present: (B,) bool by modality, which samples have it; all where it is left out.
+        present: (B,) bool by modality, which samples have it; all where it is left out. Rows of
+            absent modalities may hold anything, even NaN. (Give an encoder zeros there all the
+            same: a NaN in its inputs would reach its own weights.)
         weight: (B,) sample weights.
         reduction: ``"mean"`` and ``"sum"`` over samples and modalities give a scalar, ``"none"``
             gives (B, M) in the mapping's order.

@@ -45,15 +45,15 @@ def values_by_moments(
     targets: Mapping[str, float],
     settings: Settings,
 ) -> tuple[dict[str, TermValues], Tensor]:
-    """The values of HyCon's "intra" and "inter", those that have a target, for all anchors.
+    """The anchors' values of HyCon's "intra" and "inter", of those two that have a target.
 
     Args:
-        features: (B, D) by modality; rows that take no part are not read.
-        labels: (B, ...) of all ranks; their values are read.
+        features: (B, D) by modality, this rank's; rows that take no part are not read.
+        labels: (B of all ranks, ...); their values are read.
         own: which samples of all ranks are this rank's.
         taking_part: (B,) bool by modality.
         targets: what the positives' similarities are compared with.
-        settings: without a selection. Without ``refine`` the refinement has no meaning.
+        settings: without a selection; without ``refine`` the refinement is a placeholder.
 
     Returns:
         The values, and (B, M, M) similarities between each sample's own modalities.
@@ -128,7 +128,7 @@ def _cut_batch(
     own: slice,
     group: Group | None,
 ) -> _CutBatch:
-    """Sort a batch by class and cut it; each part with the sums of everything outside it.
+    """Sort a batch by class and cut it; each part with the sums of all other classes.
 
     Ranks exchange sums and moments of the large classes, and the rows of the small ones.
     """

@@ -17,14 +17,14 @@ from mmcontrast.rows import dot
 
 
 class Part(NamedTuple):
-    """Consecutive samples of the batch sorted by class, and the sum of everything outside them."""
+    """Consecutive samples of the batch sorted by class, and the sum of all other classes."""
 
     rows: Tensor
     """(k, M, D), zero where absent."""
     present: Tensor
     """(k, M) 1 or 0: the modalities that each sample has."""
     others: Tensor
-    """(M, D + 1) float64: sum, and number, of the rows of all classes that are not in the part."""
+    """(M, D + 1) float64: sum, and number, of the rows of classes without samples in the part."""
 
 
 class OneClass(NamedTuple):
@@ -80,7 +80,7 @@ def large_class_sums(
 def small_class_sums(
     part: Part, ids: Tensor, anchors: Tensor | slice, contrasts: Contrasts
 ) -> tuple[Tensor, PairSums]:
-    """The same for some anchors of a part of several small classes, from their similarities.
+    """:func:`large_class_sums` of a part of several small classes, from its similarities.
 
     Args:
         part: all samples of these classes, those of other ranks too.
@@ -98,33 +98,36 @@ def small_class_sums(
     # Sums of rows first, then one dot product each: autograd keeps no (k, M, c, M) product.
     columns = part.rows.flatten(1).mT  # (M D, c)
     positives = dot(x, dot(is_positive, columns).view_as(x))
-    beyond = apply(_RowsTimesSums, x, part.others[:, :-1])
-    negatives = dot(x, dot(is_negative, columns).view_as(x)) + beyond
+    outside = apply(_RowsTimesSums, x, part.others[:, :-1])
+    negatives = dot(x, dot(is_negative, columns).view_as(x)) + outside
     errors = []
     for partners, target in zip(*contrasts, strict=True):
         pairs = (is_positive[:, None, :, None] * part.present) * partners[:, None]  # (k, M, c, M)
         errors.append(((similarity - target).square() * pairs).sum((2, 3)))
     partners = contrasts.partners
-    opposed = dot(is_negative, part.present.mT) + part.others[:, -1].to(x.dtype)
-    counts = _pair_counts(present, dot(is_positive, part.present.mT), opposed, partners)
-    pulled, pushed = (sum_over_partners(y, partners) for y in (positives, negatives))
-    return dot(x, x), PairSums(pulled, pushed, torch.stack(errors, dim=1), *counts)
+    number = dot(is_negative, part.present.mT) + part.others[:, -1].to(x.dtype)
+    counts = _pair_counts(present, dot(is_positive, part.present.mT), number, partners)
+    similar, opposed = (sum_over_partners(y, partners) for y in (positives, negatives))
+    return dot(x, x), PairSums(similar, opposed, torch.stack(errors, dim=1), *counts)
 
 
 def _pair_counts(
     present: Tensor, positives: Tensor, negatives: Tensor, partners: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Numbers of an anchor's pairs, from (k, M) of each partner's modality to (k, N, M)."""
+    """How many positives and negatives each anchor has in each loss, (k, N, M) each.
+
+    ``positives`` and ``negatives``: (k, M), or (M,) for all alike, by the partner's modality.
+    """
     flat = rearrange(partners, "n m p -> (n m) p")
     shape = len(present), *partners.shape[:2]
-    has, lacks = (dot(x.expand_as(present), flat).view(shape) for x in (positives, negatives))
-    return has * present[:, None], lacks * present[:, None]
+    same, other = (dot(x.expand_as(present), flat).view(shape) for x in (positives, negatives))
+    return same * present[:, None], other * present[:, None]
 
 
 class _LargeClassProducts(torch.autograd.Function):
     """Dot products of one class's rows with each other, with sums and with the class's moments.
 
-    Autograd would keep what lies between, (k, M, N D) of it, and would differentiate the sums in
+    Autograd would keep (k, M, N D) of intermediate results, and would differentiate the sums in
     float32. This keeps the inputs only, and adds up what cancels in float64.
 
     Args:

@@ -11,7 +11,7 @@ Rows come in mapped, in float32, and ``precision`` says how they are multiplied:
   The default for float32 inputs where PyTorch's own products are set to it
   (``torch.set_float32_matmul_precision("high")``).
 - ``"bf16"``, ``"fp16"``: rows are rounded once, to 8 or 11 bits, and the loss is that of the
-  rounded rows. The default for inputs of that dtype, which know no better.
+  rounded rows. The default for inputs of that dtype.
 
 Logits, sums and gradients are added up in float32 in all of them. What is rounded besides is each
 entry of the logits' gradient before it is multiplied by the rows, to the same bits: by as much as

@@ -30,7 +30,7 @@ def sigmoid_fused(
         y: (C, D) candidates, mapped.
         temperature: a number or a 0-d tensor.
         bias: the same.
-        weight: (B,) what each loss counts for; None for the losses themselves.
+        weight: (B,) factors of the losses in their sum; None for the losses themselves.
         precision: of the products.
         blocks: instead of those of the table.
     """
