@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from reference_models.layers.inputs import MODALITIES
 from reference_models.paper import Paper
 from reference_models.registry import MODELS
 from reference_models.training_config import FINE_TUNING
@@ -24,6 +25,14 @@ def test_without_tables_there_is_one_row_of_the_settings_as_they_are():
     tables = {"ablation": {"full": {}}}
     assert paper(tables=tables).tables == tables
     assert paper().training == FINE_TUNING
+
+
+@pytest.mark.parametrize(("fewest", "reads"), [(2, ("text",)), (0, ("text",)), (4, MODALITIES)])
+def test_a_model_runs_on_no_more_modalities_than_it_reads(fewest, reads):
+    expected = f"^fewest of toy: expected 1 to {len(reads)}, as many .* got {fewest}$"
+    with pytest.raises(ValueError, match=expected):
+        paper(fewest=fewest, reads=reads)
+    assert paper(fewest=len(reads), reads=reads).fewest == len(reads)
 
 
 def test_without_a_file_nothing_is_published():
