@@ -51,7 +51,11 @@ def test_every_folder_says_all_of_its_models(name):
     found = MODELS[name]
     assert found.name == name
     assert found.summary
-    assert found.citation
+    assert found.citation, 'citation: give it, or "none"'
     assert type(found.config)().head == "regression"
     assert found.build.__module__.startswith("reference_models.")
-    assert (found.published is None) == (name == "text-only")
+    if found.citation == "none":
+        assert found.published is None
+    else:
+        assert found.published is not None, f"add published= to {name}: the paper's numbers"
+        assert found.published.is_file(), f"add {found.published}"
