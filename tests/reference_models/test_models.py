@@ -64,7 +64,7 @@ def missing(name):
     return f"add to {TESTS[name].__name__}: {'; '.join(absent)}" if absent else ""
 
 
-def tests_of(name):
+def exports_of(name):
     if words := missing(name):
         pytest.fail(words, pytrace=False)
     return TESTS[name]
@@ -77,7 +77,7 @@ def read(name, key):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_is_tested_here(name):
-    tests_of(name)
+    exports_of(name)
 
 
 def test_what_is_missing_is_said(monkeypatch):
@@ -91,7 +91,7 @@ def test_what_is_missing_is_said(monkeypatch):
 
 
 def config_of(name, **changes):
-    tests = tests_of(name)
+    tests = exports_of(name)
     small = {**tests.SMALL, **getattr(tests, "STILL", {})}
     return replace(MODELS[name].config, **{**small, **changes})
 
@@ -354,7 +354,7 @@ def test_every_switch_alone(name, field, value):
 @st.composite
 def combinations(draw):
     name = draw(st.sampled_from([n for n in MODELS if n != "hycon-v2"]))
-    switches = tests_of(name).SWITCHES
+    switches = exports_of(name).SWITCHES
     chosen = draw(
         st.fixed_dictionaries({field: st.sampled_from(v) for field, v in switches.items()})
     )
