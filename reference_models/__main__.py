@@ -93,7 +93,9 @@ def _parser() -> argparse.ArgumentParser:
 
     command = parsers.add_parser("reproduce", help="a table of a model's paper, run again")
     command.add_argument("model", metavar="MODEL", help=f"a name that '{CALL} list' shows")
-    command.add_argument("--table", required=True, metavar="NAME", help="a wrong one lists them")
+    command.add_argument(
+        "--table", required=True, metavar="NAME", help=f"a table that '{CALL} list' shows"
+    )
     command.add_argument("--data", required=True, metavar="FILE", help="as for train")
     command.add_argument("--labels", metavar="CSV", help="a table of sentences beside the data")
     command.add_argument("--seeds", type=_count, required=True, metavar="N", help="runs a row")

@@ -25,14 +25,18 @@ class Paper:
         build: ``build(config, sizes, text_encoder)`` makes the network; ``sizes`` are the features
             of each modality, text first.
         presets: by data set, the config and training fields that the paper sets there.
-        tables: the paper's tables: table -> row -> config and training fields, or "modalities".
-            Default: one table "headline" of one row, the settings as they are.
+        tables: the paper's tables: table -> row -> the config and training fields that it changes;
+            a row's key "modalities" chooses the modalities that it reads. Default: one table
+            "headline" of one row, the settings as they are.
         published: the JSON file of the numbers that the paper prints; None: none are stored.
         contrast: rows of the table "contrast" that the paper prints in another of its tables:
             row -> (table, row).
-        fewest: modalities, at least.
-        reads: modalities that it knows.
+        fewest: the smallest number of modalities that it runs on.
+        reads: the modalities that it can read, in order; a file may have others.
         training: its training config.
+
+    Raises:
+        ValueError: a ``fewest`` that is not in 1 to the number of modalities that it reads.
     """
 
     name: str
@@ -49,6 +53,11 @@ class Paper:
     training: TrainingConfig = FINE_TUNING
 
     def __post_init__(self) -> None:
+        if not 1 <= self.fewest <= len(self.reads):
+            raise ValueError(
+                f"fewest of {self.name}: expected 1 to {len(self.reads)}, as many modalities as it"
+                f" reads, got {self.fewest!r}"
+            )
         if not self.tables:
             object.__setattr__(self, "tables", {"headline": {self.name: {}}})
 

@@ -73,7 +73,7 @@ class Corpus:
         known_as: the public file with that SHA-256, or None.
         splits: "train", "valid" and "test".
         task: "sentiment" (scores in [-3, 3]), "sims" (scores in [-1, 1]), "iemocap" or "humor".
-        layout: how the file is laid out, a key of ``LAYOUTS``.
+        layout: how the file is laid out, a key of ``LAYOUTS`` in ``data/loading.py``.
         dropped: split -> samples of the file that are left out, as their sequences disagree.
         notes: remarks on the data, in sentences.
         origin: name and SHA-256 of the file that a converted one was made of, or None.

@@ -54,7 +54,7 @@ class FileReport:
         other_keys: top-level keys that are no splits.
         label_range: lowest and highest label of all splits, or None.
         problem: why :func:`load_corpus` refuses the file; None where it reads it.
-        layout: as recognised, a key of ``LAYOUTS``, or None.
+        layout: as recognised, a key of ``LAYOUTS`` in ``data/loading.py``, or None.
         corpus: what the file is read as, or None.
     """
 

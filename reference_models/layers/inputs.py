@@ -10,6 +10,7 @@ from reference_models.data.batch import Batch
 from reference_models.layers.text_encoder import read_text
 
 MODALITIES = ("text", "audio", "vision")
+COUNTS = {1: "one", 2: "two", 3: "three"}  # of modalities, in words
 
 
 class Sequence(NamedTuple):
@@ -37,10 +38,9 @@ def check_sizes(
     Raises:
         ValueError: fewer than ``fewest``, unknown ones, or a text encoder without text.
     """
-    words = {1: "one", 2: "two", 3: "three"}
     if len(sizes) < fewest or not set(sizes) <= set(MODALITIES):
         raise ValueError(
-            f"sizes: expected {words[fewest]} or more of {MODALITIES}, got {tuple(sizes)}"
+            f"sizes: expected {COUNTS[fewest]} or more of {MODALITIES}, got {tuple(sizes)}"
         )
     if text_encoder is not None and "text" not in sizes:
         raise ValueError(f"sizes: expected text, for its encoder, got {tuple(sizes)}")

@@ -20,6 +20,7 @@ from reference_models.data.text import (
     stored_token_ids,
     train_word_tokenizer,
 )
+from reference_models.layers.inputs import COUNTS
 from reference_models.layers.text_encoder import (
     load_text_encoder,
     load_tokenizer,
@@ -88,6 +89,7 @@ def build(
     seed: int,
     text_encoder: str | None = None,
     modalities: Sequence[str] | None = None,
+    chosen_by: str = "--modalities",
     labels: str | None = None,
 ) -> Parts:
     """The network for a corpus, with random weights from the seed, and the other parts of a run.
@@ -100,13 +102,14 @@ def build(
         text_encoder: a name on the hub, a folder, "scratch", or "features" for the precomputed
             text column; None: "scratch" where there are sentences, else what there is.
         modalities: which ones; None: all that the file has and the model reads.
+        chosen_by: who chose the modalities, as error messages name it.
         labels: the table of sentences that the corpus was read with; stored in the config.
 
     Raises:
         ValueError: modalities, text or text encoder that are not there, or too few of them.
     """
     paper = registry.find(model)
-    used, left_out = _modalities(paper, corpus, modalities)
+    used, left_out = _modalities(paper, corpus, modalities, chosen_by)
     model_config = _with_head(model_config, corpus)
     if training.precision == "fp16" and device().type == "cpu":
         raise ValueError("precision: expected float32 or bf16 on a cpu, got 'fp16'")
@@ -164,31 +167,30 @@ def build(
 
 
 def _modalities(
-    paper: Paper, corpus: Corpus, wanted: Sequence[str] | None
+    paper: Paper, corpus: Corpus, wanted: Sequence[str] | None, chosen_by: str
 ) -> tuple[tuple[str, ...], list[str]]:
     """The modalities in use, in order, and a sentence on each of the others."""
     for name in wanted or ():
         if name not in corpus.modalities:
             raise ValueError(
                 f"modalities: expected some of {', '.join(corpus.modalities)}, which"
-                f" {corpus.path} has, got {name!r}"
+                f" {corpus.path} has, got {name!r} from {chosen_by}"
             )
         if name not in paper.reads:
             raise ValueError(
                 f"modalities: expected some of {', '.join(paper.reads)}, which {paper.name} reads,"
-                f" got {name!r}"
+                f" got {name!r} from {chosen_by}"
             )
     used = tuple(m for m in paper.reads if m in (wanted or corpus.modalities))
     if len(used) < paper.fewest:
-        source = "--modalities asks for" if wanted else f"{corpus.path} has"
-        count = {1: "one", 2: "two"}[paper.fewest]
+        source = f"{chosen_by} asks for" if wanted else f"{corpus.path} has"
         raise ValueError(
-            f"modalities: expected {count} or more for {paper.name}, got"
+            f"modalities: expected {COUNTS[paper.fewest]} or more for {paper.name}, got"
             f" {', '.join(used) or 'none'} ({source} no more)"
         )
     why = {m: "left out" if m in corpus.modalities else "not in the file" for m in paper.reads}
     return used, [
-        f"{m} is {why[m]}: it and every pair with it fall away from the loss terms"
+        f"{m} is {why[m]}: the loss terms leave out it and every pair with it"
         for m in paper.reads
         if m not in used
     ] + [f"{m} is not read by {paper.name}" for m in corpus.modalities if m not in paper.reads]

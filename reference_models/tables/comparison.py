@@ -99,7 +99,7 @@ def write_tables(run: Experiment, plan: Sequence[Row]) -> None:
 def _compared(run: Experiment, row: Row) -> Line:
     remarks = [] if row.reason is None else [f"cannot run here: {row.reason}"]
     if row.same_as is not None:
-        remarks.append(f"comes to the same run as {row.same_as}")
+        remarks.append(f"is the same run as {row.same_as}")
     remarks += [f"seed {seed} failed: {words}" for seed, words in row.failures.items()]
     measured = {} if row.reason else summaries(run.results(row))
     published = published_row(
@@ -143,11 +143,15 @@ def _values(lines: Sequence[Line], names: Sequence[str]) -> list[dict[str, Any]]
 
 def differences(run: Experiment, plan: Sequence[Row]) -> list[tuple[str, str, str]]:
     """Where this run differs, or may differ, from the paper: topic, the paper, here."""
-    config = next(row.config for row in plan if row.config)
+    paper, configs = registry.find(run.model), [row.config for row in plan if row.config]
     _, training = run.configure(run.settings)
-    corpus, data, text = run.corpus, config["data"], config["text"]
+    # What any of the rows reads: one may have fewer modalities than the others.
+    sizes = {m: size for config in configs for m, size in config["sizes"].items()}
+    sizes = {m: sizes[m] for m in MODALITIES if m in sizes}
+    text = next((c["text"] for c in configs if "text" in c["sizes"]), configs[0]["text"])
+    corpus, data = run.corpus, configs[0]["data"]
     encoder = {None: "none", "features": "none: precomputed features"}
-    missing = [m for m in MODALITIES if m not in corpus.modalities]
+    missing = [m for m in paper.reads if m not in corpus.modalities]
     changed = [
         f"; {key}={new} (instead of {old})"
         for before, after in zip(run.configure(), run.configure(run.settings), strict=True)
@@ -157,11 +161,13 @@ def differences(run: Experiment, plan: Sequence[Row]) -> list[tuple[str, str, st
     rate = rate_words(training, text["encoder"])
     here = {
         "text encoder": encoder.get(text["column"], text["encoder"]),
-        "modalities": ", ".join(run.modalities or corpus.modalities)
+        "modalities": ", ".join(sizes)
         + (f" (not in the file: {', '.join(missing)})" if missing else ""),
         "features": ", ".join(
-            f"{m} {x.shape[2]} in up to {x.shape[1]} steps"
-            for m, x in corpus.splits["train"].features.items()
+            f"{m} {size} of the text encoder"
+            if m == "text" and text["column"] != "features"
+            else f"{m} {size} in up to {corpus.splits['train'].features[m].shape[1]} steps"
+            for m, size in sizes.items()
         ),
         "data": f"{Path(data['path']).name}, {data['known_as'] or 'not a known public file'},"
         f" SHA-256 {data['sha256'][:12]}..., {'/'.join(map(str, data['samples'].values()))} samples"
@@ -171,26 +177,26 @@ def differences(run: Experiment, plan: Sequence[Row]) -> list[tuple[str, str, st
         "selection": SELECTIONS[training.selection],
         "runs": f"mean of {len(run.seeds)}: seeds {', '.join(map(str, run.seeds))}",
     }
-    setting = registry.find(run.model).printed["setting"] or dict.fromkeys(here, "not stored here")
+    setting = paper.printed["setting"] or dict.fromkeys(here, "not stored here")
     return [(topic, words, here.get(topic, "the same")) for topic, words in setting.items()]
 
 
 def _note_of(run: Experiment, published: bool) -> str:
     if run.synthetic:
         return (
-            "The corpus is synthetic. Nothing published stands beside what is measured on it: it"
-            " shows that the machinery works, and no more."
+            "The corpus is synthetic, so its numbers are not shown beside published ones: they show"
+            " that the machinery works, and no more."
         )
     if registry.find(run.model).published is None:
-        return f"No published numbers of {run.model} are stored: all that stands here is measured."
+        return f"No published numbers of {run.model} are stored: all numbers here are measured."
     if run.data_set is None:
         return (
-            "Nothing published stands here: by its numbers of samples the file is none of the data"
+            "No published numbers are shown: by its numbers of samples the file is none of the data"
             " sets that the papers report on."
         )
     if not published:
         return f"The paper prints no such row for {NAMES[run.data_set]}."
     return (
-        f"Published numbers are the paper's, {NAMES[run.data_set]}. They may be compared with the"
-        " measured ones as far as nothing that is listed below tells them apart."
+        f"Published numbers are the paper's, {NAMES[run.data_set]}. Before comparing them with the"
+        " measured ones, see what differs between the two set-ups, listed below."
     )

@@ -45,7 +45,7 @@ def reproduce(
     by the numbers of samples in the splits, and never beside numbers measured on synthetic data.
 
     Args:
-        model, table: their names; the rows are those of the model's ``TABLES``.
+        model, table: their names; the rows are those of the model's ``Paper.tables``.
         data, labels: the file, and the table of sentences beside it, as ``train`` takes them.
         seeds: one run each.
         out: folder of the runs and the table.

@@ -57,6 +57,7 @@ class Experiment:
     def build(self, row: Row, seed: int) -> Parts:
         """The parts of a run of a row; a ValueError says why it cannot run."""
         changes = dict(row.overrides)
+        chosen_by = f"the row {row.name}" if "modalities" in changes else "--modalities"
         modalities = changes.pop("modalities", self.modalities)
         configs = keys.override(*self.configure(self.settings), changes)
         reads_text = modalities is None or "text" in modalities
@@ -67,6 +68,7 @@ class Experiment:
             seed=seed,
             text_encoder=self.text_encoder if reads_text else None,
             modalities=modalities,
+            chosen_by=chosen_by,
             labels=self.labels,
         )
 

@@ -93,6 +93,9 @@ def test_its_table_is_reproduced_without_published_numbers(registered, file, tmp
     assert all(row["measured"]["mae"]["mean"] > 0 for row in content["rows"])
     assert all(row["published"] == {} for row in content["rows"])
     assert {line["paper"] for line in content["differences"]} == {"not stored here"}
+    here = {line["topic"]: line["here"] for line in content["differences"]}
+    assert here["modalities"] == "text, audio"
+    assert here["features"] == "text 128 of the text encoder, audio 16 in up to 20 steps"
     assert "measured, n=1" in capsys.readouterr().out
 
 

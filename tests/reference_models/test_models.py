@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import fields, replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -38,13 +39,59 @@ TESTS = {
     "cormult": test_cormult,
     "text-only": test_text_only,
 }
+FILE = "tests/reference_models/test_models.py"
+EXPORTS = {
+    "SMALL": "the settings of a small network",
+    "SWITCHES": "setting -> the values to try",
+    "CHOICES": "choices of settings; CHOICES['head'] lists the heads",
+}
 OF_THREE = [name for name, entry in MODELS.items() if entry.reads == THREE]
 # All but the losses: what may run in evaluation.
 HARMLESS = {"LossTerms", "IGNORE", "sentiment_classes", "l2_normalize", "modality_correlation"}
 
 
+def missing(name):
+    """What the tests of a model lack, in words; "" if nothing."""
+    folder = MODELS[name].build.__module__.split(".")[-2]
+    if name not in TESTS:
+        return (
+            f"add {name!r} to TESTS in {FILE}, with the module"
+            f" tests.reference_models.{folder}.test_network"
+        )
+    absent = [f"{key} ({words})" for key, words in EXPORTS.items() if not hasattr(TESTS[name], key)]
+    if not absent and "head" not in TESTS[name].CHOICES:
+        absent = ["CHOICES['head'] (the heads of the network)"]
+    return f"add to {TESTS[name].__name__}: {'; '.join(absent)}" if absent else ""
+
+
+def exports_of(name):
+    if words := missing(name):
+        pytest.fail(words, pytrace=False)
+    return TESTS[name]
+
+
+def read(name, key):
+    """One of the exports, for the parameters of a test; empty where it is missing."""
+    return getattr(TESTS[name], key, {})
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_is_tested_here(name):
+    exports_of(name)
+
+
+def test_what_is_missing_is_said(monkeypatch):
+    monkeypatch.delitem(TESTS, "mfon")
+    assert missing("mfon").startswith(f"add 'mfon' to TESTS in {FILE}, with the module tests.")
+    monkeypatch.setitem(TESTS, "mfon", SimpleNamespace(__name__="there", SMALL={}, CHOICES={}))
+    assert missing("mfon") == "add to there: SWITCHES (setting -> the values to try)"
+    monkeypatch.setattr(TESTS["mfon"], "SWITCHES", {}, raising=False)
+    assert missing("mfon") == "add to there: CHOICES['head'] (the heads of the network)"
+    assert missing("hycon") == ""
+
+
 def config_of(name, **changes):
-    tests = TESTS[name]
+    tests = exports_of(name)
     small = {**tests.SMALL, **getattr(tests, "STILL", {})}
     return replace(MODELS[name].config, **{**small, **changes})
 
@@ -279,7 +326,8 @@ def test_a_text_encoder_without_text_is_refused(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "head"), [(name, head) for name, t in TESTS.items() for head in t.CHOICES["head"]]
+    ("name", "head"),
+    [(name, head) for name in TESTS for head in read(name, "CHOICES").get("head", ())],
 )
 def test_labels_of_another_shape_are_refused(name, head):
     model = network(name, config_of(name, head=head))
@@ -294,8 +342,8 @@ def test_labels_of_another_shape_are_refused(name, head):
     ("name", "field", "value"),
     [
         (name, field, value)
-        for name, tests in TESTS.items()
-        for field, values in tests.SWITCHES.items()
+        for name in TESTS
+        for field, values in read(name, "SWITCHES").items()
         for value in values
     ],
 )
@@ -306,7 +354,7 @@ def test_every_switch_alone(name, field, value):
 @st.composite
 def combinations(draw):
     name = draw(st.sampled_from([n for n in MODELS if n != "hycon-v2"]))
-    switches = TESTS[name].SWITCHES
+    switches = exports_of(name).SWITCHES
     chosen = draw(
         st.fixed_dictionaries({field: st.sampled_from(v) for field, v in switches.items()})
     )

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+from reference_models import registry
 from reference_models.data.mmsa import load_mmsa
 from reference_models.running import runs
 from reference_models.running.description import describe
@@ -40,8 +41,8 @@ def test_modalities_are_chosen_and_ordered(file):
 @pytest.mark.parametrize(
     ("modalities", "message"),
     [
-        (["audio"], "modalities: expected two or more for hycon, got audio"),
-        (["audio", "smell"], "modalities: expected some of text, audio, vision, .*, got 'smell'"),
+        (["audio"], r"two or more for hycon, got audio \(--modalities asks for no more\)"),
+        (["audio", "smell"], "expected some of text, audio, vision, .*, got 'smell' from --mod"),
     ],
 )
 def test_modalities_that_cannot_be(file, modalities, message):
@@ -56,6 +57,14 @@ def test_a_file_of_one_modality_is_too_little(tmp_path):
         ValueError, match=r"expected two or more for hycon, got text .*one\.pkl has"
     ):
         build("hycon", SMALL, SHORT, load_mmsa(file), seed=1)
+
+
+def test_a_model_of_three_modalities_says_so(file, monkeypatch):
+    three = replace(registry.find("hycon"), fewest=3)
+    monkeypatch.setitem(registry.MODELS, "hycon", three)
+    two = ["text", "audio"]
+    with pytest.raises(ValueError, match="expected three or more for hycon, got text, audio"):
+        build("hycon", SMALL, SHORT, load_mmsa(file), seed=1, modalities=two)
 
 
 def test_a_pretrained_encoder_starts_from_its_weights(file, tmp_path):

@@ -221,7 +221,7 @@ def test_a_missing_modality_is_said_and_the_rest_runs(tmp_path):
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["modalities"] == ["text", "audio"]
     assert config["left_out"] == [
-        "vision is not in the file: it and every pair with it fall away from the loss terms"
+        "vision is not in the file: the loss terms leave out it and every pair with it"
     ]
 
 

@@ -103,7 +103,7 @@ def test_nothing_published_stands_beside_synthetic_numbers(renamed, tmp_path, as
     with pytest.raises(AssertionError, match="nothing is to be trained"):
         run(file, tmp_path / "out")
     text = (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
-    assert "The corpus is synthetic. Nothing published stands beside" in text
+    assert "The corpus is synthetic, so its numbers are not shown beside published" in text
     assert "published |" not in text
     assert all(row["published"] == "" for row in csv_rows(tmp_path / "out").values())
 
@@ -129,3 +129,32 @@ def test_a_model_without_published_numbers_is_measured_alone(tmp_path, monkeypat
     assert "No published numbers of text-only are stored" in text
     assert "| data | not stored here | real.pkl" in text
     assert [line[""] for line in markdown_rows(tmp_path / "out")] == ["not measured"]
+
+
+def read_differences(out):
+    found = json.loads((out / "table.json").read_text())["differences"]
+    return {line["topic"]: line["here"] for line in found}
+
+
+@pytest.mark.parametrize("drop", [(), ("vision", "vision_lengths")])
+def test_the_setting_has_what_the_model_read_and_not_all_of_the_file(drop, tmp_path, monkeypatch):
+    file = corpus_file(tmp_path / "corpus.pkl", drop=drop)
+    monkeypatch.setattr(runs, "train", lambda *arguments: None)
+    reproduce("text-only", "headline", data=file, seeds=[1], out=tmp_path / "out")
+    here = read_differences(tmp_path / "out")
+    assert here["modalities"] == "text"
+    assert here["features"] == "text 128 of the text encoder"
+
+
+def test_the_setting_has_what_any_of_the_rows_reads(file, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "train", lambda *arguments: None)
+    for rows, modalities, features in (
+        (["V", "A"], "audio, vision", "audio 16 in up to 20 steps, vision 20 in up to 24 steps"),
+        (["V", "T"], "text, vision", "text 128 of the text encoder, vision 20 in up to 24 steps"),
+    ):
+        out = tmp_path / modalities
+        reproduce("mfon", "ablation", data=file, seeds=[1], out=out, rows=rows)
+        here = read_differences(out)
+        assert here["modalities"] == modalities
+        assert here["features"] == features
+        assert here["text encoder"] == ("scratch" if "text" in modalities else "none")

@@ -27,7 +27,7 @@ def test_equal_rows_are_tried_once(file, tmp_path, monkeypatch):
     run(file, tmp_path, table="t", rows=None, seeds=[1])
     assert tried == [tmp_path / "full" / "seed-1"]
     remarks = {row["name"]: row["remark"] for row in read_rows(tmp_path)}
-    assert remarks["again"] == remarks["other"] == "comes to the same run as full"
+    assert remarks["again"] == remarks["other"] == "is the same run as full"
     assert remarks["full"] == "seed 1 failed: it diverges"
 
 
@@ -41,8 +41,9 @@ def test_a_row_that_cannot_run_is_in_the_table_with_its_reason(tmp_path, monkeyp
     content = json.loads((out / "table.json").read_text())
     remarks = {row["name"]: row["remark"] for row in content["rows"]}
     assert remarks["wo_A"].startswith("cannot run here: modalities: expected some of text, audio")
+    assert remarks["wo_A"].endswith("got 'vision' from the row wo_A")
     # Without vision in the file, the row without vision is the full one: it runs once.
-    assert remarks["wo_V"] == "comes to the same run as full"
+    assert remarks["wo_V"] == "is the same run as full"
     assert remarks["full"] == remarks["T/x"] == ""
     assert content["folders"] == {"full": "full", "wo_V": "full", "T/x": "T-x"}
     assert sorted(path.name for path in out.iterdir() if path.is_dir()) == ["T-x", "full"]
@@ -52,6 +53,16 @@ def test_a_row_that_cannot_run_is_in_the_table_with_its_reason(tmp_path, monkeyp
     text = (out / "table.md").read_text(encoding="utf-8")
     assert "* wo_A: cannot run here" in text
     assert "(not in the file: vision)" in text
+
+
+def test_too_few_modalities_are_of_the_row_or_of_the_command(file, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "train", lambda *arguments: None)
+    set_entry(monkeypatch, tables={"ablation": {"full": {}, "T": {"modalities": ("text",)}}})
+    run(file, tmp_path / "a", table="ablation", rows=None, seeds=[1])
+    remarks = {row["name"]: row["remark"] for row in read_rows(tmp_path / "a")}
+    assert remarks["T"].endswith("for hycon, got text (the row T asks for no more)")
+    with pytest.raises(ValueError, match=r"got audio \(--modalities asks for no more\)$"):
+        run(file, tmp_path / "b", table="ablation", rows=["full"], modalities=["audio"])
 
 
 def test_rows_without_text_get_no_text_encoder(file, tmp_path, monkeypatch, no_training):
