@@ -32,13 +32,20 @@ from mmcontrast.distill import KLDistill, kl_distill
 from mmcontrast.distributed import gather
 from mmcontrast.gate import Gate, ReplacementGate, replacement_gate, uniform_negatives
 from mmcontrast.gradcache import GradCache
-from mmcontrast.hybrid.hybrid import HybridContrast, hybrid_contrast
-from mmcontrast.hybrid.inter import inter_modal_contrast
-from mmcontrast.hybrid.intra import intra_modal_contrast
-from mmcontrast.hybrid.pairs import Pairs, inter_modal_pairs, intra_modal_pairs
-from mmcontrast.hybrid.ratio import ratio_contrast
-from mmcontrast.hybrid.selection import PairSelection, hardness_weights, select_pairs
-from mmcontrast.hybrid.semi import semi_contrast
+from mmcontrast.hybrid import (
+    HybridContrast,
+    Pairs,
+    PairSelection,
+    hardness_weights,
+    hybrid_contrast,
+    inter_modal_contrast,
+    inter_modal_pairs,
+    intra_modal_contrast,
+    intra_modal_pairs,
+    ratio_contrast,
+    select_pairs,
+    semi_contrast,
+)
 from mmcontrast.infonce import InfoNCE, info_nce, matched_pair_nce
 from mmcontrast.mahalanobis import Mahalanobis
 from mmcontrast.margin import Triplet, triplet
@@ -55,11 +62,7 @@ from mmcontrast.masks import (
 from mmcontrast.mining import HardNegatives, extreme, hard_negatives, hard_triplets, sample_one
 from mmcontrast.multilevel import MultilevelContrast, multilevel_contrast
 from mmcontrast.n_pair import n_pair
-from mmcontrast.negatives.batches import Negatives
-from mmcontrast.negatives.mixed import mixed_negatives
-from mmcontrast.negatives.noise import add_noise, replace_tokens
-from mmcontrast.negatives.shift import shift
-from mmcontrast.negatives.swap import swap
+from mmcontrast.negatives import Negatives, add_noise, mixed_negatives, replace_tokens, shift, swap
 from mmcontrast.pair_prediction import pair_prediction
 from mmcontrast.queue import EmbeddingQueue
 from mmcontrast.rows import (

@@ -65,8 +65,8 @@ RANKED_BLOCK = 2**20
 with a quarter of it; with four times 77. 64 times that on other devices, not measured."""
 
 GROUP = 8
-"""Columns of a group, of which only the maximum is ranked at first: 49 at 4096 samples, where 4
-columns take 51, 16 take 54 and 64 take 73."""
+"""Columns of a group, of which only the maximum is ranked at first; at least 2. At 4096 samples 49;
+with 4 columns 51, with 16 54, with 64 73."""
 
 TOPK = 128
 """Columns up to which ``topk`` is the fastest, which leaves the order of ties open: at 128 columns

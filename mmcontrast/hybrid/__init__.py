@@ -18,3 +18,26 @@ weighted sum ``hybrid`` (eq. 16), the contrast without exponentials ``ratio`` (e
         term_values                 sums over pairs -> ratio and refinement     pair_sums
         semi_losses                 the third term                              semi
 """
+
+from mmcontrast.hybrid.hybrid import HybridContrast, hybrid_contrast
+from mmcontrast.hybrid.inter import inter_modal_contrast
+from mmcontrast.hybrid.intra import intra_modal_contrast
+from mmcontrast.hybrid.pairs import Pairs, inter_modal_pairs, intra_modal_pairs
+from mmcontrast.hybrid.ratio import ratio_contrast
+from mmcontrast.hybrid.selection import PairSelection, hardness_weights, select_pairs
+from mmcontrast.hybrid.semi import semi_contrast
+
+__all__ = [
+    "HybridContrast",
+    "PairSelection",
+    "Pairs",
+    "hardness_weights",
+    "hybrid_contrast",
+    "inter_modal_contrast",
+    "inter_modal_pairs",
+    "intra_modal_contrast",
+    "intra_modal_pairs",
+    "ratio_contrast",
+    "select_pairs",
+    "semi_contrast",
+]
