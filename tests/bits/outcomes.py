@@ -1,21 +1,19 @@
 """What is looked at in a case: values and gradients, in one of several ways."""
 
-import importlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
 from torch.autograd import grad
 
 import mmcontrast as mm
+from mmcontrast.exact import sizes
 from tests.bits.calls import BUILDERS
 from tests.bits.given import Given, Inputs, Loss
-
-RING = [("mmcontrast.ring", "LEAST"), ("mmcontrast.exact.sizes", "RING")]
-"""Where the number of entries is from which candidates circulate among ranks: the first found."""
 
 
 def outcome(name: str, rank: int, world: int) -> Inputs:
@@ -25,26 +23,8 @@ def outcome(name: str, rank: int, world: int) -> Inputs:
     inputs, loss = BUILDERS[given.function](given, function)
     with ExitStack() as stack:
         if "ring" in given:
-            stack.enter_context(_ring())
+            stack.enter_context(mock.patch.object(sizes, "RING", 1))  # however few candidates
         return MODES[given.words.get("mode", "plain")](inputs, loss, given.words.get("free"))
-
-
-@contextmanager
-def _ring() -> Iterator[None]:
-    """Candidates circulate however few they are."""
-    for module, name in RING:
-        try:
-            place = importlib.import_module(module)
-            least = getattr(place, name)
-        except (ImportError, AttributeError):
-            continue
-        setattr(place, name, 1)
-        try:
-            yield
-        finally:
-            setattr(place, name, least)
-        return
-    raise LookupError(f"none of {RING}")
 
 
 def _plain(inputs: Inputs, loss: Loss, free: str | None, autocast: bool = False) -> Inputs:
