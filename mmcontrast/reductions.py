@@ -52,26 +52,28 @@ class Reduction(NamedTuple):
         # and every rank must reach the same collectives in the same order.
         return total(values.sum() / torch.where(number == 0, 1, number), group)
 
-    def shares(self, counted: Tensor, dtype: torch.dtype) -> Tensor | None:
-        """(B,) factors: :meth:`reduce` is the sum of factor times value; None for ``"none"``."""
+    def shares(self, counted: Tensor | None, rows: Tensor) -> Tensor | None:
+        """Factors whose weighted sum of the (B,) values is :meth:`reduce`; None for ``"none"``.
+
+        (B,) in the dtype of the rows, or 0-d where all of the (B, D) rows count alike.
+        """
         how, weight, group = self
+        if counted is None and weight is None and active(group) is None:
+            each = 1 / max(len(rows), 1) if how == "mean" else 1.0
+            return None if how == "none" else rows.new_full((), each)
+        if counted is None:
+            counted = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
         if weight is not None:
             arguments.vector("weight", weight, len(counted))
         if how == "none":
             return None
-        factors = counted.to(dtype) if weight is None else torch.where(counted, weight.to(dtype), 0)
+        factors = counted.to(rows.dtype)
+        if weight is not None:
+            factors = torch.where(counted, weight.to(rows.dtype), 0)
         if how == "sum":
             return factors
         number = total(factors.sum(), group)
         return factors / torch.where(number == 0, 1, number)
-
-    def equal_shares(self, rows: Tensor) -> Tensor | None:
-        """:meth:`shares` where all (B, D) rows count; 0-d without weights, on one rank."""
-        if self.weight is None and active(self.group) is None:
-            each = 1 / max(len(rows), 1) if self.how == "mean" else 1.0
-            return None if self.how == "none" else rows.new_full((), each)
-        every = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
-        return self.shares(every, rows.dtype)
 
     def finish(self, value: Tensor, counted: Tensor | None) -> Tensor:
         """The loss from a value computed with shares: sum over ranks, or mask and weight (B,)."""

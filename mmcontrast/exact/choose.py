@@ -94,10 +94,7 @@ def one_way_info_nce(
     rows, columns = (map_in_pieces(x, normalize, step) for x in (anchors, candidates))
     # Blocks and kernels make gradients in the same pass as the losses, so they need each loss's
     # share of the result beforehand.
-    if targets is None:
-        shares = reduction.equal_shares(rows)
-    else:
-        shares = reduction.shares(counted, rows.dtype)
+    shares = reduction.shares(None if targets is None else counted, rows)
     inputs = rows, columns, partners, temperature, shares
     if kernels_suit(rows, columns):
         precision = kernels.precision(anchors, candidates)
@@ -130,7 +127,7 @@ def both_ways_info_nce(
         losses = info_nce_on_ring(
             rows, columns, own, temperature, True, chunk_size, counts, active(group)
         )
-        return reduction.reduce(losses, torch.ones_like(own, dtype=torch.bool))
+        return reduction.reduce(losses, None)
 
     y, here = joined(y, group, counts)
     step = rows_at_a_time(len(x), len(y), chunk_size, side=sizes.TILE)
@@ -145,7 +142,7 @@ def both_ways_info_nce(
         losses = symmetric_in_tiles(
             rows, columns, temperature, sides, start=here.start, group=group
         )
-    shares = reduction.equal_shares(rows)
+    shares = reduction.shares(None, rows)
     return reduction.finish(losses if shares is None else (losses * shares).sum(), None)
 
 
@@ -306,7 +303,7 @@ def sigmoid_of_pairs(
         reduction: of the (B,) losses.
     """
     size = (len(x), len(y))
-    counted = torch.ones(size[0], dtype=torch.bool, device=x.device)
+    counted = None
     if keep is not None:
         # Rows that take part in no pair may hold anything, even NaN: they become 0.
         counted = keep.any(1)
@@ -324,7 +321,7 @@ def sigmoid_of_pairs(
     x, y = (map_in_pieces(z, normalize, sides[0]) for z in (x, y))
     dtype = torch.promote_types(x.dtype, y.dtype)
     x, y = x.to(dtype), y.to(dtype)
-    shares = reduction.equal_shares(x) if keep is None else reduction.shares(counted, dtype)
+    shares = reduction.shares(counted, x)
     inputs = x, y, scalar(temperature, x), scalar(bias, x)
     alone = active(reduction.group) is None
     if positives is None and keep is None and alone and kernels_suit(x, y):

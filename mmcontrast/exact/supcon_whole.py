@@ -56,7 +56,7 @@ def sup_con_at_once(
         positives *= there[:, None]
     way = _Batch(positives, positives.sum(1), None if all_there else there)
     counted = (way.number > 0)[own]
-    shares = reduction.shares(counted, rows.dtype)
+    shares = reduction.shares(counted, rows)
     if shares is not None:
         shares = F.pad(shares, (own.start, len(rows) - own.stop))
     value = evaluate_in_one_pass(way, shares, rows, scalar(temperature, rows))

@@ -40,18 +40,18 @@ def test_shares_are_what_each_value_counts_for(seed, n, how, weighted):
     """``finish`` takes the sum by shares, or the values where nothing is summed."""
     values, counted = normal(seed, n), mask(seed + 1, n)
     reduction = Reduction(how, normal(seed + 2, n).abs() if weighted else None)
-    shares = reduction.shares(counted, torch.float64)
+    shares = reduction.shares(counted, values[:, None])
     assert (shares is None) == (how == "none")
     done = values if shares is None else (shares * values).sum()
     close(reduction.finish(done, counted), reduction.reduce(values, counted))
 
 
 @given(seed=seeds, n=st.integers(0, 6), how=reductions, weighted=st.booleans())
-def test_equal_shares_are_the_shares_of_everybody(seed, n, how, weighted):
+def test_shares_of_all_are_those_of_a_mask_of_ones(seed, n, how, weighted):
     rows = normal(seed, n, 2)
     reduction = Reduction(how, normal(seed + 2, n).abs() if weighted else None)
-    equal = reduction.equal_shares(rows)
-    every = reduction.shares(torch.ones(n, dtype=torch.bool), rows.dtype)
+    equal = reduction.shares(None, rows)
+    every = reduction.shares(torch.ones(n, dtype=torch.bool), rows)
     assert (equal is None) == (every is None)
     if equal is not None:
         assert weighted or equal.ndim == 0
@@ -78,7 +78,8 @@ def test_a_value_of_zero_counts():
 def test_weights_are_one_for_each_anchor(weight):
     for call in (
         lambda: Reduction("none", weight).reduce(torch.ones(3), None),
-        lambda: Reduction("sum", weight).shares(torch.ones(3) > 0, torch.float32),
+        lambda: Reduction("sum", weight).shares(torch.ones(3) > 0, torch.ones(3, 2)),
+        lambda: Reduction("sum", weight).shares(None, torch.ones(3, 2)),
     ):
         with pytest.raises(ValueError, match=r"weight: expected shape \(3,\), got "):
             call()
