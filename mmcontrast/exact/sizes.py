@@ -11,24 +11,24 @@ TILE = 512
 """Rows and columns of a tile of logits: 1 MB, which the second-level cache holds."""
 
 WIDE = (2 * TILE, TILE // 2)
-"""Rows and columns of a tile of the same size whose products are faster. At 4096 samples 120; with
-(512, 512) 127, with (1024, 1024) 133, with (256, 256) 138."""
+"""Rows and columns of a tile of the same size with faster products. At 4096 samples 118; with (512,
+512) 121, with (1024, 1024) 130, with (256, 256) 133."""
 
 BLOCK = 2**20
-"""Logits of a block of whole rows: 4 MB, which the third-level cache holds. At 4096 samples 95;
-with a quarter of it 105, with four times 98."""
+"""Logits of a block of whole rows: 4 MB, which the third-level cache holds. At 4096 samples 99;
+with a quarter of it 103, with four times 100."""
 
 SPLIT = 2**15
 """Logits from which a matrix is made in parts, for the memory: up to here it takes 128 KB. Under a
-mask, parts take longer at any size: at 256 samples 6.4 against 3.5, at 512 20 against 11."""
+mask, parts take longer at any size: at 256 samples 6.5 against 3.3, at 512 22 against 14."""
 
 AT_ONCE = 2**16
 """Logits up to which a matrix for each direction stays in memory until the backward pass. At 256
-samples both ways take 0.92; at 362, 1.72 against 1.43 for one matrix; at 512, 3.6 against 2.9."""
+samples 0.87 against 0.85 for one matrix; at 128, 0.46 against 0.52; at 362, 1.4 against 1.2."""
 
 SIGMOID_TILES = TILE**2
-"""Logits from which the sigmoid loss is evaluated in tiles: at 512 samples 2.55 against 2.57 at
-once, at 256 0.98 against 0.86, at 724 4.4 against 4.7."""
+"""Logits from which the sigmoid loss is evaluated in tiles: at 512 samples 2.4 against 2.5 at once,
+at 256 1.0 against 0.84, at 724 4.1 against 4.5."""
 
 RING = 2**26
 """Numbers in the candidates of all ranks (256 MB) from which they are passed around the ranks
@@ -42,8 +42,8 @@ launching takes longer than computing."""
 
 SUPCON_SIDE = {"cpu": 384, "other": 4096}
 """Rows and columns of a tile, and rows up to which all is done at once, by device. On a CPU at 4096
-samples 72 for sides of 256 to 512, 100 for 128; at 384 samples 1.2 at once, 2.4 in tiles. Not
-measured on other devices."""
+samples 68 to 73 for sides of 256 to 512, 93 for 128; at 384 samples 1.2 at once, 2.2 in tiles. At
+512 samples, a side of 512 would take 2.0 where this takes 3.2. Not measured on other devices."""
 
 SUPCON_RANKS = {"cpu": 16, "other": 2}
 """Ranks up to which each one evaluates the tiles of all ranks' samples, though it needs only its
@@ -51,49 +51,49 @@ own. Counted, not measured: its own rows alone take twice the matrix products of
 by the number of ranks, and on a CPU many times that in exponentials."""
 
 LOOKED_UP = 64
-"""Rows, sorted by class, whose columns of the same classes are looked up together on a CPU. At 1024
-samples in classes of 8, 7.4; with 16 rows 9.3, with 256 7.7."""
+"""Sorted rows for which the columns of the same classes are looked up together on a CPU. At 1024
+samples in classes of 8, 7.1; with 16 rows 7.8, with 256 7.2."""
 
 # --- mining ---
 
 RANKED = 448**2
-"""Similarities from which anchors are ranked in blocks: the 10 hardest of 448 candidates take 1.45
-against 1.30 at once, of 634 2.50 against 2.54, of 256 0.81 against 0.66."""
+"""Similarities from which anchors are ranked in blocks, for the memory: the 10 hardest of 448
+candidates take 1.4 against 1.2 at once, of 634 2.4 against 2.1."""
 
 RANKED_BLOCK = 2**20
-"""Similarities of a block on a CPU: 4 MB, which the third-level cache holds. At 4096 samples 56, as
-with a quarter of it; with four times 77. 64 times that on other devices, not measured."""
+"""Similarities of a block on a CPU: 4 MB, which the third-level cache holds. At 4096 samples 45;
+with a quarter of it 53, with four times 72. 64 times that on other devices, not measured."""
 
 GROUP = 8
-"""Columns of a group, of which only the maximum is ranked at first; at least 2. At 4096 samples 49;
-with 4 columns 51, with 16 54, with 64 73."""
+"""Columns of a group, of which only the maximum is ranked at first; at least 2. At 4096 samples 42;
+with 4 columns 43, with 16 47, with 64 68."""
 
 TOPK = 128
 """Columns up to which ``topk`` is the fastest, which leaves the order of ties open: at 128 columns
-0.21 against 0.41 by groups, at 256 0.90 against 0.66."""
+0.21 against 0.41 by groups, at 256 0.89 against 0.65."""
 
 SORTED = 80
 """Columns up to which a sort is as fast as groups: at 64 and 80 columns both take 0.15 and 0.16, at
-128 0.69 against 0.41."""
+128 0.68 against 0.41."""
 
 # --- HyCon ---
 
 MOMENTS = 200
 """Samples from which class moments are taken instead of all similarities. Of two classes, at 100
-samples 7.9 against 3.4, at 200 13 against 8, and at 400, where both classes have moments, 8 against
-25."""
+samples 6.0 against 3.1, at 200 10 against 6, and at 400, where both classes have moments, 7 against
+19."""
 
 MOMENTS_CLASS = 128
 """Samples from which a class has moments; never below D, or they would outgrow the features. In
-classes of 128, 1024 samples take 20 with moments and 240 without."""
+classes of 128, 1024 samples take 19 with moments and 125 without."""
 
 MOMENTS_PART = 2048
-"""Samples of a class at a time: at 8192 samples 56, as with 8192 at a time; with 512 69."""
+"""Samples of a class at a time: at 32768 samples 219; with 512 at a time 306, with 8192 227."""
 
 MOMENTS_RUN = 64
 """Rows added up in their own precision, before float64 takes over: a float32 sum of 64 rows loses 6
 bits at most, and a float64 copy of all rows would double their memory."""
 
 SIMILARITIES = 2**22
-"""Similarities at a time, where all of them are needed: 16 MB. At 512 samples 34, which are then
-evaluated at once; with a quarter of it 55."""
+"""Similarities at a time, where all of them are needed: 16 MB. At 512 samples 32, all at once, and
+50 with a quarter of it; at 1024 samples 222, and 183 with a quarter, 265 with four times."""
