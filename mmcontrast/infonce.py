@@ -54,9 +54,10 @@ def info_nce(
         chunk_size: number of anchors at a time, for O(chunk_size C + (B + C) D) memory and the same
             value and gradient. The gradient is computed in the forward pass; with ``keep``,
             ``positives`` or ``"none"``, blocks are recomputed in the backward pass instead. None
-            chooses blocks that fit the cache; up to 2^16 logits of up to 512 anchors stay in memory
-            unsplit. ``torch.func``, forward mode and second derivatives take a plain path that
-            holds all logits in memory, and so does ``torch.compile`` without a chunk_size.
+            chooses blocks that fit the cache; up to 2^15 logits, or 2^16 of at most 512 anchors,
+            stay in memory unsplit. ``torch.func``, forward mode and second derivatives take a plain
+            path that holds all logits in memory, and so does ``torch.compile`` without a
+            chunk_size.
         group: a process group, or ``"world"``: the candidates are the rows of all its ranks, and
             mean and sum are over all its anchors, the same on every rank; see :func:`gather`. Masks
             are (B of this rank, C of all), targets index this rank's own candidates, and ``"none"``

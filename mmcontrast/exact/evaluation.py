@@ -1,4 +1,4 @@
-"""The one autograd function through which all losses go whose gradients are written out.
+"""The one autograd function of all losses with gradients that are written out.
 
 A loss can be evaluated in several ways: at once, in blocks, in tiles, over ranks, by kernels. Each
 way is a small record of its settings with three methods:
@@ -9,7 +9,7 @@ way is a small record of its settings with three methods:
 
 A backward pass that is itself to be differentiated (``create_graph=True``) differentiates ``plain``
 instead, in memory of O(B C): for all of these losses, that happens here. (Row maps and HyCon's
-class moments have autograd functions of their own, whose backward passes can be differentiated.)
+class moments have autograd functions of their own, with differentiable backward passes.)
 Compilers, functional transforms and forward mode take plain forms, and never come here.
 """
 
@@ -27,8 +27,6 @@ Gradients = Sequence[Tensor | None]
 """For each input its gradient; None where there is none or none is wanted."""
 Kept = Sequence[Tensor | None]
 """Tensors from the forward pass that the backward pass reads."""
-
-
 Losses = tuple[Tensor, Gradients]
 """(B,) losses, and the gradients of their weighted sum."""
 
@@ -72,7 +70,7 @@ def evaluate_in_one_pass(way: OnePassWay, weight: Tensor | None, *inputs: Any) -
 
     Args:
         way: makes the losses, and the gradients of their weighted sum.
-        weight: (B,) or 0-d factors; None for the (B,) losses themselves, whose gradients take a
+        weight: (B,) or 0-d factors; None for the (B,) losses themselves. Their gradients take a
             second pass, because only the backward pass knows the factors.
         inputs: of the way, a tensor first.
     """
@@ -85,9 +83,8 @@ class _Evaluation(torch.autograd.Function):
         with full_precision(inputs[0]):
             value, kept = way.forward(ctx.needs_input_grad[1:], *inputs)
         ctx.way = way
-        # Saved are the inputs first and what the way keeps after them; `backward` splits them again
-        # by the number of inputs.
-        # Only tensors can be saved for the backward pass; numbers stand beside them.
+        # Only tensors can be saved: the inputs first, then what the way keeps. Inputs that are
+        # numbers stand beside them, and tell `backward` how many inputs there are.
         ctx.numbers = [None if isinstance(x, Tensor) else x for x in inputs]
         tensors = (x if isinstance(x, Tensor) else None for x in inputs)
         ctx.save_for_backward(*tensors, *kept)
@@ -96,8 +93,7 @@ class _Evaluation(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> Any:
         saved, needed = ctx.saved_tensors, ctx.needs_input_grad[1:]
-        # A position is a tensor in `saved` or a number in `numbers`; `kept` follows the inputs in
-        # `saved`, so the two lists differ in length.
+        # `saved` is longer by what the way has kept.
         inputs = [x if n is None else n for x, n in zip(saved, ctx.numbers, strict=False)]
         # Gradients are enabled inside a backward pass only under create_graph=True.
         if torch.is_grad_enabled():

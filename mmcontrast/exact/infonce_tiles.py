@@ -176,7 +176,7 @@ def certain(sums: Tensor, terms: int) -> bool:
 def add_to_sums(sums: Tensor, shift: Tensor, octaves: Tensor) -> None:
     """Add each row's 2^octaves to its sum, in place, in units of 2^(the largest so far)."""
     # Log-sum-exp in one pass: when a larger logit appears, the sum so far is converted to its unit.
-    # The first shift is the lowest float and not minus infinity, whose difference to itself is NaN.
+    # The first shift is the lowest float: minus infinity minus itself would be NaN.
     highest = torch.maximum(shift, octaves.amax(1))
     sums.mul_((shift - highest).exp2_()).add_((octaves - highest[:, None]).exp2_().sum(1))
     shift.copy_(highest)

@@ -1,4 +1,4 @@
-"""InfoNCE in tiles whose columns travel, for candidates that together would not fit on one rank.
+"""InfoNCE in tiles with columns that travel, for candidates that do not fit on one rank together.
 
 Each rank keeps its anchors. The candidates go from rank to rank with the sums that have been found
 for them so far, and are home again after as many steps as there are ranks. So a rank holds its own

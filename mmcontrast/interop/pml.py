@@ -58,7 +58,7 @@ BaseMetricLossFunction: Any = _base("losses", "BaseMetricLossFunction")
 # --- our miners as its miners --------------------------------------------------------------------
 
 
-class HardTripletMiner(BaseMiner):  # type: ignore[misc]
+class HardTripletMiner(BaseMiner):  # type: ignore[misc]  # the library has no types
     """:func:`mmcontrast.hard_triplets` as a miner: ``miner(embeddings, labels)`` gives (a, p, n).
 
     One triplet for each anchor that has a positive and a negative: its least similar positive and
@@ -88,7 +88,7 @@ class HardTripletMiner(BaseMiner):  # type: ignore[misc]
         return a[found], p[found], n[found]
 
 
-class HardNegativeMiner(BaseMiner):  # type: ignore[misc]
+class HardNegativeMiner(BaseMiner):  # type: ignore[misc]  # the library has no types
     """:func:`mmcontrast.hard_negatives` as a miner: all positive pairs and k negatives an anchor.
 
     Args:
@@ -129,7 +129,7 @@ class HardNegativeMiner(BaseMiner):  # type: ignore[misc]
         )
 
 
-class PairSelectionMiner(BaseMiner):  # type: ignore[misc]
+class PairSelectionMiner(BaseMiner):  # type: ignore[misc]  # the library has no types
     """:func:`mmcontrast.select_pairs` as a miner: HyCon-v2's hardest pairs of each anchor.
 
     Args:
@@ -162,7 +162,7 @@ def _similarity(x: Tensor, y: Tensor, normalize: RowMap | None) -> Tensor:
 # --- our losses as its losses --------------------------------------------------------------------
 
 
-class MaskLoss(BaseMetricLossFunction):  # type: ignore[misc]
+class MaskLoss(BaseMetricLossFunction):  # type: ignore[misc]  # the library has no types
     """One of our losses as one of its own: labels, index tuples and references become masks.
 
     It takes what its losses take, ``loss(embeddings, labels, indices_tuple, ref_emb, ref_labels)``,
