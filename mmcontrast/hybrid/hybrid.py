@@ -136,8 +136,10 @@ class HybridContrast(nn.Module):
     def forward(
         self,
         features: Mapping[str, Tensor],
-        labels: Tensor,
+        labels: Tensor | None,
         *,
+        positives: Tensor | None = None,
+        negatives: Tensor | None = None,
         present: Mapping[str, Tensor] | None = None,
         weight: Tensor | None = None,
     ) -> LossTerms:
@@ -151,6 +153,8 @@ class HybridContrast(nn.Module):
             log=self.log,
             selection=self.selection,
             refine_on=self.refine_on,
+            positives=positives,
+            negatives=negatives,
             normalize=self.normalize,
             present=present,
             weight=weight,

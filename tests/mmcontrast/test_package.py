@@ -132,6 +132,115 @@ def test_every_public_module_is_in_the_table_above():
     assert {n for n in modules if issubclass(getattr(mm, n), torch.nn.Module)} == set(MODULES)
 
 
+# Modules that hold the settings of a function, by what they are called with.
+FUNCTIONS = {
+    "InfoNCE": mm.info_nce,
+    "SymmetricInfoNCE": mm.symmetric_info_nce,
+    "AnchoredInfoNCE": mm.anchored_info_nce,
+    "SupCon": mm.sup_con,
+    "HybridContrast": mm.hybrid_contrast,
+    "MultilevelContrast": mm.multilevel_contrast,
+    "Triplet": mm.triplet,
+    "ModalityCorrelationTriplet": mm.modality_correlation_triplet,
+    "KLDistill": mm.kl_distill,
+    "ReplacementGate": mm.replacement_gate,
+    "SigmoidContrast": mm.sigmoid_contrast,
+}
+NO_FUNCTION = {
+    "LearnableTemperature": "a parameter",
+    "EmbeddingQueue": "state",
+    "Mahalanobis": "a distance with a matrix of its own",
+}
+# What a Module says of its own, in its docstring, about an argument that differs.
+OWN = {
+    ("ReplacementGate", "training"): "open in training mode only",
+    ("SigmoidContrast", "temperature"): "initial value",
+    ("SigmoidContrast", "bias"): "initial value",
+}
+
+
+def parameters(function):
+    return {name: p for name, p in inspect.signature(function).parameters.items() if name != "self"}
+
+
+def test_every_module_has_its_function():
+    assert set(FUNCTIONS) | set(NO_FUNCTION) == set(MODULES)
+    for name, function in FUNCTIONS.items():
+        assert f":func:`{function.__name__}`" in inspect.getdoc(getattr(mm, name))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_module_and_function_take_the_same_arguments(name):
+    """Each argument once, as a setting or in the call, with the same default and annotation."""
+    module = getattr(mm, name)
+    function = parameters(FUNCTIONS[name])
+    settings, inputs = parameters(module.__init__), parameters(module.forward)
+    excused = {argument for owner, argument in OWN if owner == name}
+    assert not set(settings) & set(inputs)
+    assert {**settings, **inputs}.keys() | excused == function.keys()
+    for argument, found in {**settings, **inputs}.items():
+        expected = function[argument]
+        assert found.default == expected.default, argument
+        if argument in excused or found.annotation == expected.annotation:
+            continue
+        learned = (expected.annotation, found.annotation) == (
+            float | torch.Tensor,
+            float | mm.LearnableTemperature,
+        )
+        assert learned, argument
+    for argument in excused:
+        assert OWN[name, argument] in inspect.getdoc(module)
+
+
+VALUES = {  # of settings, none of them the default of any Module
+    "temperature": 0.25,
+    "bias": -3.0,
+    "probability": 0.25,
+    "anchor": "audio",
+    "margin": 0.25,
+    "weights": (1, 2, 3),
+    "normalize": mm.softplus_normalize,
+    "distance": mm.manhattan,
+    "reduction": "sum",
+    "reduce": "mean",
+    "chunk_size": 3,
+    "group": object(),
+    "refine": False,
+    "log": True,
+    "selection": mm.PairSelection(0.4),
+    "refine_on": "all",
+    "hinge": False,
+    "symmetric": False,
+    "pair_design": "B",
+    "skip_unaltered": False,
+    "form": "in",
+}
+DIRECTIONS = {"AnchoredInfoNCE": "both", "KLDistill": "student_teacher"}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_module_hands_every_argument_on(name, monkeypatch):
+    """Settings and inputs reach the function under their own names."""
+    module, function = getattr(mm, name), FUNCTIONS[name]
+    received = {}
+
+    def recorded(*args, **keywords):
+        received.update(inspect.signature(function).bind(*args, **keywords).arguments)
+
+    settings = {
+        argument: DIRECTIONS[name] if argument == "direction" else VALUES[argument]
+        for argument in parameters(module.__init__)
+    }
+    inputs = {argument: object() for argument in parameters(module.forward)}
+    made = module(**settings)
+    monkeypatch.setattr(sys.modules[module.__module__], function.__name__, recorded)
+    made(**inputs)
+    for argument, value in {**settings, **inputs}.items():
+        found = received[argument]
+        same = found is value or float(torch.as_tensor(found).detach()) == pytest.approx(value)
+        assert same, argument
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_law_59_modules_copy_pickle_and_reload(name):
     module = MODULES[name]()

@@ -506,6 +506,15 @@ def test_the_module_is_one_call_of_the_function():
         close(terms.total, expected.total)
 
 
+def test_the_module_takes_masks_in_place_of_labels():
+    features, classes = modalities(7, 6, 3), labels(7, 6)
+    same = mm.same_label(classes) & mm.off_diagonal(6)
+    masks = {"positives": same, "negatives": mm.different_label(classes)}
+    terms = mm.HybridContrast(log=True)(features, None, **masks)
+    close(terms.total, mm.hybrid_contrast(features, None, log=True, **masks).total)
+    close(terms.total, mm.hybrid_contrast(features, classes, log=True).total)
+
+
 # --- wrong calls ---------------------------------------------------------------------------------
 
 X = torch.ones(3, 2)
