@@ -57,10 +57,43 @@ def vector(name: str, x: Tensor, size: int) -> None:
         fail(name, f"shape ({size},)", shape(x))
 
 
-def labels(name: str, x: Tensor, size: int) -> None:
-    """One label for each sample, (size,), or several, (size, L)."""
+def labels(name: str, x: Tensor, size: int) -> Tensor:
+    """One class for each sample, (size,), or several, (size, L): see :func:`classes`."""
     if tensor(name, x).ndim not in (1, 2) or len(x) != size:
         fail(name, f"shape ({size},) or ({size}, L)", shape(x))
+    return classes(name, x)
+
+
+def classes(name: str, x: Tensor) -> Tensor:
+    """Class labels in a dtype that holds -100 and compares exactly: int64, or whole floats.
+
+    Fractions are scores, each of which would be a class of its own. NaN means unlabelled.
+    """
+    if not x.is_floating_point():
+        return x.long()  # bool and uint8 have no -100, and of uint16 few operations exist
+    fractions = x.isfinite() & (x != x.round())
+    if _some(fractions):
+        first = x[fractions].flatten()[0].item()
+        fail(
+            name,
+            "classes, whole numbers (of scores, sentiment_classes makes classes, close_scores and "
+            "score_kernel make positives, and rank_n_contrast is a loss)",
+            f"{first:.6g}",
+        )
+    return x
+
+
+def _some(condition: Tensor) -> bool:
+    """Whether any entry is True, where that can be read: on the CPU, and not under a compiler.
+
+    On other devices, reading would wait for the device.
+    """
+    if not condition.is_cpu or torch.compiler.is_compiling():
+        return False
+    try:
+        return bool(condition.any())
+    except RuntimeError:  # under vmap or a fake tensor mode there are no values to read
+        return False
 
 
 def mask(name: str, x: Tensor, like: tuple[int, ...], *, weights: bool = False) -> None:
@@ -95,6 +128,13 @@ def whole(name: str, value: int) -> None:
         fail(name, "an int of at least 1", repr(value))
 
 
+def fits(name: str, value: int, dtype: torch.dtype) -> None:
+    """An int that an integer dtype can hold."""
+    limits = torch.iinfo(dtype)
+    if not limits.min <= value <= limits.max:
+        fail(name, f"{limits.min} to {limits.max}, what {dtype} holds", value)
+
+
 def temperature(value: float | Tensor) -> None:
     """A float above zero, or a 0-d floating tensor (a learned one: its value is not read)."""
     if not isinstance(value, Tensor):
@@ -107,22 +147,18 @@ def temperature(value: float | Tensor) -> None:
         )
 
 
-def targets(name: str, x: Tensor, rows: int, size: int, *, ignore: int) -> None:
-    """Integer (rows,) indices below ``size``, or ``ignore``; values are checked on the CPU only.
+def targets(name: str, x: Tensor, rows: int, size: int, *, ignore: int) -> Tensor:
+    """Integer (rows,) indices below ``size``, or ``ignore``, as int64; values read on the CPU only.
 
-    On other devices, reading them would wait for the device; under a compiler there are none.
+    int64, because in a small dtype ``size`` and what is added to an index can overflow.
     """
     vector(name, x, rows)
-    if x.is_floating_point() or x.dtype == torch.bool:
+    if x.is_floating_point() or x.is_complex() or x.dtype == torch.bool:
         fail(name, "integer indices", x.dtype)
-    if x.device.type != "cpu" or torch.compiler.is_compiling():
-        return
-    try:
-        outside = bool((((x < 0) | (x >= size)) & (x != ignore)).any())
-    except RuntimeError:  # under vmap or a fake tensor mode there are no values to read
-        return
-    if outside:
+    x = x.long()
+    if _some(((x < 0) | (x >= size)) & (x != ignore)):
         fail(name, f"indices from 0 to {size - 1}, or {ignore} for none", x.tolist())
+    return x
 
 
 def features(features: Mapping[str, Tensor]) -> None:

@@ -149,7 +149,7 @@ def diagnose(
 
     Raises:
         ValueError: on shapes or dtypes that disagree, a float temperature that is not positive, a k
-            or a chunk_size below 1, or candidate_labels without labels.
+            or a chunk_size below 1, labels with fractions, or candidate_labels without labels.
 
     Example:
         >>> found = diagnose(torch.eye(4), torch.eye(4), temperature=1.0)
@@ -216,8 +216,8 @@ def _labels(
         if candidate_labels is not None:
             arguments.fail("labels", "labels, as candidate_labels are given", None)
         return None
-    arguments.labels("labels", labels, len(anchors))
+    labels = arguments.labels("labels", labels, len(anchors))
     others = labels if candidate_labels is None else candidate_labels
-    arguments.labels("candidate_labels", others, len(candidates))
+    others = arguments.labels("candidate_labels", others, len(candidates))
     same_label(labels[:0], others[:0])  # refuses another number of labels
     return labels, others

@@ -46,7 +46,8 @@ class Gate(NamedTuple):
         for x in tensors:
             if x is not None and (arguments.tensor("tensors", x).ndim == 0 or len(x) < size):
                 arguments.fail("tensors", f"at least {size} rows each", arguments.shape(x))
-        return tuple(x if x is None else x[self.source] for x in tensors)
+        source = self.source.long()  # as an index, uint8 would be a mask
+        return tuple(x if x is None else x[source] for x in tensors)
 
 
 @overload
@@ -217,10 +218,12 @@ def _modality_gate(
     if not isinstance(negatives, HardNegatives):
         arguments.fail(name, "HardNegatives, or a mapping of them", type(negatives).__name__)
     indices, valid = arguments.tensor(f"{name}.indices", negatives.indices), negatives.valid
-    if indices.ndim != 2 or indices.dtype != torch.int64:
+    whole = not indices.is_floating_point() and indices.dtype != torch.bool
+    if indices.ndim != 2 or not whole:
         arguments.fail(
-            f"{name}.indices", "int64 (B, K)", f"{indices.dtype} {arguments.shape(indices)}"
+            f"{name}.indices", "integer (B, K)", f"{indices.dtype} {arguments.shape(indices)}"
         )
+    indices = indices.long()
     arguments.mask(f"{name}.valid", valid, tuple(indices.shape))
     own = torch.arange(len(indices), device=indices.device)
     if not training or probability == 0:

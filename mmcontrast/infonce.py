@@ -91,7 +91,7 @@ def info_nce(
     arguments.temperature(temperature)
     arguments.reduction(reduction)
     if positives is None:
-        check_partners(anchors, candidates, targets)
+        targets = check_partners(anchors, candidates, targets)
         if keep is None and is_eager():
             return one_way_info_nce(
                 anchors,

@@ -39,11 +39,12 @@ def same_label(labels: Tensor, others: Tensor | None = None) -> Tensor:
 
     Args:
         labels: (B,) class ids of any size and sign, or (B, L) for L labels each: equal in every
-            column.
+            column. Whole numbers in any dtype; NaN means unlabelled, as -100 does.
         others: (C,) or (C, L) labels of the candidates; by default ``labels``.
 
     Raises:
-        ValueError: on other shapes.
+        ValueError: on other shapes, or labels with fractions (read on the CPU only): those are
+            scores, for :func:`close_scores` or :func:`sentiment_classes`.
 
     Example:
         >>> same_label(torch.tensor([7, 7, -100]))
@@ -62,7 +63,7 @@ def different_label(labels: Tensor, others: Tensor | None = None) -> Tensor:
         others: (C,) or (C, L); by default ``labels``.
 
     Raises:
-        ValueError: on other shapes.
+        ValueError: on other shapes, or labels with fractions.
 
     Example:
         >>> different_label(torch.tensor([0, 1, -100]))
@@ -215,8 +216,7 @@ def partner_indices(anchors: Tensor, candidates: Tensor, targets: Tensor | None)
         >>> partner_indices(torch.ones(2, 1), torch.ones(3, 1), None)
         tensor([0, 1])
     """
-    check_partners(anchors, candidates, targets)
-    return checked_partners(anchors, targets)
+    return checked_partners(anchors, check_partners(anchors, candidates, targets))
 
 
 def checked_partners(anchors: Tensor, targets: Tensor | None) -> Tensor:
@@ -224,14 +224,15 @@ def checked_partners(anchors: Tensor, targets: Tensor | None) -> Tensor:
     return torch.arange(len(anchors), device=anchors.device) if targets is None else targets
 
 
-def check_partners(anchors: Tensor, candidates: Tensor, targets: Tensor | None) -> None:
-    """The checks of :func:`partner_indices`; they read the targets' values on the CPU."""
+def check_partners(anchors: Tensor, candidates: Tensor, targets: Tensor | None) -> Tensor | None:
+    """The targets as int64, after the checks of :func:`partner_indices`; None without any."""
     if targets is not None:
-        arguments.targets("targets", targets, len(anchors), len(candidates), ignore=IGNORE)
-    elif candidates.shape[0] < anchors.shape[0]:
+        return arguments.targets("targets", targets, len(anchors), len(candidates), ignore=IGNORE)
+    if candidates.shape[0] < anchors.shape[0]:
         arguments.fail(
             "candidates", f"at least {len(anchors)} rows, a partner each", len(candidates)
         )
+    return None
 
 
 def _both(x: Tensor, y: Tensor) -> Tensor:
@@ -257,8 +258,8 @@ def _equal(labels: Tensor, others: Tensor | None) -> Tensor:
 
 def like_labels(labels: Tensor, others: Tensor | None) -> tuple[Tensor, Tensor]:
     """Labels and others in a form that can be compared; an error if their numbers differ."""
-    x = _comparable("labels", labels)
-    y = x if others is None else _comparable("others", others)
+    x = arguments.classes("labels", _comparable("labels", labels))
+    y = x if others is None else arguments.classes("others", _comparable("others", others))
     if x.shape[1:] != y.shape[1:]:
         expected, got = (1 if v.ndim == 1 else v.shape[1] for v in (x, y))
         arguments.fail("others", f"{expected} labels a sample, like labels", got)

@@ -76,7 +76,8 @@ def hard_negatives(
 
     Raises:
         ValueError: on shapes or dtypes that disagree, fewer candidates than anchors without
-            targets, candidate_labels without labels, a k below 1, or another ``exclude_positive``.
+            targets, labels with fractions, candidate_labels without labels, a k below 1, or another
+            ``exclude_positive``.
 
     Example:
         >>> x = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
@@ -95,11 +96,11 @@ def hard_negatives(
         arguments.fail("exclude_positive", "True, 'after' or False", repr(exclude_positive))
     if chunk_size is not None:
         arguments.whole("chunk_size", chunk_size)
-    check_partners(anchors, candidates, targets)
+    targets = check_partners(anchors, candidates, targets)
     if labels is not None:
-        arguments.labels("labels", labels, len(anchors))
-        candidate_labels = labels if candidate_labels is None else candidate_labels
-        arguments.labels("candidate_labels", candidate_labels, len(candidates))
+        labels = arguments.labels("labels", labels, len(anchors))
+        others = labels if candidate_labels is None else candidate_labels
+        candidate_labels = arguments.labels("candidate_labels", others, len(candidates))
         if candidate_labels is not labels:
             like_labels(labels, candidate_labels)  # refuses another number of labels
     elif candidate_labels is not None:
@@ -182,7 +183,7 @@ def hard_triplets(
         a positive or a negative has p = n = a: ``keep=p != a`` leaves it out of :func:`triplet`.
 
     Raises:
-        ValueError: on shapes or dtypes that disagree.
+        ValueError: on shapes or dtypes that disagree, or labels with fractions.
 
     Example:
         >>> x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.8, 0.6], [0.9, 0.1]])
@@ -192,7 +193,7 @@ def hard_triplets(
     References: batch-hard triplets, arXiv:1703.07737; HyCon, IEEE TAFFC 14(3), section 4.5.7.
     """
     arguments.matrix("anchors", anchors)
-    arguments.labels("labels", labels, len(anchors))
+    labels = arguments.labels("labels", labels, len(anchors))
     if chunk_size is not None:
         arguments.whole("chunk_size", chunk_size)
     rows, here = joined(map_rows(anchors, normalize), group)  # (N of all ranks, D)

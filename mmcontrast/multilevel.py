@@ -77,8 +77,8 @@ def multilevel_contrast(
 
     Raises:
         ValueError: on no levels, weights for levels that are not there, shapes or dtypes that
-            disagree, another design, labels missing in B or C, positives given in B or C, or a
-            float temperature that is not positive.
+            disagree, another design, labels missing in B or C or with fractions, positives given in
+            B or C, or a float temperature that is not positive.
 
     Example:
         >>> eye = torch.eye(3)
@@ -116,7 +116,7 @@ def multilevel_contrast(
         arguments.mask("keep", keep, (size, len(every)))
     known = None
     if pair_design != "A" and labels is not None:
-        arguments.labels("labels", labels, size)
+        labels = arguments.labels("labels", labels, size)
         known = labelled(labels)
         positives, compared = _design_masks(pair_design, *joined(labels, group))
         keep = _and(keep, compared)

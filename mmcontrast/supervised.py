@@ -74,8 +74,9 @@ def sup_con(
         0 and is left out of the mean.
 
     Raises:
-        ValueError: on shapes or dtypes that disagree, labels and positives both given or both
-            missing, another form, or a float temperature that is not positive.
+        ValueError: on shapes or dtypes that disagree, labels with fractions (scores, not
+            classes; read on the CPU only), labels and positives both given or both missing, another
+            form, or a float temperature that is not positive.
 
     Example:
         >>> x = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
@@ -176,13 +177,12 @@ def _label_pair(
     """Anchors' and candidates' labels, checked; without candidates, the anchors' labels twice."""
     if labels is None:
         arguments.fail("labels", "labels, or positives in their place", None)
-    arguments.labels("labels", labels, size[0])
+    labels = arguments.labels("labels", labels, size[0])
     if candidates is None and candidate_labels is None:
         return labels, labels
     if candidates is None or candidate_labels is None:
         arguments.fail("candidate_labels", "candidates and their labels together", "one of the two")
-    arguments.labels("candidate_labels", candidate_labels, size[1])
-    return labels, candidate_labels
+    return labels, arguments.labels("candidate_labels", candidate_labels, size[1])
 
 
 class SupCon(nn.Module):

@@ -53,8 +53,9 @@ def hybrid_contrast(
         Terms ``"intra"``, ``"inter"`` and ``"semi"``, each a scalar or (B, M).
 
     Raises:
-        ValueError: on fewer than two modalities, shapes that disagree, other than three weights, or
-            another word for refine_on.
+        ValueError: on fewer than two modalities, shapes that disagree, labels with fractions
+            (scores, not classes; read on the CPU only), other than three weights, or another word
+            for refine_on.
 
     Example:
         >>> x = {"text": torch.zeros(3, 2), "audio": torch.zeros(3, 2)}

@@ -69,8 +69,8 @@ def intra_modal_contrast(
         a positive.
 
     Raises:
-        ValueError: on fewer than two modalities, shapes that disagree, or another word for
-            refine_on.
+        ValueError: on fewer than two modalities, shapes that disagree, labels with fractions, or
+            another word for refine_on.
 
     Example:
         >>> import torch

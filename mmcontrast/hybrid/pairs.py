@@ -175,7 +175,7 @@ def relations(
     arguments.features(features)
     size = len(next(iter(features.values())))
     if labels is not None:
-        arguments.labels("labels", labels, size)
+        labels = arguments.labels("labels", labels, size)
         if positives is not None or negatives is not None:
             arguments.fail("positives", "None where labels are given", "a mask")
         every, own = joined(labels, group)

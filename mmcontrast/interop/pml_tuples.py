@@ -77,7 +77,7 @@ def from_pml_tuple(indices: Sequence[Tensor], anchors: int, candidates: int) -> 
         indices = a, p, a, n
     elif len(indices) != 4:
         arguments.fail("indices", "3 or 4 index vectors", len(indices))
-    a1, p, a2, n = indices
+    a1, p, a2, n = (x.long() for x in indices)  # as an index, uint8 would be a mask
     positives = torch.zeros(anchors, candidates, dtype=torch.bool, device=p.device)
     negatives = torch.zeros_like(positives)
     positives[a1, p] = True

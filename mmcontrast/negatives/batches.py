@@ -98,7 +98,7 @@ def _frames(name: str, x: Tensor, mask: Tensor | None, length: Tensor | None) ->
         arguments.vector(f"lengths[{name!r}]", length, len(x))
         if length.is_floating_point() or length.dtype == torch.bool:
             arguments.fail(f"lengths[{name!r}]", "an integer dtype", length.dtype)
-        frames = torch.arange(x.shape[1], device=x.device) < length[:, None]
+        frames = torch.arange(x.shape[1], device=x.device) < length.long()[:, None]
     if mask is not None:
         arguments.mask(f"masks[{name!r}]", mask, tuple(x.shape[:2]))
         frames = mask

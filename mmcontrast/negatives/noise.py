@@ -96,7 +96,7 @@ def replace_tokens(
     Raises:
         ValueError: on shapes or dtypes that disagree, a modality that is not in the features, a
             probability outside [0, 1], special ids outside the vocabulary, fewer than two others,
-            or no token ids.
+            a vocabulary larger than the ids' dtype holds, or no token ids.
 
     Example:
         >>> features = {"text": torch.tensor([[0, 2, 1]])}
@@ -120,6 +120,8 @@ def replace_tokens(
         arguments.fail(
             "features", "a modality of token ids, (B, T) integer", feature_shapes(features)
         )
+    for name in names:
+        arguments.fits("vocabulary_size", vocabulary_size - 1, features[name].dtype)
     negatives = batch.unaltered()
     for name in names:
         x, free = features[name], batch.real[name]

@@ -45,7 +45,7 @@ def shift(
 
     Raises:
         ValueError: on shapes or dtypes that disagree, a modality that is not in the features, steps
-            below 1, or no sequence at all.
+            below 1, a padding_id that the ids' dtype does not hold, or no sequence at all.
 
     Example:
         >>> features = {"audio": torch.tensor([[[1.0], [2.0], [3.0]]])}
@@ -61,6 +61,9 @@ def shift(
         arguments.fail(
             "features", "a sequence to shift, (B, T, D) or (B, T)", feature_shapes(features)
         )
+    for name in names:
+        if not features[name].is_floating_point():
+            arguments.fits("padding_id", padding_id, features[name].dtype)
     if isinstance(steps, Mapping):
         for name in steps:
             arguments.one_of("steps", name, names)
@@ -86,7 +89,7 @@ def shift(
             negatives.masks[name] = torch.where(able[name][:, None], kept, mask)
         if name in negatives.lengths:
             length = negatives.lengths[name]
-            negatives.lengths[name] = length - ahead.to(length.dtype)
+            negatives.lengths[name] = (length.long() - ahead).to(length.dtype)
     return negatives
 
 

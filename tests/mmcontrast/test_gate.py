@@ -329,11 +329,11 @@ Z, Y = torch.zeros(3, 2), torch.tensor([0, 1, 1])
         ),
         (
             lambda: replacement_gate(FOUND._replace(indices=FOUND.scores), probability=0.5),
-            r"negatives.indices: expected int64 \(B, K\), got torch.float32 \(4, 2\)",
+            r"negatives.indices: expected integer \(B, K\), got torch.float32 \(4, 2\)",
         ),
         (
             lambda: replacement_gate(FOUND._replace(indices=torch.arange(4)), probability=0.5),
-            r"negatives.indices: expected int64 \(B, K\), got torch.int64 \(4,\)",
+            r"negatives.indices: expected integer \(B, K\), got torch.int64 \(4,\)",
         ),
         (
             lambda: replacement_gate(
