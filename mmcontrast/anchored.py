@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from mmcontrast import arguments
 from mmcontrast.distributed import Group, joined
 from mmcontrast.infonce import info_nce
+from mmcontrast.loading import load_checked
 from mmcontrast.presence import only_present, presence
 from mmcontrast.rows import RowMap, l2_normalize
 from mmcontrast.temperature import LearnableTemperature, current
@@ -105,6 +106,8 @@ class AnchoredInfoNCE(nn.Module):
         >>> list(loss({"text": torch.eye(2), "audio": torch.eye(2)}))
         ['text-audio']
     """
+
+    load_state_dict = load_checked
 
     def __init__(
         self,

@@ -1,10 +1,17 @@
 """Checks of callers' arguments, all with the message ``name: expected X, got Y``."""
 
+import math
 from collections.abc import Iterable, Mapping
+from numbers import Real
+from reprlib import Repr
 from typing import NoReturn
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+SHORT = Repr()
+SHORT.maxother = SHORT.maxstring = 60
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -17,6 +24,17 @@ def fail(name: str, expected: str, got: object) -> NoReturn:
 def shape(x: Tensor) -> str:
     """The shape as messages print it: ``(3, 5)``."""
     return f"({', '.join(map(str, x.shape))}{',' if x.ndim == 1 else ''})"
+
+
+def shown(value: object) -> str:
+    """What came, short however long it is: a tensor by shape and dtype, a Module by its class."""
+    if isinstance(value, Tensor):
+        return f"{shape(value)} {value.dtype}" if value.ndim else str(value.detach())
+    if isinstance(value, np.ndarray):
+        return f"an array {value.shape} {value.dtype}"
+    if isinstance(value, nn.Module):
+        return f"the Module {type(value).__name__}"
+    return SHORT.repr(value)
 
 
 def tensor(name: str, x: object) -> Tensor:
@@ -110,10 +128,29 @@ def one_of(name: str, value: object, choices: Iterable[object]) -> None:
         fail(name, f"one of {', '.join(repr(c) for c in choices)}", repr(value))
 
 
+def is_number(value: object) -> bool:
+    """A finite number of Python's or NumPy's; no bool and no tensor."""
+    if type(value) is float or type(value) is int:  # first, as it is quick and the usual case
+        return -math.inf < value < math.inf
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def number(name: str, value: object, expected: str = "a number") -> None:
+    """A finite number of Python's or NumPy's."""
+    if not is_number(value):
+        fail(name, expected, shown(value))
+
+
+def floating_dtype(name: str, value: object, *, also: str = "") -> None:
+    """A floating dtype; ``also`` says what else would do."""
+    if not isinstance(value, torch.dtype) or not value.is_floating_point:
+        fail(name, "a floating dtype" + (f" or {also}" if also else ""), shown(value))
+
+
 def positive(name: str, value: float) -> None:
     """A number above zero."""
-    if isinstance(value, Tensor) or not value > 0:
-        fail(name, "a number above 0", value)
+    if not is_number(value) or not value > 0:
+        fail(name, "a number above 0", shown(value))
 
 
 def probability(value: float) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mmcontrast import arguments
 from mmcontrast.distances import Distance, cosine_distance, within
 from mmcontrast.distributed import Group
+from mmcontrast.loading import load_checked
 from mmcontrast.margin import triplet
 from mmcontrast.presence import presence
 from mmcontrast.rows import l2_normalize, upcast
@@ -174,6 +175,8 @@ class ModalityCorrelationTriplet(nn.Module):
         >>> ModalityCorrelationTriplet()(x, x).total  # the negatives are the positives
         tensor(0.2000)
     """
+
+    load_state_dict = load_checked
 
     def __init__(
         self,

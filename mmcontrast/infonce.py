@@ -7,6 +7,7 @@ from mmcontrast import arguments
 from mmcontrast.distributed import Group, joined
 from mmcontrast.eager import is_eager
 from mmcontrast.exact.choose import one_way_info_nce, rows_at_a_time
+from mmcontrast.loading import load_checked
 from mmcontrast.masks import IGNORE, check_partners, checked_partners
 from mmcontrast.presence import zero_outside
 from mmcontrast.reductions import Reduction
@@ -200,6 +201,8 @@ class InfoNCE(nn.Module):
         >>> loss(torch.eye(3), torch.eye(3)).requires_grad
         True
     """
+
+    load_state_dict = load_checked
 
     def __init__(
         self,

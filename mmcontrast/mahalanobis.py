@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from mmcontrast import arguments
 from mmcontrast.distances import difference, length
+from mmcontrast.loading import all_or_nothing, any_values, load_checked
 from mmcontrast.rows import dot, upcast
 
 
@@ -34,6 +35,8 @@ class Mahalanobis(nn.Module):
     whitening: Tensor
     factor: nn.Parameter | None
 
+    load_state_dict = load_checked
+
     def __init__(self, covariance: Tensor, *, trainable: bool = False):
         super().__init__()
         arguments.matrix("covariance", covariance)
@@ -54,7 +57,9 @@ class Mahalanobis(nn.Module):
         lower = torch.linalg.cholesky(exact)
         whitening = torch.linalg.solve_triangular(lower, torch.eye(size).to(lower), upper=False)
         self.register_buffer("whitening", whitening.to(upcast(covariance).dtype))
-        self.factor = nn.Parameter(torch.zeros_like(self.whitening)) if trainable else None
+        factor = nn.Parameter(torch.zeros_like(self.whitening)) if trainable else None
+        self.register_parameter("factor", factor)
+        all_or_nothing(self, any_values)
 
     @classmethod
     def estimate(cls, samples: Tensor, *, shrinkage: float = 0.0) -> "Mahalanobis":

@@ -7,6 +7,7 @@ from mmcontrast import arguments
 from mmcontrast.distances import Distance, euclidean
 from mmcontrast.distributed import Group
 from mmcontrast.eager import is_eager, known
+from mmcontrast.loading import load_checked
 from mmcontrast.presence import zero_outside
 from mmcontrast.reductions import Reduction
 
@@ -93,6 +94,8 @@ class Triplet(nn.Module):
         >>> Triplet(margin=0.5)(x, x, x)
         tensor(0.5000)
     """
+
+    load_state_dict = load_checked
 
     def __init__(
         self,

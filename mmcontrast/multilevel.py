@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from mmcontrast import arguments
 from mmcontrast.distributed import Group, joined
 from mmcontrast.infonce import info_nce
+from mmcontrast.loading import load_checked
 from mmcontrast.masks import different_label, labelled, same_label
 from mmcontrast.rows import RowMap, l2_normalize, upcast
 from mmcontrast.symmetric import symmetric_info_nce
@@ -162,6 +163,8 @@ class MultilevelContrast(nn.Module):
         >>> loss({"first": [(torch.eye(3), torch.eye(3))]})["first"]
         tensor(0.5514)
     """
+
+    load_state_dict = load_checked
 
     def __init__(
         self,

@@ -1,9 +1,14 @@
 """A queue of embeddings from earlier batches, as further negatives."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from mmcontrast import arguments
+from mmcontrast.eager import is_eager
+from mmcontrast.loading import State, all_or_nothing, load_checked
 from mmcontrast.masks import IGNORE
 
 
@@ -11,16 +16,19 @@ class EmbeddingQueue(nn.Module):
     """The last embeddings of earlier batches, as further candidates for any loss.
 
     Only :meth:`push` fills it, never a loss, and its whole state is in ``state_dict``: a resumed
-    run continues with the same queue. Its contents get no gradient.
+    run continues with the same queue. Its contents get no gradient. A state of another size or
+    label dtype is refused as a whole; embeddings in a wider dtype widen the queue.
 
     Args:
         size: how many embeddings it holds; new ones replace the oldest.
         features: D.
         dtype: of the embeddings.
+        label_dtype: int64 for classes and ids; a floating dtype for scores. ``half()`` and its
+            relatives leave it as it is.
 
     Raises:
-        ValueError: on a size or a number of features below 1; in :meth:`push`, on shapes or dtypes
-            that disagree.
+        ValueError: on a size or a number of features below 1, or another label dtype; in
+            :meth:`push`, on shapes that disagree, or labels that the label dtype cannot hold.
 
     Example:
         >>> from mmcontrast import info_nce
@@ -46,14 +54,27 @@ class EmbeddingQueue(nn.Module):
     filled: Tensor
     position: Tensor
 
-    def __init__(self, size: int, features: int, *, dtype: torch.dtype = torch.float32):
+    load_state_dict = load_checked
+
+    def __init__(
+        self,
+        size: int,
+        features: int,
+        *,
+        dtype: torch.dtype = torch.float32,
+        label_dtype: torch.dtype = torch.int64,
+    ):
         super().__init__()
         arguments.whole("size", size)
         arguments.whole("features", features)
+        arguments.floating_dtype("dtype", dtype)
+        if label_dtype != torch.int64:
+            arguments.floating_dtype("label_dtype", label_dtype, also="torch.int64")
         self.register_buffer("embeddings", torch.zeros(size, features, dtype=dtype))
-        self.register_buffer("labels", torch.full((size,), IGNORE))
+        self.register_buffer("labels", torch.full((size,), IGNORE, dtype=label_dtype))
         self.register_buffer("filled", torch.zeros(size, dtype=torch.bool))
         self.register_buffer("position", torch.zeros((), dtype=torch.int64))
+        all_or_nothing(self, _refuse_position)
 
     @torch.no_grad()
     def push(self, embeddings: Tensor, labels: Tensor | None = None) -> None:
@@ -64,8 +85,12 @@ class EmbeddingQueue(nn.Module):
         size = len(self.embeddings)
         arguments.matrix("embeddings", embeddings, like=self.embeddings)
         if labels is None:
-            labels = torch.full((len(embeddings),), IGNORE, device=embeddings.device)
+            labels = self.labels.new_full((len(embeddings),), IGNORE)
         arguments.vector("labels", labels, len(embeddings))
+        if not _holds(self.labels.dtype, labels.dtype):
+            kind = "scores" if labels.is_floating_point() else "classes"
+            advice = f"{self.labels.dtype} (for {kind} make the queue with label_dtype=...)"
+            arguments.fail("labels", advice, labels.dtype)
         embeddings, labels = embeddings[-size:], labels[-size:]
         places = (self.position + torch.arange(len(labels), device=self.position.device)) % size
         self.embeddings[places] = embeddings.detach().to(self.embeddings.dtype)
@@ -93,6 +118,30 @@ class EmbeddingQueue(nn.Module):
         self.filled.fill_(False)
         self.position.zero_()
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        """Scores keep their dtype where :meth:`half` and its relatives would round them."""
+        labels = self.labels
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch's has no types
+        if self.labels.dtype != labels.dtype:
+            self.labels = labels.to(self.labels.device)
+        return self
+
     def extra_repr(self) -> str:
         """Size and features."""
         return "size={}, features={}".format(*self.embeddings.shape)
+
+
+def _holds(own: torch.dtype, given: torch.dtype) -> bool:
+    """Whether labels keep their meaning: scores in a floating dtype as wide, integers in int64."""
+    if own.is_floating_point:
+        return given.is_floating_point and torch.promote_types(own, given) == own
+    return given == torch.bool or (
+        not (given.is_floating_point or given.is_complex) and given != torch.uint64
+    )
+
+
+def _refuse_position(queue: nn.Module, state: State) -> None:
+    """A place to write to that the queue does not have."""
+    position, size = state.get("position"), queue.get_buffer("filled").numel()
+    if position is not None and is_eager(position) and not 0 <= int(position) < size:
+        arguments.fail("position", f"an index from 0 to {size - 1}", int(position))

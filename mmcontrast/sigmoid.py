@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from mmcontrast import arguments
 from mmcontrast.distributed import Group, joined
 from mmcontrast.exact.choose import sigmoid_of_pairs
+from mmcontrast.loading import all_or_nothing, any_values, load_checked
 from mmcontrast.reductions import Reduction
 from mmcontrast.rows import RowMap, l2_normalize
 
@@ -122,6 +123,8 @@ class SigmoidContrast(nn.Module):
         tensor(0.6932)
     """
 
+    load_state_dict = load_checked
+
     def __init__(
         self,
         *,
@@ -140,6 +143,7 @@ class SigmoidContrast(nn.Module):
         self.reduction = reduction
         self.chunk_size = chunk_size
         self.group = group
+        all_or_nothing(self, any_values)
 
     def forward(
         self,

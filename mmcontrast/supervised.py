@@ -10,6 +10,7 @@ from mmcontrast.exact.choose import (
     supcon_rows_at_a_time,
     supcon_side,
 )
+from mmcontrast.loading import load_checked
 from mmcontrast.masks import labelled, same_label
 from mmcontrast.presence import zero_outside
 from mmcontrast.reductions import Reduction
@@ -197,6 +198,8 @@ class SupCon(nn.Module):
         >>> SupCon(temperature=1.0)(x, torch.tensor([4, 4, 9]))
         tensor(0.3133)
     """
+
+    load_state_dict = load_checked
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ from mmcontrast.distributed import Group, active, joined, rank_sizes
 from mmcontrast.eager import is_eager
 from mmcontrast.exact.choose import both_ways_info_nce, rows_at_a_time
 from mmcontrast.infonce import info_nce
+from mmcontrast.loading import load_checked
 from mmcontrast.presence import zero_outside
 from mmcontrast.reductions import Reduction
 from mmcontrast.rows import RowMap, dot, l2_normalize, map_rows
@@ -143,6 +144,8 @@ class SymmetricInfoNCE(nn.Module):
         >>> SymmetricInfoNCE(temperature=1.0)(torch.eye(3), torch.eye(3))
         tensor(0.5514)
     """
+
+    load_state_dict = load_checked
 
     def __init__(
         self,

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mmcontrast import arguments
+from mmcontrast.loading import State, all_or_nothing, load_checked
 
 
 class LearnableTemperature(nn.Module):
@@ -14,7 +15,8 @@ class LearnableTemperature(nn.Module):
     .. math:: \log\tau = \log\tau_{\min} + \log(\tau_{\max} / \tau_{\min})\, \sigma(\theta)
 
     Nothing is clamped and no ``.data`` is written: the gradient is not cut off at a bound, and the
-    optimizer's state stays valid.
+    optimizer's state stays valid. The bounds are in the ``state_dict``, for theta means nothing
+    without them, and loading one takes them over; a state without bounds is read with its own.
 
     Args:
         initial: initial value, strictly between the bounds.
@@ -22,7 +24,7 @@ class LearnableTemperature(nn.Module):
         maximum: upper bound.
 
     Raises:
-        ValueError: unless ``0 < minimum < initial < maximum``.
+        ValueError: unless ``0 < minimum < initial < maximum``; on loading bounds that are none.
 
     Example:
         >>> temperature = LearnableTemperature(0.07)
@@ -32,25 +34,48 @@ class LearnableTemperature(nn.Module):
     References: CLIP learns the logarithm of 1 / temperature, arXiv:2103.00020, section 2.5.
     """
 
+    load_state_dict = load_checked
+
     def __init__(self, initial: float = 0.07, *, minimum: float = 0.01, maximum: float = 1.0):
         super().__init__()
-        if not 0 < minimum < initial < maximum:
-            arguments.fail(
-                "initial", "0 < minimum < initial < maximum", f"{minimum}, {initial}, {maximum}"
-            )
+        given = (minimum, initial, maximum)
+        if not (all(map(arguments.is_number, given)) and 0 < minimum < initial < maximum):
+            got = ", ".join(map(arguments.shown, given))
+            arguments.fail("initial", "0 < minimum < initial < maximum", got)
         self.minimum = minimum
         self.maximum = maximum
         share = math.log(initial / minimum) / math.log(maximum / minimum)
         self.theta = nn.Parameter(torch.tensor(math.log(share / (1 - share))))
+        all_or_nothing(self, _refuse_bounds)
 
     def forward(self) -> Tensor:
         """The temperature, a 0-d tensor with a graph."""
         span = math.log(self.maximum / self.minimum)
         return (math.log(self.minimum) + span * self.theta.sigmoid()).exp()
 
+    def get_extra_state(self) -> Tensor:
+        """The bounds, (2,), for the ``state_dict``; a tensor, which safetensors can hold."""
+        return torch.tensor([self.minimum, self.maximum], dtype=torch.float64, device="cpu")
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take over bounds from a ``state_dict``."""
+        _refuse_bounds(self, {"extra": state})
+        self.minimum, self.maximum = state.tolist()
+
     def extra_repr(self) -> str:
         """The bounds."""
         return f"minimum={self.minimum}, maximum={self.maximum}"
+
+
+def _refuse_bounds(module: nn.Module, state: State) -> None:
+    """An extra state that is not two numbers with ``0 < minimum < maximum``."""
+    if "extra" not in state:
+        return
+    bounds = arguments.tensor("bounds", state["extra"])
+    arguments.vector("bounds", bounds, 2)
+    minimum, maximum = bounds.tolist()
+    if not 0 < minimum < maximum < math.inf:
+        arguments.fail("bounds", "0 < minimum < maximum", f"{minimum}, {maximum}")
 
 
 def current(temperature: float | LearnableTemperature) -> float | Tensor:

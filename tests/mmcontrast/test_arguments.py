@@ -73,7 +73,10 @@ def test_what_is_right_passes(call):
         (lambda: arguments.one_of("x", "c", ("a", "b")), "x: expected one of 'a', 'b', got 'c'"),
         (lambda: arguments.positive("x", 0), "x: expected a number above 0, got 0"),
         (lambda: arguments.positive("x", float("nan")), "x: expected a number above 0, got nan"),
-        (lambda: arguments.positive("x", torch.tensor(1.0)), "x: expected a number above 0, got 1"),
+        (
+            lambda: arguments.positive("x", torch.tensor(1.0)),
+            "x: expected a number above 0, got tensor(1",
+        ),
         (lambda: arguments.probability(1.1), "probability: expected a number in [0, 1], got 1.1"),
         (lambda: arguments.probability(torch.tensor(0.5)), "probability: expected a number in"),
         (lambda: arguments.whole("x", 0), "x: expected an int of at least 1, got 0"),

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmcontrast import IGNORE, EmbeddingQueue, info_nce, sup_con
+from mmcontrast import IGNORE, EmbeddingQueue, close_scores, info_nce, sup_con
 from tests.mmcontrast.strategies import close, gradients, normal
 
 
@@ -101,6 +101,56 @@ def test_the_whole_state_is_in_the_state_dict():
             assert torch.equal(value, other.state_dict()[name]), name
 
 
+SCORES = [0.2, 0.9, -0.4, 1.6, math.nan]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_scores_stay_what_they_are(dtype):
+    scores = torch.tensor(SCORES, dtype=dtype)
+    queue = EmbeddingQueue(7, 3, label_dtype=dtype)
+    queue.push(torch.ones(5, 3), scores)
+    queue.push(torch.ones(1, 3))
+    expected = torch.cat([scores, torch.full((2,), IGNORE, dtype=dtype)])
+    assert queue.labels.dtype == dtype
+    assert torch.equal(queue.labels.nan_to_num(7.0), expected.nan_to_num(7.0))
+    found = close_scores(scores, queue.labels, tolerance=0.01)
+    assert torch.equal(found[:, :5], close_scores(scores, tolerance=0.01))
+    assert not found[:, 5:].any()
+    queue.half()
+    assert queue.embeddings.dtype == torch.float16
+    assert queue.labels.dtype == dtype
+    queue.to(device="meta")
+    assert queue.labels.is_meta
+
+
+@pytest.mark.parametrize(
+    ("own", "given"),
+    [
+        *((torch.int64, dtype) for dtype in (torch.float32, torch.bfloat16, torch.complex64)),
+        (torch.int64, torch.uint64),
+        (torch.float32, torch.float64),
+        (torch.float16, torch.bfloat16),
+        (torch.float32, torch.int64),
+        (torch.float32, torch.bool),
+    ],
+)
+def test_labels_that_it_cannot_hold_are_refused_and_change_nothing(own, given):
+    queue = EmbeddingQueue(3, 2, label_dtype=own)
+    before = {name: x.clone() for name, x in queue.state_dict().items()}
+    with pytest.raises(ValueError, match=f"labels: expected {own} .*label_dtype.*got {given}"):
+        queue.push(torch.ones(2, 2), torch.zeros(2, dtype=given))
+    for name, x in queue.state_dict().items():
+        assert torch.equal(x, before[name]), name
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int32, torch.int64, torch.bool])
+def test_integer_labels_are_int64(dtype):
+    queue = EmbeddingQueue(3, 2)
+    queue.push(torch.ones(2, 2), torch.tensor([1, 0], dtype=dtype))
+    assert queue.labels.dtype == torch.int64
+    assert queue.labels.tolist() == [1, 0, IGNORE]
+
+
 def test_clear_empties_it():
     queue = EmbeddingQueue(2, 1)
     fresh = {name: value.clone() for name, value in queue.state_dict().items()}
@@ -125,6 +175,11 @@ def test_it_keeps_its_own_dtype_and_lends_the_candidates(dtype):
     [
         (lambda: EmbeddingQueue(0, 3), "size: expected an int of at least 1, got 0"),
         (lambda: EmbeddingQueue(3, 0), "features: expected an int of at least 1, got 0"),
+        (lambda: EmbeddingQueue(3, 2, dtype=torch.int64), "dtype: expected a floating dtype, got"),
+        (
+            lambda: EmbeddingQueue(3, 2, label_dtype=torch.int32),
+            "label_dtype: expected a floating dtype or torch.int64, got torch.int32",
+        ),
         (
             lambda: EmbeddingQueue(3, 2).push(torch.ones(4, 5)),
             r"embeddings: expected shape \(rows, 2\), got \(4, 5\)",
