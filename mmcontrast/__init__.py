@@ -49,16 +49,7 @@ from mmcontrast.hybrid import (
 from mmcontrast.infonce import InfoNCE, info_nce, matched_pair_nce
 from mmcontrast.mahalanobis import Mahalanobis
 from mmcontrast.margin import Triplet, triplet
-from mmcontrast.masks import (
-    IGNORE,
-    close_scores,
-    different_label,
-    off_diagonal,
-    same_label,
-    same_sign,
-    score_kernel,
-    sentiment_classes,
-)
+from mmcontrast.masks import IGNORE, different_label, labelled, off_diagonal, same_label
 from mmcontrast.mining import HardNegatives, extreme, hard_negatives, hard_triplets, sample_one
 from mmcontrast.multilevel import MultilevelContrast, multilevel_contrast
 from mmcontrast.n_pair import n_pair
@@ -70,6 +61,14 @@ from mmcontrast.rows import (
     shifted_cosine_normalize,
     softmax_normalize,
     softplus_normalize,
+)
+from mmcontrast.scores import (
+    close_scores,
+    far_scores,
+    same_sign,
+    score_distance,
+    score_kernel,
+    sentiment_classes,
 )
 from mmcontrast.sigmoid import SigmoidContrast, sigmoid_contrast
 from mmcontrast.supervised import SupCon, sup_con
@@ -111,6 +110,7 @@ __all__ = [
     "different_label",
     "euclidean",
     "extreme",
+    "far_scores",
     "gather",
     "hard_negatives",
     "hard_triplets",
@@ -123,6 +123,7 @@ __all__ = [
     "intra_modal_pairs",
     "kl_distill",
     "l2_normalize",
+    "labelled",
     "manhattan",
     "matched_pair_nce",
     "mixed_negatives",
@@ -139,6 +140,7 @@ __all__ = [
     "same_label",
     "same_sign",
     "sample_one",
+    "score_distance",
     "score_kernel",
     "select_pairs",
     "semi_contrast",

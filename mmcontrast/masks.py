@@ -1,11 +1,10 @@
-"""Masks of positives and negatives, bool (B, C), from labels, scores and signs."""
+"""Masks of positives and negatives, bool (B, C), from labels."""
 
 import torch
 from torch import Tensor
 
 from mmcontrast import arguments
 from mmcontrast.eager import is_eager, known
-from mmcontrast.rows import upcast
 
 IGNORE = -100
 """The label that takes no part, as in ``torch.nn.functional.cross_entropy``."""
@@ -31,11 +30,17 @@ def labelled(labels: Tensor) -> Tensor:
     return there if labels.ndim == 1 else there.all(-1)
 
 
+def both(x: Tensor, y: Tensor) -> Tensor:
+    """(B, C) bool: pairs of which both are marked, from (B,) and (C,)."""
+    return x[:, None] & y[None, :]
+
+
 def same_label(labels: Tensor, others: Tensor | None = None) -> Tensor:
     """(B, C) bool: pairs with equal labels. A label of ``-100`` equals nothing, not even itself.
 
     The diagonal of ``same_label(labels)`` is True; ``& off_diagonal(B)`` excludes each sample from
-    its own positives.
+    its own positives. For negatives take :func:`different_label`: ``~same_label(labels)`` has the
+    unlabelled samples as well.
 
     Args:
         labels: (B,) class ids of any size and sign, or (B, L) for L labels each: equal in every
@@ -74,92 +79,6 @@ def different_label(labels: Tensor, others: Tensor | None = None) -> Tensor:
     return _among_labelled(~_equal(labels, others), labels, others)
 
 
-def close_scores(scores: Tensor, others: Tensor | None = None, *, tolerance: float) -> Tensor:
-    """(B, C) bool: pairs with scores at most ``tolerance`` apart: positives for a regression.
-
-    Args:
-        scores: (B,) real-valued labels; NaN and ``-100`` are close to nothing.
-        others: (C,); by default ``scores``.
-        tolerance: the largest difference, in the unit of the scores, at least 0.
-
-    Raises:
-        ValueError: on other shapes, or a negative tolerance.
-
-    Example:
-        >>> close_scores(torch.tensor([-1.0, 0.0, 0.2]), tolerance=0.5)
-        tensor([[ True, False, False],
-                [False,  True,  True],
-                [False,  True,  True]])
-    """
-    if not tolerance >= 0:
-        arguments.fail("tolerance", "a number of at least 0", tolerance)
-    x, y = _scores(scores, others)
-    return ((x[:, None] - y[None, :]).abs() <= tolerance) & _both(labelled(x), labelled(y))
-
-
-def same_sign(scores: Tensor, others: Tensor | None = None) -> Tensor:
-    """(B, C) bool: pairs with scores of the same sign; zero is a sign of its own.
-
-    Args:
-        scores: (B,) real-valued labels; NaN and ``-100`` share a sign with nothing.
-        others: (C,); by default ``scores``.
-
-    Raises:
-        ValueError: on other shapes.
-
-    Example:
-        >>> same_sign(torch.tensor([-1.5, -0.2, 0.0]))
-        tensor([[ True,  True, False],
-                [ True,  True, False],
-                [False, False,  True]])
-    """
-    x, y = _scores(scores, others)
-    return (x.sign()[:, None] == y.sign()[None, :]) & _both(labelled(x), labelled(y))
-
-
-def score_kernel(
-    scores: Tensor, others: Tensor | None = None, *, bandwidth: float, shape: str = "gaussian"
-) -> Tensor:
-    r"""(B, C) weights in [0, 1] by how close two scores are: soft positives for a regression.
-
-    .. math:: \exp\Big(-\frac{(y_i - y_j)^2}{2 h^2}\Big), \qquad
-              \exp\Big(-\frac{|y_i - y_j|}{h}\Big), \qquad
-              \max\Big(0,\; 1 - \frac{|y_i - y_j|}{h}\Big)
-
-    Usable wherever ``positives`` may be floating: :func:`info_nce`, :func:`sup_con` and, with
-    ``1 - score_kernel(...)`` as negatives, HyCon's losses.
-
-    Args:
-        scores: (B,) real-valued labels; NaN and ``-100`` have weight 0 with all.
-        others: (C,); by default ``scores``, each with weight 1 to itself.
-        bandwidth: h > 0, in the unit of the scores.
-        shape: ``"gaussian"``, ``"laplacian"`` or ``"triangular"``, in the order above.
-
-    Returns:
-        (B, C) float32, or float64 for float64 scores.
-
-    Raises:
-        ValueError: on other shapes, another word for shape, or a bandwidth that is not positive.
-
-    Example:
-        >>> score_kernel(torch.tensor([0.0, 1.0]), bandwidth=2.0, shape="triangular")
-        tensor([[1.0000, 0.5000],
-                [0.5000, 1.0000]])
-    """
-    arguments.positive("bandwidth", bandwidth)
-    arguments.one_of("shape", shape, ("gaussian", "laplacian", "triangular"))
-    x, y = _scores(scores, others)
-    both = _both(labelled(x), labelled(y))
-    gap = (upcast(x)[:, None] - upcast(y)[None, :]).abs() / bandwidth
-    if shape == "gaussian":
-        weights = (-gap.square() / 2).exp()
-    elif shape == "laplacian":
-        weights = (-gap).exp()
-    else:
-        weights = (1 - gap).clamp_min(0)
-    return torch.where(both, weights, 0)
-
-
 def off_diagonal(n: int, device: torch.device | str | None = None) -> Tensor:
     """(n, n) bool: True except on the diagonal.
 
@@ -173,36 +92,6 @@ def off_diagonal(n: int, device: torch.device | str | None = None) -> Tensor:
                 [ True, False]])
     """
     return ~torch.eye(n, dtype=torch.bool, device=device)
-
-
-def sentiment_classes(scores: Tensor, *, neutral: str = "positive") -> Tensor:
-    """Sentiment scores as class ids, 0 negative and 1 positive; a score of 0 is ``neutral``.
-
-    HyCon contrasts positive with negative samples and leaves the class of a score of 0 open; the
-    data code that it builds on counts 0 as positive.
-
-    Args:
-        scores: (B,) real-valued sentiment, negative below 0; NaN becomes ``-100``.
-        neutral: class of a score of exactly 0: ``"positive"``, ``"negative"``, ``"own"`` (a third
-            class, 2) or ``"ignore"`` (``-100``, takes no part).
-
-    Returns:
-        (B,) int64.
-
-    Raises:
-        ValueError: on another shape or another word for ``neutral``.
-
-    Example:
-        >>> sentiment_classes(torch.tensor([-1.2, 0.0, 2.0]), neutral="own")
-        tensor([0, 2, 1])
-
-    References: HyCon, IEEE TAFFC 14(3), section 4.4.
-    """
-    classes = {"positive": 1, "negative": 0, "own": 2, "ignore": IGNORE}
-    arguments.one_of("neutral", neutral, classes)
-    arguments.vector("scores", scores, scores.numel())
-    signed = torch.where(scores == 0, classes[neutral], (scores > 0).long())
-    return torch.where(labelled(scores), signed, IGNORE)
 
 
 def partner_indices(anchors: Tensor, candidates: Tensor, targets: Tensor | None) -> Tensor:
@@ -235,18 +124,13 @@ def check_partners(anchors: Tensor, candidates: Tensor, targets: Tensor | None) 
     return None
 
 
-def _both(x: Tensor, y: Tensor) -> Tensor:
-    """(B, C) bool: pairs of which both are marked, from (B,) and (C,)."""
-    return x[:, None] & y[None, :]
-
-
 def _among_labelled(pairs: Tensor, labels: Tensor, others: Tensor | None) -> Tensor:
     """(B, C) pairs of labelled samples only; unchanged where all are known to be labelled."""
     x = labelled(labels)
     y = x if others is None else labelled(others)
     if is_eager() and known(x.all()) and (y is x or known(y.all())):
         return pairs
-    return pairs & _both(x, y)
+    return pairs & both(x, y)
 
 
 def _equal(labels: Tensor, others: Tensor | None) -> Tensor:
@@ -274,11 +158,3 @@ def _comparable(name: str, labels: Tensor) -> Tensor:
     labels = labels if labels.is_floating_point() else labels.long()
     # One column without its axis: reducing over it would take longer than the comparison.
     return labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
-
-
-def _scores(scores: Tensor, others: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The scores and the others, checked."""
-    others = scores if others is None else others
-    arguments.vector("scores", scores, scores.numel())
-    arguments.vector("others", others, others.numel())
-    return scores, others

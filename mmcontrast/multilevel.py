@@ -61,7 +61,7 @@ def multilevel_contrast(
         symmetric: False for the first direction only, from x to y.
         pair_design: ``"A"``, ``"B"`` or ``"C"``.
         labels: (B,) or (B, L) classes, for designs B and C; -100 takes no part in them. For
-            sentiment scores, ``scores.sign()`` or :func:`sentiment_classes`.
+            sentiment scores, :func:`sentiment_classes`.
         positives: (B, B) bool or floating, in place of design A's diagonal; see :func:`info_nce`.
         keep: (B, B) bool, which of a design's pairs take part, rows for x and columns for y.
         weight: (B,) sample weights.

@@ -59,6 +59,8 @@ def sup_con(
         temperature: :math:`\tau > 0`; a float, or a 0-d tensor when it is learned.
         positives: instead of labels, (B, C) bool; or floating weights of at least 0, scaled here
             to sum to one for each anchor: soft targets, from :func:`score_kernel` for a regression.
+            All rows are candidates; with ``known = labelled(scores)``, samples without a score are
+            left out by ``keep=known[:, None] & known``.
         keep: (B, C) bool: a candidate outside it takes no part for that anchor.
         weight: (B,) sample weights.
         normalize: row map before the dot product; None for raw dot products.

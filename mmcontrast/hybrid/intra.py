@@ -50,8 +50,9 @@ def intra_modal_contrast(
         positives, negatives: instead of labels, (B, B) masks of each anchor's positives and
             negatives. The diagonal makes no pair, but a sample that is related to no sample, not
             even itself, takes no part at all. Floating weights, such as
-            ``score_kernel(scores, bandwidth=1)`` and 1 minus it, weigh the similarities in the
-            ratio and in the refinement; they cannot be combined with a selection.
+            ``score_kernel(scores, bandwidth=1)`` and ``score_distance(scores, bandwidth=1)``, weigh
+            the similarities in the ratio and in the refinement; they cannot be combined with a
+            selection.
         normalize: row map before the dot product.
         present: (B,) bool by modality, which samples have it; all where it is left out. Rows of
             absent modalities may hold anything, even NaN. (Give an encoder zeros there all the

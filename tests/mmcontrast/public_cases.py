@@ -268,9 +268,16 @@ CASES = {
     "close_scores": other(
         lambda m: (m.normal(1, m.n),), lambda s: mm.close_scores(s, tolerance=0.5), half=False
     ),
+    "far_scores": other(
+        lambda m: (m.normal(1, m.n),), lambda s: mm.far_scores(s, tolerance=0.5), half=False
+    ),
     "score_kernel": other(
         lambda m: (m.normal(1, m.n),), lambda s: mm.score_kernel(s, bandwidth=0.7)
     ),
+    "score_distance": other(
+        lambda m: (m.normal(1, m.n),), lambda s: mm.score_distance(s, bandwidth=0.7)
+    ),
+    "labelled": other(lambda m: (m.classes(),), mm.labelled, half=False),
     "same_sign": other(lambda m: (m.normal(1, m.n),), mm.same_sign, half=False),
     "sentiment_classes": other(lambda m: (m.normal(1, m.n),), mm.sentiment_classes, half=False),
     "off_diagonal": other(

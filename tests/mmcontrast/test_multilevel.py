@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmcontrast.infonce import info_nce
-from mmcontrast.masks import sentiment_classes
 from mmcontrast.multilevel import MultilevelContrast, multilevel_contrast
 from mmcontrast.rows import softmax_normalize
+from mmcontrast.scores import sentiment_classes
 from mmcontrast.symmetric import symmetric_info_nce
 from mmcontrast.temperature import LearnableTemperature
 from tests import oracles
