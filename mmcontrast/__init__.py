@@ -7,7 +7,7 @@ The files behind them, from top to bottom (each imports only what is below it):
   ...; ``hybrid`` is HyCon's, ``negatives`` are CorMulT's negative batches,
 - miners, queues and measures: ``mining``, ``gate``, ``queue``, ``diagnostics``,
 - ``exact``: how losses are evaluated at any size, with hand-written gradients and GPU kernels,
-- what all of them share: ``masks``, ``presence``, ``rows``, ``softmax``, ``reductions``, ...
+- what all of them share: ``masks``, ``scores``, ``presence``, ``rows``, ``reductions``, ...
 
 ``gradcache`` splits batches that an encoder cannot hold. ``interop`` has adapters for other
 libraries and ``testing`` the property suite; both are imported only when used.

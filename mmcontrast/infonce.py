@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from mmcontrast import arguments
 from mmcontrast.distributed import Group, joined
-from mmcontrast.eager import is_eager
+from mmcontrast.eager import is_eager, known
 from mmcontrast.exact.choose import one_way_info_nce, rows_at_a_time
 from mmcontrast.loading import load_checked
 from mmcontrast.masks import IGNORE, check_partners, checked_partners
@@ -93,6 +93,10 @@ def info_nce(
     arguments.reduction(reduction)
     if positives is None:
         targets = check_partners(anchors, candidates, targets)
+        if targets is not None:
+            counted = targets != IGNORE  # (B,)
+            if not (is_eager() and known(counted.all())):
+                anchors = zero_outside(anchors, counted)
         if keep is None and is_eager():
             return one_way_info_nce(
                 anchors,
@@ -120,7 +124,7 @@ def info_nce(
         candidates = zero_outside(candidates, keep.any(0))
     # Targets become a one-hot mask a chunk of rows at a time; -100 matches no column.
     columns = torch.arange(len(candidates), device=candidates.device)
-    losses, counted = contrast(
+    losses, found = contrast(
         anchors,
         candidates,
         lambda rows: chosen[rows] if chosen.ndim == 2 else columns == chosen[rows, None],
@@ -129,7 +133,7 @@ def info_nce(
         normalize=normalize,
         chunk_size=rows_at_a_time(*size, chunk_size),
     )
-    return Reduction(reduction, weight, group).reduce(losses, counted)
+    return Reduction(reduction, weight, group).reduce(losses, found)
 
 
 def matched_pair_nce(

@@ -37,6 +37,8 @@ class Reduction(NamedTuple):
         if weight is not None:
             arguments.vector("weight", weight, len(values))
             weight = weight.to(values.dtype).reshape(-1, *[1] * (values.ndim - 1))
+            if counted is not None:  # (B, ...): what is masked counts for nothing, even if NaN
+                weight = torch.where(counted, weight, 0)
             values = values * weight
         if how == "none":
             return values
@@ -46,7 +48,7 @@ class Reduction(NamedTuple):
             if weight is None and group is None and values.numel() > 0:
                 return values.mean()
             counted = torch.ones_like(values, dtype=torch.bool)
-        number = (counted if weight is None else counted * weight).sum().to(values.dtype)
+        number = (counted if weight is None else weight.expand_as(values)).sum().to(values.dtype)
         number = total(number, group)
         # Divide, then sum over ranks, as shares and finish do: another rank may be on that path,
         # and every rank must reach the same collectives in the same order.

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from mmcontrast import arguments
 from mmcontrast.distributed import Group, joined
 from mmcontrast.exact.choose import (
+    rows_at_a_time,
     sup_con_among_themselves,
     supcon_rows_at_a_time,
     supcon_side,
@@ -139,6 +140,8 @@ def sup_con(
                 return value
             chunk_size = supcon_rows_at_a_time(size, side, chunk_size)
 
+    if chunk_size is not None:  # not under a transform, which cannot recompute blocks
+        chunk_size = rows_at_a_time(*size, chunk_size)
     # Rows that take no part become zero before any arithmetic, so that not even NaN propagates.
     columns = torch.arange(len(others), device=others.device)
     known = labelled(other_labels)  # (C,)
