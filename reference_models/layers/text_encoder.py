@@ -1,16 +1,22 @@
-"""Text encoders: pretrained ones by name, a small one from scratch; reading token ids."""
+"""Text encoders: pretrained ones by name, a small one from scratch; reading token ids.
+
+A folder or a repository may ask for Python code of its own ("auto_map" in its JSON files), and its
+weights may be a pickle. None of that code ever runs here: ``trust_remote_code=False`` everywhere,
+and pickles are read by torch's own reader of weights.
+"""
 
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import (
+    AutoConfig,
     AutoModel,
     AutoTokenizer,
     BertConfig,
     BertModel,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -26,39 +32,94 @@ def load_text_encoder(name_or_folder: str | Path) -> PreTrainedModel:
     they are stored in.
 
     Raises:
-        ValueError: there is no such model here, or the hub cannot be reached.
+        ValueError: there is no such model here, or the hub cannot be reached; it is damaged, or
+            needs code of its own.
     """
     try:
-        model = AutoModel.from_pretrained(name_or_folder, dtype=torch.float32)
-    except (OSError, ValueError, SafetensorError) as error:
+        model = AutoModel.from_pretrained(
+            name_or_folder,
+            config=_config_of(name_or_folder),
+            dtype=torch.float32,
+            trust_remote_code=False,
+            weights_only=True,
+        )
+    except Exception as error:  # other people's files: their readers raise all kinds
         raise ValueError(
             f"text_encoder: expected a model on the hub or a folder with its config.json and"
             f' weights, got {str(name_or_folder)!r}, which cannot be loaded ("scratch" exists: a'
-            f" small encoder trained from the beginning, which needs no hub): {error}"
+            f" small encoder trained from the beginning, which needs no hub): {_why_not(error)}"
         ) from error
-    if getattr(model, "pooler", None) is not None:
-        model.pooler = None
-    return model
+    return _without_pooler(model)
+
+
+def rebuild_text_encoder(folder: Path) -> PreTrainedModel:
+    """A text encoder of the architecture that a folder's ``config.json`` has; random weights.
+
+    Raises:
+        ValueError: no such folder, or no config of an encoder that needs no code of its own.
+    """
+    try:
+        config = _config_of(folder)
+        return _without_pooler(AutoModel.from_config(config, trust_remote_code=False))
+    except Exception as error:
+        raise ValueError(
+            f"{folder}: expected the config.json of a text encoder, got none that can be built:"
+            f" {_why_not(error)}"
+        ) from error
 
 
 def load_tokenizer(name_or_folder: str | Path) -> PreTrainedTokenizerBase:
     """The tokenizer that belongs to a pretrained text encoder.
 
     Raises:
-        ValueError: there is no tokenizer, without which text cannot be used.
+        ValueError: there is no tokenizer, without which text cannot be used; it is damaged, or
+            needs code of its own.
     """
     problem = (
         f"tokenizer: expected the vocabulary of the text encoder {str(name_or_folder)!r}, for text"
         f' needs one, got none ("scratch" exists: it makes its own)'
     )
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name_or_folder)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{problem}: {error}") from error
+        _check_files(name_or_folder)
+        tokenizer = AutoTokenizer.from_pretrained(name_or_folder, trust_remote_code=False)
+    except Exception as error:
+        raise ValueError(f"{problem}: {_why_not(error)}") from error
     # Without the files, transformers may return a tokenizer with an empty vocabulary.
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         raise ValueError(problem)
     return tokenizer
+
+
+def _config_of(name_or_folder: str | Path) -> PreTrainedConfig:
+    """The config, once it is certain that nothing in it has code loaded."""
+    _check_files(name_or_folder)
+    config = AutoConfig.from_pretrained(name_or_folder, trust_remote_code=False)
+    # A name with a slash is a kernel on the hub: compiled code, loaded without a question.
+    attention = config._attn_implementation
+    if attention is not None and "/" in str(attention):
+        raise ValueError(f"its attention is {attention!r}, code on the hub, which never runs here")
+    return config
+
+
+def _check_files(name_or_folder: str | Path) -> None:
+    """Refuse a folder with pipes or devices in it, on which a reader would wait for ever."""
+    folder = Path(name_or_folder)
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if not path.is_file() and not path.is_dir():
+            raise ValueError(f"{path} is neither a file nor a folder")
+
+
+def _without_pooler(model: PreTrainedModel) -> PreTrainedModel:
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None
+    return model
+
+
+def _why_not(error: Exception) -> str:
+    """What went wrong, on one line; transformers proposes to run the code that comes with it."""
+    if "trust_remote_code" in str(error):
+        return "it asks for Python code of its own, which never runs here"
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def scratch_text_encoder(

@@ -11,14 +11,13 @@ import numpy as np
 import safetensors.numpy
 import safetensors.torch
 from torch import nn
-from transformers import AutoConfig, AutoModel
 
 from reference_models import keys, registry
 from reference_models.data.batch import ModalDataset, Standardizer
 from reference_models.data.corpus import EMOTIONS, Corpus
 from reference_models.data.loading import load_corpus
 from reference_models.layers.stages import Stage
-from reference_models.layers.text_encoder import load_tokenizer
+from reference_models.layers.text_encoder import load_tokenizer, rebuild_text_encoder
 from reference_models.running import folders
 from reference_models.running.devices import device, ranks
 from reference_models.running.metrics import task_metrics
@@ -192,9 +191,7 @@ def load(folder: Path) -> Parts:
     if (folder / "tokenizer").is_dir():
         tokenizer = load_tokenizer(folder / "tokenizer")
     if (folder / "text_encoder").is_dir():
-        encoder = AutoModel.from_config(AutoConfig.from_pretrained(folder / "text_encoder"))
-        if getattr(encoder, "pooler", None) is not None:
-            encoder.pooler = None
+        encoder = rebuild_text_encoder(folder / "text_encoder")
     if (folder / "standardizer.json").is_file():
         standardizer = Standardizer.from_dict(folders.read_json(folder / "standardizer.json"))
     paper = registry.find(config["model"])

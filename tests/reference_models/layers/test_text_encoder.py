@@ -1,5 +1,11 @@
 """Text encoders: loaded, absent, from scratch; and sentences that pass in groups."""
 
+import ast
+import json
+import os
+import pickle
+from pathlib import Path
+
 import pytest
 import torch
 from huggingface_hub import constants as hub
@@ -11,6 +17,7 @@ from reference_models.layers.text_encoder import (
     load_text_encoder,
     load_tokenizer,
     read_text,
+    rebuild_text_encoder,
     scratch_text_encoder,
 )
 
@@ -97,6 +104,130 @@ def test_a_saved_tokenizer_loads(tmp_path):
     tokenizer.save_pretrained(tmp_path)
     text = "a dull film"
     assert load_tokenizer(tmp_path)(text)["input_ids"] == tokenizer(text)["input_ids"]
+
+
+MODULE = """
+from pathlib import Path
+Path({mark!r}).write_text("ran")
+from transformers import BertConfig as Config, BertModel as Model, PreTrainedTokenizerFast as Words
+Config.model_type = "of_its_own"
+"""
+
+
+def hostile_folder(folder, mark, model_type="of_its_own"):
+    """A complete encoder and tokenizer that ask for code of their own, which leaves a mark."""
+    tiny_bert().save_pretrained(folder)
+    train_word_tokenizer(["a fine film", "a dull film"]).save_pretrained(folder)
+    (folder / "code.py").write_text(MODULE.format(mark=str(mark)))
+    words = {
+        "AutoConfig": "code.Config",
+        "AutoModel": "code.Model",
+        "AutoTokenizer": [None, "code.Words"],
+    }
+    for name in ("config.json", "tokenizer_config.json"):
+        content = json.loads((folder / name).read_text())
+        content |= {"auto_map": words, "model_type": model_type, "tokenizer_class": "Words"}
+        (folder / name).write_text(json.dumps(content))
+    return folder
+
+
+@pytest.mark.parametrize("load", [load_text_encoder, load_tokenizer, rebuild_text_encoder])
+@pytest.mark.parametrize("answer", ["y", "n"])
+def test_code_that_comes_with_an_encoder_never_runs(load, answer, tmp_path, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda *question: answer)
+    mark = tmp_path / "mark"
+    folder = hostile_folder(tmp_path / "encoder", mark)
+    with pytest.raises(ValueError, match="Python code of its own, which never runs") as caught:
+        load(folder)
+    assert "\n" not in str(caught.value)
+    assert "trust_remote_code" not in str(caught.value)
+    assert not mark.exists()
+
+
+def test_an_encoder_of_a_known_kind_is_loaded_without_the_code_beside_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda *question: "y")
+    folder = hostile_folder(tmp_path / "encoder", tmp_path / "mark", model_type="bert")
+    assert type(load_text_encoder(folder)) is type(rebuild_text_encoder(folder)) is BertModel
+    assert not (tmp_path / "mark").exists()
+
+
+def test_kernels_of_the_hub_are_never_loaded(tmp_path):
+    tiny_bert().save_pretrained(tmp_path)
+    content = json.loads((tmp_path / "config.json").read_text())
+    content["attn_implementation"] = "somebody/kernels"
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    for load in (load_text_encoder, rebuild_text_encoder):
+        with pytest.raises(ValueError, match="code on the hub, which never runs here"):
+            load(tmp_path)
+
+
+class Mark:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize(
+    "write", [torch.save, lambda obj, path: path.write_bytes(pickle.dumps(obj))]
+)
+def test_pickled_weights_are_read_without_running_them(write, tmp_path):
+    model = tiny_bert()
+    model.config.save_pretrained(tmp_path)
+    weights = tmp_path / "pytorch_model.bin"
+    torch.save(model.state_dict(), weights)
+    torch.testing.assert_close(
+        load_text_encoder(tmp_path).state_dict(),
+        {name: value for name, value in model.state_dict().items() if "pooler" not in name},
+    )
+    write({"embeddings.word_embeddings.weight": Mark(tmp_path / "mark")}, weights)
+    with pytest.raises(ValueError, match="text_encoder: expected a model on the hub") as caught:
+        load_text_encoder(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "mark").exists()
+
+
+def words_of_refusal(load, folder):
+    """What a ValueError says; nothing if there is none. Any other error is the test's."""
+    try:
+        load(folder)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"a": [', b"\xff\xfe", b'{"model_type": 3}'])
+def test_a_damaged_file_is_one_line(name, content, tmp_path):
+    tiny_bert().save_pretrained(tmp_path)
+    train_word_tokenizer(["a fine film", "a dull film"]).save_pretrained(tmp_path)
+    (tmp_path / name).write_bytes(content)
+    for load in (load_text_encoder, load_tokenizer, rebuild_text_encoder):
+        assert "\n" not in words_of_refusal(load, tmp_path)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "config.json")
+    for load in (load_text_encoder, load_tokenizer, rebuild_text_encoder):
+        with pytest.raises(ValueError, match="is neither a file nor a folder"):
+            load(tmp_path)
+
+
+def test_every_call_that_loads_from_the_hub_refuses_code():
+    root = Path(__file__).parents[3]
+    calls = [
+        node
+        for package in ("mmcontrast", "reference_models")
+        for path in (root / package).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func).endswith((".from_pretrained", ".from_config"))
+    ]
+    assert len(calls) >= 4
+    for call in calls:
+        options = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+        assert options.get("trust_remote_code") == "False", ast.unparse(call)
 
 
 def test_scratch_text_encoder():
