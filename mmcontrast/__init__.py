@@ -56,6 +56,7 @@ from mmcontrast.n_pair import n_pair
 from mmcontrast.negatives import Negatives, add_noise, mixed_negatives, replace_tokens, shift, swap
 from mmcontrast.pair_prediction import pair_prediction
 from mmcontrast.queue import EmbeddingQueue
+from mmcontrast.ranked import RankNContrast, rank_n_contrast
 from mmcontrast.rows import (
     l2_normalize,
     shifted_cosine_normalize,
@@ -96,6 +97,7 @@ __all__ = [
     "Negatives",
     "PairSelection",
     "Pairs",
+    "RankNContrast",
     "ReplacementGate",
     "SigmoidContrast",
     "SupCon",
@@ -134,6 +136,7 @@ __all__ = [
     "off_diagonal",
     "pair_prediction",
     "pairwise",
+    "rank_n_contrast",
     "ratio_contrast",
     "replace_tokens",
     "replacement_gate",

@@ -77,9 +77,14 @@ def vector(name: str, x: Tensor, size: int) -> None:
 
 def labels(name: str, x: Tensor, size: int) -> Tensor:
     """One class for each sample, (size,), or several, (size, L): see :func:`classes`."""
-    if tensor(name, x).ndim not in (1, 2) or len(x) != size:
-        fail(name, f"shape ({size},) or ({size}, L)", shape(x))
+    columns(name, x, size, "L")
     return classes(name, x)
+
+
+def columns(name: str, x: Tensor, size: int, axis: str) -> None:
+    """One number for each sample, (size,), or several, (size, axis)."""
+    if tensor(name, x).ndim not in (1, 2) or len(x) != size:
+        fail(name, f"shape ({size},) or ({size}, {axis})", shape(x))
 
 
 def classes(name: str, x: Tensor) -> Tensor:

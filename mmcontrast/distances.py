@@ -111,6 +111,10 @@ def cosine_distance(x: Tensor, y: Tensor) -> Tensor:
     return within(apart + undirected / 2, 0, 2)
 
 
+WITHOUT_PARAMETERS = (euclidean, squared_euclidean, manhattan, chebyshev, cosine_distance)
+"""The distances above: nothing but their arguments has a gradient."""
+
+
 def within(x: Tensor, low: float, high: float) -> Tensor:
     """Clamp what rounding put beyond a bound; the gradient is the identity."""
     return x - (x - x.clamp(low, high)).detach()

@@ -53,8 +53,8 @@ BENEATH = {"interop", "testing"}
 """Parts of mmcontrast that the rest of it does not import."""
 
 BELOW_EXACT = {
-    *("arguments", "distributed", "eager", "exact", "masks", "presence", "reductions", "rows"),
-    "softmax",
+    *("arguments", "distance_matrix", "distances", "distributed", "eager", "exact", "masks"),
+    *("presence", "reductions", "rows", "softmax"),
 }
 """All that mmcontrast/exact imports of the package: itself, and what every loss shares."""
 

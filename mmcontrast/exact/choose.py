@@ -7,6 +7,7 @@ InfoNCE, one way        plain under a tracer; at once; ring of ranks; kernels; b
 InfoNCE, both ways      plain under a tracer; at once; ring; kernels, on one rank; one matrix; tiles
 SupCon                  plain under a tracer; kernels; at once; tiles
 sigmoid                 plain under a tracer; kernels, without masks on one rank; at once; tiles
+Rank-N-Contrast         in one pass, blocks where they are many; at once; checkpointed blocks
 mining                  at once under a tracer or for few similarities; blocks
 HyCon                   class moments; similarities, in blocks where they are many
 ======================  ===========================================================================
@@ -25,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from mmcontrast import arguments
+from mmcontrast.distances import WITHOUT_PARAMETERS, Distance
 from mmcontrast.distributed import active, joined, rank_sizes
 from mmcontrast.eager import is_eager
 from mmcontrast.exact import kernels, sizes
@@ -37,6 +39,12 @@ from mmcontrast.exact.infonce_whole import (
 )
 from mmcontrast.exact.kernels.blocks import GENERATIONS
 from mmcontrast.exact.plain import plain_one_way, plain_sigmoid
+from mmcontrast.exact.ranked_blocks import (
+    Scores,
+    ranked_at_once,
+    ranked_checkpointed,
+    ranked_in_one_pass,
+)
 from mmcontrast.exact.ring import info_nce_on_ring
 from mmcontrast.exact.sigmoid_tiles import sigmoid_at_once, sigmoid_in_tiles
 from mmcontrast.exact.supcon_tiles import sup_con_in_tiles
@@ -332,6 +340,35 @@ def sigmoid_of_pairs(
     else:
         value = sigmoid_in_tiles(*inputs, shares, positives, keep, start, sides)
     return reduction.finish(value, counted)
+
+
+# --- Rank-N-Contrast -----------------------------------------------------------------------------
+
+
+def ranked_losses(
+    scores: Scores,
+    distance: Distance,
+    x: Tensor,
+    candidates: Tensor,
+    temperature: float | Tensor,
+    *,
+    chunk_size: int | None,
+    reduction: Reduction,
+) -> Tensor:
+    """:func:`rank_n_contrast` with checked arguments."""
+    counted = scores.counted()
+    inputs = scores, distance, x, candidates, temperature
+    step = rows_at_a_time(len(x), len(candidates), chunk_size)
+    if step is not None and chunk_size is None:
+        step = max(sizes.ORDERED // len(candidates), 8)
+    # The gradient of a caller's distance may go to more than its arguments.
+    if is_eager() and distance in WITHOUT_PARAMETERS:
+        shares = reduction.shares(counted, x)
+        return reduction.finish(
+            ranked_in_one_pass(*inputs, step or max(len(x), 1), shares), counted
+        )
+    losses = ranked_at_once(*inputs) if step is None else ranked_checkpointed(*inputs, step)
+    return reduction.reduce(losses, counted)
 
 
 # --- HyCon ---------------------------------------------------------------------------------------

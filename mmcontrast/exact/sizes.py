@@ -54,6 +54,12 @@ LOOKED_UP = 64
 """Sorted rows for which the columns of the same classes are looked up together on a CPU. At 1024
 samples in classes of 8, 7.1; with 16 rows 7.8, with 256 7.2."""
 
+# --- Rank-N-Contrast ---
+
+ORDERED = 2**17
+"""Logits of a block of anchors, of which some 20 copies are held, half of them float64. At 1024
+samples 263; with an eighth of it 330, with eight times 289, and the memory of eight times."""
+
 # --- mining ---
 
 RANKED = 448**2

@@ -43,6 +43,10 @@ class Make:
     def classes(self):
         return torch.arange(self.n, device=self.device) % 2
 
+    def ratings(self):
+        """Scores without a fraction, some of them equal."""
+        return (7 * torch.arange(self.n, device=self.device)) % 5
+
     def weight(self):
         return self.normal(50, self.n).abs()
 
@@ -166,6 +170,13 @@ CASES = {
         lambda a, y, c, z: mm.sup_con(a, y, c, z, form="in", reduction="none"),
     ),
     "n_pair": loss(anchors_candidates, mm.n_pair),
+    "rank_n_contrast": loss(lambda m: (m.rows(1), m.ratings()), mm.rank_n_contrast),
+    "rank_n_contrast:between": loss(
+        lambda m: (m.rows(1), m.classes(), m.rows(2, m.n), m.ratings(), m.weight()),
+        lambda x, y, c, z, w: mm.rank_n_contrast(
+            x, y, c, z, weight=w, distance=lambda a, b: mm.manhattan(a, b), chunk_size=2
+        ),
+    ),
     "triplet": loss(three, mm.triplet),
     "triplet:squared": loss(
         lambda m: (*three(m), m.mask(7, m.n)),
@@ -241,6 +252,9 @@ CASES = {
     "SymmetricInfoNCE": loss(two, mm.SymmetricInfoNCE(temperature=0.2)),
     "AnchoredInfoNCE": loss(lambda m: (m.features(),), mm.AnchoredInfoNCE(direction="to_anchor")),
     "HybridContrast": loss(labelled, mm.HybridContrast(selection=SELECTION)),
+    "RankNContrast": loss(
+        lambda m: (m.rows(1), m.ratings()), mm.RankNContrast(distance=mm.squared_euclidean)
+    ),
     "SupCon": loss(lambda m: (m.rows(1), m.classes()), mm.SupCon(form="in")),
     "Triplet": loss(three, mm.Triplet(margin=0.3)),
     "hard_negatives": other(two, lambda a, c: mm.hard_negatives(a, c, 2)),

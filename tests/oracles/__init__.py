@@ -33,6 +33,7 @@ from tests.oracles.masks import classes_of, pair_mask, unlabelled
 from tests.oracles.mining import hard_negatives, hard_triplets, ranked_candidates
 from tests.oracles.multilevel import multilevel_contrast
 from tests.oracles.negatives import deviations, real_frames, shifted, swap_choices
+from tests.oracles.ranked import rank_n_contrast
 from tests.oracles.ratio import ratio_contrast
 from tests.oracles.rows import is_present, rows
 from tests.oracles.selection import FrozenWeights, hardness_weights, lowest, select_pairs
@@ -72,6 +73,7 @@ __all__ = [
     "pair_mask",
     "pair_prediction",
     "pairwise",
+    "rank_n_contrast",
     "ranked_candidates",
     "ratio_contrast",
     "real_frames",
