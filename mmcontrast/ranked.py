@@ -102,7 +102,7 @@ def rank_n_contrast(
     rated, others_rated = _rated(scores), _rated(other_scores)  # (B,), (C,)
     x, others = upcast(zero_outside(x, rated)), upcast(zero_outside(others, others_rated))
     y, z = _columns(scores, rated), _columns(other_scores, others_rated)  # (B, S), (C, S)
-    slack = _slack(y, z, torch.promote_types(scores.dtype, other_scores.dtype))
+    slack = _tie_slack(y, z, torch.promote_types(scores.dtype, other_scores.dtype))
     return ranked_losses(
         Scores(y, z, rated, others_rated, own, slack),
         distance,
@@ -126,7 +126,7 @@ def _columns(scores: Tensor, rated: Tensor) -> Tensor:
     return zero_outside(columns, rated)
 
 
-def _slack(y: Tensor, z: Tensor, dtype: torch.dtype) -> Tensor:
+def _tie_slack(y: Tensor, z: Tensor, dtype: torch.dtype) -> Tensor:
     """(B, 1): how much two of an anchor's distances may differ by rounding of the scores alone."""
     # As in close_scores. Half precision counts as float32, so that its scores tie as the same
     # numbers in float32 do.
@@ -145,7 +145,7 @@ class RankNContrast(nn.Module):
     Example:
         >>> x = torch.tensor([[0.0], [1.0], [3.0]])
         >>> RankNContrast()(x, torch.tensor([0.0, 0.1, 0.5]))
-        tensor(0.1834)
+        tensor(0.2102)
     """
 
     def __init__(
