@@ -15,8 +15,9 @@ from mmcontrast.distances import (
     squared_euclidean,
     within,
 )
+from mmcontrast.eager import is_eager
 from mmcontrast.mahalanobis import Mahalanobis
-from mmcontrast.rows import dot, l2_normalize, upcast
+from mmcontrast.rows import dot, l2_normalize, ordinary_scale, upcast
 
 
 def pairwise(distance: Distance, x: Tensor, y: Tensor) -> Tensor:
@@ -26,8 +27,9 @@ def pairwise(distance: Distance, x: Tensor, y: Tensor) -> Tensor:
     of exactly 0; in the cosine and the Mahalanobis distance, of 0 up to rounding. Any other
     callable is called on (N, M, D) views.
 
-    All but the cosine distance use ``torch.cdist``, which has no second derivative. Wrapped in a
-    lambda, a distance counts as any other callable, and has one.
+    Rows so large or small that squares of their entries are out of range, as far as values can be
+    read, take the views too. All but the cosine distance use ``torch.cdist``, which has no second
+    derivative. Wrapped in a lambda, a distance counts as any other callable, and has one.
 
     Args:
         distance: one of them, or a callable (..., D), (..., D) -> (...).
@@ -48,6 +50,20 @@ def pairwise(distance: Distance, x: Tensor, y: Tensor) -> Tensor:
     arguments.matrix("x", x)
     arguments.matrix("y", y, like=x)
     x, y = upcast(x), upcast(y)
+    if distance is cosine_distance:
+        return within(1 - dot(l2_normalize(x), l2_normalize(y)), 0, 2)
+    quick = _without_copies(distance, x, y) if _ordinary(x, y) else None
+    if quick is not None:
+        return quick
+    size = (len(x), len(y))
+    found = distance(x[:, None].expand(*size, -1), y.expand(*size, -1))
+    if found.shape != size:
+        arguments.fail("distance", f"(N, M, D), (N, M, D) -> {size}", arguments.shape(found))
+    return found
+
+
+def _without_copies(distance: Distance, x: Tensor, y: Tensor) -> Tensor | None:
+    """The package's own distances without an (N, M, D) copy; None for others."""
     if distance is euclidean:
         return _cdist(x, y, 2)
     if distance is squared_euclidean:
@@ -56,17 +72,19 @@ def pairwise(distance: Distance, x: Tensor, y: Tensor) -> Tensor:
         return _cdist(x, y, 1)
     if distance is chebyshev:
         return _cdist(x, y, math.inf)
-    if distance is cosine_distance:
-        return within(1 - dot(l2_normalize(x), l2_normalize(y)), 0, 2)
     if isinstance(distance, Mahalanobis):
         # Distances do not depend on the origin; near the rows, fewer digits cancel.
         origin = y.detach().mean(0)
         return _cdist(distance.whiten(x - origin), distance.whiten(y - origin), 2)
-    size = (len(x), len(y))
-    found = distance(x[:, None].expand(*size, -1), y.expand(*size, -1))
-    if found.shape != size:
-        arguments.fail("distance", f"(N, M, D), (N, M, D) -> {size}", arguments.shape(found))
-    return found
+    return None
+
+
+def _ordinary(x: Tensor, y: Tensor) -> bool:
+    """Whether squares of the entries are in range, as far as they can be read."""
+    if not is_eager(x, y) or not x.is_cpu or 0 in (*x.shape, *y.shape):
+        return True
+    largest = torch.maximum(x.detach().abs().amax(), y.detach().abs().amax())
+    return bool(ordinary_scale(largest) == 1)
 
 
 def _cdist(x: Tensor, y: Tensor, order: float) -> Tensor:

@@ -1,5 +1,10 @@
-"""Distances between rows; any callable (..., D), (..., D) -> (...) can take their place."""
+"""Distances between rows; any callable (..., D), (..., D) -> (...) can take their place.
 
+They are accurate from the smallest to the largest float, whatever the squares of the entries do. A
+distance beyond the largest float is the largest float; its gradient stays right.
+"""
+
+import math
 from collections.abc import Callable
 
 import torch
@@ -7,7 +12,7 @@ from torch import Tensor
 
 from mmcontrast import arguments
 from mmcontrast.eager import is_eager, known
-from mmcontrast.rows import l2_normalize, upcast
+from mmcontrast.rows import SHORTEST, capped, l2_normalize, ordinary_scale, summable_scale, upcast
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 
@@ -31,7 +36,7 @@ def euclidean(x: Tensor, y: Tensor) -> Tensor:
 
     References: CorMulT, arXiv:2407.07046, section 4.3, as the other distances of this file.
     """
-    return length(difference(x, y))
+    return of_difference(length, x, y)
 
 
 def squared_euclidean(x: Tensor, y: Tensor) -> Tensor:
@@ -48,7 +53,18 @@ def squared_euclidean(x: Tensor, y: Tensor) -> Tensor:
         >>> squared_euclidean(torch.tensor([3.0, 0.0]), torch.tensor([0.0, 4.0]))
         tensor(25.)
     """
-    return difference(x, y).square().sum(-1)
+    x, y = _checked_rows(x, y)
+    apart = x - y
+    found = apart.square().sum(-1)
+    if is_eager() and known((found.detach() < math.inf).all()):
+        return found
+    # Where the sum overflows, it is the largest float and a 0 that has its gradient, 2 (x - y).
+    most = torch.finfo(x.dtype).max
+    beyond = found.detach() == math.inf
+    ordinary = torch.where(beyond[..., None], 0, apart).square().sum(-1)
+    zero = (x - x.detach()) - (y - y.detach())
+    eighth = x / 8 - y / 8  # which cannot overflow
+    return torch.where(beyond, most + (8 * zero * (eighth + eighth.detach())).sum(-1), ordinary)
 
 
 def manhattan(x: Tensor, y: Tensor) -> Tensor:
@@ -65,7 +81,7 @@ def manhattan(x: Tensor, y: Tensor) -> Tensor:
         >>> manhattan(torch.tensor([3.0, 0.0]), torch.tensor([0.0, 4.0]))
         tensor(7.)
     """
-    return difference(x, y).abs().sum(-1)
+    return of_difference(lambda apart: apart.abs().sum(-1), x, y)
 
 
 def chebyshev(x: Tensor, y: Tensor) -> Tensor:
@@ -82,7 +98,7 @@ def chebyshev(x: Tensor, y: Tensor) -> Tensor:
         >>> chebyshev(torch.tensor([3.0, 0.0]), torch.tensor([0.0, 4.0]))
         tensor(4.)
     """
-    return difference(x, y).abs().amax(-1)
+    return of_difference(lambda apart: apart.abs().amax(-1), x, y)
 
 
 def cosine_distance(x: Tensor, y: Tensor) -> Tensor:
@@ -134,17 +150,38 @@ def _checked_rows(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return upcast(x), upcast(y)
 
 
-def difference(x: Tensor, y: Tensor) -> Tensor:
-    """x - y of two floating (..., D) tensors with leading axes that broadcast, upcast."""
+def of_difference(measure: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
+    """A measure of x - y, upcast, of two floating (..., D) with leading axes that broadcast.
+
+    Args:
+        measure: (..., D) -> (...), at least 0, which doubles where its argument does.
+        x, y: (..., D).
+    """
     x, y = _checked_rows(x, y)
-    return x - y
+    found = measure(x - y)
+    if is_eager() and known((found.detach() < math.inf).all()):
+        return found
+    # Large rows are made small before they are subtracted, and their differences ordinary after.
+    largest = torch.maximum(*(z.detach().abs().amax(-1, keepdim=True) for z in (x, y)))
+    first = summable_scale(largest)
+    apart = x * first - y * first
+    second = ordinary_scale(apart.detach().abs().amax(-1, keepdim=True))
+    return _divided(measure(apart * second), (first * second)[..., 0])
 
 
 def length(x: Tensor) -> Tensor:
     """Euclidean length of rows, with derivatives of 0 at zero, where a norm's second one is NaN."""
     found: Tensor = torch.linalg.vector_norm(x, dim=-1)
-    if is_eager() and known(found.detach().all()):
+    lengths = found.detach()
+    if is_eager() and known(((lengths > SHORTEST) & (lengths < math.inf)).all()):
         return found
-    nonzero = (x != 0).any(-1)
-    found = torch.linalg.vector_norm(torch.where(nonzero[..., None], x, 1), dim=-1)
-    return torch.where(nonzero, found, 0)
+    largest = x.detach().abs().amax(-1)
+    scale, nonzero = ordinary_scale(largest), largest > 0
+    ordinary = torch.where(nonzero[..., None], x * scale[..., None], 1)
+    found = torch.where(nonzero, torch.linalg.vector_norm(ordinary, dim=-1), 0)
+    return _divided(found, scale)
+
+
+def _divided(x: Tensor, scale: Tensor) -> Tensor:
+    """x / scale, at most the largest float."""
+    return capped(x, torch.finfo(x.dtype).max * scale) / scale

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from mmcontrast import arguments
-from mmcontrast.distances import difference, length
+from mmcontrast.distances import length, of_difference
 from mmcontrast.loading import all_or_nothing, any_values, load_checked
 from mmcontrast.rows import dot, upcast
 
@@ -123,7 +123,7 @@ class Mahalanobis(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """(..., D), (..., D) -> (...), in float32, or float64 for float64 input."""
-        return length(self.whiten(difference(x, y)))
+        return of_difference(lambda apart: length(self.whiten(apart)), x, y)
 
     def whiten(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., D): rows with a Euclidean distance that is the Mahalanobis one."""

@@ -15,6 +15,9 @@ RowMap = Callable[[Tensor], Tensor]
 SHORTEST = 1e-12
 """Above this length of a row, the sum of its squares is accurate in float32: no underflow."""
 
+LEAST = {torch.float32: 2.0**-110, torch.float64: 2.0**-1000}
+"""Rows without a larger entry have the gradient of rows with this one: their own may overflow."""
+
 
 def upcast(x: Tensor) -> Tensor:
     """Cast to the precision of all computations: float64 stays, all else becomes float32."""
@@ -27,7 +30,9 @@ def l2_normalize(x: Tensor) -> Tensor:
     .. math:: x / \|x\|_2
 
     Accurate from the smallest to the largest float: where the squares of short or long rows could
-    under- or overflow, rows are divided by their largest entry first.
+    under- or overflow, rows are divided by their largest entry first. The gradient grows with
+    1 / length; where no entry is above 2^-110 (2^-1000 in float64) it grows no further, so that it
+    is finite.
 
     Args:
         x: (..., D), any floating dtype.
@@ -53,7 +58,10 @@ def l2_normalize(x: Tensor) -> Tensor:
     # Zero rows divide by 1 instead, and the factor nonzero makes their gradient zero.
     largest = x.detach().abs().amax(-1, keepdim=True)  # (..., 1)
     nonzero = largest > 0
-    x = x / torch.where(nonzero, largest, 1)
+    largest = torch.where(nonzero, largest, 1)
+    floor = largest.clamp_min(LEAST[x.dtype])
+    x = x / floor
+    x = torch.addcmul(x, x.detach(), floor / largest - 1)  # the value is x / largest, if below too
     squares = x.square().sum(-1, keepdim=True)  # (..., 1)
     return x * torch.where(nonzero, squares, 1).rsqrt() * nonzero
 
@@ -137,8 +145,55 @@ def softplus_normalize(x: Tensor) -> Tensor:
         >>> softplus_normalize(torch.zeros(1, 4))
         tensor([[0.5000, 0.5000, 0.5000, 0.5000]])
     """
-    positive: Tensor = F.softplus(upcast(x))
+    x = upcast(x)
+    # Where all of a row lies below -64, softplus(x) = e^x to the last digit even of a float64, and
+    # the row's length does not matter: so its exponentials are divided by the largest one, without
+    # which they and their derivatives would underflow; detached, as in l2_normalize.
+    highest = x.detach().amax(-1, keepdim=True)  # (..., 1)
+    low = (x - highest).exp()
+    positive: Tensor = torch.where(highest < -64, low, F.softplus(x))
     return l2_normalize(positive)
+
+
+ROW_MAPS = (l2_normalize, softmax_normalize, shifted_cosine_normalize, softplus_normalize)
+
+POSITIVE_MAPS = (softmax_normalize, shifted_cosine_normalize, softplus_normalize)
+"""Those whose dot products are at least 0, but for rounding."""
+
+
+def ordinary_scale(largest: Tensor) -> Tensor:
+    """Powers of two that make numbers of these sizes ordinary: their squares are in range.
+
+    1 where they are ordinary already, so that results keep every bit; and no gradient, because a
+    power of two is multiplied and divided by without rounding.
+
+    Args:
+        largest: of the absolute values of some numbers.
+
+    Example:
+        >>> ordinary_scale(torch.tensor([3e38, 1.0, 1e-45])).log2()
+        tensor([-90.,   0.,  90.])
+    """
+    # Half of the exponents, less some room for sums: 2^-40 to 2^40 in float32.
+    exponents = round(math.log2(torch.finfo(largest.dtype).max))
+    limit, factor = 2.0 ** (exponents * 5 // 16), 2.0 ** (exponents * 45 // 64)
+    small, large = largest < 1 / limit, largest > limit
+    return torch.ones_like(largest).masked_fill(small, factor).masked_fill(large, 1 / factor)
+
+
+def summable_scale(largest: Tensor) -> Tensor:
+    """2^-30 where numbers of these sizes could overflow when some are added, else 1; no gradient.
+
+    Args:
+        largest: of the absolute values of some numbers.
+    """
+    limit = torch.finfo(largest.dtype).max ** 0.75
+    return torch.ones_like(largest).masked_fill(largest > limit, 2.0**-30)
+
+
+def capped(x: Tensor, most: float | Tensor) -> Tensor:
+    """Finite x with absolute values of at most ``most``; the gradient is the identity."""
+    return torch.where(x.abs() > most, (x.sign() * most).detach() + (x - x.detach()), x)
 
 
 def map_rows(x: Tensor, normalize: RowMap | None) -> Tensor:

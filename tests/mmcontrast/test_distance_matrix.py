@@ -157,6 +157,20 @@ def test_nothing_is_written_to():
     assert torch.equal(y, before[1])
 
 
+@pytest.mark.parametrize("size", [1e-30, 1e20, 1e38])
+def test_every_size_of_number(size):
+    """cdist squares in float32: rows that this would lose take the distances themselves."""
+    x, y = normal(1, 4, 3).float() * size, normal(2, 5, 3).float() * size
+    x[0] = y[0]
+    most = torch.finfo(torch.float32).max
+    for distance in [euclidean, squared_euclidean, manhattan, chebyshev, Mahalanobis.learned(3)]:
+        exact = pairwise(distance, x.double(), y.double()).clamp(max=most)
+        close(pairwise(distance, x, y), exact, rtol=1e-5, atol=3e-45)
+        _, found = gradients(lambda *z, d=distance: (pairwise(d, *z) / 99).sum(), x, y)
+        for gradient in found:
+            assert gradient.isfinite().all()
+
+
 # --- wrong calls ---------------------------------------------------------------------------------
 
 X, EYE = torch.ones(3, 2), torch.eye(2)

@@ -139,6 +139,67 @@ def test_law_44_gradients(distance):
     assert torch.autograd.gradgradcheck(distance, (x, y))
 
 
+# --- every size of number ------------------------------------------------------------------------
+
+SIZES = [1e-45, 1e-40, 1e-30, 1e-20, 1e-10, 1e10, 1e18, 1e20, 1e30, 2e37]
+
+
+def nearly(found, expected, size):
+    """Equal to float32's precision, in units of `size`, and where that is no float32, the most."""
+    limits = torch.finfo(torch.float32)
+    expected = torch.as_tensor(expected, dtype=torch.float64).clamp(-limits.max, limits.max)
+    step = limits.smallest_normal * limits.eps
+    assert found.isfinite().all()
+    assert ((found.double() - expected).abs() <= 2e-6 * size + 2 * step).all()
+
+
+@every_distance
+@pytest.mark.parametrize("size", SIZES)
+def test_every_size_of_number_has_its_distance_and_gradient(distance, size):
+    """One such row among ordinary ones, against the loops in float64."""
+    x, y = normal(1, 4, 5).float(), normal(2, 4, 5).float()
+    x[1], y[1] = x[1] * size, y[1] * size
+    expected = paired(oracles.DISTANCES[distance.__name__], x, y)
+    nearly(distance(x, y), expected, torch.tensor(expected, dtype=torch.float64))
+    _, found = gradients(lambda x, y: distance(x, y).sum(), x, y)
+    _, exact = gradients(lambda x, y: distance(x, y).sum(), x.double(), y.double())
+    rows = [0, 1, 2, 3] if size > 1e-30 or distance is not cosine_distance else [0, 2, 3]
+    for gradient, reference in zip(found, exact, strict=True):
+        nearly(gradient[rows], reference[rows], reference[rows].abs().amax(1, keepdim=True))
+
+
+@pytest.mark.parametrize("distance", [euclidean, manhattan, chebyshev, squared_euclidean])
+def test_distances_beyond_the_largest_float_are_it(distance):
+    """Their gradients are what they are, if these are floats."""
+    most = torch.finfo(torch.float32).max
+    x = torch.tensor([[3e38, 3e38, -1e38], [1.0, 2.0, 3.0]])
+    y = torch.tensor([[-3e38, -2e38, 1e38], [3.0, 2.0, 0.0]])
+    found = distance(x, y)
+    assert found[0] == most
+    close(found[1], distance(x[1].double(), y[1].double()), atol=1e-6)
+    _, found = gradients(lambda x, y: (distance(x, y) / 8).sum(), x, y)
+    _, exact = gradients(lambda x, y: (distance(x, y) / 8).sum(), x.double(), y.double())
+    for gradient, reference in zip(found, exact, strict=True):
+        nearly(gradient, reference, reference.abs())
+
+
+@every_distance
+@pytest.mark.parametrize("size", [1e-25, 1e25])
+def test_extreme_sizes_under_transforms_compilers_and_twice(distance, size):
+    """There, no value is read: the same numbers by other operations."""
+    x, y = normal(1, 3, 4).float() * size, normal(2, 3, 4).float() * size
+    values, (first, _) = distance(x, y), gradients(lambda x, y: distance(x, y).sum(), x, y)[1]
+    torch._dynamo.reset()
+    compiled = torch.compile(distance, fullgraph=True, backend="eager")
+    for found in (torch.vmap(distance)(x, y), compiled(x, y)):
+        close(found, values, atol=0, rtol=1e-6)
+    close(torch.func.grad(lambda x: distance(x, y).sum())(x), first, atol=0, rtol=1e-5)
+    leaves = leaf(x.double()), leaf(y.double())
+    (slope,) = torch.autograd.grad(distance(*leaves).sum(), leaves[0], create_graph=True)
+    (second,) = torch.autograd.grad((slope / slope.detach().abs().max()).sum(), leaves[0])
+    assert second.isfinite().all()
+
+
 # --- wrong calls ---------------------------------------------------------------------------------
 
 X, EYE = torch.ones(3, 2), torch.eye(2)

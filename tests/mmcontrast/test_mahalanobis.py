@@ -231,6 +231,17 @@ def test_mahalanobis_runs_elsewhere_compiled_and_under_transforms():
     assert value.shape == (2, 4)
 
 
+@pytest.mark.parametrize("size", [1e-30, 1e20, 1e37])
+def test_every_size_of_number_has_its_distance_and_gradient(size):
+    distance = Mahalanobis(covariance(1, 3))
+    x, y = (normal(1, 4, 3) * size).float(), (normal(2, 4, 3) * size).float()
+    value, found = gradients(lambda x, y: distance(x, y).mean(), x, y)
+    wide, exact = gradients(lambda x, y: distance(x, y).mean(), x.double(), y.double())
+    close(value, wide, rtol=1e-6, atol=0)
+    for gradient, reference in zip(found, exact, strict=True):
+        close(gradient, reference, rtol=1e-5, atol=1e-6)
+
+
 # --- wrong calls ---------------------------------------------------------------------------------
 
 X, EYE = torch.ones(3, 2), torch.eye(2)

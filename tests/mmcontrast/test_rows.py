@@ -1,5 +1,7 @@
 """Row maps against their equations, at every size of number and in every dtype."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad
 
 import mmcontrast as mm
+from mmcontrast.rows import capped, ordinary_scale
 from tests import oracles
 from tests.mmcontrast.strategies import close, embeddings, gradients, leaf, normal, numpy, seeds
 
@@ -239,3 +242,51 @@ def test_autocast_does_not_lower_the_precision(name):
         inside = MAPS[name](x)
     assert inside.dtype == torch.float32
     close(inside, MAPS[name](x), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("row", [[-104.0, -100.0], [-90.0, -95.0], [-3e3, -3001.0], [-3e38, -3e38]])
+def test_softplus_of_low_rows_is_their_exponentials_in_shares(row):
+    """Below -64, softplus(x) is e^x, which a float32 does not hold below -104."""
+    x, coefficients = torch.tensor([row, [1.0, -2.0]]), normal(1, 2, 2).float()
+    value, (found,) = gradients(lambda x: (mm.softplus_normalize(x) * coefficients).sum(), x)
+    highest = x[0].max().double()
+
+    def shares(x):
+        return (mm.l2_normalize((x - highest).exp()) * coefficients[0].double()).sum()
+
+    first, (expected,) = gradients(shares, x[:1].double())
+    rest, (other,) = gradients(
+        lambda x: (mm.l2_normalize(x.exp().log1p()) * coefficients[1].double()).sum(),
+        x[1:].double(),
+    )
+    close(value, first + rest, atol=1e-6)
+    close(found, torch.cat([expected, other]), atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1e-45, 1e-40, 1e-35])
+def test_gradients_of_rows_shorter_than_any_gradient_are_finite(size):
+    """In the right direction, as long as those of the shortest rows that have a float32 one."""
+    row, coefficients = torch.tensor([[1.0, -1.0, 0.0]]), normal(1, 1, 3).float()
+    _, (found,) = gradients(lambda x: (mm.l2_normalize(x) * coefficients).sum(), row * size)
+    _, (least,) = gradients(lambda x: (mm.l2_normalize(x) * coefficients).sum(), row * 2.0**-110)
+    close(found / 2.0**110, least / 2.0**110, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_ordinary_scales_are_powers_of_two_that_keep_squares_in_range(dtype):
+    limits = torch.finfo(dtype)
+    most = round(math.log2(limits.max))
+    sizes = torch.tensor([2.0**k for k in range(-most - 20, most, 3)], dtype=dtype)
+    scales = ordinary_scale(sizes)
+    assert (scales.log2() == scales.log2().round()).all()
+    squares = (sizes * scales).square()
+    assert (squares * 2**20 < limits.max).all()
+    assert (squares > limits.tiny).all()
+    assert (ordinary_scale(torch.tensor([1e-9, 0.1, 1.0, 3e4, 1e9], dtype=dtype)) == 1).all()
+
+
+def test_capped_numbers_keep_their_gradient():
+    x = torch.tensor([-9.0, 2.0, 5.0])
+    value, (gradient,) = gradients(lambda x: capped(x, 4).sum(), x)
+    assert value == -4 + 2 + 4
+    assert (gradient == 1).all()
