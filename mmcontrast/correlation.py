@@ -12,7 +12,7 @@ from mmcontrast.distributed import Group
 from mmcontrast.loading import load_checked
 from mmcontrast.margin import triplet
 from mmcontrast.presence import presence
-from mmcontrast.rows import l2_normalize, upcast
+from mmcontrast.rows import l2_normalize, summable_scale, upcast
 from mmcontrast.terms import LossTerms
 
 REDUCE = ("flatten", "mean", "per_step")
@@ -61,7 +61,7 @@ def modality_correlation(
     if reduce == "flatten":
         return _cosine(x.flatten(1), y.flatten(1))  # (B, T D)
     if reduce == "mean":
-        return _cosine(x.sum(1) / number[:, None], y.sum(1) / number[:, None])
+        return _cosine(*((v * _scale(v)).sum(1) / number[:, None] for v in (x, y)))
     return _cosine(x, y).sum(1) / number
 
 
@@ -260,8 +260,14 @@ def _changed(
 def _rows(x: Tensor, reduce: str) -> Tensor:
     """The rows that distances are taken between, (B, T, D) or (B, D) -> (B, ...)."""
     if reduce == "mean" and x.ndim == 3:
-        return upcast(x).mean(1)
+        x = upcast(x)
+        return (x * _scale(x)).mean(1) / _scale(x)[:, 0]
     return rearrange(x, "b ... -> b (...)")
+
+
+def _scale(x: Tensor) -> Tensor:
+    """(B, 1, 1): what makes large maps so small that their mean over the steps cannot overflow."""
+    return summable_scale(x.detach().abs().amax((1, 2), keepdim=True))
 
 
 def _cosine(x: Tensor, y: Tensor) -> Tensor:

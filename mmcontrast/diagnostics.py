@@ -20,6 +20,7 @@ from mmcontrast.exact import sizes
 from mmcontrast.exact.tiles import slices
 from mmcontrast.masks import IGNORE, partner_indices, same_label
 from mmcontrast.rows import RowMap, dot, l2_normalize, map_rows
+from mmcontrast.wide import retry_in_float64
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -99,6 +100,7 @@ class Diagnosis(NamedTuple):
         return figure
 
 
+@retry_in_float64
 @torch.no_grad()
 def diagnose(
     anchors: Tensor,

@@ -7,10 +7,12 @@ from mmcontrast import arguments
 from mmcontrast.distributed import Group
 from mmcontrast.reductions import Reduction
 from mmcontrast.rows import upcast
+from mmcontrast.wide import retry_in_float64
 
 DIRECTIONS = ("teacher_student", "student_teacher")
 
 
+@retry_in_float64
 def kl_distill(
     student: Tensor,
     teacher: Tensor,

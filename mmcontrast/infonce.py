@@ -14,8 +14,10 @@ from mmcontrast.reductions import Reduction
 from mmcontrast.rows import RowMap, l2_normalize, map_rows
 from mmcontrast.softmax import contrast, masked_logsumexp
 from mmcontrast.temperature import LearnableTemperature, current
+from mmcontrast.wide import retry_in_float64
 
 
+@retry_in_float64
 def info_nce(
     anchors: Tensor,
     candidates: Tensor,
@@ -136,6 +138,7 @@ def info_nce(
     return Reduction(reduction, weight, group).reduce(losses, found)
 
 
+@retry_in_float64
 def matched_pair_nce(
     x: Tensor,
     y: Tensor,

@@ -1,5 +1,7 @@
 """The triplet loss with any distance."""
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -10,6 +12,7 @@ from mmcontrast.eager import is_eager, known
 from mmcontrast.loading import load_checked
 from mmcontrast.presence import zero_outside
 from mmcontrast.reductions import Reduction
+from mmcontrast.wide import may_widen, narrow, widen
 
 
 def triplet(
@@ -75,12 +78,23 @@ def triplet(
         anchors, positives, negatives = (
             zero_outside(x, keep) for x in (anchors, positives, negatives)
         )
-    losses = distance(anchors, positives) - distance(anchors, negatives) + margin
+    losses = _gaps(anchors, positives, negatives, distance) + margin
     if losses.shape != (len(anchors),):
         arguments.fail("distance", f"shape ({len(anchors)},) from it", arguments.shape(losses))
     if hinge:
         losses = torch.relu(losses)
     return Reduction(reduction, weight, group).reduce(losses, keep)
+
+
+def _gaps(anchors: Tensor, positives: Tensor, negatives: Tensor, distance: Distance) -> Tensor:
+    """How much farther than the negatives the positives are, (B,)."""
+    far, near = distance(anchors, positives), distance(anchors, negatives)
+    if may_widen(anchors, positives, negatives, distance=distance):
+        most = torch.maximum(far.detach(), near.detach())
+        if (most >= torch.finfo(most.dtype).max).any():  # capped: their difference says nothing
+            a, p, n = widen((anchors, positives, negatives))
+            return cast(Tensor, narrow(distance(a, p) - distance(a, n)))
+    return far - near
 
 
 class Triplet(nn.Module):

@@ -17,6 +17,7 @@ from mmcontrast.exact.choose import ranked_at_a_time
 from mmcontrast.exact.topk import filled, top_at_once
 from mmcontrast.masks import check_partners, different_label, like_labels
 from mmcontrast.rows import RowMap, dot, l2_normalize, map_rows
+from mmcontrast.wide import narrow, widen_products
 
 
 class HardNegatives(NamedTuple):
@@ -113,6 +114,9 @@ def hard_negatives(
         arguments.mask("allowed", allowed, size)
     count = min(k, max(size[1] - (exclude_positive is True), 0))
     x, y = map_rows(anchors, normalize), map_rows(candidates, normalize)
+    raw = x, y
+    if normalize is None:
+        x, y = widen_products(x, y, group)
     step = ranked_at_a_time(x, y, chunk_size)
     if step is None:
         if labels is not None:
@@ -141,6 +145,8 @@ def hard_negatives(
         own = _partners(anchors, targets, here.start)
         scores = torch.where(indices != own[:, None], scores, -math.inf)
     valid = scores > -math.inf
+    if x is not raw[0]:
+        scores = narrow(torch.where(valid, scores, 0))
     # All valid, the usual case: nothing to mask.
     if is_eager() and known(valid.all()):
         return HardNegatives(indices.contiguous(), scores.contiguous(), valid)
@@ -196,7 +202,10 @@ def hard_triplets(
     labels = arguments.labels("labels", labels, len(anchors))
     if chunk_size is not None:
         arguments.whole("chunk_size", chunk_size)
-    rows, here = joined(map_rows(anchors, normalize), group)  # (N of all ranks, D)
+    rows = map_rows(anchors, normalize)
+    if normalize is None:
+        rows, _ = widen_products(rows, rows, group)
+    rows, here = joined(rows, group)  # (N of all ranks, D)
     labels, _ = joined(labels, group)  # (N,) or (N, L)
     own = torch.arange(here.start, here.stop, device=anchors.device)  # (B,)
     step = ranked_at_a_time(rows, labels, chunk_size)

@@ -8,8 +8,10 @@ from mmcontrast import arguments
 from mmcontrast.masks import IGNORE
 from mmcontrast.reductions import Reduction
 from mmcontrast.rows import upcast
+from mmcontrast.wide import retry_in_float64
 
 
+@retry_in_float64
 def pair_prediction(
     logits: Tensor,
     paired: Tensor,

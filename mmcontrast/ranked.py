@@ -14,8 +14,10 @@ from mmcontrast.reductions import Reduction
 from mmcontrast.rows import upcast
 from mmcontrast.scores import ROUNDINGS
 from mmcontrast.temperature import LearnableTemperature, current
+from mmcontrast.wide import retry_in_float64
 
 
+@retry_in_float64
 def rank_n_contrast(
     x: Tensor,
     scores: Tensor,

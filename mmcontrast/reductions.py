@@ -12,6 +12,8 @@ from torch import Tensor
 
 from mmcontrast import arguments
 from mmcontrast.distributed import Group, active, total
+from mmcontrast.eager import is_eager
+from mmcontrast.rows import capped
 
 
 class Reduction(NamedTuple):
@@ -43,16 +45,17 @@ class Reduction(NamedTuple):
         if how == "none":
             return values
         if how == "sum":
-            return total(values.sum(), group)
+            return total(_quotient(values.sum(), values, 1), group)
         if counted is None:
             if weight is None and group is None and values.numel() > 0:
-                return values.mean()
+                return _quotient(values.mean(), values, values.numel())
             counted = torch.ones_like(values, dtype=torch.bool)
         number = (counted if weight is None else weight.expand_as(values)).sum().to(values.dtype)
         number = total(number, group)
         # Divide, then sum over ranks, as shares and finish do: another rank may be on that path,
         # and every rank must reach the same collectives in the same order.
-        return total(values.sum() / torch.where(number == 0, 1, number), group)
+        number = torch.where(number == 0, 1, number)
+        return total(_quotient(values.sum() / number, values, number), group)
 
     def shares(self, counted: Tensor | None, rows: Tensor) -> Tensor | None:
         """Factors whose weighted sum of the (B,) values is :meth:`reduce`; None for ``"none"``.
@@ -80,3 +83,16 @@ class Reduction(NamedTuple):
     def finish(self, value: Tensor, counted: Tensor | None) -> Tensor:
         """The loss from a value computed with shares: sum over ranks, or mask and weight (B,)."""
         return total(value, self.group) if self.how != "none" else self.reduce(value, counted)
+
+
+def _quotient(found: Tensor, values: Tensor, number: Tensor | int) -> Tensor:
+    """``found``, the sum of values over a number, also where the sum of finite values overflowed.
+
+    As far as values can be read, which elsewhere would wait for the device.
+    """
+    if not (found.is_cpu and is_eager(found)) or found.detach().isfinite():
+        return found
+    if not values.detach().isfinite().all():
+        return found
+    unit = 2.0**64
+    return capped((values / unit).sum() / number, torch.finfo(found.dtype).max / unit) * unit

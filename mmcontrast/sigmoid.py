@@ -11,8 +11,10 @@ from mmcontrast.exact.choose import sigmoid_of_pairs
 from mmcontrast.loading import all_or_nothing, any_values, load_checked
 from mmcontrast.reductions import Reduction
 from mmcontrast.rows import RowMap, l2_normalize
+from mmcontrast.wide import retry_in_float64
 
 
+@retry_in_float64
 def sigmoid_contrast(
     x: Tensor,
     y: Tensor,

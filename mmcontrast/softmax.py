@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from mmcontrast import arguments
-from mmcontrast.rows import RowMap, dot, map_rows
+from mmcontrast.rows import RowMap, dot, map_rows, ordinary_scale
 
 Mask = Callable[[slice], Tensor | None]
 """Returns some rows of a (B, C) mask, None for all True: a chunk then makes only its own rows."""
@@ -104,6 +104,9 @@ def log_share(
         weights = torch.where(keep, weights, 0)
     is_positive = weights > 0  # (B, C): P
     counted = is_positive.any(-1)  # (B,)
+    if positives.is_floating_point() and positives.shape[1] > 0:
+        # Only their shares matter; a sum of large ones could overflow, and 1 / sum of tiny ones.
+        weights = weights * ordinary_scale(weights.detach().amax(-1, keepdim=True))
     total = weights.sum(-1, keepdim=True)
     weights = weights / torch.where(total > 0, total, 1)
     rest = ~is_positive if keep is None else keep & ~is_positive  # (B, C): Q

@@ -18,8 +18,10 @@ from mmcontrast.reductions import Reduction
 from mmcontrast.rows import RowMap, l2_normalize
 from mmcontrast.softmax import contrast
 from mmcontrast.temperature import LearnableTemperature, current
+from mmcontrast.wide import retry_in_float64
 
 
+@retry_in_float64
 def sup_con(
     anchors: Tensor,
     labels: Tensor | None,

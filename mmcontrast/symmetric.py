@@ -14,8 +14,10 @@ from mmcontrast.reductions import Reduction
 from mmcontrast.rows import RowMap, dot, l2_normalize, map_rows
 from mmcontrast.softmax import log_share
 from mmcontrast.temperature import LearnableTemperature, current
+from mmcontrast.wide import retry_in_float64
 
 
+@retry_in_float64
 def symmetric_info_nce(
     x: Tensor,
     y: Tensor,

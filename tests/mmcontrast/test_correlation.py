@@ -512,6 +512,26 @@ def test_a_learned_distance_is_learned_with_it():
     assert loss.distance.factor.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("size", [1e-30, 1e30, 3e38])
+def test_means_over_the_steps_do_not_overflow(size):
+    x, y = (normal(k, 3, 4, 5).clamp(-1, 1).mul(size).float() for k in range(2))
+    found = modality_correlation(x, y, reduce="mean")
+    close(found, modality_correlation(x.double(), y.double(), reduce="mean"), atol=1e-6)
+    features, negatives = {"text": x, "audio": y}, {"text": x.flip(0), "audio": y.flip(0)}
+    for distance in (cosine_distance, euclidean):
+        terms, wide = (
+            modality_correlation_triplet(
+                {name: v.to(dtype) for name, v in features.items()},
+                {name: v.to(dtype) for name, v in negatives.items()},
+                reduce="mean",
+                distance=distance,
+            )
+            for dtype in (torch.float32, torch.float64)
+        )
+        for name in terms:
+            close(terms[name], wide[name], rtol=1e-5, atol=1e-6)
+
+
 # --- wrong calls ---------------------------------------------------------------------------------
 
 X, MAP = torch.ones(3, 2), torch.ones(3, 4, 2)

@@ -234,3 +234,22 @@ def test_triplets_that_are_satisfied_are_zero_by_the_hinge_alone():
     assert mm.triplet(a, p, n) == 0
     assert mm.Triplet()(a, p, n) == 0
     assert mm.Triplet(hinge=False)(a, p, n) < 0
+
+
+@pytest.mark.parametrize("distance", [mm.euclidean, mm.squared_euclidean, mm.manhattan])
+@pytest.mark.parametrize("size", [1e-30, 1e18, 1e19, 1e20, 1e37, 3e38])
+def test_triplets_of_every_size(distance, size):
+    """Also where both distances are beyond the largest float and their difference is not."""
+    rows = [(normal(k, 5, 3) * size).clamp(-3e38, 3e38).float() for k in range(3)]
+
+    def losses(*rows):
+        return mm.triplet(*rows, distance=distance, reduction="none")
+
+    wider = [x.double() for x in rows]
+    most = torch.finfo(torch.float32).max
+    close(losses(*rows), losses(*wider).clamp(max=most), rtol=1e-5, atol=0)
+    _, found = gradients(lambda *rows: (losses(*rows) / 8).sum(), *rows)
+    _, exact = gradients(lambda *rows: (losses(*rows) / 8).sum(), *wider)
+    for gradient, reference in zip(found, exact, strict=True):
+        reference = reference.clamp(-most, most)
+        close(gradient, reference, rtol=1e-5, atol=1e-6 * reference.abs().max().item())

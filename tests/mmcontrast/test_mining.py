@@ -245,6 +245,25 @@ def test_hard_triplets_break_ties_by_lower_index(seed, n):
     assert list(found) == oracles.hard_triplets(numpy(x), numpy(ids))
 
 
+@pytest.mark.parametrize("size", [1e-25, 1e20, 3e37])
+@pytest.mark.parametrize("chunk_size", [None, 2])
+def test_products_of_raw_rows_are_ranked_whatever_their_size(size, chunk_size):
+    """As float32 they would all be 0, or infinite."""
+    x = normal(1, 9, 4)
+    ids = torch.arange(9) % 3
+    raw = (x * size).float()
+    options = {"normalize": None, "chunk_size": chunk_size}
+    found, expected = (mm.hard_negatives(v, v, 4, **options) for v in (raw, x))
+    assert torch.equal(found.indices, expected.indices)
+    assert found.valid.all()
+    assert found.scores.dtype == torch.float32
+    assert found.scores.isfinite().all()
+    for index, other in zip(
+        mm.hard_triplets(raw, ids, **options), mm.hard_triplets(x, ids, **options), strict=True
+    ):
+        assert torch.equal(index, other)
+
+
 # --- wrong calls ---------------------------------------------------------------------------------
 
 X, Y = torch.ones(3, 2), torch.ones(4, 2)

@@ -83,3 +83,21 @@ def test_weights_are_one_for_each_anchor(weight):
     ):
         with pytest.raises(ValueError, match=r"weight: expected shape \(3,\), got "):
             call()
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_sums_of_large_values_do_not_overflow(weighted):
+    """A mean of float32 numbers is one; a sum beyond the largest is the largest."""
+    values, weight = torch.tensor([3e38, 2e38, 1e38]), torch.ones(3) if weighted else None
+    for how, value, slope in (("mean", 2e38, 1 / 3), ("sum", torch.finfo(torch.float32).max, 1.0)):
+        x = leaf(values)
+        found = Reduction(how, weight).reduce(x, None)
+        close(found, value, rtol=1e-6)
+        found.backward()
+        close(x.grad, torch.full((3,), slope), rtol=1e-6)
+    for value in (torch.inf, torch.nan):
+        assert (
+            not Reduction("mean", weight)
+            .reduce(values.index_fill(0, torch.tensor(1), value), None)
+            .isfinite()
+        )

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mmcontrast as mm
+from mmcontrast.softmax import log_share
 from tests.mmcontrast.closed_form import EXACT, FORMS, TEMPERATURES, relative, unit_rows
 from tests.mmcontrast.strategies import close, gradients, leaf, mask, normal, seeds, tol
 
@@ -190,3 +191,14 @@ def test_law_24_autocast_does_not_reach_the_loss(seed, temperature):
         assert results[1][0].dtype == torch.float32
         for plain, inside in zip(*results, strict=True):
             assert torch.equal(plain, inside)
+
+
+@pytest.mark.parametrize("size", [1e-44, 1e-30, 1e30, 3e38])
+def test_soft_targets_of_every_size_are_the_same_shares(size):
+    logits, weights = normal(1, 3, 4).float(), normal(2, 3, 4).abs().clamp(0.1, 1).float()
+    weights = weights.mul(8).round() / 8  # so that each size is a float32, but for the smallest
+    losses, _ = log_share(logits, weights * size, None)
+    exact, _ = log_share(logits.double(), (weights * size).double(), None)
+    close(losses, exact, rtol=1e-6)
+    _, (by_logits,) = gradients(lambda x: log_share(x, weights * size, None)[0].sum(), logits)
+    assert by_logits.isfinite().all()
