@@ -72,16 +72,15 @@ def _ranked(
     sums = sums_of(s)
 
     none = away.new_full((len(away), 1), -math.inf)
-    starts = away.diff(dim=1, prepend=none) > slack  # farther than the one before
-    alone = starts & torch.cat([starts, none < 0], 1)[:, 1:]  # and nearer than the one behind
+    starts = away.diff(dim=1, prepend=none) > slack  # farther than the one before, no tie
     places = torch.arange(away.shape[1], device=away.device)
     first = torch.where(starts, places, 0).cummax(1).values
 
-    # A candidate that is alone at its distance has the loss log(1 + rest / itself), computed from
-    # the rest, because a plain difference would lose small losses. Tied ones are in each other's
-    # sums: their losses are the log of their number or more on average.
+    # Where a sum starts with a candidate, its loss is log(1 + rest / itself), computed from the
+    # rest, because a plain difference would lose small losses. A tied one's loss is such a
+    # difference; beside the first of its tie, the two losses add up to log 4 or more.
     rest = torch.cat([sums, none], 1)[:, 1:]
-    each = torch.where(alone, F.softplus(rest - s, threshold=50), sums.gather(1, first) - s)
+    each = torch.where(starts, F.softplus(rest - s, threshold=50), sums.gather(1, first) - s)
     summed = torch.where(away >= 0, each, 0).sum(1)
     return (summed / keep.sum(1).clamp_min(1)).to(logits.dtype)
 
