@@ -127,6 +127,15 @@ def mask(name: str, x: Tensor, like: tuple[int, ...], *, weights: bool = False) 
         fail(name, "a bool mask" + (" or floating weights" if weights else ""), x.dtype)
 
 
+def weights(name: str, x: Tensor, like: tuple[int, ...], keep: Tensor | None = None) -> None:
+    """A bool mask of shape ``like``, or floating weights of at least 0 where ``keep`` is True."""
+    mask(name, x, like, weights=True)
+    if x.is_floating_point():
+        negative = x < 0 if keep is None else (x < 0) & keep
+        if _some(negative):
+            fail(name, "weights of at least 0", f"{x[negative].min().item():.6g}")
+
+
 def one_of(name: str, value: object, choices: Iterable[object]) -> None:
     """One of the named choices."""
     if value not in choices:

@@ -45,12 +45,13 @@ class Diagnosis(NamedTuple):
     accuracy: Tensor
     """Share of anchors with their partner strictly more similar than any other candidate."""
     anchor_rank: Tensor
-    """Effective rank of the anchors: the number of directions they use, from 1 to D."""
+    """Effective rank of the anchors: the number of directions they use, from 1 to D or to their own
+    number; 0 if all of them are zero."""
     candidate_rank: Tensor
     """The same for candidates."""
     effective_negatives: Tensor
     """Perplexity of the softmax over an anchor's negatives, mean over anchors: the number of
-    negatives that share the gradient, from 1 to C - 1."""
+    negatives that share the gradient, from 1 to C - 1; 0 without negatives."""
     false_negatives: Tensor | None
     """Share of the k most similar negatives that have the anchor's label; None without labels."""
     edges: Tensor

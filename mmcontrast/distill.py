@@ -1,5 +1,7 @@
 """Distillation: match a student's softmax over the features to a teacher's."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -30,9 +32,12 @@ def kl_distill(
 
     .. math:: \ell_i = \tau^2 \sum_k P_{ik} (\log P_{ik} - \log Q_{ik})
 
-    It is 0 where the two are equal up to a constant for each row, and above 0 elsewhere. As the
-    temperature grows it approaches half the mean squared difference of the rows, each row's mean
-    subtracted. The teacher gets no gradient.
+    It is 0 where the two are equal up to a constant for each row, and above 0 elsewhere (a
+    difference below a float's precision is none). As the temperature grows it approaches half the
+    mean squared difference of the rows, each row's mean subtracted. The teacher gets no gradient.
+
+    Logits of minus infinity are shares of 0, and add nothing where P is 0. Where Q is 0 and P is
+    not, the divergence is infinite, and its gradient finite: there, it is that of the other terms.
 
     Args:
         student: (B, D) rows, or (B, T, D) sequences.
@@ -62,7 +67,7 @@ def kl_distill(
 
     Note:
         Equals ``torch.nn.functional.kl_div(student.log_softmax(-1), teacher.softmax(-1),
-        reduction="batchmean")`` on rows at temperature 1. MFON prints the direction
+        reduction="batchmean")`` on one or more rows at temperature 1. MFON prints the direction
         "student_teacher", and its code computes the other.
 
     References: Hinton et al., arXiv:1503.02531, for the temperature; MFON, COLING 2025, eq. 6.
@@ -104,10 +109,14 @@ def _divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
     sum of terms that are never negative. The plain sum cancels: a divergence of 1e-6 would have no
     correct digit in float32, and a high temperature multiplies the error.
     """
-    p, gap = log_p.exp(), log_q - log_p
-    near = gap.abs() < 1
+    p = log_p.exp()
+    shared = p > 0
+    gap = torch.where(shared, log_q - log_p, 0)  # where P = 0, P log(Q / P) is 0: not 0 * inf
+    near = shared & (gap.abs() < 1)
     small = torch.where(near, gap, 0)
-    excess = torch.where(near, p * (small.expm1() - small), log_q.exp() - p - p * gap)
+    # Where Q = 0 < P, the gap is minus infinity, and so would be the gradient by P.
+    factor = torch.where(gap > -math.inf, p, p.detach())
+    excess = torch.where(near, p * (small.expm1() - small), log_q.exp() - p - factor * gap)
     return excess.sum(-1)
 
 

@@ -71,9 +71,10 @@ def info_nce(
         Scalar or (B,), float32, or float64 for float64 input.
 
     Raises:
-        ValueError: on shapes or dtypes that disagree, targets and positives both given, fewer
-            candidates than anchors with neither given, a target outside the candidates (checked on
-            the CPU only), or a float temperature that is not positive.
+        ValueError: on shapes or dtypes that disagree, targets and positives both given, negative
+            soft targets, fewer candidates than anchors with neither given, a target outside the
+            candidates (values are read on the CPU only), or a float temperature that is not
+            positive.
 
     Example:
         >>> eye = torch.eye(3)
@@ -116,10 +117,11 @@ def info_nce(
     size = (len(anchors), len(candidates))
     if positives is None:  # targets index this rank's candidates: shift them to the gathered rows
         chosen = torch.where(chosen == IGNORE, IGNORE, chosen + own.start)  # (B,)
-    else:
-        arguments.mask("positives", positives, size, weights=True)
     if keep is not None:
         arguments.mask("keep", keep, size)
+    if positives is not None:
+        arguments.weights("positives", positives, size, keep)
+    if keep is not None:
         # Unused rows become zero before any arithmetic: masked later, a NaN in them would still
         # reach the gradient, as 0 * NaN.
         anchors = zero_outside(anchors, keep.any(1))

@@ -45,8 +45,8 @@ def pair_prediction(
         tensor(0.6931)
 
     Note:
-        Equals ``torch.nn.functional.cross_entropy``, but keeps its digits in float32 where one
-        class leads by more than 16.
+        Equals ``torch.nn.functional.cross_entropy`` where some sample takes part, but keeps its
+        digits in float32 where one class leads by more than 16.
 
     References: TeCaFN, Multimedia Systems 30(4):228, eq. 14; the sum over the modalities is left to
         the caller.

@@ -97,6 +97,8 @@ class _Unit(torch.autograd.Function):
 def softmax_normalize(x: Tensor) -> Tensor:
     """HyCon's row map: a softmax over the features, so that dot products lie in (0, 1].
 
+    In floats they may round to 0, between rows that are one-hot in different features.
+
     Args:
         x: (..., D), any floating dtype.
 
@@ -133,7 +135,7 @@ def shifted_cosine_normalize(x: Tensor) -> Tensor:
 
 
 def softplus_normalize(x: Tensor) -> Tensor:
-    """Softplus, then unit length: positive rows, so that cosines lie in (0, 1].
+    """Softplus, then unit length: positive rows, so that cosines lie in (0, 1], up to rounding.
 
     Args:
         x: (..., D), any floating dtype.

@@ -49,7 +49,7 @@ def sup_con(
         \ell_i^{in} = -\log \frac{\sum_{p \in P} e^{s_{ip}}}{\sum_A e^{s_{ia}}}
 
     The "in" form is as in HyCon; SupCon's divides by :math:`|P|` inside the logarithm, which adds
-    :math:`\log |P|`. "in" is never above "out".
+    :math:`\log |P|`. "in" is never above "out", except by rounding.
 
     Args:
         anchors: (B, D) one embedding per sample, or per view.
@@ -80,9 +80,9 @@ def sup_con(
         0 and is left out of the mean.
 
     Raises:
-        ValueError: on shapes or dtypes that disagree, labels with fractions (scores, not
-            classes; read on the CPU only), labels and positives both given or both missing, another
-            form, or a float temperature that is not positive.
+        ValueError: on shapes or dtypes that disagree, labels with fractions (scores, not classes)
+            or negative soft targets (values are read on the CPU only), labels and positives both
+            given or both missing, another form, or a float temperature that is not positive.
 
     Example:
         >>> x = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
@@ -90,9 +90,11 @@ def sup_con(
         tensor(0.3133)
 
     Note:
-        "out" equals pytorch-metric-learning's ``SupConLoss(temperature)`` where every anchor has a
-        positive, and SupContrast's ``SupConLoss`` at ``base_temperature = temperature``. With two
-        views and unique labels it is SimCLR's NT-Xent, the ``NTXentLoss`` of lightly and of
+        "out" equals pytorch-metric-learning's ``SupConLoss(temperature)`` in a batch of two classes
+        or more; without negatives that loss is 0, and this one not: log 2 for three equal rows. It
+        equals SupContrast's ``SupConLoss`` at ``base_temperature = temperature`` where
+        every anchor has a positive; that mean counts an anchor without one, as 0. With two views
+        and unique labels it is SimCLR's NT-Xent, the ``NTXentLoss`` of lightly and of
         pytorch-metric-learning.
 
         Under ``torch.compile``, ``torch.func`` and forward-mode differentiation, traceable
@@ -122,7 +124,7 @@ def sup_con(
     if keep is not None:
         arguments.mask("keep", keep, size)
     if positives is not None:
-        arguments.mask("positives", positives, size, weights=True)
+        arguments.weights("positives", positives, size, keep)
 
     # Without masks the matrix of similarities is symmetric: evaluated by class, in tiles, where
     # the code runs eagerly and this rank holds enough of the rows. Otherwise by masks, below.

@@ -58,7 +58,8 @@ def symmetric_info_nce(
         Scalar or (B,), float32, or float64 for float64 input.
 
     Raises:
-        ValueError: on shapes or dtypes that disagree, or a float temperature that is not positive.
+        ValueError: on shapes or dtypes that disagree, negative soft targets (read on the CPU only),
+            or a float temperature that is not positive.
 
     Example:
         >>> eye = torch.eye(3)
@@ -88,9 +89,10 @@ def symmetric_info_nce(
         )
     counts = rank_sizes(y, group)
     size = (len(x), sum(counts))
-    for name, mask in (("positives", positives), ("keep", keep)):
-        if mask is not None:
-            arguments.mask(name, mask, size, weights=name == "positives")
+    if keep is not None:
+        arguments.mask("keep", keep, size)
+    if positives is not None:
+        arguments.weights("positives", positives, size, keep)
     if active(group) is None and rows_at_a_time(*size, chunk_size) is None:
         both = _at_once(x, y, positives, keep, temperature, normalize)
         ways = [Reduction(reduction, weight).reduce(*way) for way in both]

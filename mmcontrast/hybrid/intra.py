@@ -49,7 +49,7 @@ def intra_modal_contrast(
             of the ratio, which sum to 1.
         positives, negatives: instead of labels, (B, B) masks of each anchor's positives and
             negatives. The diagonal makes no pair, but a sample that is related to no sample, not
-            even itself, takes no part at all. Floating weights, such as
+            even itself, takes no part at all. Floating weights of at least 0, such as
             ``score_kernel(scores, bandwidth=1)`` and ``score_distance(scores, bandwidth=1)``, weigh
             the similarities in the ratio and in the refinement; they cannot be combined with a
             selection.

@@ -183,8 +183,8 @@ def relations(
     if positives is None or negatives is None:
         arguments.fail("labels", "labels, or positives and negatives in their place", None)
     every, own = joined(torch.arange(size, device=positives.device), group)
-    arguments.mask("positives", positives, (size, len(every)), weights=True)
-    arguments.mask("negatives", negatives, (size, len(every)), weights=True)
+    arguments.weights("positives", positives, (size, len(every)))
+    arguments.weights("negatives", negatives, (size, len(every)))
     related = (positives != 0) | (negatives != 0)
     known = related.any(-1) | (total(related.sum(0), group) > 0)[own]  # as anchor or as candidate
     return Relations(partial(_by_mask, positives, negatives, own.start), known, own, None)

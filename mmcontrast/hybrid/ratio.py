@@ -28,9 +28,10 @@ def ratio_contrast(
     with several it is the ratio inside HyCon's intra- and inter-modal losses.
 
     Args:
-        similarity: (B, C) similarities of at least 0.
-        positives: (B, C) bool, or floating weights of the positives' similarities.
-        negatives: (B, C) bool, or floating weights of the negatives' similarities.
+        similarity: (B, C) similarities, meant to be at least 0: the share of negative ones, such as
+            cosines, has no bounds.
+        positives: (B, C) bool, or floating weights, at least 0, of the positives' similarities.
+        negatives: (B, C) bool, or floating weights, at least 0, of the negatives' similarities.
         log: the negated logarithm of the share instead of the negated share.
         weight: (B,) sample weights.
         reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,).
@@ -43,7 +44,8 @@ def ratio_contrast(
         similarities are. Where both sums are 0, the share is 0, and the loss with ``log`` is log 2.
 
     Raises:
-        ValueError: on shapes or dtypes that disagree.
+        ValueError: on shapes or dtypes that disagree, or negative weights (read on the CPU
+            only).
 
     Example:
         >>> similarity = torch.tensor([[0.6, 0.2]])
@@ -55,8 +57,8 @@ def ratio_contrast(
     """
     arguments.table("similarity", similarity)
     size = tuple(similarity.shape)
-    arguments.mask("positives", positives, size, weights=True)
-    arguments.mask("negatives", negatives, size, weights=True)
+    arguments.weights("positives", positives, size)
+    arguments.weights("negatives", negatives, size)
     arguments.reduction(reduction)
     losses, counted = ratio_losses(upcast(similarity), positives, negatives, log=log)
     return Reduction(reduction, weight, group).reduce(losses, counted)

@@ -126,7 +126,8 @@ def hardness_weights(
         similarity: (B, C).
         positives: (B, C) bool, the entries of the softmax of the positives.
         negatives: (B, C) bool, the entries of the softmax of the negatives.
-        gamma: above 0, and above minus the smallest similarity.
+        gamma: above 0. Of similarities of ``-gamma`` or less, the positives' weights see no
+            difference; cosines need a gamma above 1.
 
     Returns:
         (B, C) weights of the positives and of the negatives, 0 outside the masks; a row sums to 1,

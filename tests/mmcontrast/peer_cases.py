@@ -110,7 +110,7 @@ CASES = [
         METRIC_LEARNING,
         "SupConLoss(temperature=t)(x, labels)",
         "Its mean leaves out the losses that are 0, so one that underflows changes what it divides"
-        " by.",
+        " by; a batch of one class is 0.",
         "x",
     ),
     Case(

@@ -128,6 +128,60 @@ def test_far_apart_it_is_finite_and_right(direction, dtype):
     close(far, oracle, rtol=1e-6)
 
 
+NONE = -math.inf
+SHARES_OF_ZERO = {
+    "the teacher's": ([0.3, 0.0, 1.0], [1.0, 0.0, NONE]),
+    "a one-hot teacher's": ([0.3, 0.0, 1.0], [NONE, 0.0, NONE]),
+    "the student's": ([0.3, NONE, 1.0], [1.0, 0.5, 2.0]),
+    "both": ([0.3, NONE, 1.0], [1.0, NONE, 2.5]),
+    "different ones": ([0.3, NONE, 1.0], [1.0, 0.5, NONE]),
+    "all others": ([NONE, 0.0, NONE], [NONE, 4.0, NONE]),
+}
+
+
+def kl_of_shares(p, q):
+    """Sum of P log(P / Q), with 0 log 0 = 0."""
+    terms = [a * math.log(a / b) if b > 0 else math.inf for a, b in zip(p, q, strict=True) if a > 0]
+    return math.fsum(terms)
+
+
+@every_direction
+@pytest.mark.parametrize("case", SHARES_OF_ZERO)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_shares_of_zero_add_nothing_or_are_infinite_with_a_finite_gradient(direction, case, dtype):
+    x, y = (torch.tensor([row, [0.5, 0.0, -0.5]], dtype=dtype) for row in SHARES_OF_ZERO[case])
+    p, q = (z[0].double().softmax(0).tolist() for z in (y, x))
+    if direction == "student_teacher":
+        p, q = q, p
+    found = kl_distill(x, y, direction=direction, reduction="none")
+    rounding = 1e-12 if dtype == torch.float64 else 1e-5
+    close(found[0], kl_of_shares(p, q), atol=rounding, rtol=rounding)
+    assert found[1] == 0
+    _, (gradient,) = gradients(lambda x: kl_distill(x, y, direction=direction), x)
+    assert gradient.isfinite().all()
+    assert (gradient[1] == 0).all()
+
+
+@pytest.mark.parametrize("case", SHARES_OF_ZERO)
+def test_the_gradient_is_torchs_where_the_teacher_gives_a_share_of_zero(case):
+    x, y = (torch.tensor([row], dtype=torch.float64) for row in SHARES_OF_ZERO[case])
+    _, (found,) = gradients(lambda student: kl_distill(student, y), x)
+    close(found, x.softmax(-1) - y.softmax(-1))
+
+
+@every_direction
+def test_derivatives_beside_shares_of_zero(direction):
+    y = torch.tensor([[1.0, NONE, 0.5, 0.0]], dtype=torch.float64)
+    log_y = y if direction == "teacher_student" else torch.where(y > NONE, y, -30.0)
+    x = leaf(normal(1, 1, 4))
+
+    def loss(x):
+        return kl_distill(x, log_y, direction=direction)
+
+    assert torch.autograd.gradcheck(loss, x)
+    assert torch.autograd.gradgradcheck(loss, x)
+
+
 @every_direction
 def test_the_teacher_gets_no_gradient(direction):
     student, teacher = leaf(normal(1, 4, 3)), leaf(normal(2, 4, 3))
