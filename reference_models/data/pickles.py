@@ -4,15 +4,20 @@ A pickle is a program: it names functions, and the reader calls them. This reade
 names, for each of which there is a function in ``rebuilding.py``: none of these imports, evaluates
 or uses numpy's own reconstruction code, in which a forged dtype state can give invalid pointers.
 Files can therefore hold numpy arrays and scalars of numbers and text, and plain containers of them.
+``scanning.py`` looks at the whole program before it runs, so that it cannot exhaust the machine.
 """
 
 import copyreg
+import mmap
 import os
 import pickle
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from reference_models.data.rebuilding import ALLOWED, Refused, finished
+from reference_models.data.excerpt import excerpt, printable
+from reference_models.data.pending import Refused
+from reference_models.data.rebuilding import Rebuilder
+from reference_models.data.scanning import scan
 
 
 class DataError(ValueError):
@@ -22,7 +27,8 @@ class DataError(ValueError):
 def load_pickle(path: str | Path) -> Any:
     """The content of a pickle made of numpy arrays and plain containers.
 
-    Strings that Python 2 wrote are read as latin-1. Arrays may be read-only.
+    Strings that Python 2 wrote are read as latin-1. Arrays may be read-only. Keys of dicts, and
+    what is in sets, are text, numbers or short tuples of these.
 
     Args:
         path: a pickle file of any protocol.
@@ -33,7 +39,8 @@ def load_pickle(path: str | Path) -> Any:
 
     Raises:
         DataError: the file is missing, empty, truncated or no pickle, or it names anything outside
-            the list above; nothing of it has been executed then.
+            the list above, or would need far more memory or time than its size allows; nothing of
+            it has been executed then.
     """
     path = Path(path)
     if not path.is_file():
@@ -52,32 +59,26 @@ def _load(file: BinaryIO, head: bytes, path: Path) -> Any:
     for magic, name in _OTHER_FORMATS.items():  # no readable pickle begins like this
         if head.lstrip().startswith(magic):
             raise DataError(f"{path}: expected a pickle, got {name}; download or unpack it again")
-    file.seek(0)
-    # pickle caches extension codes; a cached one would bypass find_class.
-    copyreg.clear_extension_cache()
     try:
-        return finished(_Unpickler(file, encoding="latin1").load(), {})
+        return _read(file)
     except Refused as refused:
         raise DataError(
             f"{path}: expected numpy arrays and plain containers only, got {refused}; nothing was "
             "executed: save the file again with arrays, lists, text and numbers"
         ) from None
-    except _UNREADABLE as error:
+    except Exception as error:  # invalid bytes raise nearly everything that there is
         raise DataError(f"{path}: {_diagnosis(file, head, error)}") from error
 
 
-# All that pickle's reader, and the functions of rebuilding.py, raise on invalid bytes.
-_UNREADABLE = (
-    pickle.UnpicklingError,
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
+def _read(file: BinaryIO) -> Any:
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        rebuilder = Rebuilder(len(data))
+        scan(data)
+    file.seek(0)
+    # pickle caches extension codes; a cached one would bypass find_class.
+    copyreg.clear_extension_cache()
+    return rebuilder.finished(_Unpickler(file, rebuilder.allowed).load())
+
 
 _OTHER_FORMATS = {
     b"PK\x03\x04": "a zip archive (.npz, torch.save or a zipped download)",
@@ -101,19 +102,23 @@ def _diagnosis(file: BinaryIO, head: bytes, error: Exception) -> str:
 
 
 def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    return printable(str(error)) or type(error).__name__
 
 
 class _Unpickler(pickle.Unpickler):
     """Pickle's reader, with a fixed list of functions instead of imports."""
 
+    def __init__(self, file: BinaryIO, allowed: dict[tuple[str, str], Any]) -> None:
+        super().__init__(file, encoding="latin1")
+        self._allowed = allowed
+
     def find_class(self, module: str, name: str) -> Any:
         """The function of that name in the fixed list; nothing is imported."""
         try:
-            return ALLOWED[module, name]
+            return self._allowed[module, name]
         except KeyError:
-            raise Refused(f"{module}.{name}") from None
+            raise Refused(printable(f"{module}.{name}", 100)) from None
 
     def persistent_load(self, pid: Any) -> Any:
         """Refuse references to objects outside the file."""
-        raise Refused(f"a reference to an object outside the file ({pid!r:.60})")
+        raise Refused(f"a reference to an object outside the file ({excerpt(pid)})")

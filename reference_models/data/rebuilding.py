@@ -1,197 +1,212 @@
 """The functions that a pickle may call: restricted versions of numpy's and Python's constructors.
 
-None of these imports, evaluates or uses numpy's own reconstruction code, in which a forged dtype
-state can give invalid pointers. The reader of ``pickles.py`` finds them in ``ALLOWED``, by name.
+The reader of ``pickles.py`` finds them in a :class:`Rebuilder`, by name. What they return is made
+an array, or a set, by ``finished`` when the pickle has ended.
 """
 
-import math
-import re
-import sys
-from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
-
-class Refused(Exception):
-    """The pickle names something outside the list."""
-
-
-class _Function:
-    """A function that a pickle may call; it can neither read nor change it."""
-
-    __slots__ = ("_call",)
-
-    def __init__(self, call: Callable[..., Any]) -> None:
-        self._call = call
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self._call(*arguments)
-
-    def __setstate__(self, state: Any) -> None:
-        raise Refused("a state for a function")
-
-
-class _Dtype:
-    """A dtype under construction: its code, then its byte order; every other state is refused."""
-
-    __slots__ = ("dtype",)
-
-    def __init__(self, code: Any) -> None:
-        if not isinstance(code, str) or re.fullmatch(r"[?biufSUO]\d*", code) is None:
-            raise Refused(f"the dtype {code!r:.60}")
-        self.dtype = np.dtype(code)
-
-    def __setstate__(self, state: Any) -> None:
-        _version, order, subarray, names, fields, *_sizes_and_flags = state
-        if not subarray is names is fields is None:
-            raise Refused("a structured dtype")
-        if order not in ("<", ">", "|", "="):
-            raise ValueError(f"a dtype's byte order is {order!r}")
-        self.dtype = self.dtype.newbyteorder(order)
-
-
-class _Array:
-    """An array under construction: made empty, then given its state."""
-
-    __slots__ = ("value",)
-
-    def __init__(self) -> None:
-        self.value: np.ndarray | None = None
-
-    def __setstate__(self, state: Any) -> None:
-        _version, shape, dtype, fortran, content = state
-        self.value = _array(content, dtype, shape, "F" if fortran else "C")
+from reference_models.data.excerpt import excerpt
+from reference_models.data.pending import (
+    Function,
+    PendingArray,
+    PendingDtype,
+    PendingSet,
+    Refused,
+    make_array,
+    object_array,
+)
+from reference_models.data.scanning import DEEPEST, MOST_NUMBERS, TOO_DEEP
 
 
 def _ndarray(*_arguments: Any) -> Any:
     raise Refused("a call of numpy.ndarray")
 
 
-_NDARRAY = _Function(_ndarray)
-_BEGUN = object()
+_NDARRAY = Function(_ndarray)
 
 
-def _reconstruct(kind: Any, _shape: Any, _code: Any) -> _Array:
+def _reconstruct(kind: Any, _shape: Any, _code: Any) -> PendingArray:
     if kind is not _NDARRAY:
         raise Refused("an array of a class that is not numpy.ndarray")
-    return _Array()
-
-
-def _dtype(code: Any, *_align_and_copy: Any) -> _Dtype:
-    return _Dtype(code)
-
-
-def _array(content: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
-    """An array of that dtype and shape from ``content``: bytes, or a list of objects."""
-    if not isinstance(dtype, _Dtype) or not isinstance(shape, tuple):
-        raise TypeError("an array without a dtype or a shape")
-    if dtype.dtype == object:
-        if not isinstance(content, list) or math.prod(shape) != len(content):
-            raise ValueError("an object array whose list does not fill its shape")
-        return _object_array(content).reshape(shape, order=order)
-    content = _bytes(content)
-    if math.prod(shape) * dtype.dtype.itemsize != len(content):
-        raise ValueError(f"{len(content)} bytes for an array {shape} of {dtype.dtype}")
-    if not content:
-        return np.zeros(shape, dtype.dtype)
-    if dtype.dtype.kind == "U":
-        letters = np.frombuffer(content, np.dtype("u4").newbyteorder(dtype.dtype.byteorder))
-        if letters.max() > sys.maxunicode:
-            raise ValueError("text outside Unicode")
-    array = np.frombuffer(content, dtype.dtype).reshape(shape, order=order)
-    return array.astype(array.dtype.newbyteorder("="), copy=False)  # the only byte order of torch
-
-
-def _object_array(items: list[Any]) -> np.ndarray:
-    array = np.empty(len(items), dtype=object)
-    for row, item in enumerate(items):  # one by one: a slice would unpack items that are lists
-        array[row] = item
-    return array
-
-
-def _bytes(content: Any) -> bytes | bytearray | memoryview:
-    if isinstance(content, str):  # bytes written by Python 2
-        return content.encode("latin1")
-    if not isinstance(content, bytes | bytearray | memoryview):
-        raise TypeError(f"an array's content is {type(content).__name__}")
-    return content
+    return PendingArray()
 
 
 def _from_buffer(
-    content: Any, dtype: Any, shape: Any, order: Any, axes: tuple[int, ...] | None = None
-) -> np.ndarray:
+    content: Any, dtype: Any, shape: Any, order: Any, axes: Any = None
+) -> PendingArray:
     if order == "K" and axes is not None:
-        return _array(content, dtype, shape, "C").transpose(axes)
-    return _array(content, dtype, shape, "F" if order == "F" else "C")
-
-
-def _scalar(dtype: Any, content: Any) -> Any:
-    if isinstance(dtype, _Dtype) and dtype.dtype == object:
-        raise Refused("an object scalar")
-    return _array(content, dtype, (1,), "C")[0]
-
-
-def _encode(text: Any, encoding: Any) -> bytes:
-    # Protocols before 3 have no bytes: they store text, and a call that encodes it.
-    if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-        raise Refused(f"_codecs.encode with {encoding!r:.60}")
-    return text.encode("latin1")
+        return PendingArray(content, dtype, shape, "C", axes)
+    return PendingArray(content, dtype, shape, "F" if order == "F" else "C", None)
 
 
 def _empty_bytes() -> bytes:
     return b""
 
 
-ALLOWED: dict[tuple[str, str], _Function] = {
-    ("numpy", "ndarray"): _NDARRAY,
-    ("numpy", "dtype"): _Function(_dtype),
-    ("_codecs", "encode"): _Function(_encode),
-    **{
-        (f"numpy.{core}.{module}", name): _Function(call)
-        for core in ("core", "_core")
-        for module, name, call in (
-            ("multiarray", "_reconstruct", _reconstruct),
-            ("multiarray", "scalar", _scalar),
-            ("numeric", "_frombuffer", _from_buffer),
-        )
-    },
-    **{
-        (builtins, name): _Function(call)
-        for builtins in ("builtins", "__builtin__")
-        for name, call in (
-            ("bytes", _empty_bytes),
-            ("set", set),
-            ("frozenset", frozenset),
-        )
-    },
-}
+class _Finished(NamedTuple):
+    """A value without unfinished parts; its size in bytes, of shared parts each time; its depth."""
+
+    value: Any
+    size: int
+    depth: int
 
 
-def finished(value: Any, seen: dict[int, Any]) -> Any:
-    """``value`` with all arrays completed; ``seen`` has the finished and the begun parts, by id."""
-    if isinstance(value, _Function | _Dtype):
-        raise Refused("a function or a dtype in the place of data")
-    if not isinstance(value, _Array | np.ndarray | dict | list | tuple | set | frozenset):
-        return value
-    if id(value) not in seen:
-        seen[id(value)] = _BEGUN
-        seen[id(value)] = _rebuilt(value, seen)
-    if seen[id(value)] is _BEGUN:
-        raise ValueError("a container that holds itself")
-    return seen[id(value)]
+# Their sizes are known without a look at each; Python's own integers beyond 64 bits are rare.
+_NUMBERS = frozenset({float, int, bool, type(None)})
+_TEXTS = ({str}, {bytes})
+_KEYS = (str, bytes, float, int, type(None), np.generic)
 
 
-def _rebuilt(value: Any, seen: dict[int, Any]) -> Any:
-    if isinstance(value, _Array):
-        if value.value is None:
+class Rebuilder:
+    """The functions for one pickle, and what they may make.
+
+    A few bytes can call a function again and again with the same megabyte, or put one list into
+    another thousands of times, level by level.
+
+    Args:
+        size: of the file, in bytes. What is made of it, with all that is shared counted as often as
+            it is there, may be 30 times as large, and 16 MB above that.
+
+    Attributes:
+        allowed: (module, name) -> function.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.limit = 30 * size + 2**24
+        self._left = self.limit
+        self._numbers = 0  # that are keys
+        self._seen: dict[int, _Finished | None] = {}
+        self.allowed: dict[tuple[str, str], Function] = {
+            ("numpy", "ndarray"): _NDARRAY,
+            ("numpy", "dtype"): Function(PendingDtype),
+            ("_codecs", "encode"): Function(self._encode),
+            **{
+                (f"numpy.{core}.{module}", name): Function(call)
+                for core in ("core", "_core")
+                for module, name, call in (
+                    ("multiarray", "_reconstruct", _reconstruct),
+                    ("multiarray", "scalar", self._scalar),
+                    ("numeric", "_frombuffer", _from_buffer),
+                )
+            },
+            **{
+                (builtins, name): Function(call)
+                for builtins in ("builtins", "__builtin__")
+                for name, call in (
+                    ("bytes", _empty_bytes),
+                    ("set", partial(PendingSet, set)),
+                    ("frozenset", partial(PendingSet, frozenset)),
+                )
+            },
+        }
+
+    def _spend(self, size: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            raise Refused("content that is used again and again")
+
+    def _encode(self, text: Any, encoding: Any) -> bytes:
+        # Protocols before 3 have no bytes: they store text, and a call that encodes it.
+        if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
+            raise Refused(f"_codecs.encode with {excerpt(encoding)}")
+        self._spend(len(text))
+        return text.encode("latin1")
+
+    def _scalar(self, dtype: Any, content: Any) -> Any:
+        if isinstance(dtype, PendingDtype) and dtype.dtype == object:
+            raise Refused("an object scalar")
+        self._spend(_size(content))
+        return make_array(content, dtype, (1,), "C")[0]
+
+    def finished(self, value: Any) -> Any:
+        """``value`` with all arrays and sets made, once the pickle has ended.
+
+        Raises:
+            Refused: content that is too large because parts of it are shared.
+            TypeError, ValueError: arrays, keys or sets that cannot be.
+        """
+        found = self._finish(value, 0)
+        if found.size > self.limit:
+            raise Refused("parts that are shared very often")
+        return found.value
+
+    def _finish(self, value: Any, depth: int) -> _Finished:
+        if isinstance(value, Function | PendingDtype):
+            raise Refused("a function or a dtype in the place of data")
+        if not isinstance(value, PendingArray | PendingSet | dict | list | tuple | set | frozenset):
+            return _Finished(value, 8 + _size(value), 0)
+        if id(value) not in self._seen:
+            self._seen[id(value)] = None  # begun
+            self._seen[id(value)] = self._rebuilt(value, depth + 1)
+        found = self._seen[id(value)]
+        if found is None:
+            raise ValueError("a container that holds itself")
+        if depth + found.depth > DEEPEST:
+            raise ValueError(TOO_DEEP)
+        return found
+
+    def _rebuilt(self, value: Any, depth: int) -> _Finished:
+        if depth > DEEPEST:
+            raise ValueError(TOO_DEEP)
+        if isinstance(value, PendingArray):
+            return self._rebuilt_array(value, depth)
+        if isinstance(value, dict):
+            keys, key_size, _ = self._parts(list(value), depth)
+            items, size, height = self._parts(list(value.values()), depth)
+            self._check_keys(keys)
+            return _Finished(dict(zip(keys, items, strict=True)), key_size + size, height)
+        if isinstance(value, PendingSet):
+            if not isinstance(value.items, list | tuple):
+                raise TypeError(f"a set of {excerpt(value.items)}")
+            self._spend(100 * len(value.items))
+            items, size, height = self._parts(value.items, depth)
+            self._check_keys(items)
+            return _Finished(value.kind(items), size, height)
+        items, size, height = self._parts(value, depth)
+        return _Finished(value if items is value else type(value)(items), size, height)
+
+    def _parts(self, values: Any, depth: int) -> tuple[Any, int, int]:
+        """Finished values, their size and depth; the same object where nothing is to be done."""
+        kinds = set(map(type, values))
+        if kinds <= _NUMBERS:
+            return values, 8 * len(values), 1
+        if kinds in _TEXTS:
+            return values, 8 * len(values) + sum(map(len, values)), 1
+        found = [self._finish(value, depth) for value in values]
+        sizes, depths = [part.size for part in found], [part.depth for part in found]
+        return [part.value for part in found], sum(sizes) + 8 * len(found), 1 + max(depths)
+
+    def _check_keys(self, keys: Any) -> None:
+        """Refuse what may take long to hash: see ``scanning.py``, which does not see into calls."""
+        for key in keys:
+            for part in key if type(key) is tuple else (key,):
+                if not isinstance(part, _KEYS) or (type(part) is int and abs(part) >= 2**64):
+                    raise TypeError("a key that is neither text nor a number of usual size")
+                self._numbers += not isinstance(part, str | bytes)
+        if self._numbers > MOST_NUMBERS:
+            raise Refused(f"more than {MOST_NUMBERS} keys that are numbers")
+
+    def _rebuilt_array(self, value: PendingArray, depth: int) -> _Finished:
+        if not value.parts:
             raise ValueError("an array without content")
-        return finished(value.value, seen)
-    if isinstance(value, np.ndarray):
-        if value.dtype != object:
-            return value
-        items = [finished(item, seen) for item in value.flat]
-        return _object_array(items).reshape(value.shape)
-    if isinstance(value, dict):
-        return {finished(key, seen): finished(item, seen) for key, item in value.items()}
-    return type(value)([finished(item, seen) for item in value])
+        content, dtype, shape, order, axes = value.parts
+        self._spend(_size(content))
+        array = make_array(content, dtype, shape, order)
+        height = 1
+        if array.dtype == object:
+            items, size, height = self._parts(content, depth)
+            array = object_array(items).reshape(shape, order=order)
+        else:
+            size = array.nbytes
+        return _Finished(array if axes is None else array.transpose(axes), 100 + size, height)
+
+
+def _size(value: Any) -> int:
+    """Bytes of a text, or of the places in a list."""
+    if isinstance(value, str | bytes | bytearray | memoryview):
+        return len(value)
+    return 8 * len(value) if isinstance(value, list) else getattr(value, "nbytes", 0)
