@@ -12,6 +12,7 @@ from mmcontrast.distances import (
     cosine_distance,
     euclidean,
     manhattan,
+    measured,
     squared_euclidean,
     within,
 )
@@ -56,7 +57,7 @@ def pairwise(distance: Distance, x: Tensor, y: Tensor) -> Tensor:
     if quick is not None:
         return quick
     size = (len(x), len(y))
-    found = distance(x[:, None].expand(*size, -1), y.expand(*size, -1))
+    found = measured(distance, x[:, None].expand(*size, -1), y.expand(*size, -1))
     if found.shape != size:
         arguments.fail("distance", f"(N, M, D), (N, M, D) -> {size}", arguments.shape(found))
     return found

@@ -6,12 +6,13 @@ distance beyond the largest float is the largest float; its gradient stays right
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 
 from mmcontrast import arguments
-from mmcontrast.eager import is_eager, known
+from mmcontrast.eager import full_precision, is_eager, known
 from mmcontrast.rows import SHORTEST, capped, l2_normalize, ordinary_scale, summable_scale, upcast
 
 Distance = Callable[[Tensor, Tensor], Tensor]
@@ -129,6 +130,16 @@ def cosine_distance(x: Tensor, y: Tensor) -> Tensor:
 
 WITHOUT_PARAMETERS = (euclidean, squared_euclidean, manhattan, chebyshev, cosine_distance)
 """The distances above: nothing but their arguments has a gradient."""
+
+
+def measured(distance: Distance, x: Tensor, y: Tensor) -> Tensor:
+    """The distance of two rows of float32 or float64 outside autocast, which would round them.
+
+    Of rows in low precision as they are: a user's distance may need autocast, to multiply them with
+    its float32 parameters.
+    """
+    with full_precision(x) if upcast(x) is x else nullcontext():
+        return distance(x, y)
 
 
 def within(x: Tensor, low: float, high: float) -> Tensor:

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._C._functorch import peek_interpreter_stack
+from torch._C._functorch import TransformType, get_interpreter_stack, peek_interpreter_stack
 from torch.autograd import forward_ad
 from torch.compiler import is_compiling
 
@@ -23,6 +23,12 @@ def is_eager(*tensors: Tensor) -> bool:
     )
 
 
+def in_nested_forward_mode() -> bool:
+    """Whether the code runs in a forward mode of a forward mode, like ``jacfwd(jacfwd(f))``."""
+    stack = get_interpreter_stack() or []
+    return sum(level.key() == TransformType.Jvp for level in stack) > 1
+
+
 def known(condition: Tensor) -> bool:
     """Whether a 0-d bool tensor is on the CPU and True.
 
@@ -36,13 +42,16 @@ def _has_values(x: Tensor) -> bool:
     return type(x) in (Tensor, nn.Parameter) and not x.is_meta
 
 
-def full_precision(x: Tensor) -> AbstractContextManager[Any]:
-    """A context without autocast: matrix products of float32 tensors stay in float32."""
+def under_autocast(x: Tensor) -> bool:
+    """Whether autocast is on for the tensor's device."""
     kind = x.device.type
     # Not torch.amp.is_autocast_available: Dynamo cannot trace it in torch 2.10.
-    if kind == "meta" or not torch.is_autocast_enabled(kind):
-        return nullcontext()
-    return torch.autocast(kind, enabled=False)
+    return kind != "meta" and torch.is_autocast_enabled(kind)
+
+
+def full_precision(x: Tensor) -> AbstractContextManager[Any]:
+    """A context without autocast: matrix products of float32 tensors stay in float32."""
+    return torch.autocast(x.device.type, enabled=False) if under_autocast(x) else nullcontext()
 
 
 def apply(function: type[torch.autograd.Function], *inputs: Any) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mmcontrast import arguments
-from mmcontrast.distances import Distance, euclidean
+from mmcontrast.distances import Distance, euclidean, measured
 from mmcontrast.distributed import Group
 from mmcontrast.eager import is_eager, known
 from mmcontrast.loading import load_checked
@@ -88,12 +88,12 @@ def triplet(
 
 def _gaps(anchors: Tensor, positives: Tensor, negatives: Tensor, distance: Distance) -> Tensor:
     """How much farther than the negatives the positives are, (B,)."""
-    far, near = distance(anchors, positives), distance(anchors, negatives)
+    far, near = (measured(distance, anchors, x) for x in (positives, negatives))
     if may_widen(anchors, positives, negatives, distance=distance):
         most = torch.maximum(far.detach(), near.detach())
         if (most >= torch.finfo(most.dtype).max).any():  # capped: their difference says nothing
             a, p, n = widen((anchors, positives, negatives))
-            return cast(Tensor, narrow(distance(a, p) - distance(a, n)))
+            return cast(Tensor, narrow(measured(distance, a, p) - measured(distance, a, n)))
     return far - near
 
 

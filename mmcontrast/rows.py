@@ -7,8 +7,16 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.compiler import is_compiling
 
-from mmcontrast.eager import apply_to_several, full_precision, is_eager
+from mmcontrast.eager import (
+    apply,
+    apply_to_several,
+    full_precision,
+    in_nested_forward_mode,
+    is_eager,
+    under_autocast,
+)
 
 RowMap = Callable[[Tensor], Tensor]
 
@@ -199,19 +207,84 @@ def capped(x: Tensor, most: float | Tensor) -> Tensor:
 
 
 def map_rows(x: Tensor, normalize: RowMap | None) -> Tensor:
-    """Apply a row map at full precision; None leaves the rows as they are."""
+    """Apply a row map at full precision; None leaves the rows as they are.
+
+    Autocast is off in it. In the backward pass, autocast reaches the products of a map that is not
+    one of the above.
+    """
     x = upcast(x)
-    return x if normalize is None else upcast(normalize(x))
+    if normalize is None:
+        return x
+    with full_precision(x):
+        return upcast(normalize(x))
 
 
 def dot(x: Tensor, y: Tensor) -> Tensor:
-    """Dot products of all rows, (..., B, D), (..., C, D) -> (..., B, C), with autocast off.
+    """Dot products of all rows, (..., B, D), (..., C, D) -> (..., B, C), untouched by autocast.
 
     Autocast would round the rows to 8 or 11 bits, and at a temperature of 0.01 an error of 0.002 in
-    a cosine changes a logit by 0.2.
+    a cosine changes a logit by 0.2. Derivatives of any order are untouched by it as well.
     """
     if x.dtype != y.dtype:
         dtype = torch.promote_types(x.dtype, y.dtype)
         x, y = x.to(dtype), y.to(dtype)
+    if not torch.is_grad_enabled():
+        return _product(x, y)
+    eager, compiled = is_eager(), is_compiling()
+    # Eager tensors may meet autocast later, in `backward()`. Compiled ones know it already: their
+    # backward pass is made together with the forward one, under the same autocast.
+    wanted = x.requires_grad or y.requires_grad if eager or compiled else True
+    if not wanted or (compiled and not under_autocast(x)):
+        return _product(x, y)
+    if x.ndim > 2 == y.ndim:  # one matrix product, and no gradient of y for each matrix of x
+        return dot(x.flatten(0, -2), y).view(*x.shape[:-1], len(y))
+    if eager or compiled:
+        return apply(_Dot, x, y)
+    # PyTorch takes no tangents of a function's own tangents.
+    return _product(x, y) if in_nested_forward_mode() else apply(_TransformedDot, x, y)
+
+
+def _product(x: Tensor, y: Tensor) -> Tensor:
     with full_precision(x):
         return x @ y.mT
+
+
+class _Dot(torch.autograd.Function):
+    """Dot products, and as their gradients dot products, so that this holds for all derivatives.
+
+    PyTorch's own gradients are products under the autocast in which ``backward()`` is called.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:
+        ctx.save_for_backward(x, y)
+        return _product(x, y)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        x, y = ctx.saved_tensors
+        by_x, by_y = ctx.needs_input_grad
+        return (
+            dot(upstream, y.mT) if by_x else None,  # (..., B, D)
+            dot(upstream.mT, x.mT) if by_y else None,  # (..., C, D)
+        )
+
+
+class _TransformedDot(_Dot):
+    """The same for ``torch.func`` and forward mode, with more overhead."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, y: Tensor) -> Tensor:  # type: ignore[override]  # as setup_context asks
+        return _product(x, y)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def jvp(ctx: Any, x_tangent: Tensor, y_tangent: Tensor) -> Tensor:
+        x, y = ctx.saved_tensors
+        return dot(x_tangent, y) + dot(x, y_tangent)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from itertools import pairwise
 
 import torch
+from einops import rearrange
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -41,6 +42,7 @@ def all_pairs(
     here = torch.stack(list(taking_part.values()))  # (M, B)
     x = torch.stack([y * taken[:, None] for y, taken in zip(rows.values(), here, strict=True)])
     here = here.to(x.dtype)
+    columns = x.transpose(0, 1).flatten(1).mT  # (M D, B)
 
     def block(anchors: slice) -> dict[str, TermValues]:
         contrasts = stack_contrasts(targets, len(x), like=x)
@@ -52,15 +54,15 @@ def all_pairs(
         aims = (partners * contrasts.targets[..., None]).sum(0)
         pairs = positives[:, None] * here  # (b, M, B)
         errors = ((similarity - aims[:, None, :, None]).square() * pairs).sum(-1).transpose(0, 1)
-        positive_sums, negative_sums = (
-            dot(own.transpose(0, 1), torch.stack([dot(mask, y.mT) for y in x], dim=1))  # (b, M, M)
-            for mask in (positives, negatives)
-        )
+        # Sums of rows first, then their dot products; one product for positives and negatives.
+        row_sums = dot(torch.cat([positives, negatives]), columns)  # (2 b, M D)
+        row_sums = rearrange(row_sums, "(s b) (m d) -> b (s m) d", s=2, m=len(x))
+        pair_sums = dot(own.transpose(0, 1), row_sums).chunk(2, dim=2)  # (b, M, M) each
+        sums = sum_over_partners(torch.cat([*pair_sums, errors]), partners).chunk(3)
         counts = (
             sum_over_partners(dot(mask, here)[:, None] * there[..., None], partners)
             for mask in (positives, negatives)
         )
-        sums = (sum_over_partners(y, partners) for y in (positive_sums, negative_sums, errors))
         values = term_values(PairSums(*sums, *counts), log)
         return {name: TermValues(*(y[:, k] for y in values)) for k, name in enumerate(targets)}
 

@@ -253,3 +253,17 @@ def test_triplets_of_every_size(distance, size):
     for gradient, reference in zip(found, exact, strict=True):
         reference = reference.clamp(-most, most)
         close(gradient, reference, rtol=1e-5, atol=1e-6 * reference.abs().max().item())
+
+
+def test_a_distance_of_a_user_is_outside_autocast_for_float32_rows():
+    a, p, n = (normal(k, 4, 3).float() for k in range(3))
+    matrix = normal(3, 3, 3).float()
+
+    def bent(x, y):
+        return ((x - y) @ matrix).square().sum(-1)
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = mm.triplet(a, p, n, distance=bent)
+        lowered = mm.triplet(a.bfloat16(), p.bfloat16(), n.bfloat16(), distance=bent)
+    assert torch.equal(inside, mm.triplet(a, p, n, distance=bent))
+    assert lowered.isfinite()  # of bfloat16 rows and a float32 matrix: only autocast takes both

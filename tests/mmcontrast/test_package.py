@@ -6,6 +6,7 @@ import importlib.resources
 import inspect
 import pickle
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -327,6 +328,65 @@ def test_law_24_autocast_gradients(name):
         total = scalar(name, made)
     inside = torch.autograd.grad(total, floats(made))
     for found, expected in zip(inside, value_and_gradients(name, made)[1], strict=True):
+        assert torch.equal(found, expected)
+
+
+def colder(name):
+    """The loss at a temperature of 0.01, where a logit has 100 times the error of its cosine."""
+    call = CASES[name].call
+    taken = "temperature" in inspect.signature(call).parameters
+    return partial(call, temperature=0.01) if taken else call
+
+
+def weighted(found):
+    """A sum in which every number counts differently."""
+    total = [*tensors(found), found.total] if isinstance(found, mm.LossTerms) else tensors(found)
+    return sum((x * torch.linspace(1, 2, x.numel()).view(x.shape)).sum() for x in total)
+
+
+@every_loss
+@pytest.mark.parametrize("low", [torch.bfloat16, torch.float16])
+def test_law_24_autocast_around_backward(name, low):
+    """First and second derivatives made inside autocast are those made outside, to the last bit."""
+    call = colder(name)
+
+    def derivatives(autocast):
+        made = leaves(inputs(name, dtype=torch.float32))
+        with torch.autocast("cpu", dtype=low, enabled=autocast):
+            (plain := weighted(call(*made))).backward()
+            first = [x.grad.clone() for x in floats(made)]
+            slopes = torch.autograd.grad(weighted(call(*made)), floats(made), create_graph=True)
+            bent = sum(x.sin().sum() for x in slopes)
+            if bent.requires_grad:
+                bent.backward()
+        assert plain.requires_grad
+        return first + [x.detach() for x in slopes] + [x.grad for x in floats(made)]
+
+    for found, expected in zip(derivatives(True), derivatives(False), strict=True):
+        assert torch.equal(found, expected)
+
+
+@every_loss
+def test_law_24_autocast_around_torch_func(name):
+    """A transform's backward pass is inside autocast always; and so is its second derivative."""
+    made = inputs(name, dtype=torch.float32, n=4, d=3)
+    free = floats(made)
+    every = tuple(range(len(free)))
+
+    def function(*moved):
+        moved = iter(moved)
+        chosen = mapped(lambda x: next(moved) if x.is_floating_point() else x, made)
+        return weighted(colder(name)(*chosen))
+
+    slopes = torch.func.grad(function, argnums=every)
+
+    def derivatives():
+        bent = torch.func.grad(lambda *moved: sum(x.sin().sum() for x in slopes(*moved)), every)
+        return [*slopes(*free), *bent(*free)]
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = derivatives()
+    for found, expected in zip(inside, derivatives(), strict=True):
         assert torch.equal(found, expected)
 
 

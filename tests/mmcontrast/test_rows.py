@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad
 
 import mmcontrast as mm
-from mmcontrast.rows import capped, ordinary_scale
+from mmcontrast.rows import capped, dot, map_rows, ordinary_scale
 from tests import oracles
 from tests.mmcontrast.strategies import close, embeddings, gradients, leaf, normal, numpy, seeds
 
@@ -290,3 +290,93 @@ def test_capped_numbers_keep_their_gradient():
     value, (gradient,) = gradients(lambda x: capped(x, 4).sum(), x)
     assert value == -4 + 2 + 4
     assert (gradient == 1).all()
+
+
+# --- dot products --------------------------------------------------------------------------------
+
+SHAPES = [((4, 3), (5, 3)), ((2, 4, 3), (2, 5, 3)), ((2, 4, 3), (5, 3)), ((2, 6, 4, 3), (5, 3))]
+every_shape = pytest.mark.parametrize("shapes", SHAPES)
+HIGHER = {
+    "grad": lambda f: torch.func.grad(f, (0, 1)),
+    "jacrev(jacrev)": lambda f: torch.func.jacrev(torch.func.jacrev(f, (0, 1)), (0, 1)),
+    "vmap(grad)": lambda f: torch.func.vmap(torch.func.grad(f, (0, 1)), (0, None)),
+}
+FORWARD = {
+    "jacfwd": lambda f: torch.func.jacfwd(f, (0, 1)),
+    "jacfwd(jacrev)": lambda f: torch.func.jacfwd(torch.func.jacrev(f, (0, 1)), (0, 1)),
+    "jacfwd(jacfwd)": lambda f: torch.func.jacfwd(torch.func.jacfwd(f, (0, 1)), (0, 1)),
+}
+
+
+def pair(shapes, dtype=torch.float64):
+    return [normal(k, *shape).to(dtype) for k, shape in enumerate(shapes)]
+
+
+def flat(nested):
+    return [nested] if isinstance(nested, torch.Tensor) else [x for y in nested for x in flat(y)]
+
+
+@every_shape
+def test_dot_and_its_derivatives_of_every_kind(shapes):
+    x, y = map(leaf, pair(shapes))
+    close(dot(x, y), torch.einsum("...bd,...cd->...bc", x, y), atol=1e-14)
+    options = {"check_forward_ad": True, "check_batched_grad": True}
+    assert torch.autograd.gradcheck(dot, (x, y), check_batched_forward_grad=True, **options)
+    assert torch.autograd.gradgradcheck(dot, (x, y), check_fwd_over_rev=True)
+    assert torch.autograd.gradcheck(lambda z: dot(z, y.detach()), (x,), check_forward_ad=True)
+    assert torch.autograd.gradcheck(lambda z: dot(x.detach(), z), (y,), check_forward_ad=True)
+
+
+@every_shape
+@pytest.mark.parametrize("low", [torch.bfloat16, torch.float16])
+def test_dot_autocast_reaches_no_derivative(shapes, low):
+    """Neither where autocast is around the backward pass alone, nor around the second one."""
+
+    def derivatives(autocast):
+        x, y = map(leaf, pair(shapes, torch.float32))
+        value = dot(x, y).sin().sum()
+        with torch.autocast("cpu", dtype=low, enabled=autocast):
+            slopes = torch.autograd.grad(value, (x, y), create_graph=True)
+            return [*slopes, *torch.autograd.grad(slopes[0].sin().sum(), (x, y))]
+
+    for found, expected in zip(derivatives(True), derivatives(False), strict=True):
+        assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("name", [*HIGHER, *FORWARD])
+@pytest.mark.filterwarnings("ignore:`torch.jit.script")  # torch's own, in its forward mode
+def test_dot_under_functional_transforms(name):
+    x, y = pair([(2, 4, 3), (5, 3)] if "vmap" in name else [(4, 3), (5, 3)], torch.float32)
+    transform = {**HIGHER, **FORWARD}[name]
+    found = flat(transform(lambda x, y: dot(x, y).sin().sum())(x, y))
+    expected = flat(transform(lambda x, y: (x @ y.mT).sin().sum())(x, y))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = flat(transform(lambda x, y: dot(x, y).sin().sum())(x, y))
+    for a, b, c in zip(found, expected, inside, strict=True):
+        close(a, b, atol=1e-6)
+        assert torch.equal(a, c)
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated")  # Dynamo's own tracing
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_dot_compiles_into_one_graph_that_autocast_does_not_reach(backend, autocast):
+    def function(x, y):
+        return dot(x, y).sin().sum()
+
+    torch._dynamo.reset()
+    compiled = torch.compile(function, fullgraph=True, backend=backend)
+    shapes = [(4, 3), (5, 3)]
+    inside, outside = ([leaf(z) for z in pair(shapes, torch.float32)] for _ in range(2))
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        compiled(*inside).backward()
+    function(*outside).backward()
+    for found, expected in zip(inside, outside, strict=True):
+        close(found.grad, expected.grad, atol=1e-6)
+
+
+def test_a_row_map_of_a_user_is_outside_autocast():
+    x, matrix = normal(0, 4, 3).float(), normal(1, 3, 3).float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = map_rows(x, lambda z: z @ matrix)
+    assert torch.equal(inside, x @ matrix)

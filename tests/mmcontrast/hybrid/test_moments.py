@@ -23,6 +23,7 @@ from tests.mmcontrast.strategies import (
     embeddings,
     gradients,
     labels,
+    leaf,
     modalities,
     normal,
     nothing_of,
@@ -223,6 +224,21 @@ def test_low_precision_is_computed_in_float32(dtype):
         wide = {name: x.float() for name, x in features.items()}
         inside = mm.hybrid_contrast(wide, labels(6, 300)).total
     assert inside == mm.hybrid_contrast(wide, labels(6, 300)).total
+
+
+@pytest.mark.parametrize("classes", [2, 37])
+def test_autocast_around_backward_changes_no_derivative(classes):
+    names, given = modalities(6, 300, 5), labels(6, 300, classes)
+
+    def derivatives(autocast):
+        x = [leaf(z.float()) for z in names.values()]
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+            value = mm.hybrid_contrast(dict(zip(names, x, strict=True)), given).total
+            slopes = torch.autograd.grad(value, x, create_graph=True)
+            return [*slopes, *torch.autograd.grad(sum(z.sin().sum() for z in slopes), x)]
+
+    for found, expected in zip(derivatives(True), derivatives(False), strict=True):
+        assert torch.equal(found, expected)
 
 
 # --- memory --------------------------------------------------------------------------------------
