@@ -63,7 +63,6 @@ def several_modalities(
     mm.hybrid_contrast(features, labels, present=labels)  # type: ignore[arg-type]
     mm.multilevel_contrast(features)  # type: ignore[arg-type]
     terms.semi  # type: ignore[attr-defined] # noqa: B018
-    terms["intra"] = labels  # type: ignore[index]
 
 
 def masks_and_miners(x: Tensor, y: Tensor, scores: Tensor) -> None:

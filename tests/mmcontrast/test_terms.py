@@ -1,5 +1,6 @@
 """LossTerms: a mapping of names to terms, its weights and its total."""
 
+import copy
 import math
 from collections.abc import Mapping
 
@@ -60,6 +61,63 @@ def test_the_callers_mappings_are_not_shared():
     weights["x"] = 7.0
     assert list(t) == ["x"]
     assert t.total.item() == 2.0
+
+
+@pytest.mark.parametrize("take", ["total", "terms", "rebuilt", "unpacked"])
+def test_they_compile_and_what_is_rebuilt_inside_keeps_the_weights(take):
+    def call(x):
+        made = mm.LossTerms({"a": x.sin().sum(), "b": x.square().sum()}, {"b": 0.25})
+        if take == "rebuilt":  # as Accelerate does around a forward pass
+            made = type(made)({name: 3 * term for name, term in made.items()})
+        if take == "unpacked":
+            made = mm.LossTerms({"task": x.mean(), **made})
+        return made.total if take == "total" else made
+
+    torch.compiler.reset()
+    compiled = torch.compile(call, fullgraph=True, backend="aot_eager")
+    results = []
+    for function in (call, compiled):
+        x = torch.tensor([0.5, 2.0], dtype=torch.float64, requires_grad=True)
+        found = function(x)
+        if take != "total":
+            assert type(found) is mm.LossTerms
+            task = {"task": 1} if take == "unpacked" else {}
+            assert found.weights == {**task, "a": 1, "b": 0.25}
+            found = found.total
+        found.backward()
+        results.append((found.detach(), x.grad))
+    for x, y in zip(*results, strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-12, atol=0)
+
+
+def test_torch_func_takes_and_returns_them():
+    def call(x):
+        return mm.LossTerms({"a": x.sin().sum(), "b": x.square().sum()}, {"b": 0.25})
+
+    x = torch.tensor([[0.5, 2.0], [1.0, -3.0]], dtype=torch.float64)
+    found = torch.func.vmap(call)(x)
+    assert found.weights == {"a": 1, "b": 0.25}
+    assert found.total.tolist() == [call(row).total.item() for row in x]
+    totals = torch.func.vmap(lambda terms: terms.total)(found)
+    assert torch.equal(totals, found.total)
+    gradient, aside = torch.func.grad(lambda x: (call(x).total, call(x)), has_aux=True)(x)
+    torch.testing.assert_close(gradient, x.cos() + 0.5 * x)
+    assert aside.weights == {"a": 1, "b": 0.25}
+
+
+def test_an_empty_one_is_to_be_filled():
+    t = mm.LossTerms()
+    with pytest.raises(ValueError, match="terms: expected at least one term"):
+        t.total  # noqa: B018
+    t["x"] = torch.tensor(2.0)
+    assert (t.total.item(), t.weights) == (2.0, {"x": 1.0})
+
+
+def test_without_a_term_the_rest_can_be_copied():
+    t = terms(semi=0.5)
+    del t["task"]
+    assert t.total.item() == 1.0
+    assert copy.deepcopy(t).weights == {"semi": 0.5, "intra": 1}
 
 
 def test_repr_names_the_terms():
