@@ -76,7 +76,7 @@ class Mahalanobis(nn.Module):
         Raises:
             ValueError: on another shape, values that are not finite, a shrinkage outside [0, 1], or
                 samples with a singular covariance: fewer than D + 1 of them, a constant feature,
-                features that determine each other. Any shrinkage above 0 then helps, unless all
+                features that determine each other. A shrinkage of 0.01 then helps, unless all
                 samples are equal.
 
         Example:

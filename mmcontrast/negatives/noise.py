@@ -1,5 +1,6 @@
 """Noisy negatives: strategy C of CorMulT, on features and on token ids."""
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 
 import torch
@@ -156,8 +157,13 @@ def _other_tokens(
 
 def _deviation(x: Tensor, frames: Tensor) -> Tensor:
     """(D,) standard deviation of each feature over the frames (..., 1)."""
+    if not x.numel():
+        return x.new_zeros(x.shape[-1])
     axes = tuple(range(x.ndim - 1))
     count = frames.sum()  # 0 makes the result NaN, but then it is added to no frame
     mean = torch.where(frames, x, 0).sum(axes) / count
     gaps: Tensor = torch.where(frames, x - mean, 0)
-    return (gaps.square().sum(axes) / count).sqrt()
+    # The mean of equal numbers may be rounded beside them: compared, they have no spread at all.
+    high, low = torch.where(frames, x, -math.inf), torch.where(frames, x, math.inf)
+    varies = high.amax(axes) > low.amin(axes)
+    return torch.where(varies, (gaps.square().sum(axes) / count).sqrt(), 0)

@@ -89,9 +89,13 @@ def test_c13_noise_is_gaussian(std):
     )
 
 
-def test_a_constant_feature_has_no_noise_and_counts_as_unaltered():
-    features = {"audio": torch.full((3, 4, 2), 0.1), "speaker": normal(27, 1, 3).expand(3, 3)}
-    found = add_noise(features)
+@pytest.mark.parametrize("n", [0, 1, 3, 7, 100])
+@pytest.mark.parametrize("std", [0.1, 1e3])
+def test_a_constant_feature_has_no_noise_and_counts_as_unaltered(n, std):
+    """However its mean is rounded: that of a hundred times 0.1 is not 0.1 in float32."""
+    features = {"audio": torch.full((n, 4, 2), 0.1), "speaker": normal(27, 1, 3).expand(n, 3)}
+    features |= {"float32": normal(28, 1, 3).float().expand(n, 3)}
+    found = add_noise(features, std=std)
     for name, x in features.items():
         assert torch.equal(found.features[name], x)
         assert not found.altered[name].any()
