@@ -55,9 +55,8 @@ def mult_corpus(
         splits[name] = _mult_split(name, columns, scores, where, nan)
     texts, notes = None, ()
     if labels is not None:
-        firsts = {name: rows and [row[0] for row in rows] for name, rows in names.items()}
         scores = {name: split.labels for name, split in splits.items()}
-        texts = transcribe(read_transcripts(labels), firsts, scores, f"{labels}")
+        texts = transcribe(read_transcripts(labels), names, scores, f"{labels}")
         notes = (f"the sentences are those of {Path(labels).name}, SHA-256 {file_sha256(labels)}",)
     # In MOSEI several clips have the same name, that of the video: there, times are part of the id.
     every = [row[0] for rows in names.values() for row in rows or ()]

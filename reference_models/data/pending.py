@@ -98,7 +98,7 @@ def make_array(content: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
         # For a text of no letters numpy takes one, for an array of no texts the size of one.
         if count > 1 or dtype.dtype.itemsize > 10_000:
             raise ValueError(f"no bytes for an array {shape} of {dtype.dtype}")
-        return np.zeros(shape, dtype.dtype)
+        return np.zeros(shape, dtype.dtype.newbyteorder("="))
     if dtype.dtype.kind == "U":
         letters = np.frombuffer(content, np.dtype("u4").newbyteorder(dtype.dtype.byteorder))
         if letters.max() > sys.maxunicode:

@@ -1,10 +1,12 @@
 """Sentences for files that have none: a csv with ``video_id``, ``clip_id`` and ``text``."""
 
 import csv
+import re
 from pathlib import Path
 
 import numpy as np
 
+from reference_models.data.excerpt import excerpt, excerpts, printable
 from reference_models.data.pickles import DataError
 
 COLUMNS = ("video_id", "clip_id", "text")
@@ -18,6 +20,8 @@ def read_transcripts(path: str | Path) -> list[dict[str, str]]:
     Raises:
         DataError: no such file, no csv, or one without those columns.
     """
+    if Path(path).exists() and not Path(path).is_file():  # a pipe would be waited for
+        raise DataError(f"{path}: expected a csv file in UTF-8, got another kind; give one")
     try:
         with Path(path).open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
@@ -28,8 +32,8 @@ def read_transcripts(path: str | Path) -> list[dict[str, str]]:
     if missing or not rows:
         raise DataError(
             f"{path}: expected rows with the columns {', '.join(COLUMNS)}, got "
-            f"{', '.join(names) or 'an empty file'}, {len(rows)} rows; give the label.csv of the "
-            "data set"
+            f"{printable(', '.join(names)) or 'an empty file'}, {len(rows)} rows; give the "
+            "label.csv of the data set"
         )
     short = [place for place, row in enumerate(rows) if None in [row[name] for name in COLUMNS]]
     if short:
@@ -42,70 +46,99 @@ def read_transcripts(path: str | Path) -> list[dict[str, str]]:
 
 def transcribe(
     rows: list[dict[str, str]],
-    names: dict[str, list[str] | None],
+    names: dict[str, list[list[str]] | None],
     labels: dict[str, np.ndarray],
     where: str,
 ) -> dict[str, list[str]]:
     """Split -> its sentences.
 
-    Names of the form ``video_clip`` are looked up, split at the last underscore. If there are no
-    names, or none is in the csv (MOSEI names the video alone), rows are matched by their order:
-    train, valid and test, one after the other. There must then be as many rows as samples, and
-    their videos and labels must agree.
+    Samples with names are found by them, in any order of the rows: by ``video_clip``, split at the
+    last underscore, or by the video, where each is one sample and one row. Spaces around a name,
+    zeros in front of a number and ``.0`` behind it, which spreadsheets add and drop, do not count.
+
+    Where several samples have the name of their video (MOSEI), or samples have no names, the rows
+    must be those of the samples in their order, train, valid and test: there must be as many, each
+    of the same video, and with the same label; or, without labels, with the start for a clip.
 
     Args:
         rows: of :func:`read_transcripts`.
-        names: split -> name of each sample, or None.
+        names: split -> the name of each sample, and its start and end if there are any; or None.
         labels: split -> (N,) scores.
         where: the csv's name, for messages.
 
     Raises:
-        DataError: names of which only some are found, or rows that do not fit the samples.
+        DataError: names that are not found, or that several rows have; rows that do not fit the
+            samples, or that nothing shows to be in their order.
     """
-    clips = {(row["video_id"], row["clip_id"]): row["text"] for row in rows}
-    keys = {split: [_key(name) for name in part or ()] for split, part in names.items()}
-    every = [key for part in keys.values() for key in part]
-    lost = [key for key in every if key not in clips]
-    if every and not lost:
-        if len(clips) < len(rows):
+    named = [name for part in names.values() for name in part or ()]
+    if named and None in names.values():
+        raise DataError(
+            f"{where}: expected names in every split, or in none, got some without; "
+            "give every split the column id"
+        )
+    found = _by_name(rows, [name[0] for name in named], where) if named else None
+    if found is None:
+        _check_order(rows, named, np.concatenate(list(labels.values())), where)
+        found = [row["text"] for row in rows]
+    texts = iter(found)
+    return {split: [next(texts) for _ in part] for split, part in labels.items()}
+
+
+def _by_name(rows: list[dict[str, str]], names: list[str], where: str) -> list[str] | None:
+    """The sentence of each sample; None where the names are those of videos with several."""
+    exact = {(row["video_id"], row["clip_id"]): row["text"] for row in rows}
+    clips = {(_normal(video), _normal(clip)): text for (video, clip), text in exact.items()}
+    lost = names
+    for table, form in ((exact, str), (clips, _normal)):
+        keys = [tuple(map(form, _clip_of(name))) for name in names]
+        lost = [name for name, key in zip(names, keys, strict=True) if key not in table]
+        if not lost and len(table) < len(rows):
             raise DataError(
                 f"{where}: expected every video_id with a clip_id once, got "
-                f"{len(rows) - len(clips)} rows more; drop the repeated ones"
+                f"{len(rows) - len(table)} rows more; drop the repeated ones"
             )
-        return {split: [clips[key] for key in part] for split, part in keys.items()}
-    if len(lost) < len(every):
+        if not lost:
+            return [table[key] for key in keys]
+    if len(lost) < len(names):
         raise DataError(
-            f"{where}: expected a row for every sample, got none for {'_'.join(lost[0])} "
-            f"({len(lost)} of {len(every)} samples); give the csv of the same data set"
+            f"{where}: expected a row for every sample, got none for {printable(lost[0])} "
+            f"({len(lost)} of {len(names)} samples); give the csv of the same data set"
         )
-    _check_order(rows, names, labels, where)
-    texts = iter(rows)
-    return {
-        split: [row["text"] for _, row in zip(part, texts, strict=False)]
-        for split, part in labels.items()
-    }
+    videos = {_normal(row["video_id"]): row["text"] for row in rows}
+    keys = [_normal(name) for name in names]
+    if not videos.keys() & set(keys):
+        raise DataError(
+            f"{where}: expected rows of the samples, such as {excerpt(names[0])}, got none with "
+            f"such a video_id and clip_id (the first are {excerpt(rows[0]['video_id'])} and "
+            f"{excerpt(rows[0]['clip_id'])}); give the csv of the same data set"
+        )
+    once = len(videos) == len(rows) and len(set(keys)) == len(keys)
+    return [videos[key] for key in keys] if once and videos.keys() >= set(keys) else None
 
 
-def _key(name: str) -> tuple[str, str]:
+def _clip_of(name: str) -> tuple[str, str]:
     video, _, clip = name.rpartition("_")
-    return video, clip
+    return video.removesuffix("$"), clip.removeprefix("$")  # MMSA's video$_$clip, too
+
+
+def _normal(name: str) -> str:
+    """A name without what spreadsheets change: spaces around it, ``007`` and ``7.0`` for 7."""
+    name = name.strip()
+    number = re.fullmatch(r"0*([0-9]+)(\.0*)?", name)
+    return number[1] if number else name
 
 
 def _check_order(
-    rows: list[dict[str, str]],
-    names: dict[str, list[str] | None],
-    labels: dict[str, np.ndarray],
-    where: str,
+    rows: list[dict[str, str]], names: list[list[str]], scores: np.ndarray, where: str
 ) -> None:
-    scores = np.concatenate(list(labels.values()))
     if len(rows) != len(scores):
         raise DataError(
             f"{where}: expected {len(scores)} rows, in the order of the samples, as no sample is "
             f"named video_clip, got {len(rows)}; give the csv of the same data set"
         )
-    videos = [name for part in names.values() for name in part or ()]
-    if set(videos) & {row["video_id"] for row in rows}:
-        _check_rows([row["video_id"] == v for row, v in zip(rows, videos, strict=True)], where)
+    if names:
+        videos = [_normal(name[0]) for name in names]
+        _check_rows([_normal(r["video_id"]) == v for r, v in zip(rows, videos, strict=True)], where)
     if "label" in rows[0]:
         try:
             stated = np.array([float(row["label"]) for row in rows])
@@ -114,6 +147,13 @@ def _check_order(
                 f"{where}, column 'label': expected numbers, got others; mend or drop the column"
             ) from None
         _check_rows((np.abs(stated - scores) <= LABEL_TOLERANCE).tolist(), where)
+        return
+    starts = [_normal(name[1]) if len(name) > 1 else None for name in names]
+    if not names or any(_normal(r["clip_id"]) != s for r, s in zip(rows, starts, strict=True)):
+        raise DataError(
+            f"{where}: expected the column 'label', as only labels show whether the rows are in the"
+            f" order of the samples, got {excerpts(rows[0])}; add it"
+        )
 
 
 def _check_rows(agree: list[bool], where: str) -> None:

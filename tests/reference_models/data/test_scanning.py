@@ -114,7 +114,7 @@ ATTACKS = {
     ),
     "a dtype of many letters": (P + dtype("U" + "9" * 10**5) + b".", "the dtype 'U9"),
     "a dtype of nested tuples": (P + named("numpy", "dtype") + PAIRS + b"\x85R.", "the dtype"),
-    "a text of four exabytes": (P + b"\x8d" + struct.pack("<Q", 2**62) + b"a.", "longer than the file"),
+    "text of four exabytes": (P + b"\x8d" + struct.pack("<Q", 2**62) + b"a.", "that is longer"),
     "bytes of four gigabytes": (P + b"B" + b"\xff" * 4 + b"a.", "longer than the file"),
     "a frame of four exabytes": (P + b"\x95" + struct.pack("<Q", 2**62) + b"N.", "frame"),
     "a frame of two gigabytes": (P + b"\x95" + struct.pack("<Q", 2**31) + b"N.", "frame"),

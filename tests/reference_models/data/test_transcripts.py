@@ -1,7 +1,12 @@
 """Sentences from a csv: by name or by order, and what does not fit."""
 
+import csv
+import os
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from reference_models.data.pickles import DataError
 from reference_models.data.transcripts import read_transcripts
@@ -48,6 +53,91 @@ def test_clips_are_found_in_any_order_among_others(tmp_path):
     path.write_text(head + "".join([*reversed(rows), "v_9,0,other,1,any\n"]), encoding="utf-8-sig")
     corpus = load(tmp_path, data, labels=path)
     assert {name: split.raw_text for name, split in corpus.splits.items()} == spoken(data)
+
+
+def shuffled(path, seed, drop=()):
+    """Rows in another order, without some columns."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    np.random.default_rng(seed).shuffle(rows)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        kept = [name for name in rows[0] if name not in drop]
+        writer = csv.DictWriter(file, kept, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+@pytest.mark.parametrize("form", ["{:04d}", "{:d}.0", "{:.3f}", " {:d} ", "000{:d}.", "{:d}"])
+@given(seed=st.integers(0, 99), drop=st.sampled_from([(), ("label",)]))
+def test_clips_are_found_however_a_spreadsheet_wrote_them(tmp_path_factory, form, seed, drop):
+    folder, data = tmp_path_factory.mktemp("x"), mult_content(seed)
+    number = float if "f" in form else int
+    table = write_transcripts(
+        folder / "x.csv",
+        data,
+        clip_id=lambda clip: form.format(number(clip)),
+        video_id=lambda video: f" {video}\t",
+    )
+    corpus = load(folder, data, labels=shuffled(table, seed, drop))
+    assert {name: split.raw_text for name, split in corpus.splits.items()} == spoken(data)
+
+
+def test_videos_are_found_in_any_order_where_each_is_one_sample(tmp_path):
+    data = mult_content(ids="videos")
+    for columns in data.values():
+        rows = columns["id"].astype("U9")
+        rows[:, 0] = np.char.add("w", rows[:, 1])
+        columns["id"] = rows
+    table = write_transcripts(tmp_path / "x.csv", data, clip_id=lambda _: "0")
+    corpus = load(tmp_path, data, labels=shuffled(table, 1, ("label",)))
+    assert {name: split.raw_text for name, split in corpus.splits.items()} == spoken(data)
+
+
+def test_the_names_of_another_file_are_not_matched_by_order(tmp_path):
+    data = mult_content()
+    for change in (
+        {"video_id": lambda video: f"other{video}"},
+        {"clip_id": lambda clip: "x" + clip},
+    ):
+        table = write_transcripts(tmp_path / "x.csv", data, **change)
+        with pytest.raises(DataError, match=r"such as 'v_0_0', got none with such a video_id"):
+            load(tmp_path, data, labels=table)
+
+
+def test_an_order_that_nothing_shows_is_refused(tmp_path):
+    data = mult_content(ids="videos")
+    table = write_transcripts(tmp_path / "x.csv", data, clip_id=lambda clip: f"{clip}7")
+    load(tmp_path, data, labels=table)
+    table.write_text(table.read_text().replace("label", "score"))
+    with pytest.raises(DataError, match="expected the column 'label', as only labels show"):
+        load(tmp_path, data, labels=table)
+    for columns in data.values():
+        del columns["id"]
+    with pytest.raises(DataError, match="expected the column 'label', as only labels show"):
+        load(tmp_path, data, labels=table)
+
+
+def test_names_in_one_split_alone(tmp_path):
+    data = mult_content()
+    table = write_transcripts(tmp_path / "x.csv", data)
+    del data["valid"]["id"]
+    with pytest.raises(DataError, match="names in every split, or in none"):
+        load(tmp_path, data, labels=table)
+
+
+def test_two_rows_that_are_one_clip_to_a_spreadsheet(tmp_path):
+    data = mult_content()
+    table = write_transcripts(tmp_path / "x.csv", data, clip_id=lambda clip: f"0{clip}")
+    table.write_text(table.read_text() + "v_0,0,other,1,any\n")
+    with pytest.raises(DataError, match="every video_id with a clip_id once, got 1 rows more"):
+        load(tmp_path, data, labels=table)
+
+
+def test_a_table_that_is_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "x.csv")
+    with pytest.raises(DataError, match="got another kind"):
+        read_transcripts(tmp_path / "x.csv")
 
 
 def test_clips_need_no_labels(tmp_path):
