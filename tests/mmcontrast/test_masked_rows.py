@@ -10,6 +10,7 @@ N = 5
 PART = torch.tensor([True, False, True, True, False])
 BOTH = PART[:, None] & PART
 LABELS = torch.where(PART, torch.tensor([0, 0, 0, 1, 1]), mm.IGNORE)
+SCORES = torch.where(PART, torch.tensor([0.1, 0.0, 0.4, 0.4, 2.0]), torch.nan)
 TARGETS = torch.where(PART, torch.tensor([2, 0, 0, 3, 3]), mm.IGNORE)
 MODALITIES = ("text", "audio")
 PRESENT = dict.fromkeys(MODALITIES, PART)
@@ -46,6 +47,7 @@ CALLS = {
         mm.info_nce, x, y, reduction="none", chunk_size=2
     ).sum(),
     "n_pair by targets": lambda x, y: by_targets(mm.n_pair, x, y),
+    "rank_n_contrast": lambda x, y: mm.rank_n_contrast(x, SCORES, y, SCORES),
     "sigmoid_contrast": lambda x, y: mm.sigmoid_contrast(x, y, keep=BOTH),
     "sigmoid_contrast, in tiles": lambda x, y: mm.sigmoid_contrast(x, y, keep=BOTH, chunk_size=2),
     "anchored_info_nce": lambda x, y: (

@@ -18,6 +18,7 @@ BOTH = PART[:, None] & PART
 LABELS = torch.tensor([0, mm.IGNORE, 0, 1, 1, 7])  # one without a label, one without a partner
 CLASSES = torch.where(PART, LABELS, mm.IGNORE)  # of HyCon's anchors one without a partner counts
 TARGETS = torch.where(PART, torch.tensor([2, 0, 0, 3, 3, 1]), mm.IGNORE)
+SCORES = torch.where(PART, torch.tensor([0.1, 0.0, 0.4, 0.4, 2.0, 1.0]), math.nan)
 PRESENT = {"text": PART, "audio": PART}
 BIG = 640  # anchors from which HyCon goes by sums over classes
 
@@ -46,6 +47,10 @@ LOSSES = {
     "sup_con, tiles": lambda x, y, **k: mm.sup_con(x, LABELS, chunk_size=2, **k),
     "sup_con, in": lambda x, y, **k: mm.sup_con(x, LABELS, form="in", **k),
     "sup_con, candidates": lambda x, y, **k: mm.sup_con(x, LABELS, y, CLASSES, chunk_size=2, **k),
+    "rank_n_contrast": lambda x, y, **k: mm.rank_n_contrast(x, SCORES, **k),
+    "rank_n_contrast, chunks": lambda x, y, **k: mm.rank_n_contrast(
+        x, SCORES, y, SCORES, chunk_size=2, **k
+    ),
     "sigmoid_contrast": lambda x, y, **k: mm.sigmoid_contrast(x, y, keep=BOTH, **k),
     "sigmoid_contrast, tiles": lambda x, y, **k: mm.sigmoid_contrast(
         x, y, keep=BOTH, chunk_size=2, **k

@@ -82,6 +82,8 @@ LOSSES = {
     "soft InfoNCE": lambda x, y, s: mm.info_nce(
         x, y, positives=mm.score_kernel(s, bandwidth=1), keep=pairs(mm.labelled(s))
     ),
+    "Rank-N-Contrast": lambda x, y, s: mm.rank_n_contrast(x, s),
+    "Rank-N-Contrast across": lambda x, y, s: mm.rank_n_contrast(x, s, y, s),
     "SupCon by classes": lambda x, y, s: mm.sup_con(x, mm.sentiment_classes(s)),
     "HyCon by classes": lambda x, y, s: (
         mm.hybrid_contrast(features(x, y), mm.sentiment_classes(s)).total
