@@ -10,7 +10,7 @@ from mmcontrast.distributed import Group, joined
 from mmcontrast.infonce import info_nce
 from mmcontrast.loading import load_checked
 from mmcontrast.presence import only_present, presence
-from mmcontrast.rows import RowMap, l2_normalize
+from mmcontrast.rows import RowMap, exact_number, l2_normalize
 from mmcontrast.temperature import LearnableTemperature, current
 from mmcontrast.terms import LossTerms
 
@@ -68,6 +68,7 @@ def anchored_info_nce(
     arguments.one_of("direction", direction, ("from_anchor", "to_anchor", "both"))
     present = presence(features, present)
     rows = only_present(features, present)
+    temperature = exact_number(temperature)
     # Presence is gathered once and always: every rank must reach this collective, whatever it has.
     everywhere = {name: joined(there, group)[0] for name, there in present.items()}
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mmcontrast import arguments
 from mmcontrast.masks import off_diagonal
-from mmcontrast.mining import HardNegatives, sample_one
+from mmcontrast.mining import HardNegatives, sample_one, uniform_draws
 
 Rows = TypeVar("Rows", Tensor, Tensor | None)
 
@@ -157,12 +157,12 @@ def uniform_negatives(
     if allowed is not None:
         arguments.mask("allowed", allowed, (size, size))
         valid = valid & allowed
-    draws = torch.rand(size, size, generator=generator, device=anchors.device)
+    draws = uniform_draws((size, size), anchors.device, generator)
     draws, indices = torch.where(valid, draws, -1).sort(dim=-1, descending=True, stable=True)
     # Invalid samples are sorted last, the anchor's own among them: at most B - 1 remain.
     valid = draws[:, :-1][:, :k] >= 0
     indices = torch.where(valid, indices[:, :-1][:, :k], 0)
-    return HardNegatives(indices, torch.zeros(indices.shape, device=indices.device), valid)
+    return HardNegatives(indices, draws.new_zeros(indices.shape), valid)
 
 
 class ReplacementGate(nn.Module):
@@ -232,5 +232,5 @@ def _modality_gate(
     # The entry at ``place`` as a sum, which exists where there are no candidates at all, K = 0.
     columns = torch.arange(indices.shape[1], device=indices.device)
     drawn = torch.where(columns == place[:, None], indices, 0).sum(-1)
-    replaced = found & (torch.rand(len(own), generator=generator, device=own.device) < probability)
+    replaced = found & (uniform_draws(own.shape, own.device, generator) < probability)
     return Gate(torch.where(replaced, drawn, own), (~replaced).long())

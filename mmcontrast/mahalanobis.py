@@ -131,9 +131,10 @@ class Mahalanobis(nn.Module):
         size = len(self.whitening)
         if x.ndim == 0 or x.shape[-1] != size:
             arguments.fail("x", f"shape (..., {size}), as the covariance", arguments.shape(x))
-        whitening = self.whitening
+        whitening = upcast(self.whitening)
         if self.factor is not None:
-            triangle = self.factor.tril(-1) + self.factor.diagonal().exp().diag_embed()
+            factor = upcast(self.factor)
+            triangle = factor.tril(-1) + factor.diagonal().exp().diag_embed()
             whitening = dot(triangle, whitening.mT)
         return dot(x[..., None, :], whitening.to(x.dtype))[..., 0, :]
 

@@ -237,8 +237,18 @@ def sample_one(mask: Tensor, *, generator: torch.Generator | None = None) -> tup
     if arguments.tensor("mask", mask).ndim != 2:
         arguments.fail("mask", "shape (B, C)", arguments.shape(mask))
     # Of independent uniform draws, each True entry's is the largest with equal probability.
-    draws = torch.rand(mask.shape, generator=generator, device=mask.device)
-    return extreme(draws, mask, largest=True)
+    return extreme(uniform_draws(mask.shape, mask.device, generator), mask, largest=True)
+
+
+def uniform_draws(
+    shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None
+) -> Tensor:
+    """Draws from [0, 1), in float32 where torch's default dtype is lower.
+
+    A bfloat16 has 256 values there: most draws would tie, and the lower index would win.
+    """
+    dtype = torch.promote_types(torch.get_default_dtype(), torch.float32)
+    return torch.rand(shape, generator=generator, device=device, dtype=dtype)
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from mmcontrast.distributed import Group, joined
 from mmcontrast.infonce import info_nce
 from mmcontrast.loading import load_checked
 from mmcontrast.masks import different_label, labelled, same_label
-from mmcontrast.rows import RowMap, l2_normalize, upcast
+from mmcontrast.rows import RowMap, exact_number, l2_normalize, upcast
 from mmcontrast.symmetric import symmetric_info_nce
 from mmcontrast.temperature import LearnableTemperature, current
 from mmcontrast.terms import LossTerms
@@ -97,6 +97,7 @@ def multilevel_contrast(
         arguments.one_of("weights", name, list(levels))
     arguments.one_of("pair_design", pair_design, DESIGNS)
     arguments.temperature(temperature)
+    temperature = exact_number(temperature)
     arguments.reduction(reduction)
     if positives is not None and pair_design != "A":
         arguments.fail("positives", f"None in design {pair_design}", arguments.shape(positives))
@@ -110,7 +111,7 @@ def multilevel_contrast(
     }
     some = _first_view(pairs)
     if some is None:
-        return LossTerms({name: torch.zeros(()) for name in levels}, factors)
+        return LossTerms({name: upcast(torch.zeros(())) for name in levels}, factors)
     size = len(some)
     if keep is not None:
         every, _ = joined(some[:, 0].detach(), group)

@@ -11,7 +11,7 @@ from mmcontrast.exact.ranked_blocks import Scores
 from mmcontrast.masks import IGNORE
 from mmcontrast.presence import zero_outside
 from mmcontrast.reductions import Reduction
-from mmcontrast.rows import upcast
+from mmcontrast.rows import exact_number, upcast
 from mmcontrast.scores import ROUNDINGS
 from mmcontrast.temperature import LearnableTemperature, current
 from mmcontrast.wide import retry_in_float64
@@ -110,7 +110,7 @@ def rank_n_contrast(
         distance,
         x,
         others,
-        temperature,
+        exact_number(temperature),
         chunk_size=chunk_size,
         reduction=Reduction(reduction, weight, group),
     )

@@ -32,6 +32,11 @@ def upcast(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
+def exact_number(value: float | Tensor) -> float | Tensor:
+    """A tensor in float32 at least: its reciprocal is exact, and its gradients add up in that."""
+    return upcast(value) if isinstance(value, Tensor) else value
+
+
 def l2_normalize(x: Tensor) -> Tensor:
     r"""Scale each row to length one; a zero row stays zero, with zero gradient, in every dtype.
 

@@ -10,7 +10,7 @@ from mmcontrast.distributed import Group, joined
 from mmcontrast.exact.choose import sigmoid_of_pairs
 from mmcontrast.loading import all_or_nothing, any_values, load_checked
 from mmcontrast.reductions import Reduction
-from mmcontrast.rows import RowMap, l2_normalize
+from mmcontrast.rows import RowMap, l2_normalize, upcast
 from mmcontrast.wide import retry_in_float64
 
 
@@ -160,8 +160,8 @@ class SigmoidContrast(nn.Module):
         return sigmoid_contrast(
             x,
             y,
-            temperature=(-self.log_scale).exp(),
-            bias=self.bias,
+            temperature=(-upcast(self.log_scale)).exp(),
+            bias=upcast(self.bias),
             positives=positives,
             keep=keep,
             weight=weight,

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from mmcontrast import arguments
-from mmcontrast.rows import RowMap, dot, map_rows, ordinary_scale
+from mmcontrast.rows import RowMap, dot, exact_number, map_rows, ordinary_scale
 
 Mask = Callable[[slice], Tensor | None]
 """Returns some rows of a (B, C) mask, None for all True: a chunk then makes only its own rows."""
@@ -58,6 +58,7 @@ def contrast(
 
     Each chunk is checkpointed: its (rows, C) tensors are freed and recomputed in the backward pass.
     """
+    temperature = exact_number(temperature)
     choices = map_rows(candidates, normalize)  # (C, D), once for all chunks
 
     def block(rows: slice) -> tuple[Tensor, Tensor]:

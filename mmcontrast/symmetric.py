@@ -11,7 +11,7 @@ from mmcontrast.infonce import info_nce
 from mmcontrast.loading import load_checked
 from mmcontrast.presence import zero_outside
 from mmcontrast.reductions import Reduction
-from mmcontrast.rows import RowMap, dot, l2_normalize, map_rows
+from mmcontrast.rows import RowMap, dot, exact_number, l2_normalize, map_rows
 from mmcontrast.softmax import log_share
 from mmcontrast.temperature import LearnableTemperature, current
 from mmcontrast.wide import retry_in_float64
@@ -101,6 +101,7 @@ def symmetric_info_nce(
     # columns of all ranks' masks, transposed: (all B, all B) -> (all B, B) -> (B, all B).
     own = joined(y, group, counts)[1]
     backwards = [None if m is None else joined(m, group)[0][:, own].mT for m in (positives, keep)]
+    temperature = exact_number(temperature)
     ways = [
         info_nce(
             a,

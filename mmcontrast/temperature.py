@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mmcontrast import arguments
 from mmcontrast.loading import State, all_or_nothing, load_checked
+from mmcontrast.rows import upcast
 
 
 class LearnableTemperature(nn.Module):
@@ -49,9 +50,9 @@ class LearnableTemperature(nn.Module):
         all_or_nothing(self, _refuse_bounds)
 
     def forward(self) -> Tensor:
-        """The temperature, a 0-d tensor with a graph."""
+        """The temperature, a 0-d tensor with a graph, in float32 at least whatever theta is in."""
         span = math.log(self.maximum / self.minimum)
-        return (math.log(self.minimum) + span * self.theta.sigmoid()).exp()
+        return (math.log(self.minimum) + span * upcast(self.theta).sigmoid()).exp()
 
     def get_extra_state(self) -> Tensor:
         """The bounds, (2,), for the ``state_dict``; a tensor, which safetensors can hold."""

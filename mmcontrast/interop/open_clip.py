@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from mmcontrast import arguments
 from mmcontrast.distributed import Group
+from mmcontrast.rows import exact_number
 from mmcontrast.sigmoid import sigmoid_contrast
 from mmcontrast.symmetric import symmetric_info_nce
 
@@ -169,8 +170,8 @@ class SigLipLoss(nn.Module):
 
 
 def _number(value: float | Tensor) -> float | Tensor:
-    """A 0-d tensor for one of shape (1,), which models may hold."""
-    return value.reshape(()) if isinstance(value, Tensor) else value
+    """A 0-d tensor, in float32 at least, for one of shape (1,), which models may hold."""
+    return exact_number(value.reshape(()) if isinstance(value, Tensor) else value)
 
 
 def _mean(losses: Tensor) -> Tensor:

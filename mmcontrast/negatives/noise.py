@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mmcontrast import arguments
-from mmcontrast.mining import extreme
+from mmcontrast.mining import extreme, uniform_draws
 from mmcontrast.negatives.batches import Negatives, feature_shapes, read_batch
 from mmcontrast.rows import upcast
 
@@ -128,7 +128,7 @@ def replace_tokens(
         x, free = features[name], batch.real[name]
         for token in kept:
             free = free & (x != token)
-        draws = torch.rand(x.shape, generator=generator, device=x.device)
+        draws = uniform_draws(x.shape, x.device, generator)
         # The smallest draw is always replaced, so that there is one where no draw is below.
         least, _ = extreme(draws, free, largest=False)
         columns = torch.arange(x.shape[1], device=x.device)

@@ -18,6 +18,8 @@ from transformers import (
     ViTModel,
 )
 
+from mmcontrast.mining import uniform_draws
+
 PATCH = 16
 RESNETS = {
     "resnet18": ("basic", (2, 2, 2, 2), (64, 128, 256, 512)),
@@ -156,8 +158,7 @@ class MaskedAutoencoder(nn.Module):
         # The patches with the least noise are visible. With nothing hidden, keep their order.
         noise = torch.arange(patches, device=images.device).expand(len(images), -1)
         if hidden > 0:
-            shape = (len(images), patches)
-            noise = torch.rand(shape, generator=self.generator, device=images.device)
+            noise = uniform_draws((len(images), patches), images.device, self.generator)
         self.network.vit.embeddings.config.mask_ratio = hidden
         # Not the network's own forward: its loss is 0 / 0 where no patch is hidden.
         seen = self.network.vit(images, noise=noise)

@@ -132,6 +132,15 @@ def test_mahalanobis_keeps_double_precision_and_lowers_none(dtype):
     assert single.whitening.dtype == single(x, y).dtype == found.dtype
 
 
+def test_in_a_bfloat16_model_it_is_the_distance_of_its_parameters():
+    x, y = normal(2, 6, 4).float(), normal(3, 6, 4).float()
+    low = Mahalanobis.learned(4)
+    with torch.no_grad():
+        low.factor.copy_(normal(4, 4, 4))
+    low = low.bfloat16()
+    close(low(x, y), copy.deepcopy(low).double()(x.double(), y.double()), rtol=1e-5)
+
+
 def test_a_float32_covariance_is_factored_in_double():
     q, x, y = orthogonal(1, 4), normal(2, 6, 4).float(), normal(3, 6, 4).float()
     c = (q * torch.tensor([1e-4, 1.0, 1.0, 2.0]) @ q.T).float()

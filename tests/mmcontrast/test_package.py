@@ -6,6 +6,7 @@ import importlib.resources
 import inspect
 import pickle
 import sys
+from contextlib import contextmanager
 from functools import partial
 
 import pytest
@@ -388,6 +389,92 @@ def test_law_24_autocast_around_torch_func(name):
         inside = derivatives()
     for found, expected in zip(inside, derivatives(), strict=True):
         assert torch.equal(found, expected)
+
+
+@contextmanager
+def default_dtype(dtype):
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@every_case
+@pytest.mark.parametrize("default", [torch.bfloat16, torch.float16, torch.float64])
+def test_torchs_default_dtype_changes_nothing(name, default):
+    made = inputs(name, dtype=torch.float32)
+    expected = results(name, made)
+    with default_dtype(default):
+        found = results(name, made)
+    for x, y in zip(found, expected, strict=True):
+        assert x.dtype == y.dtype
+        assert torch.equal(x, y)
+
+
+def sequences():
+    x = torch.randn(40, 5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
+    return {"text": torch.arange(200).view(40, 5) % 9, "audio": x, "vision": x.flip(0)}
+
+
+RANDOM = {
+    "sample_one": lambda g: mm.sample_one(torch.ones(40, 300, dtype=torch.bool), generator=g),
+    "uniform_negatives": lambda g: mm.uniform_negatives(torch.zeros(40), k=9, generator=g)[::2],
+    "replacement_gate": lambda g: mm.replacement_gate(
+        mm.uniform_negatives(torch.zeros(90), k=80, generator=g), probability=0.3, generator=g
+    ),
+    "swap": lambda g: mm.swap(sequences(), generator=g),
+    "shift": lambda g: mm.shift(sequences(), generator=g),
+    "add_noise": lambda g: mm.add_noise(sequences(), relative=True, generator=g),
+    "replace_tokens": lambda g: mm.replace_tokens(
+        sequences(), vocabulary_size=9, probability=0.3, generator=g
+    ),
+    "mixed_negatives": lambda g: mm.mixed_negatives(
+        sequences(), vocabulary_size=9, probability=0.3, generator=g
+    ),
+}
+
+
+def test_all_that_draws_at_random_is_in_the_table_above():
+    assert set(RANDOM) == {name for name, why in NOT_CASES.items() if "at random" in why}
+
+
+@pytest.mark.parametrize("name", RANDOM)
+@pytest.mark.parametrize("default", [torch.bfloat16, torch.float16])
+def test_a_low_default_dtype_draws_the_same(name, default):
+    expected = RANDOM[name](torch.Generator().manual_seed(3))
+    with default_dtype(default):
+        found = RANDOM[name](torch.Generator().manual_seed(3))
+    for x, y in zip(tensors(found), tensors(expected), strict=True):
+        assert x.dtype == y.dtype
+        assert torch.equal(x, y)
+
+
+TEMPERED = [name for name in LOSSES if colder(name) is not CASES[name].call]
+
+
+@pytest.mark.parametrize("name", [*TEMPERED, "multilevel_contrast"])
+@pytest.mark.parametrize("low", [torch.bfloat16, torch.float16])
+def test_a_temperature_in_low_precision_is_its_own_value(name, low):
+    """As if it were given in float32; its own gradient is that one, rounded once."""
+    made = inputs(name, dtype=torch.float32, n=300)
+
+    def call(*given, temperature):
+        if name == "multilevel_contrast":
+            x, y, z = given
+            levels = {"a": [(x, y), (y, z), (x, z), (z, y), (y, x)]}
+            return mm.multilevel_contrast(levels, temperature=temperature)
+        return CASES[name].call(*given, temperature=temperature)
+
+    found = []
+    for dtype in (low, torch.float32):
+        temperature, given = torch.tensor(0.0703125, dtype=dtype).requires_grad_(), leaves(made)
+        value = weighted(call(*given, temperature=temperature))
+        gradients = torch.autograd.grad(value, [temperature, *floats(given)])
+        found.append([value.detach(), gradients[0].to(low), *gradients[1:]])
+    for x, y in zip(*found, strict=True):
+        assert torch.equal(x, y)
 
 
 @every_case

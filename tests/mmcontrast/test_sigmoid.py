@@ -202,3 +202,10 @@ X, Y = normal(1, 4, 3), normal(2, 3, 3)
 def test_wrong_calls(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_in_a_bfloat16_model_scale_and_bias_are_those_of_the_parameters():
+    x, y = normal(1, 6, 4).float(), normal(2, 6, 4).float()
+    module = mm.SigmoidContrast(temperature=0.013, bias=-7.3).bfloat16()
+    scale, bias = module.log_scale.double().exp().item(), module.bias.item()
+    close(module(x, y), mm.sigmoid_contrast(x, y, temperature=1 / scale, bias=bias), rtol=1e-5)

@@ -33,6 +33,19 @@ def test_defaults_are_the_documented_ones():
     assert high == pytest.approx(1.0, rel=0.02)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@given(initial=st.floats(0.011, 0.99))
+def test_in_a_low_precision_model_it_is_the_value_of_its_parameter(dtype, initial):
+    low = mm.LearnableTemperature(initial).to(dtype)
+    wide = copy.deepcopy(low).double()
+    assert low().dtype == torch.float32
+    assert low().item() == pytest.approx(wide().item(), rel=1e-5)
+    (found,) = torch.autograd.grad(low(), low.theta)
+    (expected,) = torch.autograd.grad(wide(), wide.theta)
+    assert found.dtype == dtype
+    assert found.item() == pytest.approx(expected.item(), rel=torch.finfo(dtype).eps)
+
+
 def settled(sign, steps=400):
     """Where an optimizer drives it that wants it low (1) or high (-1)."""
     temperature = mm.LearnableTemperature()
