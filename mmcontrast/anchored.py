@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mmcontrast import arguments
-from mmcontrast.distributed import Group, joined
+from mmcontrast.distributed import Group, check_names, joined
 from mmcontrast.infonce import info_nce
 from mmcontrast.loading import load_checked
 from mmcontrast.presence import only_present, presence
@@ -44,7 +44,8 @@ def anchored_info_nce(
         weight: (B,) sample weights.
         normalize: row map before the dot product; None for raw dot products.
         reduction: ``"mean"`` and ``"sum"`` give scalar terms, ``"none"`` gives (B,).
-        group: as in :func:`info_nce`: candidates are all ranks' samples.
+        group: as in :func:`info_nce`: candidates are all ranks' samples. Every rank must have the
+            same modalities in the same order, which is checked.
 
     Returns:
         One term for each other modality, ``"text-audio"`` and so on in the mapping's order, each of
@@ -63,6 +64,7 @@ def anchored_info_nce(
     References: TeCaFN, eq. 6 and the sum below it (from_anchor, temperature 0.1 in its code); MFON,
         eq. 7-8.
     """
+    check_names("features", features, group)
     arguments.features(features)
     arguments.one_of("anchor", anchor, list(features))
     arguments.one_of("direction", direction, ("from_anchor", "to_anchor", "both"))

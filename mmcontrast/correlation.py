@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mmcontrast import arguments
 from mmcontrast.distances import Distance, cosine_distance, within
-from mmcontrast.distributed import Group
+from mmcontrast.distributed import Group, check_names
 from mmcontrast.loading import load_checked
 from mmcontrast.margin import triplet
 from mmcontrast.presence import presence
@@ -103,7 +103,8 @@ def modality_correlation_triplet(
         reduction: ``"mean"`` and ``"sum"`` over the samples give scalar terms, ``"none"`` gives
             (B,).
         group: a process group, or ``"world"``: mean and sum are those of all its ranks' samples,
-            the same on every rank; see :func:`gather`. None: this rank alone.
+            the same on every rank; see :func:`gather`. Every rank must have the same modalities in
+            the same order, which is checked. None: this rank alone.
 
     Returns:
         One term for each modality, in the mapping's order, each of weight 1 / M. A pair of
@@ -122,6 +123,8 @@ def modality_correlation_triplet(
 
     References: CorMulT, arXiv:2407.07046, eq. 8.
     """
+    check_names("features", features, group)
+    check_names("negatives", negatives, group)
     _check_modalities("features", features)
     _check_modalities("negatives", negatives)
     if set(negatives) != set(features):

@@ -11,6 +11,8 @@ that of the whole batch, DistributedDataParallel's mean over ranks then gives th
 gradient of one process on the whole batch.
 """
 
+import hashlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -91,6 +93,35 @@ def rank_sizes(x: Tensor, group: Group | None) -> list[int]:
         found = [f"{DTYPES[row[1]]} of shape {(row[0], *row[3 : row[2] + 2])}" for row in rows]
         raise ValueError(f"x: expected rows of one shape and dtype on every rank, got {found}")
     return [row[0] for row in rows]
+
+
+def check_names(argument: str, given: object, group: Group | None) -> None:
+    """Refuse a mapping with other names, or names in another order, than on another rank.
+
+    Modalities are compared in the order of the mapping, so ranks that disagree would mix them. All
+    ranks raise the same error; so this comes before any other check, which one rank alone might
+    fail. What is no mapping counts by its type. One number of each rank is exchanged.
+    """
+    active_group = active(group)
+    if active_group is None:
+        return
+    names = [str(name) for name in given] if isinstance(given, Mapping) else type(given).__name__
+    # There may be no tensor to take the device from, so it is one that the backend sends.
+    kind = str(dist.get_backend(active_group))
+    on_host = "gloo" in kind or kind in ("mpi", "undefined")
+    device = "cpu" if on_host else torch.accelerator.current_accelerator()
+    # Python's own hash differs from process to process.
+    digest = hashlib.sha256(repr(names).encode()).digest()[:8]
+    mine = torch.tensor([int.from_bytes(digest, "big", signed=True)], device=device)
+    every = [torch.empty_like(mine) for _ in range(dist.get_world_size(active_group))]
+    dist.all_gather(every, mine, group=active_group)
+    if len(set(torch.cat(every).tolist())) == 1:
+        return
+    texts: list[Any] = [None] * len(every)
+    dist.all_gather_object(texts, str(names), group=active_group)
+    firsts = [f"{text} on rank {k}" for k, text in enumerate(texts) if text not in texts[:k]]
+    expected = "the same names in the same order on every rank"
+    raise ValueError(f"{argument}: expected {expected}, got {', '.join(firsts)}")
 
 
 def joined(x: Tensor, group: Group | None, counts: list[int] | None = None) -> tuple[Tensor, slice]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mmcontrast import arguments
-from mmcontrast.distributed import Group, joined
+from mmcontrast.distributed import Group, check_names, joined
 from mmcontrast.infonce import info_nce
 from mmcontrast.loading import load_checked
 from mmcontrast.masks import different_label, labelled, same_label
@@ -90,6 +90,7 @@ def multilevel_contrast(
 
     References: MCL-MCF, eq. 5, 12, 18 and 23, Algorithm 1, and table 7 for the designs.
     """
+    check_names("levels", _counted(levels), group)
     if not isinstance(levels, Mapping) or not levels:
         arguments.fail("levels", "a mapping of at least one name to pairs", levels)
     factors = dict.fromkeys(levels, 1.0) | dict(weights or {})
@@ -214,6 +215,14 @@ class MultilevelContrast(nn.Module):
             chunk_size=self.chunk_size,
             group=self.group,
         )
+
+
+def _counted(levels: object) -> object:
+    """The mapping with each list's number of pairs in its name; anything else as it is."""
+    if not isinstance(levels, Mapping):
+        return levels
+    lists = {name: level for name, level in levels.items() if isinstance(level, list | tuple)}
+    return {f"{k}: {len(lists[k])} pairs" if k in lists else k: v for k, v in levels.items()}
 
 
 def _first_view(pairs: Mapping[str, Level]) -> Tensor | None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from mmcontrast.distributed import Group, active, joined
+from mmcontrast.distributed import Group, active, check_names, joined
 from mmcontrast.exact.choose import anchors_of_a_block, moments_suit
 from mmcontrast.hybrid.moments import values_by_moments
 from mmcontrast.hybrid.pair_sums import TermValues
@@ -29,6 +29,7 @@ def terms_by_name(
 
     All arguments are checked here, whichever terms are evaluated.
     """
+    check_names("features", features, settings.reduction.group)
     settings.check()
     related = relations(features, labels, positives, negatives, settings.reduction.group)
     taking_part = participation(features, related.known, present)

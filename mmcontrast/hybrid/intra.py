@@ -62,8 +62,8 @@ def intra_modal_contrast(
             gives (B, M) in the mapping's order.
         group: a process group, or ``"world"``: candidates are the samples of all its ranks, and
             mean and sum those of all its anchors; masks are (B, B of all ranks). The mean over
-            ranks of the gradients is then that of one process on the whole batch. None: this rank
-            alone.
+            ranks of the gradients is then that of one process on the whole batch. Every rank must
+            have the same modalities in the same order, which is checked. None: this rank alone.
 
     Returns:
         Scalar or (B, M), float32, or float64 for float64 input; 0 with a graph where no anchor has

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mmcontrast import arguments
-from mmcontrast.distributed import Group
+from mmcontrast.distributed import Group, check_names
 from mmcontrast.hybrid.pairs import map_modalities
 from mmcontrast.masks import off_diagonal
 from mmcontrast.presence import presence
@@ -41,7 +41,8 @@ def semi_contrast(
         reduction: ``"mean"`` and ``"sum"`` over samples and modalities give a scalar, ``"none"``
             gives (B, M) in the mapping's order.
         group: a process group, or ``"world"``: mean and sum are those of all its ranks' samples,
-            the same on every rank. None: this rank's own.
+            the same on every rank, which all must have the same modalities in the same order.
+            None: this rank's own.
 
     Returns:
         Scalar or (B, M), float32, or float64 for float64 input. An anchor that is absent or has no
@@ -56,6 +57,7 @@ def semi_contrast(
 
     References: HyCon, IEEE TAFFC 14(3), eq. 6.
     """
+    check_names("features", features, group)
     arguments.features(features)
     arguments.reduction(reduction)
     present = presence(features, present)

@@ -13,7 +13,18 @@ from tests.ranks import launch
 @pytest.mark.parametrize(
     ("world", "programs"),
     [
-        (2, ["rows", "parameters", "disagree", "groups", "outsiders"]),
+        (
+            2,
+            [
+                "rows",
+                "parameters",
+                "disagree",
+                "groups",
+                "outsiders",
+                "modalities_disagree",
+                "containers_disagree",
+            ],
+        ),
         (3, ["gradients", "parameters", "second_derivatives", "samples"]),
         (4, ["rows", "gradients", "reductions", "samples"]),
         (3, ["dies"]),

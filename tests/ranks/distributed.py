@@ -222,6 +222,54 @@ def disagree(rank, world):
             mm.gather(own)
 
 
+NAMES = {
+    "another name": (["text", "audio"], ["text", "vision"]),
+    "another order": (["text", "audio"], ["audio", "text"]),
+    "one more": (["text", "audio"], ["text", "audio", "vision"]),
+    "one alone": (["text", "audio"], ["text"]),
+    "none": (["text", "audio"], []),
+}
+
+
+def modalities_disagree(rank, world):
+    """Every loss of a mapping refuses other names, or another order, on every rank alike."""
+    labels = torch.arange(4) % 2
+    losses = {
+        "anchored_info_nce": lambda f: mm.anchored_info_nce(f, group="world"),
+        "semi_contrast": lambda f: mm.semi_contrast(f, group="world"),
+        "intra_modal_contrast": lambda f: mm.intra_modal_contrast(f, labels, group="world"),
+        "inter_modal_contrast": lambda f: mm.inter_modal_contrast(f, labels, group="world"),
+        "hybrid_contrast": lambda f: mm.hybrid_contrast(f, labels, group="world").total,
+        "modality_correlation_triplet": lambda f: mm.modality_correlation_triplet(
+            f, {name: x + 1 for name, x in f.items()}, group="world"
+        ),
+        "multilevel_contrast": lambda f: mm.multilevel_contrast(
+            {name: [(x, x)] for name, x in f.items()}, group="world"
+        ),
+    }
+    for names in NAMES.values():
+        features = {name: torch.eye(4) for name in names[rank]}
+        for name, loss in losses.items():
+            with pytest.raises(ValueError, match="the same names in the same order") as error:
+                loss(features)
+            assert "on rank 0, [" in str(error.value), name
+            assert str(error.value).endswith("on rank 1")
+            if name != "multilevel_contrast":
+                found = f"got {names[0]} on rank 0, {names[1]} on rank 1"
+                assert str(error.value).startswith("features: expected")
+                assert found in str(error.value)
+
+
+def containers_disagree(rank, world):
+    """What is no mapping on one rank, and levels of other lengths, are refused on all of them."""
+    features = {"text": torch.eye(4), "audio": torch.eye(4)}
+    with pytest.raises(ValueError, match=r"got \['text', 'audio'\] on rank 0, Tensor on rank 1"):
+        mm.semi_contrast((features, torch.eye(4))[rank], group="world")
+    pairs = [(torch.eye(4), torch.eye(4))] * (1 + rank)
+    with pytest.raises(ValueError, match=r"got .'a: 1 pairs', 'b'. on rank 0, .'a: 2 pairs', 'b'"):
+        mm.multilevel_contrast({"a": pairs, "b": lambda: pairs}, group="world")
+
+
 DTYPES = (torch.float32, torch.float64)
 
 
