@@ -113,10 +113,12 @@ class SigLipLoss(nn.Module):
         world_size: above 1, the candidates are the texts of all ranks of the default group.
         dist_impl: without effect: ``"bidir"``, ``"shift"``, ``"reduce"``, ``"gather"`` or None,
             open_clip's ways to the same sum.
+        chunk_size: side of the tiles of logits, as in :func:`mmcontrast.sigmoid_contrast`; 0 for
+            what is chosen there. The loss is the same. (Releases of open_clip up to 3.3 lack it.)
 
     Raises:
-        ValueError: on another dist_impl; when called, on a world_size that is not the process
-            group's.
+        ValueError: on another dist_impl, or a negative chunk_size; when called, on a world_size
+            that is not the process group's.
 
     Example:
         >>> import torch
@@ -130,13 +132,17 @@ class SigLipLoss(nn.Module):
         rank: int = 0,
         world_size: int = 1,
         dist_impl: str | None = None,
+        chunk_size: int = 0,
     ):
         super().__init__()
+        if chunk_size != 0:
+            arguments.whole("chunk_size", chunk_size)
         arguments.one_of("dist_impl", dist_impl, (None, "bidir", "shift", "reduce", "gather"))
         self.cache_labels = cache_labels
         self.rank = rank
         self.world_size = world_size
         self.dist_impl = dist_impl
+        self.chunk_size = chunk_size
 
     def forward(
         self,
@@ -163,6 +169,7 @@ class SigLipLoss(nn.Module):
             bias=0.0 if logit_bias is None else _number(logit_bias),
             normalize=None,
             reduction="mean" if several is None else "none",
+            chunk_size=self.chunk_size or None,
             group=several,
         )
         loss = loss if several is None else _mean(loss)

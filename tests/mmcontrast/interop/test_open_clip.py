@@ -57,6 +57,31 @@ def test_sig_lip_loss_is_open_clips(features, dist_impl):
     torch.testing.assert_close(named["contrastive_loss"], theirs(*features))
 
 
+@pytest.mark.parametrize("chunk_size", [1, 3, 7, 100])
+def test_sig_lip_loss_in_chunks_is_the_same(features, chunk_size):
+    """Against its formula, sum of -log sigmoid over all pairs, divided by the images."""
+
+    def formula(images, texts, scale, bias):
+        sign = 2 * torch.eye(len(images), dtype=images.dtype) - 1
+        return -F.logsigmoid(sign * (scale * images @ texts.T + bias)).sum() / len(images)
+
+    loss = ours.SigLipLoss(False, 0, 1, None, chunk_size)
+    assert loss.chunk_size == chunk_size
+    same_value_and_gradient(loss, formula, *features)
+
+
+@pytest.mark.parametrize("chunk_size", [0, 5])
+def test_chunk_size_is_the_side_of_the_tiles(features, chunk_size, monkeypatch):
+    monkeypatch.setattr(ours, "sigmoid_contrast", lambda *_, **named: named["chunk_size"])
+    assert ours.SigLipLoss(chunk_size=chunk_size)(*features) == (chunk_size or None)
+
+
+@pytest.mark.parametrize("chunk_size", [-1, 2.5, None])
+def test_chunk_size_is_a_count(chunk_size):
+    with pytest.raises(ValueError, match="chunk_size: expected an int of at least 1"):
+        ours.SigLipLoss(chunk_size=chunk_size)
+
+
 def test_they_take_the_arguments_that_open_clip_gives_them():
     """The signatures are the same, names, order and defaults, of both calls."""
     library = peer("open_clip.loss")
@@ -66,7 +91,10 @@ def test_they_take_the_arguments_that_open_clip_gives_them():
 
     for name in ("ClipLoss", "SigLipLoss"):
         mine, theirs = getattr(ours, name), getattr(library, name)
-        assert arguments(mine.__init__) == arguments(theirs.__init__)
+        found, expected = arguments(mine.__init__), arguments(theirs.__init__)
+        assert found[: len(expected)] == expected
+        # What its main branch has and its release has not.
+        assert found[len(expected) :] in ([], [("chunk_size", 0)])
         assert arguments(mine.forward) == arguments(theirs.forward)
 
 
