@@ -27,6 +27,7 @@ __all__ = [
     "HardTripletMiner",
     "MaskLoss",
     "PairSelectionMiner",
+    "SupConLoss",
     "from_pml_tuple",
     "label_masks",
     "to_pml_tuple",
@@ -168,7 +169,7 @@ class MaskLoss(BaseMetricLossFunction):  # type: ignore[misc]  # the library has
     It takes what its losses take, ``loss(embeddings, labels, indices_tuple, ref_emb, ref_labels)``,
     and works wherever they do: in its trainers and its ``DistributedLossWrapper``. Only
     ``CrossBatchMemory`` and ``SelfSupervisedLoss`` check for the names of its own classes, and
-    refuse every other.
+    refuse every other; they take :class:`SupConLoss`.
 
     Args:
         loss: called with ``(anchors, candidates, positives=..., keep=...)``: :func:`info_nce`,
@@ -213,3 +214,21 @@ class MaskLoss(BaseMetricLossFunction):  # type: ignore[misc]  # the library has
         indices = torch.arange(len(values), device=values.device) if several else None
         kind = "element" if several else "already_reduced"
         return {"loss": {"losses": values, "indices": indices, "reduction_type": kind}}
+
+
+class SupConLoss(MaskLoss):
+    """:class:`MaskLoss` for ``CrossBatchMemory`` and ``SelfSupervisedLoss``.
+
+    These read the name of a loss's class and take those of the library alone. What they ask of it
+    (labels, index tuples, references) every :class:`MaskLoss` does, so this is one under a name
+    that they know, whatever loss it is made with::
+
+        CrossBatchMemory(SupConLoss(InfoNCE(temperature=0.1)), embedding_size=128)
+
+    Args:
+        loss, **settings: as for :class:`MaskLoss`.
+
+    Note:
+        ``SupConLoss(partial(info_nce, temperature=t))`` in either is the library's own
+        ``SupConLoss(t)`` there, where every anchor has a positive.
+    """

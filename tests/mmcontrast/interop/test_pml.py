@@ -184,6 +184,45 @@ def test_mask_loss_with_unique_partners_is_its_nt_xent(rows, generator):
     )
 
 
+def sup_con(losses, temperature=0.2):
+    """Ours for its wrappers, and its own."""
+    ours = pml.SupConLoss(functools.partial(mm.info_nce, temperature=temperature))
+    return ours, losses.SupConLoss(temperature=temperature)
+
+
+@pytest.mark.parametrize("mined", [False, True])
+def test_its_cross_batch_memory_takes_ours(mined, generator):
+    """Four batches through a memory of 20, which the third fills: the values and gradients."""
+    losses = peer("pytorch_metric_learning.losses")
+    memories = [
+        losses.CrossBatchMemory(
+            loss.double(), 5, memory_size=20, miner=pml.HardNegativeMiner(3) if mined else None
+        )
+        for loss in sup_con(losses)
+    ]
+    for _ in range(4):
+        x = torch.randn(8, 5, dtype=torch.float64, generator=generator)
+        same_value_and_gradient(*(lambda x, m=m: m(x, LABELS) for m in memories), x)
+    assert memories[0].has_been_filled
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_its_self_supervised_loss_takes_ours(rows, others, symmetric):
+    losses = peer("pytorch_metric_learning.losses")
+    ours, theirs = (losses.SelfSupervisedLoss(loss, symmetric) for loss in sup_con(losses))
+    same_value_and_gradient(ours, theirs, rows, others[torch.arange(8) % len(others)])
+
+
+def test_any_loss_goes_into_its_wrappers_and_is_trained(rows):
+    losses = peer("pytorch_metric_learning.losses")
+    loss = losses.CrossBatchMemory(pml.SupConLoss(mm.SigmoidContrast()), 5, memory_size=16)
+    loss(rows.float(), LABELS).backward()
+    assert all(x.grad is not None and x.grad != 0 for x in loss.parameters())
+    assert len([*loss.parameters()]) == 2
+    with pytest.raises(Exception, match="not supported for MaskLoss"):
+        losses.CrossBatchMemory(pml.MaskLoss(mm.info_nce), 5)
+
+
 def test_mask_loss_gives_its_reducers_the_single_values(rows):
     reducers = peer("pytorch_metric_learning.reducers")
     values = functools.partial(mm.info_nce, reduction="none")
