@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmcontrast import arguments
 from mmcontrast.terms import LossTerms
@@ -36,23 +36,24 @@ def attach(trainer: Any, loss: Loss) -> "ComputeLoss":
 
     Sets ``compute_loss_func`` and ``loss_is_scaled_for_ga`` of the trainer, turns off
     ``average_tokens_across_devices`` of its arguments, which would multiply the loss by the number
-    of processes, and adds the terms to its logs, under their own names next to ``loss``, and
-    ``eval_<name>`` next to ``eval_loss``: means over the batches since the last log, over all
-    processes.
+    of processes, and makes it evaluate the loss of data without labels too, for which it would
+    else log no ``eval_loss`` (and ``load_best_model_at_end`` raise). The terms are added to its
+    logs, under their own names next to ``loss``, and ``eval_<name>`` next to ``eval_loss``: means
+    over the batches since the last log, or of the evaluation, over all processes.
 
     Args:
         trainer: a transformers ``Trainer``, or a subclass that computes its loss as that does.
         loss: called with what the model returns and with the labels (None where there are none); a
             mean over the batch, or :class:`LossTerms` of means. For the candidates of all ranks it
             passes ``group="world"`` on. Parameters of the loss, such as a temperature, must be part
-            of the model: the Trainer trains only that.
+            of the model: the Trainer trains and saves only that.
 
     Returns:
         The ``compute_loss_func`` that the trainer now has.
 
     Raises:
-        ValueError: on a trainer without ``compute_loss_func``; later, on a loss that is not a
-            scalar.
+        ValueError: on a trainer without ``compute_loss_func``, or a loss that is a Module with
+            trainable parameters which are not the model's; later, on a loss that is not a scalar.
 
     Note:
         Gradients of an accumulated batch are the mean over its micro-batches. Each has only its own
@@ -60,22 +61,70 @@ def attach(trainer: Any, loss: Loss) -> "ComputeLoss":
     """
     if not hasattr(trainer, "compute_loss_func"):
         arguments.fail("trainer", "a transformers Trainer", type(trainer).__name__)
+    _only_the_models(loss, trainer)
     computed = ComputeLoss(loss)
     trainer.compute_loss_func = computed
     trainer.loss_is_scaled_for_ga = False
     trainer.args.average_tokens_across_devices = False
-    log = trainer.log
+    trainer.can_return_loss = True
+    trainer.log = _with_terms(trainer.log, trainer, computed)
+    trainer.prediction_step = _with_loss(trainer.prediction_step, trainer)
+    trainer.evaluation_loop = _with_terms_of_its_own(trainer.evaluation_loop, computed)
+    return computed
 
-    def with_terms(logs: dict[str, float], *arguments: Any, **named: Any) -> Any:
-        stage = "eval" if "eval_loss" in logs else "train" if "loss" in logs else None
-        if stage is not None:
-            prefix = "eval_" if stage == "eval" else ""
-            found = computed.take(stage, trainer.accelerator.reduce)
+
+def _only_the_models(loss: Loss, trainer: Any) -> None:
+    """Refuse parameters that would stay as they are, and be lost with the process."""
+    if not isinstance(loss, nn.Module) or getattr(trainer, "model_init", None) is not None:
+        return
+    trained = {id(x) for x in trainer.model.parameters()}
+    for name, value in loss.named_parameters():
+        if value.requires_grad and id(value) not in trained:
+            arguments.fail("loss", "parameters that are the model's too", f"{name!r} beside them")
+
+
+def _with_terms(log: Callable[..., Any], trainer: Any, computed: "ComputeLoss") -> Any:
+    """The Trainer's ``log`` with the terms beside the loss."""
+
+    def logged(logs: dict[str, float], *arguments: Any, **named: Any) -> Any:
+        # "loss" of some steps; "eval_loss", or "eval_NAME_loss" of one of several data sets; the
+        # summary at the end has a "train_loss".
+        losses = [name for name in logs if f"_{name}".endswith("_loss") and name != "train_loss"]
+        if losses:
+            prefix = losses[0].removesuffix("loss")
+            found = computed.take("eval" if prefix else "train", trainer.accelerator.reduce)
             logs = {**logs, **{prefix + name: value for name, value in found.items()}}
         return log(logs, *arguments, **named)
 
-    trainer.log = with_terms
-    return computed
+    return logged
+
+
+def _with_loss(step: Callable[..., Any], trainer: Any) -> Any:
+    """The Trainer's ``prediction_step`` with a loss for batches without labels.
+
+    It computes one where it expects labels and finds them, or expects none and can have a loss.
+    """
+
+    def stepped(model: Any, inputs: dict[str, Any], *arguments: Any, **named: Any) -> Any:
+        expected = trainer.label_names
+        if any(inputs.get(name) is None for name in expected):
+            trainer.label_names = []
+        try:
+            return step(model, inputs, *arguments, **named)
+        finally:
+            trainer.label_names = expected
+
+    return stepped
+
+
+def _with_terms_of_its_own(loop: Callable[..., Any], computed: "ComputeLoss") -> Any:
+    """The Trainer's ``evaluation_loop`` without terms of a ``predict``, which logs none."""
+
+    def looped(*arguments: Any, **named: Any) -> Any:
+        computed.take("eval")
+        return loop(*arguments, **named)
+
+    return looped
 
 
 class ComputeLoss:

@@ -66,18 +66,17 @@ class InOrder(torch.utils.data.Dataset):
 def trainer(folder, data, accumulate=1, optimizer=torch.optim.SGD, rate=0.1, **settings):
     """Plain SGD by default, the data in order."""
     library = peer("transformers")
-    settings = {"num_train_epochs": 1, "logging_steps": 100, **settings}
+    defaults = {"num_train_epochs": 1, "logging_steps": 100, "save_strategy": "no"}
+    settings = {**defaults, "label_names": ["labels"], **settings}
     arguments = library.TrainingArguments(
         output_dir=str(folder),
         gradient_accumulation_steps=accumulate,
         max_grad_norm=0.0,
-        save_strategy="no",
         report_to=[],
         use_cpu=True,
         disable_tqdm=True,
         train_sampling_strategy="sequential",
         remove_unused_columns=False,
-        label_names=["labels"],
         **settings,
     )
     model = clip()

@@ -88,6 +88,88 @@ def test_terms_are_logged_and_the_loss_falls(tmp_path):
     assert "there" not in history[-1]  # the summary of the whole run, which logs no batch
 
 
+@pytest.mark.parametrize("names", [None, [], ["labels"]])
+def test_data_without_labels_have_a_loss_too(tmp_path, names):
+    """Whatever the Trainer expects: evaluate() and predict() give the mean loss over batches."""
+    made = trainer(tmp_path, rows()[:8], per_device_eval_batch_size=4, label_names=names)
+    hf.attach(made, terms)
+    model = clip().eval()
+    inputs = [fields(rows()[i : i + 4]) for i in (0, 4)]
+    with torch.no_grad():
+        losses = [terms(model(**batch), None) for batch in inputs]
+    expected = sum(x.total for x in losses) / 2
+    found = made.evaluate()
+    assert found["eval_loss"] == pytest.approx(expected.item(), abs=1e-5)
+    made.predict(made.eval_dataset)  # its terms are logged nowhere, and not with the next ones
+    with torch.no_grad():
+        for value in made.model.parameters():
+            value += 0.05
+    assert made.evaluate()["eval_loss"] != found["eval_loss"]
+    first, second = (entry for entry in made.state.log_history if "eval_loss" in entry)
+    for entry in (first, second):
+        total = entry["eval_there"] + 0.5 * entry["eval_back"]
+        assert total == pytest.approx(entry["eval_loss"], abs=1e-5)
+    assert first["eval_there"] == pytest.approx(
+        sum(x["there"] for x in losses).item() / 2, abs=1e-5
+    )
+
+
+def test_the_best_model_is_loaded_without_labels(tmp_path):
+    made = trainer(
+        tmp_path,
+        rows(),
+        per_device_train_batch_size=4,
+        per_device_eval_batch_size=4,
+        num_train_epochs=3,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        load_best_model_at_end=True,
+        optimizer=torch.optim.Adam,
+        rate=5e-3,
+    )
+    hf.attach(made, loss)
+    made.train()
+    losses = [entry["eval_loss"] for entry in made.state.log_history if "eval_loss" in entry]
+    assert len(losses) == 3
+    assert made.state.best_metric == min(losses)
+    assert made.evaluate()["eval_loss"] == pytest.approx(min(losses), abs=1e-5)
+
+
+def test_several_data_sets_are_logged_each_with_its_terms(tmp_path):
+    made = trainer(tmp_path, rows()[:8], per_device_eval_batch_size=4)
+    hf.attach(made, terms)
+    made.evaluate({"a": made.eval_dataset, "b": made.train_dataset})
+    entries = made.state.log_history
+    assert len(entries) == 2
+    for entry, name in zip(entries, "ab", strict=True):
+        total = entry[f"eval_{name}_there"] + 0.5 * entry[f"eval_{name}_back"]
+        assert total == pytest.approx(entry[f"eval_{name}_loss"], abs=1e-5)
+
+
+def test_parameters_of_the_loss_must_be_the_models(tmp_path):
+    """Else they are neither trained nor saved, and nothing says so."""
+    made = trainer(tmp_path, rows()[:4])
+    inner = mm.InfoNCE(temperature=mm.LearnableTemperature(0.1))
+
+    class Wrapped(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, outputs, labels):
+            return self.inner(outputs["image_embeds"], outputs["text_embeds"])
+
+    with pytest.raises(
+        ValueError, match="loss: expected parameters that are the model's too, got 'inner"
+    ):
+        hf.attach(made, Wrapped())
+    made.model.contrast = inner
+    hf.attach(made, Wrapped())
+    del made.model.contrast
+    inner.requires_grad_(False)
+    hf.attach(made, Wrapped())
+
+
 def test_a_loss_without_terms_logs_none(tmp_path):
     made = trainer(tmp_path, rows()[:4], per_device_train_batch_size=4, logging_steps=1)
     computed = hf.attach(made, loss)
