@@ -2,8 +2,10 @@
 
 ::
 
-    loss = InfoNCELoss(model, temperature=0.05, symmetric=True)
-    SentenceTransformerTrainer(model, args, train_dataset=pairs, loss=loss).train()
+    loss = InfoNCELoss(model, temperature=LearnableTemperature(0.05), symmetric=True)
+    trainer = SentenceTransformerTrainer(model, args, train_dataset=pairs, loss=loss)
+    checkpoint_loss(trainer)  # its checkpoints are of the model alone: without it, a resumed
+    trainer.train()           # run restarts from the first temperature
 
 Columns of the data set are anchors, their positives and any number of mined negatives, as for its
 ``MultipleNegativesRankingLoss``. ``forward`` returns a dict with a part for each direction, which
@@ -12,6 +14,7 @@ the trainer sums and logs one by one.
 
 import importlib
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,7 +26,9 @@ from mmcontrast.infonce import info_nce
 from mmcontrast.rows import RowMap, l2_normalize
 from mmcontrast.temperature import LearnableTemperature, current
 
-__all__ = ["InfoNCELoss"]
+__all__ = ["InfoNCELoss", "checkpoint_loss"]
+
+FILE = "loss.pt"  # in each checkpoint's folder
 
 CITATIONS = {
     False: """
@@ -56,7 +61,8 @@ class InfoNCELoss(nn.Module):
 
     Args:
         model: a SentenceTransformer, or any module that returns a dict with ``sentence_embedding``.
-        temperature: a float, or a :class:`LearnableTemperature`, which is then trained too.
+        temperature: a float, or a :class:`LearnableTemperature`, which is then trained too;
+            :func:`checkpoint_loss` makes the library's trainer save and restore it.
         symmetric: both directions.
         components: return the parts by name. False returns their sum, which the library's wrappers
             need (``MatryoshkaLoss``, ``AdaptiveLayerLoss``: they cannot multiply a dict).
@@ -151,3 +157,73 @@ class InfoNCELoss(nn.Module):
     def citation(self) -> str:
         """BibTeX, for its model cards."""
         return CITATIONS[self.symmetric]
+
+
+def checkpoint_loss(trainer: Any) -> None:
+    """Make a trainer of the library save and restore what its loss has learned.
+
+    Its checkpoints hold the model, the optimizer and the scheduler. A learned temperature, or any
+    parameter or buffer of a loss that is not the model's, starts again at its first value when a
+    run is resumed, and keeps its last one when the best model is loaded. After this call every
+    folder that the trainer saves has them in ``loss.pt``, and whatever it loads restores them.
+
+    Args:
+        trainer: a ``SentenceTransformerTrainer``, or another of the library's trainers, with one
+            loss or a dict of them; before ``train()``.
+
+    Raises:
+        ValueError: on something else; later, on a checkpoint without such a file, or one of
+            another loss, of which nothing is then loaded.
+    """
+    needed = ("loss", "_save", "_load_from_checkpoint")
+    if not all(hasattr(trainer, name) for name in needed):
+        got = type(trainer).__name__
+        arguments.fail("trainer", "a trainer of sentence-transformers, release 3 or later", got)
+    save, load = trainer._save, trainer._load_from_checkpoint
+
+    def saved(output_dir: str | None = None, state_dict: Any = None) -> None:
+        save(output_dir, state_dict)
+        folder = trainer.args.output_dir if output_dir is None else output_dir
+        torch.save(_own_states(trainer), Path(folder, FILE))
+
+    def loaded(checkpoint_path: str) -> None:
+        states = _states_of(checkpoint_path, trainer)
+        load(checkpoint_path)
+        for name, loss in _losses(trainer).items():
+            loss.load_state_dict(states[name], strict=False)
+
+    trainer._save, trainer._load_from_checkpoint = saved, loaded
+
+
+def _losses(trainer: Any) -> dict[str, nn.Module]:
+    return trainer.loss if isinstance(trainer.loss, dict) else {"": trainer.loss}
+
+
+def _own_states(trainer: Any) -> dict[str, dict[str, Any]]:
+    """The state of each loss without that of the model, wherever a loss holds it."""
+    models = (trainer.model, getattr(trainer, "model_wrapped", trainer.model))
+    found = {}
+    for loss_name, loss in _losses(trainer).items():
+        inside = [
+            f"{name}."
+            for name, module in loss.named_modules(remove_duplicate=False)
+            if any(module is model for model in models)
+        ]
+        state = loss.state_dict()
+        found[loss_name] = {k: x for k, x in state.items() if not k.startswith(tuple(inside))}
+    return found
+
+
+def _states_of(folder: str, trainer: Any) -> dict[str, dict[str, Any]]:
+    """What a folder holds; refused unless it is of the same losses."""
+    path = Path(folder, FILE)
+    if not path.is_file():
+        arguments.fail("checkpoint", f"{FILE} in it, from a run with checkpoint_loss", folder)
+    states: dict[str, dict[str, Any]] = torch.load(path, map_location="cpu", weights_only=True)
+    found, expected = (
+        {name: sorted(state) for name, state in given.items()}
+        for given in (states, _own_states(trainer))
+    )
+    if found != expected:
+        arguments.fail("checkpoint", f"a state of the losses {expected} in {FILE}", found)
+    return states

@@ -1,10 +1,12 @@
 """mmcontrast.interop.sentence_transformers against sentence-transformers itself."""
 
+import copy
+
 import pytest
 import torch
 
 import mmcontrast as mm
-from mmcontrast.interop.sentence_transformers import InfoNCELoss
+from mmcontrast.interop.sentence_transformers import InfoNCELoss, checkpoint_loss
 from tests.mmcontrast.peers import peer, same_value_and_gradient
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -200,3 +202,99 @@ def test_its_trainer_trains_with_it(model, columns, tmp_path):
     card = (tmp_path / "saved" / "README.md").read_text()
     assert "InfoNCELoss" in card
     assert '"symmetric": true' in card
+
+
+# --- checkpoints ---------------------------------------------------------------------------------
+
+
+def wrapped(model, temperature):
+    """One loss, a loss in the library's wrapper, or one for each of two data sets."""
+    losses = peer("sentence_transformers.losses")
+    learned = InfoNCELoss(model, temperature=temperature, components=False)
+    return {
+        "one": learned,
+        "wrapped": losses.MatryoshkaLoss(model, learned, [16, 8]),
+        "several": {"a": learned, "b": InfoNCELoss(model, symmetric=True)},
+    }
+
+
+def run_of(model, folder, kind, steps, keep=True, resume=False, **settings):
+    """Train to a step, in one go or from the checkpoint before it; the temperature, the model."""
+    library, datasets = peer("sentence_transformers"), peer("datasets")
+    temperature = mm.LearnableTemperature(0.1)
+    loss = wrapped(model, temperature)[kind]
+    data = datasets.Dataset.from_dict(sentences())
+    if isinstance(loss, dict):
+        data = {name: datasets.Dataset.from_dict(sentences()) for name in loss}
+        data = datasets.DatasetDict(data)
+    arguments = library.SentenceTransformerTrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=4,
+        max_steps=steps,
+        lr_scheduler_type="constant",
+        learning_rate=5e-3,
+        report_to=[],
+        use_cpu=True,
+        disable_tqdm=True,
+        **{"save_strategy": "steps", "save_steps": 3, **settings},
+    )
+    trainer = library.SentenceTransformerTrainer(
+        model, arguments, train_dataset=data, eval_dataset=data, loss=loss
+    )
+    if keep:
+        checkpoint_loss(trainer)
+    trainer.train(resume_from_checkpoint=resume)
+    return temperature, trainer
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["one", "wrapped", "several"])
+def test_a_resumed_run_goes_on_with_its_temperature(model, kind, tmp_path):
+    begun = copy.deepcopy(model)
+    whole, _ = run_of(copy.deepcopy(begun), tmp_path / "whole", kind, 6)
+    run_of(copy.deepcopy(begun), tmp_path / "cut", kind, 3)
+    resumed, trainer = run_of(copy.deepcopy(begun), tmp_path / "cut", kind, 6, resume=True)
+    assert trainer.state.global_step == 6
+    assert abs(whole() - 0.1) > 1e-3
+    torch.testing.assert_close(resumed(), whole(), rtol=1e-6, atol=0)
+    state = torch.load(tmp_path / "cut" / "checkpoint-6" / "loss.pt", weights_only=True)
+    assert not [key for part in state.values() for key in part if "model" in key]
+
+
+@pytest.mark.slow
+def test_the_best_model_comes_with_its_temperature(model, tmp_path):
+    """The first of two checkpoints is the better one: what it had is back at the end."""
+    temperature, trainer = run_of(
+        model,
+        tmp_path,
+        "one",
+        6,
+        eval_strategy="steps",
+        eval_steps=3,
+        load_best_model_at_end=True,
+        metric_for_best_model="loss",
+    )
+    assert trainer.state.best_model_checkpoint.endswith("checkpoint-3")
+    state = torch.load(tmp_path / "checkpoint-3" / "loss.pt", weights_only=True)
+    assert temperature.theta.item() == state[""]["temperature.theta"].item()
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_something_else_is_refused(model, tmp_path):
+    """Without the file, or of another loss; nothing is loaded then."""
+    run_of(model, tmp_path, "one", 3, keep=False)
+    with pytest.raises(ValueError, match=r"checkpoint: expected loss.pt in it"):
+        run_of(model, tmp_path, "one", 6, resume=True)
+    torch.save({"": {"other": torch.ones(1)}}, tmp_path / "checkpoint-3" / "loss.pt")
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(
+        ValueError, match=r"checkpoint: expected a state of the losses .* got .*other"
+    ):
+        run_of(model, tmp_path, "one", 6, resume=True)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_checkpoint_loss_needs_a_trainer_of_the_library():
+    with pytest.raises(ValueError, match="trainer: expected a trainer of sentence-transformers"):
+        checkpoint_loss(object())
