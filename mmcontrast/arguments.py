@@ -92,6 +92,8 @@ def classes(name: str, x: Tensor) -> Tensor:
 
     Fractions are scores, each of which would be a class of its own. NaN means unlabelled.
     """
+    if x.is_complex():
+        fail(name, "classes, whole numbers", x.dtype)
     if not x.is_floating_point():
         return x.long()  # bool and uint8 have no -100, and of uint16 few operations exist
     fractions = x.isfinite() & (x != x.round())

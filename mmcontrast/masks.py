@@ -142,12 +142,17 @@ def _equal(labels: Tensor, others: Tensor | None) -> Tensor:
 
 def like_labels(labels: Tensor, others: Tensor | None) -> tuple[Tensor, Tensor]:
     """Labels and others in a form that can be compared; an error if their numbers differ."""
-    x = arguments.classes("labels", _comparable("labels", labels))
-    y = x if others is None else arguments.classes("others", _comparable("others", others))
+    x = _classes("labels", labels)
+    y = x if others is None else _classes("others", others)
     if x.shape[1:] != y.shape[1:]:
         expected, got = (1 if v.ndim == 1 else v.shape[1] for v in (x, y))
         arguments.fail("others", f"{expected} labels a sample, like labels", got)
     return x, y
+
+
+def _classes(name: str, labels: Tensor) -> Tensor:
+    """Labels that are classes, and not scores, in a form that can be compared."""
+    return _comparable(name, arguments.classes(name, arguments.tensor(name, labels)))
 
 
 def _comparable(name: str, labels: Tensor) -> Tensor:

@@ -197,10 +197,10 @@ def _vector(name: str, x: Tensor) -> Tensor:
 
 
 def _gap(x: Tensor, y: Tensor) -> Tensor:
-    """(B, C) absolute differences, at full precision; of integers exact."""
+    """(B, C) absolute differences, at full precision; of integers exact, of equal infinities 0."""
     if x.is_floating_point() or y.is_floating_point():
         x, y = upcast(x), upcast(y)
-    return upcast((x[:, None] - y).abs())
+    return upcast(torch.where(x[:, None] == y, 0, (x[:, None] - y).abs()))
 
 
 def _at_most(x: Tensor, y: Tensor, tolerance: float) -> Tensor:

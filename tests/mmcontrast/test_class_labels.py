@@ -73,6 +73,12 @@ def test_scores_are_no_classes(call, scores):
 
 
 @every_function
+def test_complex_numbers_are_no_classes(call):
+    with pytest.raises(ValueError, match=r"(labels|others): expected classes.*complex64"):
+        call(IDS.to(torch.complex64))
+
+
+@every_function
 @pytest.mark.parametrize("dtype", [*SMALL, *FLOATS])
 def test_whole_labels_of_every_dtype_are_classes(call, dtype):
     ids = IDS % 2 if dtype == torch.bool else IDS

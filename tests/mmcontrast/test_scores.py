@@ -110,6 +110,10 @@ def test_infinite_scores_and_tolerances():
         mm.close_scores(scores, tolerance=1e30)[0], torch.tensor([True, 0, 0]).bool()
     )
     assert mm.close_scores(scores, tolerance=math.inf)[0].all()
+    assert torch.equal(mm.far_scores(scores, tolerance=1e30), mm.off_diagonal(3))
+    for shape in KERNELS:
+        assert torch.equal(mm.score_kernel(scores, bandwidth=2.0, shape=shape), torch.eye(3))
+        assert torch.equal(mm.score_distance(scores, bandwidth=2.0, shape=shape), 1 - torch.eye(3))
 
 
 @given(scores=SCORES, others=SCORES)
