@@ -7,12 +7,15 @@ from torch import Tensor, nn
 
 from mmcontrast import arguments
 from mmcontrast.distributed import Group, check_names, joined
+from mmcontrast.held import check_settings
 from mmcontrast.infonce import info_nce
 from mmcontrast.loading import load_checked
 from mmcontrast.presence import only_present, presence
 from mmcontrast.rows import RowMap, exact_number, l2_normalize
 from mmcontrast.temperature import LearnableTemperature, current
 from mmcontrast.terms import LossTerms
+
+DIRECTIONS = ("from_anchor", "to_anchor", "both")
 
 
 def anchored_info_nce(
@@ -67,7 +70,9 @@ def anchored_info_nce(
     check_names("features", features, group)
     arguments.features(features)
     arguments.one_of("anchor", anchor, list(features))
-    arguments.one_of("direction", direction, ("from_anchor", "to_anchor", "both"))
+    arguments.one_of("direction", direction, DIRECTIONS)
+    arguments.temperature(temperature)
+    arguments.reduction(reduction)
     present = presence(features, present)
     rows = only_present(features, present)
     temperature = exact_number(temperature)
@@ -129,6 +134,9 @@ class AnchoredInfoNCE(nn.Module):
         self.normalize = normalize
         self.reduction = reduction
         self.group = group
+        arguments.word("anchor", anchor)
+        arguments.one_of("direction", direction, DIRECTIONS)
+        check_settings(self)
 
     def forward(
         self,

@@ -1,10 +1,11 @@
 """Checks of callers' arguments, all with the message ``name: expected X, got Y``."""
 
+import inspect
 import math
-from collections.abc import Iterable, Mapping
-from numbers import Real
+from collections.abc import Callable, Iterable, Mapping
+from numbers import Integral, Real
 from reprlib import Repr
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ def shape(x: Tensor) -> str:
 def shown(value: object) -> str:
     """What came, short however long it is: a tensor by shape and dtype, a Module by its class."""
     if isinstance(value, Tensor):
-        return f"{shape(value)} {value.dtype}" if value.ndim else str(value.detach())
+        return f"{shape(value) if value.ndim else repr(value.detach())} {value.dtype}"
     if isinstance(value, np.ndarray):
         return f"an array {value.shape} {value.dtype}"
     if isinstance(value, nn.Module):
@@ -38,9 +39,11 @@ def shown(value: object) -> str:
 
 
 def tensor(name: str, x: object) -> Tensor:
-    """A tensor of any shape and dtype."""
+    """A dense tensor of any shape and dtype."""
     if not isinstance(x, Tensor):
         fail(name, "a tensor", type(x).__name__)
+    if x.layout != torch.strided:
+        fail(name, "a dense tensor", x.layout)
     return x
 
 
@@ -48,13 +51,44 @@ def matrix(name: str, x: Tensor, *, rows: int | None = None, like: Tensor | None
     """A floating (rows, D) tensor with D >= 1; ``like``: a tensor with the D to match."""
     tensor(name, x)
     if x.ndim != 2 or x.shape[1] == 0:
-        fail(name, f"shape {_axes(rows, like)} with at least one feature", shape(x))
+        expected = f"shape {_axes(rows, like)} with at least one feature"
+        fail(name, expected, shape(x) + _advice(name, x, rows, like))
     if not x.is_floating_point():
         fail(name, "a floating dtype", x.dtype)
     if (rows is not None and x.shape[0] != rows) or (
         like is not None and x.shape[1:] != like.shape[1:]
     ):
-        fail(name, f"shape {_axes(rows, like)}", shape(x))
+        fail(name, f"shape {_axes(rows, like)}", shape(x) + _advice(name, x, rows, like))
+
+
+def _advice(name: str, x: Tensor, rows: int | None, like: Tensor | None) -> str:
+    """What to call instead, for shapes that mean something else."""
+    features = None if like is None else like.shape[-1]
+    if x.ndim == 1:
+        return f" (a single sample is {name}[None])"
+    if x.ndim == 3 and name in ("candidates", "negatives", "y"):
+        return (
+            f" (for K {name} of each anchor, flatten them, {name}.flatten(0, 1), and say which are "
+            "whose: targets= or positives=, and keep= to leave out the other anchors')"
+        )
+    if x.ndim == 3:
+        return " (of a sequence, pool the steps first: x.mean(1); or flatten them: x.flatten(1))"
+    if x.ndim == 2 and x.shape[0] == features and rows in (None, x.shape[1]):
+        return f" (transposed? {name}.T fits)"
+    if x.ndim == 2 and rows is not None and x.shape[1] == features and x.shape[0] > rows > 0:
+        return (
+            f" (with several rows of {name} for one, as captions of an image, use info_nce or "
+            "sup_con with positives=same_label(ids, other_ids))"
+        )
+    return ""
+
+
+def floating_rows(name: str, x: Tensor) -> None:
+    """A floating (..., D) tensor with D >= 1."""
+    if not tensor(name, x).is_floating_point():
+        fail(name, "a floating dtype", x.dtype)
+    if x.ndim == 0 or x.shape[-1] == 0:
+        fail(name, "shape (..., D) with at least one feature", shape(x))
 
 
 def _axes(rows: int | None, like: Tensor | None) -> str:
@@ -70,19 +104,30 @@ def table(name: str, x: Tensor) -> None:
 
 
 def vector(name: str, x: Tensor, size: int) -> None:
-    """A tensor of shape (size,)."""
+    """A tensor of shape (size,), of real numbers."""
     if tensor(name, x).shape != (size,):
         fail(name, f"shape ({size},)", shape(x))
+    if x.is_complex():
+        fail(name, "real numbers", x.dtype)
 
 
-def labels(name: str, x: Tensor, size: int) -> Tensor:
-    """One class for each sample, (size,), or several, (size, L): see :func:`classes`."""
+def labels(name: str, x: Tensor, size: int, *, like: Tensor | None = None) -> Tensor:
+    """One class for each sample, (size,), or several, (size, L): see :func:`classes`.
+
+    ``like``: labels with the L to match; (size,) is an L of 1.
+    """
     columns(name, x, size, "L")
+    if like is not None and like.shape[1:] != x.shape[1:]:
+        expected, got = (v.shape[1] if v.ndim == 2 else 1 for v in (like, x))
+        if expected != got:
+            fail(name, f"{expected} labels a sample, like labels", got)
     return classes(name, x)
 
 
 def columns(name: str, x: Tensor, size: int, axis: str) -> None:
     """One number for each sample, (size,), or several, (size, axis)."""
+    if tensor(name, x).is_complex():
+        fail(name, "real numbers", x.dtype)
     if tensor(name, x).ndim not in (1, 2) or len(x) != size:
         fail(name, f"shape ({size},) or ({size}, {axis})", shape(x))
 
@@ -126,7 +171,8 @@ def mask(name: str, x: Tensor, like: tuple[int, ...], *, weights: bool = False) 
     if tensor(name, x).shape != like:
         fail(name, f"shape ({', '.join(map(str, like))}{',' if len(like) == 1 else ''})", shape(x))
     if x.dtype != torch.bool and not (weights and x.is_floating_point()):
-        fail(name, "a bool mask" + (" or floating weights" if weights else ""), x.dtype)
+        kinds = "a bool mask" + (" or floating weights" if weights else "")
+        fail(name, kinds, f"{x.dtype} ({name}.bool() makes a mask)")
 
 
 def weights(name: str, x: Tensor, like: tuple[int, ...], keep: Tensor | None = None) -> None:
@@ -140,8 +186,84 @@ def weights(name: str, x: Tensor, like: tuple[int, ...], keep: Tensor | None = N
 
 def one_of(name: str, value: object, choices: Iterable[object]) -> None:
     """One of the named choices."""
-    if value not in choices:
-        fail(name, f"one of {', '.join(repr(c) for c in choices)}", repr(value))
+    known = list(choices)
+    # Arrays compare entry by entry, and have no answer.
+    if isinstance(value, Tensor | np.ndarray) or value not in known:
+        fail(name, f"one of {', '.join(repr(c) for c in known)}", shown(value))
+
+
+def word(name: str, value: object) -> None:
+    """A str."""
+    if not isinstance(value, str):
+        fail(name, "a str", shown(value))
+
+
+def flag(name: str, value: object) -> None:
+    """True or False."""
+    if not isinstance(value, bool | np.bool_):
+        fail(name, "True or False", shown(value))
+
+
+def mapping(name: str, value: object, of: str) -> Mapping[str, Any]:
+    """A mapping, of names to what ``of`` says."""
+    if not isinstance(value, Mapping):
+        fail(name, f"a mapping of {of}", shown(value))
+    return value
+
+
+def device(value: Any) -> torch.device:
+    """A device by its name."""
+    try:
+        return torch.device(value)
+    except (RuntimeError, TypeError):
+        fail("device", "a torch.device or its name", shown(value))
+
+
+def generator(value: object) -> None:
+    """A ``torch.Generator``, or None."""
+    if value is not None and not isinstance(value, torch.Generator):
+        fail("generator", "a torch.Generator or None", shown(value))
+
+
+def function(name: str, value: object, expected: str) -> None:
+    """A callable; a class is none, because calling it makes an object."""
+    if not callable(value) or isinstance(value, type):
+        fail(name, expected, shown(value))
+
+
+def called(name: str, value: Callable[..., Any], expected: str, *inputs: Tensor) -> Any:
+    """What a caller's function returns; an error of ours where it takes another number of inputs.
+
+    Errors inside the function are the caller's, and pass.
+    """
+    function(name, value, expected)
+    try:
+        return value(*inputs)
+    except TypeError:
+        if takes(value, len(inputs)):
+            raise
+    fail(name, expected, f"{shown(value)}, which takes another number of arguments")
+
+
+def accepting(name: str, value: Any, expected: str, number: int) -> None:
+    """A callable of so many arguments."""
+    function(name, value, expected)
+    if not takes(value, number):
+        fail(name, expected, shown(value))
+
+
+def takes(value: Callable[..., Any], number: int) -> bool:
+    """Whether a callable can be called with so many arguments, as far as its signature tells."""
+    if torch.compiler.is_compiling():  # which cannot trace a signature
+        return True
+    try:
+        called = value.forward if isinstance(value, nn.Module) else value
+        inspect.signature(called).bind(*[None] * number)
+    except TypeError:
+        return False
+    except ValueError:  # builtin functions without a signature
+        return True
+    return True
 
 
 def is_number(value: object) -> bool:
@@ -154,7 +276,22 @@ def is_number(value: object) -> bool:
 def number(name: str, value: object, expected: str = "a number") -> None:
     """A finite number of Python's or NumPy's."""
     if not is_number(value):
-        fail(name, expected, shown(value))
+        fail(name, expected, _no_number(name, value))
+
+
+def _no_number(name: str, value: object) -> str:
+    """What came in the place of a number; of a Module, how to get its number."""
+    call = f" (call it: {name}=module())" if isinstance(value, nn.Module) else ""
+    return shown(value) + call
+
+
+def number_or_scalar(name: str, value: object) -> None:
+    """A number, or a 0-d floating tensor (a learned one: its value is not read)."""
+    if isinstance(value, Tensor):
+        if value.ndim != 0 or not value.is_floating_point():
+            fail(name, "a number or a 0-d floating tensor", shown(value))
+    else:
+        number(name, value, "a number or a 0-d floating tensor")
 
 
 def floating_dtype(name: str, value: object, *, also: str = "") -> None:
@@ -166,24 +303,36 @@ def floating_dtype(name: str, value: object, *, also: str = "") -> None:
 def positive(name: str, value: float) -> None:
     """A number above zero."""
     if not is_number(value) or not value > 0:
-        fail(name, "a number above 0", shown(value))
+        fail(name, "a number above 0", _no_number(name, value))
 
 
 def probability(value: float) -> None:
     """A number from 0 to 1."""
-    if isinstance(value, Tensor) or not 0 <= value <= 1:
-        fail("probability", "a number in [0, 1]", repr(value))
+    if not is_number(value) or not 0 <= value <= 1:
+        fail("probability", "a number in [0, 1]", _no_number("probability", value))
 
 
-def whole(name: str, value: int) -> None:
-    """An int of at least one."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        fail(name, "an int of at least 1", repr(value))
+def whole(name: str, value: int, *, least: int = 1) -> int:
+    """An int of at least one, or of ``least``; NumPy's become Python's."""
+    if type(value) is not int:
+        if isinstance(value, bool) or not isinstance(value, Integral):
+            fail(name, f"an int of at least {least}", shown(value))
+        value = int(value)
+    if value < least:
+        fail(name, f"an int of at least {least}", value)
+    return value
+
+
+def chunk(value: int | None) -> int | None:
+    """A chunk_size: an int of at least one, or None."""
+    return None if value is None else whole("chunk_size", value)
 
 
 def fits(name: str, value: int, dtype: torch.dtype) -> None:
     """An int that an integer dtype can hold."""
     limits = torch.iinfo(dtype)
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        fail(name, "an int", shown(value))
     if not limits.min <= value <= limits.max:
         fail(name, f"{limits.min} to {limits.max}, what {dtype} holds", value)
 
@@ -193,11 +342,7 @@ def temperature(value: float | Tensor) -> None:
     if not isinstance(value, Tensor):
         positive("temperature", value)
     elif value.ndim != 0 or not value.is_floating_point():
-        fail(
-            "temperature",
-            "a number above 0 or a 0-d floating tensor",
-            f"{shape(value)} {value.dtype}",
-        )
+        fail("temperature", "a number above 0 or a 0-d floating tensor", shown(value))
 
 
 def targets(name: str, x: Tensor, rows: int, size: int, *, ignore: int) -> Tensor:

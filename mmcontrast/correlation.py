@@ -7,8 +7,9 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from mmcontrast import arguments
-from mmcontrast.distances import Distance, cosine_distance, within
+from mmcontrast.distances import Distance, checked_distance, cosine_distance, measured, within
 from mmcontrast.distributed import Group, check_names
+from mmcontrast.held import check_settings
 from mmcontrast.loading import load_checked
 from mmcontrast.margin import triplet
 from mmcontrast.presence import presence
@@ -130,6 +131,8 @@ def modality_correlation_triplet(
     if set(negatives) != set(features):
         arguments.fail("negatives", f"the modalities {list(features)}", list(negatives))
     arguments.one_of("reduce", reduce, REDUCE)
+    arguments.flag("skip_unaltered", skip_unaltered)
+    checked_distance(distance)
     first = next(iter(features.values()))
     for name, x in negatives.items():
         _check_maps(f"negatives[{name!r}]", x, like=first)
@@ -137,12 +140,7 @@ def modality_correlation_triplet(
     changed = _changed(features, altered)
 
     def steps_apart(x: Tensor, y: Tensor) -> Tensor:
-        found = distance(x.reshape(first.shape), y.reshape(first.shape))
-        if found.shape != first.shape[:2]:
-            arguments.fail(
-                "distance", f"shape {tuple(first.shape[:2])} from it", arguments.shape(found)
-            )
-        return found.mean(1)
+        return measured(distance, x.reshape(first.shape), y.reshape(first.shape)).mean(1)
 
     measure = steps_apart if reduce == "per_step" and first.ndim == 3 else distance
     anchors = {name: _rows(x, reduce) for name, x in features.items()}
@@ -198,6 +196,8 @@ class ModalityCorrelationTriplet(nn.Module):
         self.skip_unaltered = skip_unaltered
         self.reduction = reduction
         self.group = group
+        arguments.one_of("reduce", reduce, REDUCE)
+        check_settings(self)
 
     def forward(
         self,
@@ -250,6 +250,8 @@ def _changed(
     features: Mapping[str, Tensor], altered: Mapping[str, Tensor] | None
 ) -> dict[str, Tensor]:
     """(B,) bool for every modality; True for those that ``altered`` leaves out."""
+    if altered is not None:
+        arguments.mapping("altered", altered, "modality to (B,) bool")
     given = {} if altered is None else dict(altered)
     for name, mask in given.items():
         arguments.one_of("altered", name, list(features))

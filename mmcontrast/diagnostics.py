@@ -18,7 +18,7 @@ from mmcontrast.embedding_measures import (
 )
 from mmcontrast.exact import sizes
 from mmcontrast.exact.tiles import slices
-from mmcontrast.masks import IGNORE, partner_indices, same_label
+from mmcontrast.masks import IGNORE, partner_indices
 from mmcontrast.rows import RowMap, dot, l2_normalize, map_rows
 from mmcontrast.wide import retry_in_float64
 
@@ -165,7 +165,7 @@ def diagnose(
     arguments.matrix("anchors", anchors)
     arguments.matrix("candidates", candidates, like=anchors)
     arguments.temperature(temperature)
-    arguments.whole("k", k)
+    k = arguments.whole("k", k)
     own = partner_indices(anchors, candidates, targets)
     given = _labels(anchors, candidates, labels, candidate_labels)
     x, y = map_rows(anchors, normalize), map_rows(candidates, normalize)
@@ -173,8 +173,7 @@ def diagnose(
     x, y = x.to(dtype), y.to(dtype)
     # Blocks have at most ``width`` columns: uniformity compares each side with itself.
     width = max(len(x), len(y), 1)
-    size = max(1, sizes.BLOCK // width) if chunk_size is None else chunk_size
-    arguments.whole("chunk_size", size)
+    size = arguments.chunk(chunk_size) or max(1, sizes.BLOCK // width)
     counted = own != IGNORE  # (B,)
     edges = bin_edges(x, y, normalize)
     columns = torch.arange(len(y), device=y.device)
@@ -221,6 +220,4 @@ def _labels(
         return None
     labels = arguments.labels("labels", labels, len(anchors))
     others = labels if candidate_labels is None else candidate_labels
-    others = arguments.labels("candidate_labels", others, len(candidates))
-    same_label(labels[:0], others[:0])  # refuses another number of labels
-    return labels, others
+    return labels, arguments.labels("candidate_labels", others, len(candidates), like=labels)

@@ -57,10 +57,8 @@ def pairwise(distance: Distance, x: Tensor, y: Tensor) -> Tensor:
     if quick is not None:
         return quick
     size = (len(x), len(y))
-    found = measured(distance, x[:, None].expand(*size, -1), y.expand(*size, -1))
-    if found.shape != size:
-        arguments.fail("distance", f"(N, M, D), (N, M, D) -> {size}", arguments.shape(found))
-    return found
+    rows, columns = x[:, None].expand(*size, -1), y.expand(*size, -1)
+    return measured(distance, rows, columns, f"(N, M, D), (N, M, D) -> {size}")
 
 
 def _without_copies(distance: Distance, x: Tensor, y: Tensor) -> Tensor | None:

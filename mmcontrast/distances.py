@@ -17,6 +17,9 @@ from mmcontrast.rows import SHORTEST, capped, l2_normalize, ordinary_scale, summ
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 
+MEASURES = "a function of rows, (..., D), (..., D) -> (...)"
+"""What a distance is, as errors say it."""
+
 
 def euclidean(x: Tensor, y: Tensor) -> Tensor:
     r"""Euclidean distance :math:`\|x - y\|_2`; its gradient at distance 0 is 0.
@@ -132,14 +135,18 @@ WITHOUT_PARAMETERS = (euclidean, squared_euclidean, manhattan, chebyshev, cosine
 """The distances above: nothing but their arguments has a gradient."""
 
 
-def measured(distance: Distance, x: Tensor, y: Tensor) -> Tensor:
+def measured(distance: Distance, x: Tensor, y: Tensor, expected: str | None = None) -> Tensor:
     """The distance of two rows of float32 or float64 outside autocast, which would round them.
 
     Of rows in low precision as they are: a user's distance may need autocast, to multiply them with
-    its float32 parameters.
+    its float32 parameters. ``expected`` says in the error what it should return.
     """
     with full_precision(x) if upcast(x) is x else nullcontext():
-        return distance(x, y)
+        found = arguments.called("distance", distance, MEASURES, x, y)
+    if not isinstance(found, Tensor) or found.shape != x.shape[:-1]:
+        expected = expected or f"shape {arguments.shape(x[..., 0])} from it"
+        arguments.fail("distance", expected, arguments.shown(found))
+    return found
 
 
 def within(x: Tensor, low: float, high: float) -> Tensor:
@@ -149,16 +156,18 @@ def within(x: Tensor, low: float, high: float) -> Tensor:
 
 def _checked_rows(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Two floating (..., D) tensors with leading axes that broadcast, upcast."""
-    for name, rows in (("x", x), ("y", y)):
-        if not arguments.tensor(name, rows).is_floating_point():
-            arguments.fail(name, "a floating dtype", rows.dtype)
-        if rows.ndim == 0 or rows.shape[-1] == 0:
-            arguments.fail(name, "shape (..., D) with at least one feature", arguments.shape(rows))
+    arguments.floating_rows("x", x)
+    arguments.floating_rows("y", y)
     if x.shape != y.shape:
         axes = zip(reversed(x.shape[:-1]), reversed(y.shape[:-1]), strict=False)
         if x.shape[-1] != y.shape[-1] or any(a != b and 1 not in (a, b) for a, b in axes):
             arguments.fail("y", f"a shape like x's, {arguments.shape(x)}", arguments.shape(y))
     return upcast(x), upcast(y)
+
+
+def checked_distance(distance: object) -> None:
+    """A callable of two arguments."""
+    arguments.accepting("distance", distance, MEASURES, 2)
 
 
 def of_difference(measure: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mmcontrast import arguments
 from mmcontrast.distributed import Group
+from mmcontrast.held import check_settings
 from mmcontrast.reductions import Reduction
 from mmcontrast.rows import upcast
 from mmcontrast.wide import retry_in_float64
@@ -144,6 +145,9 @@ class KLDistill(nn.Module):
         self.direction = direction
         self.reduction = reduction
         self.group = group
+        arguments.positive("temperature", temperature)
+        arguments.one_of("direction", direction, DIRECTIONS)
+        check_settings(self)
 
     def forward(
         self,

@@ -20,6 +20,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional as F
 
+from mmcontrast import arguments
 from mmcontrast.eager import apply
 
 if TYPE_CHECKING:
@@ -58,16 +59,24 @@ def gather(x: Tensor, group: Group | None = None) -> Tensor:
     Note:
         A collective: every rank must call it. It copies the ranks' sizes to the host.
     """
+    arguments.tensor("x", x)
     return joined(x, "world" if group is None else group)[0]
+
+
+def checked_group(group: object) -> None:
+    """A process group, "world" or None."""
+    if group is None or (isinstance(group, str) and group == "world"):
+        return
+    if not (dist.is_available() and isinstance(group, dist.ProcessGroup)):
+        expected = '"world" or a process group that this rank is in'
+        arguments.fail("group", expected, arguments.shown(group))
 
 
 def active(group: Group | None) -> Any | None:
     """The process group; None without a group, without torch.distributed, or with one rank."""
     if group is None:
         return None
-    if not (group == "world" or (dist.is_available() and isinstance(group, dist.ProcessGroup))):
-        expected = '"world" or a process group that this rank is in'
-        raise ValueError(f"group: expected {expected}, got {group!r}")
+    checked_group(group)
     if not dist.is_available() or not dist.is_initialized():
         return None
     found = dist.group.WORLD if group == "world" else group

@@ -110,6 +110,8 @@ def replacement_gate(
         the sample itself at this point, because its negatives may contain it; so does this gate.
     """
     arguments.probability(probability)
+    arguments.flag("training", training)
+    arguments.generator(generator)
     if not isinstance(negatives, Mapping):
         return _modality_gate("negatives", negatives, probability, generator, training)
     return {
@@ -151,7 +153,8 @@ def uniform_negatives(
     """
     if arguments.tensor("anchors", anchors).ndim == 0:
         arguments.fail("anchors", "shape (B, ...)", arguments.shape(anchors))
-    arguments.whole("k", k)
+    k = arguments.whole("k", k)
+    arguments.generator(generator)
     size = len(anchors)
     valid = off_diagonal(size, anchors.device)
     if allowed is not None:
@@ -179,6 +182,7 @@ class ReplacementGate(nn.Module):
 
     def __init__(self, probability: float):
         super().__init__()
+        arguments.probability(probability)
         self.probability = probability
 
     @overload

@@ -115,7 +115,11 @@ class GradCache:
         if isinstance(encoders, nn.ModuleDict):
             encoders = dict(encoders.items())
         if not isinstance(encoders, Mapping) or not encoders:
-            arguments.fail("encoders", "a mapping of at least one modality to a callable", encoders)
+            arguments.fail(
+                "encoders",
+                "a mapping of at least one modality to a callable",
+                arguments.shown(encoders),
+            )
         for name, encoder in encoders.items():
             if not callable(encoder):
                 arguments.fail(f"encoders[{name!r}]", "a callable", type(encoder).__name__)
@@ -123,6 +127,9 @@ class GradCache:
                 arguments.whole(f"chunk_size[{name!r}]", chunk_size.get(name, 0))
         if not isinstance(chunk_size, Mapping):
             arguments.whole("chunk_size", chunk_size)
+        for name, value in (("loss", loss), ("backward", backward)):
+            if not callable(value):
+                arguments.fail(name, "a callable", arguments.shown(value))
         self.encoders = dict(encoders)
         self.loss = loss
         self.chunk_size = chunk_size

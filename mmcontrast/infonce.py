@@ -7,6 +7,7 @@ from mmcontrast import arguments
 from mmcontrast.distributed import Group, joined
 from mmcontrast.eager import is_eager, known
 from mmcontrast.exact.choose import one_way_info_nce, rows_at_a_time
+from mmcontrast.held import check_settings
 from mmcontrast.loading import load_checked
 from mmcontrast.masks import IGNORE, check_partners, checked_partners
 from mmcontrast.presence import zero_outside
@@ -94,6 +95,7 @@ def info_nce(
     arguments.matrix("candidates", candidates, like=anchors)
     arguments.temperature(temperature)
     arguments.reduction(reduction)
+    chunk_size = arguments.chunk(chunk_size)
     if positives is None:
         targets = check_partners(anchors, candidates, targets)
         if targets is not None:
@@ -111,7 +113,7 @@ def info_nce(
                 chunk_size=chunk_size,
             )
     elif targets is not None:
-        arguments.fail("targets", "None where positives are given", arguments.shape(targets))
+        arguments.fail("targets", "None where positives are given", arguments.shown(targets))
     chosen = checked_partners(anchors, targets) if positives is None else positives
     candidates, own = joined(candidates, group)  # (C of all ranks, D)
     size = (len(anchors), len(candidates))
@@ -228,6 +230,7 @@ class InfoNCE(nn.Module):
         self.reduction = reduction
         self.chunk_size = chunk_size
         self.group = group
+        check_settings(self)
 
     def forward(
         self,

@@ -40,6 +40,7 @@ class Mahalanobis(nn.Module):
     def __init__(self, covariance: Tensor, *, trainable: bool = False):
         super().__init__()
         arguments.matrix("covariance", covariance)
+        arguments.flag("trainable", trainable)
         size = covariance.shape[1]
         if len(covariance) != size:
             arguments.fail("covariance", f"shape ({size}, {size})", arguments.shape(covariance))
@@ -88,8 +89,8 @@ class Mahalanobis(nn.Module):
         References: the shrinkage target is Ledoit and Wolf's, J. Multivariate Analysis 88, 2004.
         """
         arguments.matrix("samples", samples)
-        if not (isinstance(shrinkage, int | float) and 0 <= shrinkage <= 1):
-            arguments.fail("shrinkage", "a number from 0 to 1", shrinkage)
+        if not arguments.is_number(shrinkage) or not 0 <= shrinkage <= 1:
+            arguments.fail("shrinkage", "a number from 0 to 1", arguments.shown(shrinkage))
         count, size = samples.shape
         if count < 2 or not samples.isfinite().all():
             got = arguments.shape(samples) if count < 2 else "NaN or infinity"
@@ -118,8 +119,7 @@ class Mahalanobis(nn.Module):
             >>> distance(torch.tensor([3.0, 0.0]), torch.tensor([0.0, 4.0])).item()
             5.0
         """
-        arguments.whole("size", size)
-        return cls(torch.eye(size), trainable=True)
+        return cls(torch.eye(arguments.whole("size", size)), trainable=True)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """(..., D), (..., D) -> (...), in float32, or float64 for float64 input."""
@@ -127,9 +127,10 @@ class Mahalanobis(nn.Module):
 
     def whiten(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., D): rows with a Euclidean distance that is the Mahalanobis one."""
+        arguments.floating_rows("x", x)
         x = upcast(x)
         size = len(self.whitening)
-        if x.ndim == 0 or x.shape[-1] != size:
+        if x.shape[-1] != size:
             arguments.fail("x", f"shape (..., {size}), as the covariance", arguments.shape(x))
         whitening = upcast(self.whitening)
         if self.factor is not None:

@@ -9,6 +9,7 @@ from mmcontrast import arguments
 from mmcontrast.distances import Distance, euclidean, measured
 from mmcontrast.distributed import Group
 from mmcontrast.eager import is_eager, known
+from mmcontrast.held import check_settings
 from mmcontrast.loading import load_checked
 from mmcontrast.presence import zero_outside
 from mmcontrast.reductions import Reduction
@@ -69,6 +70,8 @@ def triplet(
     arguments.matrix("anchors", anchors)
     arguments.matrix("positives", positives, rows=len(anchors), like=anchors)
     arguments.matrix("negatives", negatives, rows=len(anchors), like=anchors)
+    arguments.number_or_scalar("margin", margin)
+    arguments.flag("hinge", hinge)
     arguments.reduction(reduction)
     if keep is not None:
         arguments.mask("keep", keep, (len(anchors),))
@@ -79,8 +82,6 @@ def triplet(
             zero_outside(x, keep) for x in (anchors, positives, negatives)
         )
     losses = _gaps(anchors, positives, negatives, distance) + margin
-    if losses.shape != (len(anchors),):
-        arguments.fail("distance", f"shape ({len(anchors)},) from it", arguments.shape(losses))
     if hinge:
         losses = torch.relu(losses)
     return Reduction(reduction, weight, group).reduce(losses, keep)
@@ -126,6 +127,7 @@ class Triplet(nn.Module):
         self.hinge = hinge
         self.reduction = reduction
         self.group = group
+        check_settings(self)
 
     def forward(
         self,

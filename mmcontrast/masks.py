@@ -91,6 +91,10 @@ def off_diagonal(n: int, device: torch.device | str | None = None) -> Tensor:
         tensor([[False,  True],
                 [ True, False]])
     """
+    if not isinstance(n, torch.SymInt):  # an int that a compiler traces
+        n = arguments.whole("n", n, least=0)
+    if device is not None and not isinstance(device, torch.device):
+        device = arguments.device(device)
     return ~torch.eye(n, dtype=torch.bool, device=device)
 
 
@@ -157,7 +161,9 @@ def _classes(name: str, labels: Tensor) -> Tensor:
 
 def _comparable(name: str, labels: Tensor) -> Tensor:
     """(B,) for one label each, (B, L) for more, in a dtype that can hold -100."""
-    if arguments.tensor(name, labels).ndim not in (1, 2):
+    if arguments.tensor(name, labels).is_complex():
+        arguments.fail(name, "classes", labels.dtype)
+    if labels.ndim not in (1, 2):
         arguments.fail(name, "shape (B,) or (B, L)", arguments.shape(labels))
     # int64, because bool and uint8 have no -100.
     labels = labels if labels.is_floating_point() else labels.long()

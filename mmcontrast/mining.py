@@ -15,7 +15,7 @@ from mmcontrast.eager import is_eager, known
 from mmcontrast.exact import ranking
 from mmcontrast.exact.choose import ranked_at_a_time
 from mmcontrast.exact.topk import filled, top_at_once
-from mmcontrast.masks import check_partners, different_label, like_labels
+from mmcontrast.masks import check_partners, different_label
 from mmcontrast.rows import RowMap, dot, l2_normalize, map_rows
 from mmcontrast.wide import narrow, widen_products
 
@@ -92,18 +92,22 @@ def hard_negatives(
     """
     arguments.matrix("anchors", anchors)
     arguments.matrix("candidates", candidates, like=anchors)
-    arguments.whole("k", k)
-    if not isinstance(exclude_positive, bool) and exclude_positive != "after":
-        arguments.fail("exclude_positive", "True, 'after' or False", repr(exclude_positive))
-    if chunk_size is not None:
-        arguments.whole("chunk_size", chunk_size)
+    k = arguments.whole("k", k)
+    if not isinstance(exclude_positive, bool | str) or exclude_positive not in (
+        True,
+        "after",
+        False,
+    ):
+        got = arguments.shown(exclude_positive)
+        arguments.fail("exclude_positive", "True, 'after' or False", got)
+    chunk_size = arguments.chunk(chunk_size)
     targets = check_partners(anchors, candidates, targets)
     if labels is not None:
         labels = arguments.labels("labels", labels, len(anchors))
         others = labels if candidate_labels is None else candidate_labels
-        candidate_labels = arguments.labels("candidate_labels", others, len(candidates))
-        if candidate_labels is not labels:
-            like_labels(labels, candidate_labels)  # refuses another number of labels
+        candidate_labels = arguments.labels(
+            "candidate_labels", others, len(candidates), like=labels
+        )
     elif candidate_labels is not None:
         arguments.fail("labels", "labels, as candidate_labels are given", None)
     candidates, here = joined(candidates, group)  # (C of all ranks, D); here: this rank's rows
@@ -200,8 +204,7 @@ def hard_triplets(
     """
     arguments.matrix("anchors", anchors)
     labels = arguments.labels("labels", labels, len(anchors))
-    if chunk_size is not None:
-        arguments.whole("chunk_size", chunk_size)
+    chunk_size = arguments.chunk(chunk_size)
     rows = map_rows(anchors, normalize)
     if normalize is None:
         rows, _ = widen_products(rows, rows, group)
@@ -247,6 +250,7 @@ def uniform_draws(
 
     A bfloat16 has 256 values there: most draws would tie, and the lower index would win.
     """
+    arguments.generator(generator)
     dtype = torch.promote_types(torch.get_default_dtype(), torch.float32)
     return torch.rand(shape, generator=generator, device=device, dtype=dtype)
 
@@ -273,6 +277,7 @@ def extreme(similarity: Tensor, mask: Tensor, *, largest: bool) -> tuple[Tensor,
         (tensor([2]), tensor([True]))
     """
     arguments.table("similarity", similarity)
+    arguments.flag("largest", largest)
     arguments.mask("mask", mask, tuple(similarity.shape))
     if similarity.shape[1] == 0:
         return mask.new_zeros(len(mask), dtype=torch.int64), mask.any(-1)

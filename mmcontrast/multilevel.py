@@ -7,16 +7,19 @@ from torch import Tensor, nn
 
 from mmcontrast import arguments
 from mmcontrast.distributed import Group, check_names, joined
+from mmcontrast.held import check_settings
 from mmcontrast.infonce import info_nce
 from mmcontrast.loading import load_checked
 from mmcontrast.masks import different_label, labelled, same_label
-from mmcontrast.rows import RowMap, exact_number, l2_normalize, upcast
+from mmcontrast.rows import RowMap, checked_map, exact_number, l2_normalize, upcast
 from mmcontrast.symmetric import symmetric_info_nce
 from mmcontrast.temperature import LearnableTemperature, current
 from mmcontrast.terms import LossTerms
 
 Level = Sequence[tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]]
 """Pairs of views (B, D), (B, D); a third member, (B,) bool, marks the samples that have both."""
+
+LEVELS = "a list of pairs, or a callable without arguments that returns it"
 
 DESIGNS = ("A", "B", "C")
 
@@ -92,7 +95,8 @@ def multilevel_contrast(
     """
     check_names("levels", _counted(levels), group)
     if not isinstance(levels, Mapping) or not levels:
-        arguments.fail("levels", "a mapping of at least one name to pairs", levels)
+        arguments.fail("levels", "a mapping of at least one name to pairs", arguments.shown(levels))
+    _check_weights(weights)
     factors = dict.fromkeys(levels, 1.0) | dict(weights or {})
     for name in factors:
         arguments.one_of("weights", name, list(levels))
@@ -100,13 +104,18 @@ def multilevel_contrast(
     arguments.temperature(temperature)
     temperature = exact_number(temperature)
     arguments.reduction(reduction)
+    arguments.flag("symmetric", symmetric)
+    chunk_size = arguments.chunk(chunk_size)
+    checked_map(normalize)
     if positives is not None and pair_design != "A":
-        arguments.fail("positives", f"None in design {pair_design}", arguments.shape(positives))
+        arguments.fail("positives", f"None in design {pair_design}", arguments.shown(positives))
+    if labels is not None:
+        arguments.tensor("labels", labels)
     if labels is None and pair_design != "A":
         arguments.fail("labels", f"classes in design {pair_design}", None)
     wanted = {name: factors[name] != 0 for name in levels}
     pairs = {
-        name: level() if callable(level) else level
+        name: arguments.called(f"levels[{name!r}]", level, LEVELS) if callable(level) else level
         for name, level in levels.items()
         if wanted[name] or not callable(level)
     }
@@ -189,6 +198,9 @@ class MultilevelContrast(nn.Module):
         self.reduction = reduction
         self.chunk_size = chunk_size
         self.group = group
+        arguments.one_of("pair_design", pair_design, DESIGNS)
+        _check_weights(weights)
+        check_settings(self)
 
     def forward(
         self,
@@ -223,6 +235,13 @@ def _counted(levels: object) -> object:
         return levels
     lists = {name: level for name, level in levels.items() if isinstance(level, list | tuple)}
     return {f"{k}: {len(lists[k])} pairs" if k in lists else k: v for k, v in levels.items()}
+
+
+def _check_weights(weights: object) -> None:
+    """None, or a number for each level."""
+    if weights is not None:
+        for name, weight in arguments.mapping("weights", weights, "level to number").items():
+            arguments.number_or_scalar(f"weights[{name!r}]", weight)
 
 
 def _first_view(pairs: Mapping[str, Level]) -> Tensor | None:

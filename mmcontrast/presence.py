@@ -20,6 +20,8 @@ def presence(
         >>> presence({"text": torch.ones(2, 3)}, None)
         {'text': tensor([True, True])}
     """
+    if present is not None:
+        arguments.mapping("present", present, "modality to (B,) bool")
     given = {} if present is None else dict(present)
     for name in given:
         arguments.one_of("present", name, list(features))

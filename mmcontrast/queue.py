@@ -65,10 +65,9 @@ class EmbeddingQueue(nn.Module):
         label_dtype: torch.dtype = torch.int64,
     ):
         super().__init__()
-        arguments.whole("size", size)
-        arguments.whole("features", features)
+        size, features = arguments.whole("size", size), arguments.whole("features", features)
         arguments.floating_dtype("dtype", dtype)
-        if label_dtype != torch.int64:
+        if label_dtype is not torch.int64:
             arguments.floating_dtype("label_dtype", label_dtype, also="torch.int64")
         self.register_buffer("embeddings", torch.zeros(size, features, dtype=dtype))
         self.register_buffer("labels", torch.full((size,), IGNORE, dtype=label_dtype))
@@ -86,11 +85,11 @@ class EmbeddingQueue(nn.Module):
         arguments.matrix("embeddings", embeddings, like=self.embeddings)
         if labels is None:
             labels = self.labels.new_full((len(embeddings),), IGNORE)
-        arguments.vector("labels", labels, len(embeddings))
-        if not _holds(self.labels.dtype, labels.dtype):
+        if not _holds(self.labels.dtype, arguments.tensor("labels", labels).dtype):
             kind = "scores" if labels.is_floating_point() else "classes"
             advice = f"{self.labels.dtype} (for {kind} make the queue with label_dtype=...)"
             arguments.fail("labels", advice, labels.dtype)
+        arguments.vector("labels", labels, len(embeddings))
         embeddings, labels = embeddings[-size:], labels[-size:]
         places = (self.position + torch.arange(len(labels), device=self.position.device)) % size
         self.embeddings[places] = embeddings.detach().to(self.embeddings.dtype)
@@ -106,6 +105,7 @@ class EmbeddingQueue(nn.Module):
             as ``keep``.
         """
         arguments.matrix("candidates", candidates, like=self.embeddings)
+        rows = arguments.whole("rows", rows, least=0)
         own = torch.ones(len(candidates), dtype=torch.bool, device=self.filled.device)
         keep = torch.cat([own, self.filled]).expand(rows, -1)
         return torch.cat([candidates, self.embeddings.to(candidates.dtype)]), keep

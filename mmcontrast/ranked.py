@@ -4,10 +4,11 @@ import torch
 from torch import Tensor, nn
 
 from mmcontrast import arguments
-from mmcontrast.distances import Distance, euclidean
+from mmcontrast.distances import Distance, checked_distance, euclidean
 from mmcontrast.distributed import Group, joined
 from mmcontrast.exact.choose import ranked_losses
 from mmcontrast.exact.ranked_blocks import Scores
+from mmcontrast.held import check_settings
 from mmcontrast.masks import IGNORE
 from mmcontrast.presence import zero_outside
 from mmcontrast.reductions import Reduction
@@ -86,6 +87,8 @@ def rank_n_contrast(
     arguments.columns("scores", scores, len(x), "S")
     arguments.temperature(temperature)
     arguments.reduction(reduction)
+    chunk_size = arguments.chunk(chunk_size)
+    checked_distance(distance)
     if (candidates is None) != (candidate_scores is None):
         arguments.fail("candidate_scores", "candidates and their scores together", "one of the two")
     others = x if candidates is None else candidates
@@ -165,6 +168,7 @@ class RankNContrast(nn.Module):
         self.reduction = reduction
         self.chunk_size = chunk_size
         self.group = group
+        check_settings(self)
 
     def forward(
         self,

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.compiler import is_compiling
 
+from mmcontrast import arguments
 from mmcontrast.eager import (
     apply,
     apply_to_several,
@@ -17,6 +18,9 @@ from mmcontrast.eager import (
     is_eager,
     under_autocast,
 )
+
+MAPS = "a function of rows, (B, D) -> (B, E), or None"
+"""What a row map is, as errors say it."""
 
 RowMap = Callable[[Tensor], Tensor]
 
@@ -58,6 +62,7 @@ def l2_normalize(x: Tensor) -> Tensor:
         tensor([[0.6000, 0.8000],
                 [0.0000, 0.0000]])
     """
+    arguments.floating_rows("x", x)
     x = upcast(x)
     # Fast path, one autograd function without scaling, where all lengths turn out to be safe.
     # Only on the CPU: on other devices, reading the lengths would wait for the device.
@@ -124,6 +129,7 @@ def softmax_normalize(x: Tensor) -> Tensor:
 
     References: HyCon, IEEE TAFFC 14(3), section 3.3.1.
     """
+    arguments.floating_rows("x", x)
     return upcast(x).softmax(-1)
 
 
@@ -160,6 +166,7 @@ def softplus_normalize(x: Tensor) -> Tensor:
         >>> softplus_normalize(torch.zeros(1, 4))
         tensor([[0.5000, 0.5000, 0.5000, 0.5000]])
     """
+    arguments.floating_rows("x", x)
     x = upcast(x)
     # Where all of a row lies below -64, softplus(x) = e^x to the last digit even of a float64, and
     # the row's length does not matter: so its exponentials are divided by the largest one, without
@@ -211,6 +218,12 @@ def capped(x: Tensor, most: float | Tensor) -> Tensor:
     return torch.where(x.abs() > most, (x.sign() * most).detach() + (x - x.detach()), x)
 
 
+def checked_map(normalize: object) -> None:
+    """A row map, or None."""
+    if normalize is not None:
+        arguments.function("normalize", normalize, MAPS)
+
+
 def map_rows(x: Tensor, normalize: RowMap | None) -> Tensor:
     """Apply a row map at full precision; None leaves the rows as they are.
 
@@ -221,7 +234,10 @@ def map_rows(x: Tensor, normalize: RowMap | None) -> Tensor:
     if normalize is None:
         return x
     with full_precision(x):
-        return upcast(normalize(x))
+        found = arguments.called("normalize", normalize, MAPS, x)
+    if not isinstance(found, Tensor) or found.shape[:-1] != x.shape[:-1]:
+        arguments.fail("normalize", f"{MAPS}, one row for each", arguments.shown(found))
+    return upcast(found)
 
 
 def dot(x: Tensor, y: Tensor) -> Tensor:

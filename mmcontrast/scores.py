@@ -178,8 +178,8 @@ def sentiment_classes(scores: Tensor, *, neutral: str = "positive") -> Tensor:
 
 def _tolerance(value: float) -> float:
     """A number of at least 0."""
-    if not value >= 0:
-        arguments.fail("tolerance", "a number of at least 0", value)
+    if not arguments.is_number(value) or not value >= 0:
+        arguments.fail("tolerance", "a number of at least 0", arguments.shown(value))
     return value
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from mmcontrast import arguments
 from mmcontrast.distributed import Group, joined
 from mmcontrast.exact.choose import sigmoid_of_pairs
+from mmcontrast.held import check_settings
 from mmcontrast.loading import all_or_nothing, any_values, load_checked
 from mmcontrast.reductions import Reduction
 from mmcontrast.rows import RowMap, l2_normalize, upcast
@@ -76,10 +77,7 @@ def sigmoid_contrast(
     arguments.matrix("x", x)
     arguments.matrix("y", y, like=x)
     arguments.temperature(temperature)
-    if isinstance(bias, Tensor) and (bias.ndim != 0 or not bias.is_floating_point()):
-        arguments.fail(
-            "bias", "a number or a 0-d floating tensor", f"{arguments.shape(bias)} {bias.dtype}"
-        )
+    arguments.number_or_scalar("bias", bias)
     arguments.reduction(reduction)
     if positives is None and len(y) < len(x):
         arguments.fail("y", f"at least {len(x)} rows, a partner each", len(y))
@@ -89,8 +87,7 @@ def sigmoid_contrast(
         arguments.mask("positives", positives, size)
     if keep is not None:
         arguments.mask("keep", keep, size)
-    if chunk_size is not None:
-        arguments.whole("chunk_size", chunk_size)
+    chunk_size = arguments.chunk(chunk_size)
     return sigmoid_of_pairs(
         x,
         y,
@@ -139,12 +136,14 @@ class SigmoidContrast(nn.Module):
     ):
         super().__init__()
         arguments.positive("temperature", temperature)
+        arguments.number("bias", bias)
         self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
         self.bias = nn.Parameter(torch.tensor(float(bias)))
         self.normalize = normalize
         self.reduction = reduction
         self.chunk_size = chunk_size
         self.group = group
+        check_settings(self)
         all_or_nothing(self, any_values)
 
     def forward(

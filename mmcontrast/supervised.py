@@ -11,6 +11,7 @@ from mmcontrast.exact.choose import (
     supcon_rows_at_a_time,
     supcon_side,
 )
+from mmcontrast.held import check_settings
 from mmcontrast.loading import load_checked
 from mmcontrast.masks import labelled, same_label
 from mmcontrast.presence import zero_outside
@@ -19,6 +20,8 @@ from mmcontrast.rows import RowMap, l2_normalize
 from mmcontrast.softmax import contrast
 from mmcontrast.temperature import LearnableTemperature, current
 from mmcontrast.wide import retry_in_float64
+
+FORMS = ("out", "in")
 
 
 @retry_in_float64
@@ -107,7 +110,8 @@ def sup_con(
     arguments.matrix("anchors", anchors)
     arguments.temperature(temperature)
     arguments.reduction(reduction)
-    arguments.one_of("form", form, ("out", "in"))
+    chunk_size = arguments.chunk(chunk_size)
+    arguments.one_of("form", form, FORMS)
     others = anchors if candidates is None else candidates
     arguments.matrix("candidates", others, like=anchors)
     if positives is None:
@@ -115,7 +119,7 @@ def sup_con(
         anchor_labels, other_labels = _label_pair(labels, candidates, candidate_labels, size)
     else:  # every row counts as labelled; the labels themselves are not used
         if labels is not None:
-            arguments.fail("labels", "None where positives are given", arguments.shape(labels))
+            arguments.fail("labels", "None where positives are given", arguments.shown(labels))
         anchor_labels = anchors.new_ones(len(anchors))
         other_labels = others.new_ones(len(others))
     others, here = joined(others, group)  # (C of all ranks, D); here: this rank's rows
@@ -192,7 +196,7 @@ def _label_pair(
         return labels, labels
     if candidates is None or candidate_labels is None:
         arguments.fail("candidate_labels", "candidates and their labels together", "one of the two")
-    return labels, arguments.labels("candidate_labels", candidate_labels, size[1])
+    return labels, arguments.labels("candidate_labels", candidate_labels, size[1], like=labels)
 
 
 class SupCon(nn.Module):
@@ -227,6 +231,8 @@ class SupCon(nn.Module):
         self.reduction = reduction
         self.chunk_size = chunk_size
         self.group = group
+        arguments.one_of("form", form, FORMS)
+        check_settings(self)
 
     def forward(
         self,

@@ -7,6 +7,7 @@ from mmcontrast import arguments
 from mmcontrast.distributed import Group, active, joined, rank_sizes
 from mmcontrast.eager import is_eager
 from mmcontrast.exact.choose import both_ways_info_nce, rows_at_a_time
+from mmcontrast.held import check_settings
 from mmcontrast.infonce import info_nce
 from mmcontrast.loading import load_checked
 from mmcontrast.presence import zero_outside
@@ -78,6 +79,7 @@ def symmetric_info_nce(
     arguments.matrix("y", y, rows=x.shape[0], like=x)
     arguments.temperature(temperature)
     arguments.reduction(reduction)
+    chunk_size = arguments.chunk(chunk_size)
     if positives is None and keep is None and is_eager():
         return both_ways_info_nce(
             x,
@@ -167,6 +169,7 @@ class SymmetricInfoNCE(nn.Module):
         self.reduction = reduction
         self.chunk_size = chunk_size
         self.group = group
+        check_settings(self)
 
     def forward(
         self,

@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from mmcontrast import arguments
 from mmcontrast.distributed import Group
+from mmcontrast.held import check_settings
 from mmcontrast.hybrid.engine import terms_by_name
 from mmcontrast.hybrid.selection import PairSelection
-from mmcontrast.hybrid.settings import Settings
+from mmcontrast.hybrid.settings import Settings, check_selection
 from mmcontrast.reductions import Reduction
 from mmcontrast.rows import RowMap, softmax_normalize, upcast
 from mmcontrast.terms import LossTerms
@@ -74,8 +75,8 @@ def hybrid_contrast(
     References: HyCon, IEEE TAFFC 14(3), eq. 16, which sums over samples and modalities where this
         takes the mean by default.
     """
-    if not isinstance(weights, tuple | list) or len(weights) != 3:
-        arguments.fail("weights", "three numbers, for intra, inter and semi", weights)
+    _check_three_weights(weights)
+    arguments.number_or_scalar("margin", margin)
     targets = {"intra": 1.0, "inter": margin, "semi": margin}
     factors = dict(zip(targets, weights, strict=True))
     settings = Settings(
@@ -94,6 +95,16 @@ def hybrid_contrast(
     size = (len(some), len(features)) if reduction == "none" else ()
     nothing = torch.zeros(size, dtype=upcast(some).dtype, device=some.device)
     return LossTerms({name: terms.get(name, nothing) for name in targets}, factors)
+
+
+def _check_three_weights(weights: object) -> None:
+    """Three numbers."""
+    if not isinstance(weights, tuple | list) or len(weights) != 3:
+        arguments.fail(
+            "weights", "three numbers, for intra, inter and semi", arguments.shown(weights)
+        )
+    for place, weight in enumerate(weights):
+        arguments.number_or_scalar(f"weights[{place}]", weight)
 
 
 class HybridContrast(nn.Module):
@@ -133,6 +144,9 @@ class HybridContrast(nn.Module):
         self.normalize = normalize
         self.reduction = reduction
         self.group = group
+        _check_three_weights(weights)
+        check_selection(selection, refine_on)
+        check_settings(self)
 
     def forward(
         self,

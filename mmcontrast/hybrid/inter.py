@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from mmcontrast import arguments
 from mmcontrast.distributed import Group
 from mmcontrast.hybrid.engine import terms_by_name
 from mmcontrast.hybrid.selection import PairSelection
@@ -63,6 +64,7 @@ def inter_modal_contrast(
 
     References: HyCon, IEEE TAFFC 14(3), eq. 10-12 and 13-15.
     """
+    arguments.number_or_scalar("margin", margin)
     settings = Settings(
         refine, log, selection, refine_on, normalize, Reduction(reduction, weight, group)
     )

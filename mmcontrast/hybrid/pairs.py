@@ -182,6 +182,7 @@ def relations(
         return Relations(partial(_by_label, every), labelled(labels), own, every)
     if positives is None or negatives is None:
         arguments.fail("labels", "labels, or positives and negatives in their place", None)
+    arguments.tensor("positives", positives)
     every, own = joined(torch.arange(size, device=positives.device), group)
     arguments.weights("positives", positives, (size, len(every)))
     arguments.weights("negatives", negatives, (size, len(every)))

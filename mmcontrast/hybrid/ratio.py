@@ -59,6 +59,7 @@ def ratio_contrast(
     size = tuple(similarity.shape)
     arguments.weights("positives", positives, size)
     arguments.weights("negatives", negatives, size)
+    arguments.flag("log", log)
     arguments.reduction(reduction)
     losses, counted = ratio_losses(upcast(similarity), positives, negatives, log=log)
     return Reduction(reduction, weight, group).reduce(losses, counted)

@@ -48,8 +48,10 @@ class PairSelection:
     inter_factor: int = 1
 
     def __post_init__(self) -> None:
-        if not 0 < self.fraction <= 1:
-            arguments.fail("fraction", "a number in (0, 1]", self.fraction)
+        if not arguments.is_number(self.fraction) or not 0 < self.fraction <= 1:
+            arguments.fail("fraction", "a number in (0, 1]", arguments.shown(self.fraction))
+        arguments.flag("positives", self.positives)
+        arguments.flag("negatives", self.negatives)
         arguments.positive("gamma", self.gamma)
         arguments.one_of("unselected", self.unselected, ("mean", "sum"))
         arguments.whole("inter_factor", self.inter_factor)
@@ -97,6 +99,14 @@ def select_pairs(
 
     References: HyCon, IEEE TAFFC 14(3), eq. 13.
     """
+    _pair_masks(similarity, positives, negatives)
+    if not isinstance(selection, PairSelection):
+        arguments.fail("selection", "a PairSelection", arguments.shown(selection))
+    if isinstance(batch_size, Tensor):
+        if batch_size.ndim != 0:
+            arguments.fail("batch_size", "an int or a 0-d tensor", arguments.shown(batch_size))
+    elif batch_size is not None:
+        batch_size = arguments.whole("batch_size", batch_size, least=0)
     count = selection.count(len(similarity) if batch_size is None else batch_size)
     return thin(similarity, positives, negatives, selection, count)
 

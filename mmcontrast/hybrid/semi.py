@@ -59,6 +59,7 @@ def semi_contrast(
     """
     check_names("features", features, group)
     arguments.features(features)
+    arguments.number_or_scalar("margin", margin)
     arguments.reduction(reduction)
     present = presence(features, present)
     similarity = own_similarities(map_modalities(features, present, normalize))

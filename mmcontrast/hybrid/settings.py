@@ -5,7 +5,7 @@ from typing import NamedTuple
 from mmcontrast import arguments
 from mmcontrast.hybrid.selection import PairSelection
 from mmcontrast.reductions import Reduction
-from mmcontrast.rows import RowMap
+from mmcontrast.rows import RowMap, checked_map
 
 REFINE_ON = ("selected", "all", "weighted")
 
@@ -27,8 +27,16 @@ class Settings(NamedTuple):
     """How the anchors' values become a loss, with the sample weights and the group of ranks."""
 
     def check(self) -> None:
-        """Refuse another word for ``refine_on`` or ``reduction``, or another kind of selection."""
-        arguments.one_of("refine_on", self.refine_on, REFINE_ON)
+        """Refuse what the settings may not be."""
+        arguments.flag("refine", self.refine)
+        arguments.flag("log", self.log)
+        check_selection(self.selection, self.refine_on)
+        checked_map(self.normalize)
         arguments.reduction(self.reduction.how)
-        if self.selection is not None and not isinstance(self.selection, PairSelection):
-            arguments.fail("selection", "a PairSelection or None", repr(self.selection))
+
+
+def check_selection(selection: object, refine_on: object) -> None:
+    """Refuse another word for ``refine_on``, or another kind of selection."""
+    arguments.one_of("refine_on", refine_on, REFINE_ON)
+    if selection is not None and not isinstance(selection, PairSelection):
+        arguments.fail("selection", "a PairSelection or None", arguments.shown(selection))

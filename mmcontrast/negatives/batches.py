@@ -65,6 +65,8 @@ def read_batch(
     for name, x in features.items():
         if len(x) != rows:
             arguments.fail(f"features[{name!r}]", f"{rows} samples", len(x))
+    if isinstance(modalities, str | Tensor) or not isinstance(modalities, Collection | None):
+        arguments.fail("modalities", "a list of names, or None", arguments.shown(modalities))
     for name in () if modalities is None else modalities:
         arguments.one_of("modalities", name, list(features))
     names = [name for name in features if modalities is None or name in modalities]
@@ -109,9 +111,13 @@ def _of_sequences(
     name: str, given: Mapping[str, Tensor] | None, features: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """Masks or lengths by modality; an error for a modality that is no sequence."""
+    if given is not None:
+        arguments.mapping(name, given, "modality to tensor")
     sequences = [modality for modality, x in features.items() if is_sequence(x)]
-    for modality in {} if given is None else given:
+    given = {} if given is None else given
+    for modality in given:
         arguments.one_of(name, modality, sequences)
+        arguments.tensor(f"{name}[{modality!r}]", given[modality])
     return {} if given is None else dict(given)
 
 

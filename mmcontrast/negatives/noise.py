@@ -50,6 +50,8 @@ def add_noise(
     References: CorMulT, arXiv:2407.07046, section 4.2, strategy C, for audio and video.
     """
     arguments.positive("std", std)
+    arguments.flag("relative", relative)
+    arguments.generator(generator)
     batch, names = read_batch(features, modalities, present, masks, lengths)
     names = [name for name in names if features[name].is_floating_point()]
     if not names:
@@ -108,10 +110,13 @@ def replace_tokens(
         arXiv:1810.04805.
     """
     arguments.probability(probability)
-    kept = sorted(set(special))
-    arguments.whole("vocabulary_size", vocabulary_size)
+    arguments.generator(generator)
+    vocabulary_size = arguments.whole("vocabulary_size", vocabulary_size)
+    if not isinstance(special, Iterable) or isinstance(special, str | Tensor):
+        arguments.fail("special", "a list of ids", arguments.shown(special))
+    kept = sorted({arguments.whole("special", token, least=0) for token in special})
     if kept and not 0 <= kept[0] <= kept[-1] < vocabulary_size:
-        arguments.fail("special", f"ids from 0 to {vocabulary_size - 1}", kept)
+        arguments.fail("special", f"ids from 0 to {vocabulary_size - 1}", arguments.shown(kept))
     choices = vocabulary_size - len(kept)
     if choices < 2:
         arguments.fail("vocabulary_size", "two ids that are not special", choices)

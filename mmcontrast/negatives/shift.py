@@ -55,6 +55,9 @@ def shift(
 
     References: CorMulT, arXiv:2407.07046, section 4.2, strategy B.
     """
+    arguments.word("text", text)
+    arguments.flag("shift_all", shift_all)
+    arguments.generator(generator)
     batch, names = read_batch(features, modalities, present, masks, lengths)
     names = [name for name in names if is_sequence(features[name])]
     if not names:
@@ -71,7 +74,8 @@ def shift(
     else:
         distance = {name: steps if shift_all or name != text else 1 for name in names}
     for name, value in distance.items():
-        arguments.whole(f"steps[{name!r}]" if isinstance(steps, Mapping) else "steps", value)
+        label = f"steps[{name!r}]" if isinstance(steps, Mapping) else "steps"
+        distance[name] = arguments.whole(label, value)
     able = {name: batch.real[name].sum(-1) > 1 for name in names}
     negatives = batch.unaltered()
     drawn = [name for name in names if name != text and not shift_all]

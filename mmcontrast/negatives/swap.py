@@ -53,6 +53,7 @@ def swap(
     References: CorMulT, arXiv:2407.07046, section 4.2, strategy A. Its code draws the other sample
         from the whole split: append such samples to the batch, and keep the first B rows.
     """
+    arguments.generator(generator)
     batch, names = read_batch(features, modalities, present, masks, lengths)
     rows = len(batch.has[names[0]])
     device = batch.has[names[0]].device

@@ -75,7 +75,7 @@ def test_what_is_right_passes(call):
         (lambda: arguments.positive("x", float("nan")), "x: expected a number above 0, got nan"),
         (
             lambda: arguments.positive("x", torch.tensor(1.0)),
-            "x: expected a number above 0, got tensor(1",
+            "x: expected a number above 0, got tensor(1.) torch.float32",
         ),
         (lambda: arguments.probability(1.1), "probability: expected a number in [0, 1], got 1.1"),
         (lambda: arguments.probability(torch.tensor(0.5)), "probability: expected a number in"),

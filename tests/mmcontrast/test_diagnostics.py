@@ -250,7 +250,7 @@ def test_it_leaves_no_graph(rows):
         ),
         (
             lambda x: mm.diagnose(x, x, labels=torch.zeros(3, 2), candidate_labels=torch.zeros(3)),
-            "others: expected 2 labels a sample",
+            "candidate_labels: expected 2 labels a sample",
         ),
     ],
 )

@@ -477,7 +477,7 @@ def test_hard_triplets_agree_with_the_oracle_for_every_chunk_size(
         ),
         (
             lambda: mm.hard_negatives(X, X, 1, labels=torch.zeros(3), candidate_labels=X),
-            "others: expected 1 labels",
+            "candidate_labels: expected 1 labels",
         ),
         (lambda: mm.hard_triplets(X, torch.zeros(3), chunk_size=0), "chunk_size: .*got 0"),
     ],

@@ -208,7 +208,7 @@ VALUES = {  # of settings, none of them the default of any Module
     "reduction": "sum",
     "reduce": "mean",
     "chunk_size": 3,
-    "group": object(),
+    "group": "world",
     "refine": False,
     "log": True,
     "selection": mm.PairSelection(0.4),
@@ -219,7 +219,11 @@ VALUES = {  # of settings, none of them the default of any Module
     "skip_unaltered": False,
     "form": "in",
 }
-DIRECTIONS = {"AnchoredInfoNCE": "both", "KLDistill": "student_teacher"}
+OWN_VALUES = {
+    ("AnchoredInfoNCE", "direction"): "both",
+    ("KLDistill", "direction"): "student_teacher",
+    ("MultilevelContrast", "weights"): {"first": 0.5},
+}
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -232,7 +236,7 @@ def test_a_module_hands_every_argument_on(name, monkeypatch):
         received.update(inspect.signature(function).bind(*args, **keywords).arguments)
 
     settings = {
-        argument: DIRECTIONS[name] if argument == "direction" else VALUES[argument]
+        argument: OWN_VALUES.get((name, argument), VALUES.get(argument))
         for argument in parameters(module.__init__)
     }
     inputs = {argument: object() for argument in parameters(module.forward)}

@@ -221,7 +221,10 @@ F = {"text": torch.tensor([[4, 5], [6, 7]]), "audio": torch.rand(2, 3, 2), "face
             r"features\['b'\]: expected 2 samples, got 3",
         ),
         (lambda: swap(F, modalities=["smell"]), "modalities: expected one of 'text', .*'smell'"),
-        (lambda: swap(F, modalities="audio"), "modalities: expected one of 'text', .*got 'a'"),
+        (
+            lambda: swap(F, modalities="audio"),
+            "modalities: expected a list of names, .*got 'audio'",
+        ),
         (lambda: swap(F, modalities=[]), r"modalities: expected some of \['text', .*got none"),
         (
             lambda: swap(F, present={"x": torch.ones(2).bool()}),
