@@ -286,7 +286,7 @@ X, EYE = torch.ones(3, 2), torch.eye(2)
         (lambda: Mahalanobis.estimate(X.int()), "samples: expected .*float.*got torch.int32"),
         (lambda: Mahalanobis.estimate(X, shrinkage=1.5), "shrinkage: expected .*0 to 1, got 1.5"),
         (lambda: Mahalanobis.estimate(X, shrinkage=-0.1), "shrinkage: expected .*got -0.1"),
-        (lambda: Mahalanobis.estimate(X, shrinkage="auto"), "shrinkage: expected .*got auto"),
+        (lambda: Mahalanobis.estimate(X, shrinkage="auto"), "shrinkage: expected .*got 'auto'"),
         (lambda: Mahalanobis.learned(0), "size: expected .*got 0"),
         (lambda: Mahalanobis.learned(2.0), "size: expected .*got 2.0"),
         (
