@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mmcontrast import arguments
-from mmcontrast.eager import full_precision, is_eager, known
+from mmcontrast.eager import full_precision, is_eager, known_finite
 from mmcontrast.rows import SHORTEST, capped, l2_normalize, ordinary_scale, summable_scale, upcast
 
 Distance = Callable[[Tensor, Tensor], Tensor]
@@ -60,7 +60,7 @@ def squared_euclidean(x: Tensor, y: Tensor) -> Tensor:
     x, y = _checked_rows(x, y)
     apart = x - y
     found = apart.square().sum(-1)
-    if is_eager() and known((found.detach() < math.inf).all()):
+    if known_finite(found):
         return found
     # Where the sum overflows, it is the largest float and a 0 that has its gradient, 2 (x - y).
     most = torch.finfo(x.dtype).max
@@ -179,7 +179,7 @@ def of_difference(measure: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> 
     """
     x, y = _checked_rows(x, y)
     found = measure(x - y)
-    if is_eager() and known((found.detach() < math.inf).all()):
+    if known_finite(found):
         return found
     # Large rows are made small before they are subtracted, and their differences ordinary after.
     largest = torch.maximum(*(z.detach().abs().amax(-1, keepdim=True) for z in (x, y)))
@@ -192,9 +192,10 @@ def of_difference(measure: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> 
 def length(x: Tensor) -> Tensor:
     """Euclidean length of rows, with derivatives of 0 at zero, where a norm's second one is NaN."""
     found: Tensor = torch.linalg.vector_norm(x, dim=-1)
-    lengths = found.detach()
-    if is_eager() and known(((lengths > SHORTEST) & (lengths < math.inf)).all()):
-        return found
+    if found.is_cpu and is_eager(found) and found.numel() > 0:
+        shortest, longest = torch.aminmax(found.detach())
+        if shortest.item() > SHORTEST and longest.item() < math.inf:
+            return found
     largest = x.detach().abs().amax(-1)
     scale, nonzero = ordinary_scale(largest), largest > 0
     ordinary = torch.where(nonzero[..., None], x * scale[..., None], 1)

@@ -1,5 +1,6 @@
 """The mode PyTorch runs the code in: eager or traced, readable values, autocast."""
 
+import math
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -35,6 +36,15 @@ def known(condition: Tensor) -> bool:
     On other devices the answer is False, because reading the value would wait for the device.
     """
     return condition.is_cpu and _has_values(condition) and bool(condition)
+
+
+def known_finite(x: Tensor) -> bool:
+    """Whether a tensor is on the CPU in eager mode, and all its numbers are finite."""
+    if not (x.is_cpu and is_eager(x)):
+        return False
+    # One sum is faster than a mask; where it is not finite, it may have overflowed.
+    total = x.detach().sum() if x.ndim else x
+    return math.isfinite(total.item()) or (x.ndim > 0 and bool(x.detach().isfinite().all()))
 
 
 def _has_values(x: Tensor) -> bool:

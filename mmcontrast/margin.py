@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mmcontrast import arguments
 from mmcontrast.distances import Distance, euclidean, measured
 from mmcontrast.distributed import Group
-from mmcontrast.eager import is_eager, known
+from mmcontrast.eager import is_eager, known, known_finite
 from mmcontrast.held import check_settings
 from mmcontrast.loading import load_checked
 from mmcontrast.presence import zero_outside
@@ -90,11 +90,12 @@ def triplet(
 def _gaps(anchors: Tensor, positives: Tensor, negatives: Tensor, distance: Distance) -> Tensor:
     """How much farther than the negatives the positives are, (B,)."""
     far, near = (measured(distance, anchors, x) for x in (positives, negatives))
+    if known_finite(far.detach() + near.detach()):
+        return far - near
+    # Distances are capped at the largest float; the difference of two such says nothing.
     if may_widen(anchors, positives, negatives, distance=distance):
-        most = torch.maximum(far.detach(), near.detach())
-        if (most >= torch.finfo(most.dtype).max).any():  # capped: their difference says nothing
-            a, p, n = widen((anchors, positives, negatives))
-            return cast(Tensor, narrow(measured(distance, a, p) - measured(distance, a, n)))
+        a, p, n = widen((anchors, positives, negatives))
+        return cast(Tensor, narrow(measured(distance, a, p) - measured(distance, a, n)))
     return far - near
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mmcontrast import arguments
 from mmcontrast.distributed import Group, active, total
-from mmcontrast.eager import is_eager
+from mmcontrast.eager import known_finite
 from mmcontrast.rows import capped
 
 
@@ -90,9 +90,7 @@ def _quotient(found: Tensor, values: Tensor, number: Tensor | int) -> Tensor:
 
     As far as values can be read, which elsewhere would wait for the device.
     """
-    if not (found.is_cpu and is_eager(found)) or found.detach().isfinite():
-        return found
-    if not values.detach().isfinite().all():
+    if known_finite(found) or not known_finite(values):
         return found
     unit = 2.0**64
     return capped((values / unit).sum() / number, torch.finfo(found.dtype).max / unit) * unit

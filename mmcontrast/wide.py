@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mmcontrast.distances import WITHOUT_PARAMETERS, Distance
 from mmcontrast.distributed import Group, active
-from mmcontrast.eager import apply, is_eager
+from mmcontrast.eager import apply, is_eager, known_finite
 from mmcontrast.mahalanobis import Mahalanobis
 from mmcontrast.rows import ROW_MAPS, RowMap, capped, ordinary_scale
 
@@ -71,6 +71,8 @@ def retry_in_float64(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def call(*args: P.args, **options: P.kwargs) -> R:
         found = function(*args, **options)
+        if isinstance(found, Tensor) and known_finite(found):
+            return found
         choices: Any = {name: options.get(name) for name in ("normalize", "distance", "group")}
         numbers = _floating(found)
         if may_widen(*numbers, **choices) and not all(x.isfinite().all() for x in numbers):

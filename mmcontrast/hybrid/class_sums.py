@@ -16,7 +16,7 @@ class ClassSums(NamedTuple):
     totals: Tensor
     """(G, M, D + 1) sum, and number, of each class's rows on all ranks."""
     other_parts: Tensor
-    """(P, M, D + 1) the same of each part's class without the part itself, without a gradient."""
+    """(P, M, D + 1) the same of each part's class without the part itself."""
     moments: Tensor
     """(G, M, D, D) sum of the outer products of each class's rows on all ranks."""
 
@@ -46,10 +46,10 @@ def sum_classes(
     if distributed.active(group) is not None:
         every, own = distributed.joined(totals, group)
         every = every.view(-1, *totals.shape)  # (ranks, G, M, D + 1)
-        elsewhere = all_but_each(every.detach())[own.start // len(totals)]
+        elsewhere = all_but_each(every)[own.start // len(totals)]
         totals = every.sum(0)
         moments = distributed.total(moments, group)
-    other_parts = [all_but_each(x.detach()) + y for x, y in zip(by_class, elsewhere, strict=True)]
+    other_parts = [all_but_each(x) + y for x, y in zip(by_class, elsewhere, strict=True)]
     return ClassSums(totals, torch.cat(other_parts), moments)
 
 

@@ -1,11 +1,13 @@
 """HyCon's terms from features and labels: by class moments, or by the similarities of all pairs."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from mmcontrast.distributed import Group, active, check_names, joined
+from mmcontrast.eager import known_finite
 from mmcontrast.exact.choose import anchors_of_a_block, moments_suit
 from mmcontrast.hybrid.moments import values_by_moments
 from mmcontrast.hybrid.pair_sums import TermValues
@@ -13,6 +15,7 @@ from mmcontrast.hybrid.pairs import Relations, map_modalities, participation, re
 from mmcontrast.hybrid.semi import own_similarities, semi_losses
 from mmcontrast.hybrid.settings import Settings
 from mmcontrast.hybrid.similarities import all_pairs, in_blocks, selected_pairs
+from mmcontrast.wide import may_widen, narrow, widen
 
 
 def terms_by_name(
@@ -35,23 +38,54 @@ def terms_by_name(
     taking_part = participation(features, related.known, present)
     if not targets:
         return {}
-    supervised = {name: target for name, target in targets.items() if name != "semi"}
-    values, similarity = _term_values(features, related, taking_part, supervised, settings)
+    found = _anchor_values(features, related, taking_part, targets, settings)
+    normalize, group = settings.normalize, settings.reduction.group
+    if may_widen(*features.values(), normalize=normalize, group=group) and not found.in_range():
+        wide = _anchor_values(widen(features), related, taking_part, targets, settings)
+        found = _AnchorValues(*narrow(wide))
     reduce = settings.reduction.reduce
     terms = {}
-    for name, (ratio, contrasted, refinement, refined) in values.items():
+    for name, (ratio, contrasted, refinement, refined, _) in found.supervised.items():
         terms[name] = reduce(ratio, contrasted)
         if settings.refine:
             terms[name] = terms[name] + reduce(refinement, refined)
-    if "semi" in targets:
-        if similarity is None:
-            # Rows mapped once more, for this term alone. The backward pass of the softmax subtracts
-            # what is common to a gradient's features; it loses less in a term by itself than in the
-            # sum of the terms.
-            similarity = own_similarities(map_modalities(features, taking_part, settings.normalize))
-        here = torch.stack(list(taking_part.values()), dim=1)  # (B, M)
-        terms["semi"] = reduce(*semi_losses(similarity, here, targets["semi"]))
+    if found.semi is not None:
+        terms["semi"] = reduce(*found.semi)
     return terms
+
+
+class _AnchorValues(NamedTuple):
+    """The anchors' values of all terms."""
+
+    supervised: dict[str, TermValues]
+    semi: tuple[Tensor, Tensor] | None
+
+    def in_range(self) -> bool:
+        """Whether no number on the way was too large, or too near 0, for its dtype."""
+        numbers = [x.refinement for x in self.supervised.values()]
+        numbers += [] if self.semi is None else [self.semi[0]]
+        certain = [x.certain for x in self.supervised.values()]
+        return all(bool(x.all()) for x in certain) and all(map(known_finite, numbers))
+
+
+def _anchor_values(
+    features: Mapping[str, Tensor],
+    related: Relations,
+    taking_part: Mapping[str, Tensor],
+    targets: Mapping[str, float],
+    settings: Settings,
+) -> _AnchorValues:
+    supervised = {name: target for name, target in targets.items() if name != "semi"}
+    values, similarity = _term_values(features, related, taking_part, supervised, settings)
+    if "semi" not in targets:
+        return _AnchorValues(values, None)
+    if similarity is None:
+        # Rows mapped once more, for this term alone. The backward pass of the softmax subtracts
+        # what is common to a gradient's features; it loses less in a term by itself than in the
+        # sum of the terms.
+        similarity = own_similarities(map_modalities(features, taking_part, settings.normalize))
+    here = torch.stack(list(taking_part.values()), dim=1)  # (B, M)
+    return _AnchorValues(values, semi_losses(similarity, here, targets["semi"]))
 
 
 def _term_values(
@@ -72,7 +106,7 @@ def _term_values(
     # The similarities that one anchor needs at a time, which say how many anchors fit a block.
     width = len(rows) * len(next(iter(rows.values())))
     if selection is None:
-        block = all_pairs(rows, everywhere, related.masks, targets, log=settings.log)
+        block = all_pairs(rows, everywhere, related.masks, targets, settings)
         width *= len(rows)
     else:
         block = selected_pairs(rows, everywhere, related.masks, targets, selection, settings)

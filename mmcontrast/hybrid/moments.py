@@ -79,11 +79,12 @@ def values_by_moments(
         x = torch.cat(pieces)
         return x.new_zeros(size, *x.shape[1:]).index_copy(0, batch.order, x)
 
-    values = [term_values(sums, settings.log) for _, sums in found]
+    values = [term_values(sums, settings) for _, sums in found]
     pieces = zip((own_pairs for own_pairs, _ in found), values, strict=True)
     # (B, M + 2 N, M): one reordering for all of them.
     numbers = unsorted([torch.cat([x, v.ratio, v.refinement], dim=1) for x, v in pieces])
-    masks = unsorted([torch.cat([v.contrasted, v.refined], dim=1) for v in values])  # (B, 2 N, M)
+    # (B, 3 N, M)
+    masks = unsorted([torch.cat([v.contrasted, v.refined, v.certain], dim=1) for v in values])
     for x in batch.exchanged:
         # The backward pass of an exchange is an exchange, which every rank must reach. So every
         # rank's result depends on it, by an empty sum where nothing else does.
@@ -91,8 +92,10 @@ def values_by_moments(
     similarity, ratio, refinement = torch.split(
         numbers, [len(features), len(targets), len(targets)], dim=1
     )
-    contrasted, refined = masks.chunk(2, dim=1)
-    each = zip(*(x.unbind(1) for x in (ratio, contrasted, refinement, refined)), strict=True)
+    contrasted, refined, certain = masks.chunk(3, dim=1)
+    certain = certain | ~contrasted  # samples without a label are in no part
+    columns = ratio, contrasted, refinement, refined, certain
+    each = zip(*(x.unbind(1) for x in columns), strict=True)
     return {name: TermValues(*x) for name, x in zip(targets, each, strict=True)}, similarity
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from mmcontrast.hybrid.ratio import ratio_losses
+from mmcontrast.hybrid.settings import Settings
 from mmcontrast.rows import dot
 
 
@@ -42,6 +43,8 @@ class PairSums(NamedTuple):
     """Number (or total weight) of its positives."""
     negative_count: Tensor
     """Number (or total weight) of its negatives."""
+    certain: Tensor | None = None
+    """bool: where no sum is what is left of far larger ones that cancel; None: everywhere."""
 
 
 class TermValues(NamedTuple):
@@ -55,6 +58,8 @@ class TermValues(NamedTuple):
     """Mean squared distance of the positives' similarities from the target."""
     refined: Tensor
     """bool: which anchors have a positive."""
+    certain: Tensor
+    """bool: where no sum is too large, too near 0, or left of what cancels, for its dtype."""
 
 
 def stack_contrasts(targets: Mapping[str, float], size: int, like: Tensor) -> Contrasts:
@@ -74,13 +79,16 @@ def sum_over_partners(x: Tensor, partners: Tensor) -> Tensor:
     return dot(x.flatten(1), chosen.flatten(0, 1)).view(-1, number, size)
 
 
-def term_values(sums: PairSums, log: bool) -> TermValues:
+def term_values(sums: PairSums, settings: Settings) -> TermValues:
     """The ratio and the refinement of each anchor, (k, N, M) each."""
     refined, opposed = sums.positive_count > 0, sums.negative_count > 0
     none = torch.zeros_like(refined)
     # Two candidates each, of which the first is the only positive: the sums instead of the pairs.
     similarity = torch.stack([sums.positives, sums.negatives], dim=-1)  # (k, N, M, 2)
     masks = torch.stack([refined, none], dim=-1), torch.stack([none, opposed], dim=-1)
-    ratio, contrasted = ratio_losses(similarity, *masks, log=log)
+    ratios = ratio_losses(similarity, *masks, log=settings.log, signed=settings.signed)
     refinement = sums.errors / torch.where(refined, sums.positive_count, 1)
-    return TermValues(ratio, contrasted, refinement, refined)
+    certain = ratios.certain
+    if sums.certain is not None:
+        certain = certain & (sums.certain | ~refined)
+    return TermValues(ratios.losses, ratios.counted, refinement, refined, certain)

@@ -15,6 +15,10 @@ from mmcontrast.hybrid.pair_sums import Contrasts, PairSums, sum_over_partners
 from mmcontrast.hybrid.row_sums import sum_rows, sum_weighted_rows
 from mmcontrast.rows import dot
 
+OUTWEIGHED = 64
+"""Where what is taken off a sum, the anchor with itself, is more than this many times what is left,
+float32 has too few digits left."""
+
 
 class Part(NamedTuple):
     """Consecutive samples of the batch sorted by class, and the sum of all other classes."""
@@ -33,7 +37,7 @@ class OneClass(NamedTuple):
     total: Tensor
     """(M, D + 1) float64: sum, and number, of its rows."""
     other_parts: Tensor
-    """(M, D + 1) float64: the same without this part's rows, and without a gradient."""
+    """(M, D + 1) float64: the same without this part's rows."""
     moments: Tensor
     """(M, D, D) float64: sum of the outer products of its rows."""
 
@@ -69,12 +73,19 @@ def large_class_sums(
     number = total[:, -1].to(x.dtype) - present
     counts = _pair_counts(present, number, part.others[:, -1].to(x.dtype), partners)
     errors = torch.zeros_like(positive_sums)
+    # What an anchor adds to the gradient of its class's sum is taken off again for its own sample.
+    lengths = own.detach().diagonal(dim1=1, dim2=2).sqrt()  # (k, M)
+    itself = sum_over_partners(lengths[..., None] * lengths[:, None], partners)
+    certain = itself <= OUTWEIGHED * positive_sums.detach().abs()
     if refine:
-        among = squares.mT - sum_over_partners(own.square(), partners)
+        own_squares = sum_over_partners(own.square(), partners)
+        among = squares.mT - own_squares
         # sum (s - t)^2 = sum s^2 - 2 t sum s + t^2 n. Rounding may leave it slightly below 0.
         errors = among - 2 * targets * positive_sums + targets.square() * counts[0]
         errors = errors.clamp_min(0)
-    return own, PairSums(positive_sums, sum_over_partners(negatives, partners), errors, *counts)
+        certain = certain & (own_squares <= OUTWEIGHED * (errors + counts[0]))
+    opposed = sum_over_partners(negatives, partners)
+    return own, PairSums(positive_sums, opposed, errors, *counts, certain.detach())
 
 
 def small_class_sums(
@@ -132,8 +143,8 @@ class _LargeClassProducts(torch.autograd.Function):
 
     Args:
         x: (k, M, D).
-        other_parts: (M, D) float64, sums of the class's rows in other parts; they take no gradient.
-        total: (M, D) float64, sums of the whole class.
+        other_parts: (M, D) float64, sums of the class's rows in other parts.
+        total: (M, D) float64, sums of the whole class: the other parts' and those of x.
         others: (M, D) float64, sums of the other classes.
         forms: (M, N D, D) symmetric matrices A, N for each modality, one below the other.
 
@@ -167,17 +178,41 @@ class _LargeClassProducts(torch.autograd.Function):
         to_forms = dot(weighted.mT, by_modality.mT)
         to_sums = torch.cat([to_positives, to_negatives], 2)  # (k, M, 2 M)
         to_total, to_others = sum_weighted_rows(to_sums, x).chunk(2)
+        to_rows, to_other_parts, to_fellows = to_own + to_own.mT, None, None
+        if x.dtype == torch.float64:
+            to_fellows, to_other_parts, to_total = _of_fellows(to_positives, x)
+        else:
+            to_rows = to_rows - to_positives.mT
         # The gradients through the positives' and the negatives' sums nearly cancel and outweigh
         # all else, so they are added in float64 and rounded once. Where one row makes up most of
         # a feature's total, that feature stays in the float32 product below instead: for the row
         # itself, the rest of its class is small there.
         common = torch.where(rest.abs() > total.abs() / 2, total, 0).detach()
         remaining = apply(_RestOfClass, x, total - common, top, rest - common)
-        to_rows = to_own + to_own.mT - to_positives.mT
         found = dot(to_rows, x.mT) + dot(to_positives, remaining.mT)
+        found = found if to_fellows is None else found + to_fellows
         found = found + dot(weighted, 2 * forms.mT).transpose(0, 1)
         found = found + dot(to_sums.double(), torch.cat([common, others]).mT)
-        return found.to(x.dtype), None, to_total, to_others, to_forms
+        return found.to(x.dtype), to_other_parts, to_total, to_others, to_forms
+
+
+def _of_fellows(to_positives: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of each row from the other rows of its class, which it is a positive of.
+
+    They are the sum of what all rows say, less what the row itself says. Where one row says far
+    more than all others, as an anchor almost without similar positives does, nothing would be left
+    of the others in its own gradient. So the largest saying in each feature stays out of the sum,
+    and is added to all rows but its own, as in :class:`_RestOfClass`.
+
+    Returns:
+        (k, M, D) gradients of the rows of this part, but for what the others of (M, D) that is
+        added to all rows of the class; the (M, D) of rows of other parts, likewise; that sum.
+    """
+    said = dot(to_positives.mT, x.mT)  # (k, M, D), to the partner's modality
+    top = said.abs().max(0, keepdim=True).indices  # (1, M, D)
+    largest = said.gather(0, top)
+    rest = said.scatter(0, top, 0)
+    return largest.expand_as(said).scatter(0, top, 0) - rest, largest[0], rest.sum(0)
 
 
 class _RestOfClass(torch.autograd.Function):

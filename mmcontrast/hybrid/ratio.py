@@ -1,13 +1,18 @@
 """Ratio contrast: the positives' share of all similarity."""
 
+import math
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mmcontrast import arguments
+from mmcontrast.distances import within
 from mmcontrast.distributed import Group
 from mmcontrast.reductions import Reduction
 from mmcontrast.rows import upcast
+from mmcontrast.wide import may_widen, narrow, widen
 
 
 def ratio_contrast(
@@ -61,32 +66,56 @@ def ratio_contrast(
     arguments.weights("negatives", negatives, size)
     arguments.flag("log", log)
     arguments.reduction(reduction)
-    losses, counted = ratio_losses(upcast(similarity), positives, negatives, log=log)
-    return Reduction(reduction, weight, group).reduce(losses, counted)
+    ratios = ratio_losses(upcast(similarity), positives, negatives, log=log, signed=False)
+    if may_widen(similarity) and not ratios.certain.all():
+        wide = widen(similarity), widen(positives), widen(negatives)
+        ratios = narrow(ratio_losses(*wide, log=log, signed=False))
+    return Reduction(reduction, weight, group).reduce(ratios.losses, ratios.counted)
+
+
+class Ratios(NamedTuple):
+    """The ratio of each anchor, (..., B) each."""
+
+    losses: Tensor
+    """The positives' shares, negated, or their negated logs."""
+    counted: Tensor
+    """bool: which anchors have a positive and a negative."""
+    certain: Tensor
+    """bool: where no sum that matters is so large, or so near 0, that its dtype cannot tell it."""
 
 
 def ratio_losses(
-    similarity: Tensor, positives: Tensor, negatives: Tensor, *, log: bool
-) -> tuple[Tensor, Tensor]:
-    """The positives' shares, negated, or their negated logs; and which anchors have both.
+    similarity: Tensor, positives: Tensor, negatives: Tensor, *, log: bool, signed: bool
+) -> Ratios:
+    """The positives' share of all similarity, for each anchor.
 
     Args:
         similarity: (..., B, C).
         positives, negatives: (..., B, C) bool or floating weights.
         log: negated logarithms.
-
-    Returns:
-        (..., B) values, and (..., B) bool: which anchors have a positive and a negative.
+        signed: whether sums of similarities may be negative. If not, rounding alone took those that
+            are below 0 there, and they count as 0.
     """
     positive, negative = positives != 0, negatives != 0
     counted = positive.any(-1) & negative.any(-1)
     sum_positives = (torch.where(positive, similarity, 0) * positives).sum(-1)
     sum_negatives = (torch.where(negative, similarity, 0) * negatives).sum(-1)
-    if log:
-        # -log(P / (P + Q)) = softplus(log Q - log P), exact where Q is far below P. The floor keeps
-        # a sum that underflowed to 0 finite.
-        floor = torch.finfo(similarity.dtype).tiny
-        gap = sum_negatives.clamp_min(floor).log() - sum_positives.clamp_min(floor).log()
-        return F.softplus(gap, threshold=50), counted
+    if not signed:
+        sum_positives, sum_negatives = (
+            within(x, 0, math.inf) for x in (sum_positives, sum_negatives)
+        )
+    # A sum below this counts as 0: 1 / sum, times sums of rows on the way to the features, could
+    # overflow, and of what the sum was made of, too much may have underflowed.
+    limits = torch.finfo(similarity.dtype)
+    floor = limits.tiny / limits.eps
     total = sum_positives + sum_negatives
-    return -sum_positives / torch.where(total == 0, 1, total), counted
+    if log:
+        # -log(P / (P + Q)) = softplus(log Q - log P), exact where Q is far below P.
+        gap = sum_negatives.clamp_min(floor).log() - sum_positives.clamp_min(floor).log()
+        least = torch.minimum(sum_negatives, sum_positives)
+        losses = F.softplus(gap, threshold=50)
+    else:
+        least = total.abs()
+        losses = -sum_positives / torch.where(least < floor, 1, total)
+    certain = ~counted | ((least >= floor) & total.isfinite())
+    return Ratios(losses, counted, certain)

@@ -7,11 +7,13 @@ from torch import Tensor
 
 from mmcontrast import arguments
 from mmcontrast.distributed import Group, check_names
+from mmcontrast.eager import known_finite
 from mmcontrast.hybrid.pairs import map_modalities
 from mmcontrast.masks import off_diagonal
 from mmcontrast.presence import presence
 from mmcontrast.reductions import Reduction
 from mmcontrast.rows import RowMap, dot, softmax_normalize
+from mmcontrast.wide import may_widen, narrow, widen
 
 
 def semi_contrast(
@@ -62,8 +64,15 @@ def semi_contrast(
     arguments.number_or_scalar("margin", margin)
     arguments.reduction(reduction)
     present = presence(features, present)
-    similarity = own_similarities(map_modalities(features, present, normalize))
-    losses, counted = semi_losses(similarity, torch.stack(list(present.values()), dim=1), margin)
+    here = torch.stack(list(present.values()), dim=1)  # (B, M)
+
+    def values(rows: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        similarity = own_similarities(map_modalities(rows, present, normalize))
+        return semi_losses(similarity, here, margin)
+
+    losses, counted = values(features)
+    if not known_finite(losses) and may_widen(*features.values(), normalize=normalize):
+        losses, counted = narrow(values(widen(features)))
     return Reduction(reduction, weight, group).reduce(losses, counted)
 
 

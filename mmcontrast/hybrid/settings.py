@@ -5,7 +5,7 @@ from typing import NamedTuple
 from mmcontrast import arguments
 from mmcontrast.hybrid.selection import PairSelection
 from mmcontrast.reductions import Reduction
-from mmcontrast.rows import RowMap, checked_map
+from mmcontrast.rows import POSITIVE_MAPS, RowMap, checked_map
 
 REFINE_ON = ("selected", "all", "weighted")
 
@@ -25,6 +25,11 @@ class Settings(NamedTuple):
     """Row map before the dot product."""
     reduction: Reduction
     """How the anchors' values become a loss, with the sample weights and the group of ranks."""
+
+    @property
+    def signed(self) -> bool:
+        """Whether similarities may be below 0 by more than rounding."""
+        return self.normalize not in POSITIVE_MAPS
 
     def check(self) -> None:
         """Refuse what the settings may not be."""

@@ -31,8 +31,7 @@ def all_pairs(
     taking_part: Mapping[str, Tensor],
     masks: MaskRows,
     targets: Mapping[str, float],
-    *,
-    log: bool,
+    settings: Settings,
 ) -> Block:
     """All pairs without selection, weighted where the masks are floating.
 
@@ -63,7 +62,7 @@ def all_pairs(
             sum_over_partners(dot(mask, here)[:, None] * there[..., None], partners)
             for mask in (positives, negatives)
         )
-        values = term_values(PairSums(*sums, *counts), log)
+        values = term_values(PairSums(*sums, *counts), settings)
         return {name: TermValues(*(y[:, k] for y in values)) for k, name in enumerate(targets)}
 
     return block
@@ -125,12 +124,13 @@ def _selected_values(
     similarity = dot(anchors, candidates)  # (B, C)
     chosen, rejected = thin(similarity, positives, negatives, selection, count)
     pull, push = _selection_weights(similarity, chosen, rejected, selection)
-    ratio, contrasted = ratio_losses(similarity, pull, push, log=settings.log)
+    ratios = ratio_losses(similarity, pull, push, log=settings.log, signed=settings.signed)
     refined = positives if settings.refine_on == "all" else chosen
     value = similarity * pull if settings.refine_on == "weighted" else similarity
     number = refined.sum(-1)
     errors = ((value - target).square() * refined).sum(-1)
-    return TermValues(ratio, contrasted, errors / torch.where(number > 0, number, 1), number > 0)
+    refinement = errors / torch.where(number > 0, number, 1)
+    return TermValues(ratios.losses, ratios.counted, refinement, number > 0, ratios.certain)
 
 
 def _selection_weights(

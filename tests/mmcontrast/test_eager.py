@@ -3,7 +3,7 @@
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from mmcontrast.eager import is_eager, known
+from mmcontrast.eager import is_eager, known, known_finite
 
 
 def test_which_tensors_have_values_to_read():
@@ -17,3 +17,15 @@ def test_which_tensors_have_values_to_read():
     assert not torch.func.vmap(lambda z: z if is_eager() else z - 1)(x).any()
     assert known(x.sum() == 2)
     assert not known(x.sum() == 3)
+
+
+def test_which_numbers_are_known_to_be_finite():
+    x = torch.tensor([3e38, 3e38], requires_grad=True)  # their sum is not
+    assert known_finite(x)
+    assert known_finite(x[0])
+    assert known_finite(x[:0])
+    for value in (torch.inf, torch.nan):
+        assert not known_finite(torch.tensor([1.0, value]))
+        assert not known_finite(torch.tensor(value))
+    assert not known_finite(x.to("meta"))
+    assert not torch.func.vmap(lambda z: z * 0 + known_finite(z))(torch.ones(2)).any()

@@ -3,6 +3,8 @@
 import torch
 
 from mmcontrast.hybrid.pair_sums import PairSums, stack_contrasts, sum_over_partners, term_values
+from mmcontrast.hybrid.settings import Settings
+from mmcontrast.reductions import Reduction
 from tests.mmcontrast.strategies import close, normal
 
 M = 3
@@ -34,9 +36,31 @@ def test_values_of_one_anchor_are_the_ratio_and_the_mean_error():
         torch.tensor([1.0, 0.0, 2.0]).view(3, 1, 1),
     )
     sums = PairSums(2 * one, one, 0.6 * one, *counts)
-    values = term_values(sums, log=False)
+    plain, log = (
+        Settings(True, log, None, "selected", None, Reduction("mean")) for log in (False, True)
+    )
+    values = term_values(sums, plain)
     assert values.contrasted.flatten().tolist() == [True, False, False]
     assert values.refined.flatten().tolist() == [True, True, False]
     close(values.ratio[0].flatten(), [-2 / 3])
     close(values.refinement[:2].flatten(), [0.15, 0.15])
-    close(term_values(sums, log=True).ratio[0].exp().flatten(), [1.5])
+    close(term_values(sums, log).ratio[0].exp().flatten(), [1.5])
+
+
+def test_anchors_whose_sums_are_uncertain_are_told():
+    """Too near 0 for their dtype, too large, or what is left of what cancels."""
+    settings = Settings(True, False, None, "selected", None, Reduction("mean"))
+    positives = torch.tensor([1.0, 1e-35, 1e38, 1.0, 1e-35]).view(5, 1, 1)
+    negatives = torch.tensor([1.0, 1e-35, 3.4e38, 1.0, 0.0]).view(5, 1, 1)
+    one, none = torch.ones(5, 1, 1), torch.tensor([1.0, 1, 1, 1, 0]).view(5, 1, 1)
+    left = torch.tensor([True, True, True, False, True]).view(5, 1, 1)
+    sums = PairSums(positives, negatives, one, one, none, left)
+    assert term_values(sums, settings).certain.flatten().tolist() == [
+        True,
+        False,
+        False,
+        False,
+        True,
+    ]
+    wide = PairSums(*(x.double() for x in sums[:-1]))
+    assert term_values(wide, settings).certain.all()

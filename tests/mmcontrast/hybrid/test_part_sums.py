@@ -14,7 +14,7 @@ CONTRASTS = Contrasts(
     torch.tensor([[1.0], [0.8]], dtype=torch.float64),
 )
 """Within a modality and between modalities, with their targets."""
-FIELDS = PairSums._fields
+FIELDS = [name for name in PairSums._fields if name != "certain"]
 
 
 def batch(seed, n):

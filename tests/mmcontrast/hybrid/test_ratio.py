@@ -182,6 +182,40 @@ def test_law_24_low_precision(dtype, log):
     assert abs(value - exact) <= tol(torch.float32, n=5)
 
 
+SIZES = [1e-44, 1e-38, 1e-30, 1e-10, 1e10, 1e30, 1e38]
+
+
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("size", SIZES)
+def test_similarities_of_every_size_have_their_ratio(log, size):
+    """Its gradient is as large as they are small; where no float32 is, it is the largest one."""
+    positives, negatives = masks(1, 4, 5)
+    similarity = (similarities(1, 4, 5) * 2).float() * size
+
+    def loss(s):
+        return mm.ratio_contrast(s, positives, negatives, log=log)
+
+    value, (found,) = gradients(loss, similarity)
+    wide, (exact,) = gradients(loss, similarity.double())
+    most = torch.finfo(torch.float32).max
+    exact = exact.clamp(-most, most)
+    close(value, wide, rtol=1e-5)
+    close(found, exact, rtol=1e-5, atol=max(1e-6 * exact.abs().max().item(), 3e-45))
+
+
+@given(seed=seeds, n=st.integers(2, 6), d=st.integers(1, 9), log=st.booleans())
+def test_rounding_below_zero_counts_as_zero(seed, n, d, log):
+    """Opposite rows have a shifted cosine of 0, and in float32 one of -1e-7."""
+    row = normal(seed, 1, d).float()
+    signs = torch.randint(0, 2, (n, 1), generator=rng(seed)) * 2 - 1
+    x = mm.shifted_cosine_normalize(row * signs)
+    positives, negatives = masks(seed, n, n)
+    found = mm.ratio_contrast(x @ x.mT, positives, negatives, log=log, reduction="none")
+    assert found.isfinite().all()
+    assert (found >= (0 if log else -1)).all()
+    assert log or (found <= 0).all()
+
+
 # --- wrong calls ---------------------------------------------------------------------------------
 
 S, P = torch.rand(2, 3), torch.ones(2, 3).bool()

@@ -1,12 +1,14 @@
 """HyCon's SCL against float64 loops."""
 
+import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 import mmcontrast as mm
 from tests import oracles
 from tests.mmcontrast.hybrid.losses import NORMALIZE, batches, split
-from tests.mmcontrast.strategies import close, numpy
+from tests.mmcontrast.strategies import close, gradients, modalities, numpy
 
 
 @given(
@@ -30,3 +32,19 @@ def test_semi_contrast_agrees_with_the_oracle(batch, margin, normalize, reductio
         ),
         expected,
     )
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e10, 1e18, 1e30])
+def test_raw_rows_of_every_size(size):
+    features = {name: (x * size).float() for name, x in modalities(1, 4, 3).items()}
+
+    def loss(*x):
+        return mm.semi_contrast(dict(zip(features, x, strict=True)), normalize=None)
+
+    value, found = gradients(loss, *features.values())
+    wide, exact = gradients(loss, *[x.double() for x in features.values()])
+    most = torch.finfo(torch.float32).max
+    close(value, wide.clamp(max=most), rtol=1e-5)
+    for gradient, reference in zip(found, exact, strict=True):
+        reference = reference.clamp(-most, most)
+        close(gradient, reference, rtol=1e-5, atol=1e-6 * reference.abs().max().item())
