@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 
-from mmcontrast import info_nce
+from mmcontrast import LearnableTemperature, info_nce
 from mmcontrast.interop import open_clip as ours
 from mmcontrast.interop import pml
 from mmcontrast.interop.sentence_transformers import InfoNCELoss
@@ -142,6 +142,25 @@ def ranking(rank, world):
                 (expected, whole), (found, mine) = results
                 same([found], [expected])
                 same([x / world for x in mine], [x[own] for x in whole])
+
+
+def learned(rank, world):
+    """A temperature that every rank learns from its own rows is that of the whole batch."""
+    images, texts, own = batch(rank, EVEN)
+    taus = []
+    for group, rows in ((None, slice(None)), ("world", own)):
+        temperature = LearnableTemperature(0.2).double()
+        loss = InfoNCELoss(
+            torch.nn.Identity(), temperature=temperature, symmetric=True, group=group
+        )
+        optimizer = torch.optim.SGD(loss.parameters(), 0.5)
+        for _ in range(3):
+            optimizer.zero_grad()
+            sum(loss.compute_loss_from_embeddings([images[rows], texts[rows]]).values()).backward()
+            optimizer.step()
+        taus.append(temperature().detach())
+    same([taus[1]], [taus[0]])
+    assert abs(taus[0] - 0.2) > 1e-3
 
 
 def sizes(rank, world):

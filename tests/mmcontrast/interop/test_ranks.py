@@ -15,7 +15,7 @@ def test_losses():
     absent = [name for name in PEERS if importlib.util.find_spec(name) is None]
     compared = [name for peer in PEERS if peer not in absent for name in PEERS[peer]]
     module = "tests.ranks.interop"
-    launch(3, module, "whole", "sizes", "ranking", *compared)
+    launch(3, module, "whole", "sizes", "ranking", "learned", *compared)
     if absent:
         pytest.skip(f"{' and '.join(absent)} not installed: what does without them passed")
 
