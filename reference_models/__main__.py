@@ -8,6 +8,7 @@ from pathlib import Path
 
 from reference_models import commands
 from reference_models.commands import CALL
+from reference_models.excerpt import printable
 
 # The packages of the extra "reference".
 NEEDS = ["accelerate", "filelock", "matplotlib", "safetensors"]
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.run(options)
         _leave_ranks()
     except (ValueError, OSError) as error:
-        line = " ".join(str(error).split())
+        line = printable(" ".join(str(error).split()), 2000)
         print(f"{CALL}: {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

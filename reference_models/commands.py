@@ -145,6 +145,7 @@ def convert_command(options: argparse.Namespace) -> None:
     """Convert a data file of any known layout to safetensors."""
     from reference_models.data.converted import save_corpus
     from reference_models.data.loading import load_corpus
+    from reference_models.excerpt import printable
 
     if options.out.exists():
         raise ValueError(f"{options.out}: expected a new file, got one that exists; name another")
@@ -157,7 +158,7 @@ def convert_command(options: argparse.Namespace) -> None:
     )
     save_corpus(corpus, options.out)
     for note in corpus.notes:
-        print(f"note: {note}")
+        print(f"note: {printable(note)}")
     samples = ", ".join(f"{len(part)} {name}" for name, part in corpus.splits.items())
     print(f"wrote {options.out} ({samples}); look at it with: {CALL} data inspect {options.out}")
 

@@ -11,6 +11,7 @@ from reference_models.data.columns import frame_extent, numbers
 from reference_models.data.corpus import FEATURES, KNOWN_FILES, Corpus, Split, file_sha256
 from reference_models.data.loading import corpus_of, read, recognise
 from reference_models.data.pickles import DataError
+from reference_models.excerpt import excerpt, printable
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,12 @@ def inspect_file(path: str | Path) -> FileReport:
     """Examine every column of a file of a known layout, or close to one.
 
     Raises:
-        DataError: there is no file of that name.
+        DataError: there is no file of that name, or it is a pipe.
     """
     path = Path(path)
-    if not path.exists():
-        raise DataError(f"{path}: expected a file, got nothing there; give the path of one")
+    if not (path.is_file() or path.is_dir()):
+        kind = "a pipe or a device" if path.exists() else "nothing there"
+        raise DataError(f"{path}: expected a file, got {kind}; give the path of one")
     splits: dict[str, list[ColumnReport]] = {}
     other_keys: list[str] = []
     problem = layout = corpus = None
@@ -87,9 +89,9 @@ def inspect_file(path: str | Path) -> FileReport:
         if type(content) is dict:
             for name, columns in content.items():
                 if name != "config" and isinstance(columns, dict):
-                    splits[str(name)] = [_column(str(key), x) for key, x in columns.items()]
+                    splits[_title(name)] = [_column(_title(key), x) for key, x in columns.items()]
                 elif not isinstance(columns, list):
-                    other_keys.append(str(name))
+                    other_keys.append(_title(name))
         layout = recognise(content, path)
         corpus = corpus_of(content, path, layout)
         if not splits:
@@ -118,6 +120,11 @@ def inspect_file(path: str | Path) -> FileReport:
     )
 
 
+def _title(key: Any) -> str:
+    """A key as it is printed; keys of a pickle may be anything, as long as it likes."""
+    return printable(key, 60) if isinstance(key, str) else excerpt(key)
+
+
 def _columns(split: Split) -> list[ColumnReport]:
     """Columns from a split, for layouts without columns in the file."""
     columns = {"id": split.ids, mult.LABELS: split.labels, "raw_text": split.raw_text}
@@ -132,17 +139,17 @@ def format_report(report: FileReport) -> str:
     if report.label_range is not None:
         labels = "{:g} to {:g}".format(*report.label_range)
     lines = [
-        Path(report.path).name,
-        f"  path      {report.path}",
+        printable(Path(report.path).name),
+        f"  path      {printable(report.path, 1000)}",
         f"  size      {report.size:,} bytes",
         f"  SHA-256   {report.sha256}",
         f"  known as  {report.known_as or 'not a known public file'}",
-        f"  layout    {report.layout or 'unknown'}",
+        f"  layout    {printable(report.layout or 'unknown')}",
         f"  labels    {labels}",
         f"  loads     {'yes' if report.problem is None else 'no'}",
     ]
     if report.problem is not None:
-        lines.append(f"  problem   {report.problem}")
+        lines.append(f"  problem   {printable(report.problem, 2000)}")
     if report.corpus is not None:
         lines += _facts(report.corpus)
     if report.other_keys:
@@ -167,11 +174,12 @@ def _facts(corpus: Corpus) -> list[str]:
     if unimodal:
         lines.append(f"  one each  labels of {', '.join(unimodal)} alone")
     if corpus.origin is not None:
-        lines.append(f"  made of   {corpus.origin[0]} (SHA-256 {corpus.origin[1]})")
+        name, sha256 = (printable(word) for word in corpus.origin)
+        lines.append(f"  made of   {name} (SHA-256 {sha256})")
     if any(corpus.dropped.values()):
         counts = ", ".join(f"{count} of {name}" for name, count in corpus.dropped.items())
         lines.append(f"  left out  {counts}")
-    return [*lines, *(f"  note      {note}" for note in corpus.notes)]
+    return [*lines, *(f"  note      {printable(note)}" for note in corpus.notes)]
 
 
 _HEAD = ("column", "shape", "dtype", "min", "max", "NaN", "inf", "absent", "padding")

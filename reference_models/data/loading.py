@@ -9,6 +9,7 @@ from reference_models.data import mag_bert, mmsa, mult, ur_funny
 from reference_models.data.converted import is_converted, load_converted
 from reference_models.data.corpus import SPLITS, Corpus, file_sha256
 from reference_models.data.pickles import DataError, load_pickle
+from reference_models.excerpt import excerpts
 
 LAYOUTS = {
     "mmsa": "a pickle of {split: {column: values}} with regression_labels",
@@ -97,6 +98,8 @@ def load_corpus(
 def read(path: str | Path) -> Any:
     """The content at ``path``: of a pickle, of a folder's pickles by name, or a whole corpus."""
     path = Path(path)
+    if path.exists() and not (path.is_dir() or path.is_file()):  # a pipe would be waited for
+        raise DataError(f"{path}: expected a file, got a pipe or a device; give the path of a file")
     if path.is_dir():
         return ur_funny.read_folder(path)
     if is_converted(path):
@@ -123,7 +126,7 @@ def recognise(content: Any, path: str | Path) -> str:
                 return "iemocap" if _shape(part[mult.LABELS])[1:] == (4, 2) else "mult"
             if isinstance(part, dict):
                 return "mmsa"
-        found = f"one with the keys {[str(key) for key in content][:10]}"
+        found = f"one with the keys {excerpts(content)}"
     known = "; ".join(f"{name}: {words}" for name, words in LAYOUTS.items())
     raise DataError(
         f"{path}: expected a dict with the splits {SPLITS}, got {found}; the layouts that can be "
@@ -134,7 +137,7 @@ def recognise(content: Any, path: str | Path) -> str:
 def _shape(values: Any) -> tuple[int, ...]:
     try:
         return np.shape(values)
-    except ValueError:  # ragged lists
+    except (TypeError, ValueError):  # ragged lists
         return ()
 
 

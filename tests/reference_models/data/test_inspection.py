@@ -1,10 +1,13 @@
 """What is in a file, also where it cannot be loaded."""
 
 import hashlib
+import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from reference_models.__main__ import main
 from reference_models.data.converted import save_corpus
 from reference_models.data.corpus import KNOWN_FILES
 from reference_models.data.inspection import format_report, inspect_file
@@ -280,3 +283,39 @@ def test_the_real_files(data_folder):
     mmmo = inspect_file(data_folder / "ict_mmmo_aligned_20.pkl")
     assert mmmo.label_range == (-2, 2)
     assert columns_of(mmmo)["audio"].padding.startswith("front (")
+
+
+def test_keys_cannot_write_to_the_terminal(tmp_path, capsys):
+    data = content()
+    evil = "\x1b]0;owned\x07\udc80\n"
+    data[evil] = {evil: [1], "x" * 10**5: [2], ("a", 1): [3]}
+    data[f"other{evil}"] = 3
+    data["train"][evil] = [1]
+    assert main(["data", "inspect", str(write(tmp_path / "x.pkl", data))]) == 0
+    printed = capsys.readouterr().out
+    assert printed.replace("\n", "").isprintable()
+    assert r"\x1b]0;owned\x07\udc80\n" in printed
+    assert "x" * 100 not in printed
+    corpus = replace(load_corpus(write(tmp_path / "y.pkl", content())), notes=("a\x1b[2J",))
+    save_corpus(replace(corpus, origin=("\x1b[31m", "\x07")), tmp_path / "y.safetensors")
+    assert main(["data", "inspect", str(tmp_path / "y.safetensors")]) == 0
+    assert capsys.readouterr().out.replace("\n", "").isprintable()
+
+
+def test_messages_cannot_write_to_the_terminal(tmp_path, capsys):
+    path = tmp_path / "a\x1b[31mb"
+    assert main(["data", "inspect", str(path)]) == 2
+    printed = capsys.readouterr().err
+    assert printed.endswith("\n")
+    assert printed[:-1].isprintable()
+
+
+@pytest.mark.parametrize("command", [["inspect"], ["convert"]])
+def test_a_pipe_is_not_waited_for(tmp_path, capsys, command):
+    path = tmp_path / "x.pkl"
+    os.mkfifo(path)
+    out = [str(tmp_path / "y.safetensors")] if command == ["convert"] else []
+    assert main(["data", *command, str(path), *out]) == 2
+    printed = capsys.readouterr().err
+    assert "x.pkl: expected a file, got a pipe or a device" in printed
+    assert printed.count("\n") == 1
