@@ -10,7 +10,10 @@ from typing import Any
 
 
 def excerpt(value: Any, limit: int = 60) -> str:
-    """A value as messages quote it: at most about ``limit`` letters; of a container, its type."""
+    """A value as messages quote it: at most ``limit`` letters, and of a container its type.
+
+    Lists of a few numbers or texts are written out.
+    """
     if isinstance(value, str):
         return _cut(repr(str(value[: limit + 1])), limit)
     if isinstance(value, bytes):
@@ -19,6 +22,9 @@ def excerpt(value: Any, limit: int = 60) -> str:
         return f"a whole number of {value.bit_length()} bits"
     if value is None or isinstance(value, bool | int | float):
         return repr(value)
+    few = isinstance(value, list | tuple) and len(value) <= 4
+    if few and not any(isinstance(part, list | tuple) for part in value):
+        return _cut(f"[{', '.join(excerpt(part, limit // 4) for part in value)}]", limit)
     return f"a {type(value).__name__}"
 
 

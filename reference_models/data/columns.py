@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from reference_models.data.pickles import DataError
+from reference_models.excerpt import excerpt
 
 
 def numbers(values: Any, where: str, *, dtype: type = np.float32) -> np.ndarray:
@@ -16,9 +17,10 @@ def numbers(values: Any, where: str, *, dtype: type = np.float32) -> np.ndarray:
     if isinstance(values, np.ndarray) and values.dtype == object:
         values = values.tolist()
     try:
-        with np.errstate(over="ignore"):  # beyond float32: infinite, which later checks find
+        # Beyond float32: infinite, which later checks find.
+        with np.errstate(over="ignore", invalid="ignore"):
             return np.array(values, dtype=dtype, order="C")
-    except (TypeError, ValueError, OverflowError):
+    except (TypeError, ValueError, OverflowError, MemoryError, RecursionError):
         raise DataError(
             f"{where}: expected numbers of one shape for every sample, got "
             f"{_kinds(values)}; pad sequences to one length with zeros"
@@ -28,9 +30,7 @@ def numbers(values: Any, where: str, *, dtype: type = np.float32) -> np.ndarray:
 def _kinds(values: Any) -> str:
     if not isinstance(values, list | tuple):
         return type(values).__name__
-    shapes = sorted(
-        {str(np.shape(v)) if not isinstance(v, list) else "list" for v in values[:1000]}
-    )
+    shapes = sorted({str(getattr(v, "shape", excerpt(v))) for v in values[:1000]})
     return f"{len(values)} samples of shapes {', '.join(shapes[:3])}"
 
 
@@ -66,46 +66,23 @@ def scores(
     return labels
 
 
-def words(values: Any, count: int, where: str, *, text: bool = False) -> list[str]:
-    """``count`` names, or sentences where ``text``; bytes are decoded."""
-    values = values.tolist() if isinstance(values, np.ndarray) else values
-    if not isinstance(values, list | tuple):
-        raise DataError(f"{where}: expected a list or an array, got {type(values).__name__}")
-    check_count(len(values), count, where)
-    found = []
-    for row, value in enumerate(values):
-        value = decoded(value)
-        if text and not isinstance(value, str):
-            raise DataError(
-                f"{where}: expected sentences, got {type(value).__name__} in row {row}; "
-                "put an empty sentence where there is none"
-            )
-        found.append(str(value))
-    return found
-
-
-def decoded(value: Any) -> Any:
-    """Bytes as text; anything else as it is."""
-    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else value
-
-
 def tokens(values: Any, count: int, where: str) -> tuple[np.ndarray, np.ndarray]:
     """Token ids (N, L) int64 and their mask, from text_bert in either order of axes."""
     table = numbers(values, where, dtype=np.float64)
     check_count(len(table) if table.ndim else 0, count, where)
     if table.ndim == 3 and table.shape[1] != 3 and table.shape[2] == 3:
         table = table.transpose(0, 2, 1)
-    if table.ndim != 3 or table.shape[1] != 3:
+    if table.ndim != 3 or table.shape[1] != 3 or table.shape[2] == 0:
         raise DataError(
             f"{where}: expected shape (N, 3, L) or (N, L, 3), got {table.shape}; "
             "stack ids, attention mask and token types"
         )
     ids, mask = table[:, 0], table[:, 1]
-    whole = np.isfinite(ids).all() and (ids == np.round(ids)).all() and (ids >= 0).all()
+    whole = (ids == np.round(ids)).all() and ((ids >= 0) & (ids < 2**31)).all()
     if not whole or not np.isin(mask, (0, 1)).all():
         raise DataError(
-            f"{where}: expected token ids 0, 1, 2, ... and a mask of 0 and 1, got other numbers; "
-            "stack ids, attention mask and token types in this order"
+            f"{where}: expected token ids from 0 to 2^31 - 1 and a mask of 0 and 1, got other "
+            "numbers; stack ids, attention mask and token types in this order"
         )
     # The attention mask marks real tokens, as nonzero values mark real frames.
     mask = mask.astype(bool)
@@ -148,8 +125,11 @@ def lengths(columns: dict[str, Any], modality: str, count: int, where: str) -> n
     where = f"{where}, column {name!r}"
     stated = numbers(columns[name], where, dtype=np.float64).reshape(-1)
     check_count(len(stated), count, where)
-    if not (np.isfinite(stated) & (stated >= 0)).all():
-        raise DataError(f"{where}: expected lengths from 0 up, got {stated.min():g}; mend them")
+    bad = ~((stated >= 0) & (stated < 2**31))
+    if bad.any():
+        raise DataError(
+            f"{where}: expected lengths from 0 up to 2^31, got {stated[bad][0]:g}; mend them"
+        )
     return stated.astype(np.int64)
 
 
@@ -205,6 +185,12 @@ def padded(sequences: Sequence[np.ndarray], where: str, nan: str) -> tuple[np.nd
             " them"
         )
     total = max(1, *map(len, sequences))
+    size = len(sequences) * total * widths[0][0]
+    if size > 1000 * sum(map(np.size, sequences)) + 10**7:
+        raise DataError(
+            f"{where}: expected frames in most samples, got so few that padding makes {size} "
+            "numbers of them; drop the column, or the empty samples"
+        )
     out = np.zeros((len(sequences), total, *widths[0]), dtype=np.float32)
     for row, sequence in enumerate(sequences):
         if len(sequence):

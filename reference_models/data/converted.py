@@ -15,13 +15,10 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from reference_models.data.corpus import (
-    KNOWN_FILES,
-    Corpus,
-    Split,
-    file_sha256,
-)
+from reference_models.data.corpus import FEATURES, KNOWN_FILES, Corpus, Split, file_sha256
 from reference_models.data.pickles import DataError
+from reference_models.data.promises import broken, check_array, check_promises, check_text
+from reference_models.excerpt import excerpt, excerpts, printable
 
 VERSION = 1
 _ENTRY = "mmcontrast corpus"
@@ -31,9 +28,12 @@ def save_corpus(corpus: Corpus, path: str | Path) -> Path:
     """Write a corpus to a file that :func:`load_corpus` reads; an old one is replaced in one step.
 
     Raises:
-        ValueError: a name that does not end in ``.safetensors``.
+        ValueError: a name that does not end in ``.safetensors``, or a corpus that is not as its
+            docstring says.
+        OSError: it cannot be written, as on a full disk.
     """
     path = Path(path)
+    check_promises(corpus)
     if path.suffix != ".safetensors":
         raise ValueError(f"path: expected a name that ends in .safetensors, got {path.name!r}")
     tensors: dict[str, np.ndarray] = {}
@@ -55,6 +55,8 @@ def save_corpus(corpus: Corpus, path: str | Path) -> Path:
         with partial.open("rb+") as file:  # on the disk before it is renamed
             os.fsync(file.fileno())
         os.replace(partial, path)
+    except safetensors.SafetensorError as error:
+        raise OSError(f"{path}: could not be written: {error}") from None
     finally:
         partial.unlink(missing_ok=True)
     return path
@@ -66,8 +68,8 @@ def is_converted(path: str | Path) -> bool:
     The name is for files that are truncated.
     """
     path = Path(path)
-    if path.suffix == ".safetensors":
-        return True
+    if path.suffix == ".safetensors" or not path.is_file():  # a pipe would be waited for
+        return path.suffix == ".safetensors"
     try:
         with path.open("rb") as file:
             head = file.read(9)
@@ -85,34 +87,59 @@ def load_converted(path: str | Path) -> Corpus:
     """
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            note = json.loads((file.metadata() or {})[_ENTRY])
+            version, checksum, header = note["version"], note["checksum"], note["header"]
+            if version == VERSION:  # another file may have types that numpy lacks, as bfloat16
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, safetensors.SafetensorError) as error:
         raise DataError(
-            f"{path}: expected a whole safetensors file, got {error}; convert the data again"
+            f"{path}: expected a whole safetensors file, got {printable(str(error))}; convert the "
+            "data again"
         ) from None
-    try:
-        note = json.loads(metadata[_ENTRY])
-        version, checksum, header = note["version"], note["checksum"], note["header"]
-    except (KeyError, TypeError, ValueError):
+    except Exception:  # no entry, no JSON, or nested too deep, or a type of no array
         raise DataError(
             f"{path}: expected a corpus, got another safetensors file; write one with data convert"
         ) from None
     if version != VERSION:
         raise DataError(
-            f"{path}: expected version {VERSION} of the format, got {version!r}; convert the data "
-            "again, or take the program that wrote it"
+            f"{path}: expected version {VERSION} of the format, got {excerpt(version)}; convert "
+            "the data again, or take the program that wrote it"
         )
     if checksum != _checksum(header, tensors):
         raise DataError(
             f"{path}: expected the content that its checksum states, got another; convert the data "
             "again"
         )
-    origin = tuple(header.pop("origin"))
-    splits = {name: _unpack(name, values, tensors) for name, values in header.pop("splits").items()}
-    notes = tuple(header.pop("notes"))
-    known = KNOWN_FILES.get(origin[1])
-    return Corpus(str(path), file_sha256(path), known, splits, notes=notes, origin=origin, **header)
+    corpus = _corpus(str(path), header, tensors)
+    check_promises(corpus)
+    return corpus
+
+
+def _corpus(path: str, header: Any, tensors: dict[str, np.ndarray]) -> Corpus:
+    """The corpus of a header and tensors, which are used up."""
+    fields = _fields(path, "header", header, task=str, layout=str, dropped=dict, notes=list)
+    parts = _fields(path, "header", header, splits=dict)["splits"]
+    origin = tuple(_fields(path, "header", header, origin=list)["origin"])
+    check_text(path, "origin", *origin)
+    splits = {
+        name: _unpack(name, values, tensors, f"{path}, split {excerpt(name)}")
+        for name, values in parts.items()
+    }
+    if tensors:
+        broken(path, "tensors", "those of the splits", excerpts(tensors, most=3))
+    known = KNOWN_FILES.get(origin[1]) if len(origin) == 2 else None
+    fields["notes"] = tuple(fields["notes"])
+    return Corpus(path, file_sha256(path), known, splits, origin=origin, **fields)
+
+
+def _fields(where: str, name: str, values: Any, **kinds: type) -> dict[str, Any]:
+    """The entries of those names and types in a JSON object."""
+    if not isinstance(values, dict):
+        broken(where, name, "a JSON object", excerpt(values))
+    for field, kind in kinds.items():
+        if not isinstance(values.get(field), kind):
+            broken(where, field, f"a {kind.__name__}", excerpt(values.get(field)))
+    return {field: values[field] for field in kinds}
 
 
 def _checksum(header: Any, tensors: dict[str, np.ndarray]) -> str:
@@ -154,23 +181,51 @@ def _pack(split: Split, tensors: dict[str, np.ndarray]) -> dict[str, Any]:
     }
 
 
-def _unpack(name: str, values: dict[str, Any], tensors: dict[str, np.ndarray]) -> Split:
+def _unpack(name: str, values: Any, tensors: dict[str, np.ndarray], where: str) -> Split:
+    fields = _fields(where, "header", values, ids=list, modalities=list, unimodal=list, steps=dict)
+    kinds = (*FEATURES, "token_ids")
+    for field in ("modalities", "unimodal", "steps"):
+        if any(kind not in kinds for kind in fields[field]):
+            broken(where, field, f"some of {', '.join(kinds)}", excerpts(fields[field]))
+    count = len(fields["ids"])
+
+    def take(part: str) -> np.ndarray:
+        if f"{name}/{part}" not in tensors:
+            broken(where, part, "a tensor of that name", "none")
+        return tensors.pop(f"{name}/{part}")
+
     sequences, masks = {}, {}
-    for kind, total in values["steps"].items():
-        frames = tensors[f"{name}/frames/{kind}"]
-        lengths = tensors[f"{name}/lengths/{kind}"]
+    for kind, total in fields["steps"].items():
+        frames, lengths = take(f"frames/{kind}"), take(f"lengths/{kind}")
+        check_array(where, f"lengths/{kind}", lengths, np.int64, (count,))
+        _check_steps(where, kind, total, lengths, frames)
         masks[kind] = np.arange(total) < lengths[:, None]
-        sequences[kind] = np.zeros((len(lengths), total, *frames.shape[1:]), frames.dtype)
+        sequences[kind] = np.zeros((count, total, *frames.shape[1:]), frames.dtype)
         sequences[kind][masks[kind]] = frames
     return Split(
         name=name,
-        ids=values["ids"],
-        labels=tensors[f"{name}/labels"],
-        raw_text=values["raw_text"],
+        ids=fields["ids"],
+        labels=take("labels"),
+        raw_text=values.get("raw_text"),
         token_ids=sequences.pop("token_ids", None),
         token_mask=masks.pop("token_ids", None),
         features=sequences,
         masks=masks,
-        present={m: tensors[f"{name}/present/{m}"] for m in values["modalities"]},
-        unimodal_labels={m: tensors[f"{name}/unimodal/{m}"] for m in values["unimodal"]},
+        present={m: take(f"present/{m}") for m in fields["modalities"]},
+        unimodal_labels={m: take(f"unimodal/{m}") for m in fields["unimodal"]},
     )
+
+
+def _check_steps(
+    where: str, kind: str, total: Any, lengths: np.ndarray, frames: np.ndarray
+) -> None:
+    """Refuse numbers of steps that do not fit the lengths, or make far more of few frames."""
+    if type(total) is not int or not 1 <= total < 2**31:
+        broken(where, f"steps/{kind}", "a number from 1 up", excerpt(total))
+    if lengths.min(initial=0) < 0 or lengths.max(initial=0) > total:
+        broken(where, f"lengths/{kind}", f"0 to {total}", f"{lengths.min()} to {lengths.max()}")
+    if frames.ndim != (1 if kind == "token_ids" else 2) or len(frames) != lengths.sum():
+        broken(where, f"frames/{kind}", f"{lengths.sum()} frames", f"the shape {frames.shape}")
+    size = len(lengths) * total * int(np.prod(frames.shape[1:]))
+    if size > 1000 * frames.size + 2**29:  # of which most is padding
+        broken(where, f"steps/{kind}", "most steps in use", f"padding to {size} numbers")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from reference_models.data.pickles import DataError
+from reference_models.excerpt import excerpts
 
 SPLITS = ("train", "valid", "test")
 FEATURES = ("text", "audio", "vision")
@@ -25,11 +26,11 @@ KNOWN_FILES = {
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """One split of N samples, cleaned.
+    """One split of N samples, N at least 1, cleaned. Text has whole characters only.
 
     Attributes:
         name: "train", "valid" or "test".
-        ids: N names.
+        ids: N names, each once: one that the file has several times is followed by its row.
         labels: (N,) float32 scores; (N, 4) int64 for the task "iemocap", 1 = the emotion is there;
             (N,) int64 for "humor", 1 = funny.
         raw_text: N sentences, or None.
@@ -72,7 +73,8 @@ class Corpus:
         sha256: of the file, in hexadecimal; of a folder, over its files.
         known_as: the public file with that SHA-256, or None.
         splits: "train", "valid" and "test".
-        task: "sentiment" (scores in [-3, 3]), "sims" (scores in [-1, 1]), "iemocap" or "humor".
+        task: "sentiment" (scores in [-3, 3], or in the range asked for), "sims" (scores in
+            [-1, 1]), "iemocap" or "humor".
         layout: how the file is laid out, a key of ``LAYOUTS`` in ``data/loading.py``.
         dropped: split -> samples of the file that are left out, as their sequences disagree.
         notes: remarks on the data, in sentences.
@@ -99,7 +101,7 @@ def file_sha256(path: str | Path) -> str:
     """SHA-256 of a file, in hexadecimal, read in pieces; of a folder, over its files by name."""
     path = Path(path)
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix == ".pkl")
+        files = sorted(f for f in path.iterdir() if f.suffix == ".pkl" and f.is_file())
         listing = "".join(f"{file_sha256(file)}  {file.name}\n" for file in files)
         return hashlib.sha256(listing.encode()).hexdigest()
     with path.open("rb") as file:
@@ -119,7 +121,7 @@ def splits_of(content: Any, path: str | Path, kind: type) -> dict[str, Any]:
     if missing:
         raise DataError(
             f"{path}: expected the splits {SPLITS}, each a {kind.__name__}, got "
-            f"{[str(name) for name in content]}; add {', '.join(missing)}"
+            f"{excerpts(content)}; add {', '.join(missing)}"
         )
     return {name: content.pop(there) for name, there in names.items()}
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from reference_models.data import columns as clean
+from reference_models.data import wording
 from reference_models.data.corpus import KNOWN_FILES, Corpus, Split, check_agreement, splits_of
 from reference_models.data.pickles import DataError
 
@@ -50,7 +51,7 @@ def mag_bert_corpus(
             "text": np.array([bool(sentence.strip()) for sentence in sentences]),
             **{modality: mask.any(axis=1) for modality, mask in masks.items()},
         }
-        ids = [row["id"] for row in rows]
+        ids = wording.distinct([row["id"] for row in rows])
         splits[name] = Split(name, ids, labels, sentences, None, None, features, masks, present)
     check_agreement(splits, path)
     return Corpus(str(path), sha256, KNOWN_FILES.get(sha256), splits, "sentiment", "mag-bert")
@@ -60,7 +61,7 @@ def _parse_sample(sample: Any, where: str) -> dict[str, Any]:
     try:
         streams, label, segment = sample
         words = streams[0]
-        words = [str(clean.decoded(word)) for word in words]
+        words = [wording.text_of(word, where) for word in words]
         if len(streams) != 3 or isinstance(streams[0], str):
             raise ValueError
     except (TypeError, ValueError, LookupError):
@@ -71,7 +72,7 @@ def _parse_sample(sample: Any, where: str) -> dict[str, Any]:
     score = clean.numbers(label, f"{where}, label").reshape(-1)
     if len(score) not in (1, 7):  # 7: MOSEI's sentiment and six emotions
         raise DataError(f"{where}, label: expected one score, got {len(score)}; give one")
-    found = {"text": " ".join(words), "label": score[0], "id": str(clean.decoded(segment))}
+    found = {"text": " ".join(words), "label": score[0], "id": wording.text_of(segment, where)}
     for modality, place in _STREAMS.items():
         frames = clean.numbers(streams[place], f"{where}, {modality}")
         if frames.ndim == 0 or len(frames) < len(words):

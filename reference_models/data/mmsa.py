@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from reference_models.data import columns as clean
+from reference_models.data import wording
 from reference_models.data.corpus import (
     FEATURES,
     KNOWN_FILES,
@@ -21,6 +22,7 @@ from reference_models.data.corpus import (
     file_sha256,
 )
 from reference_models.data.pickles import DataError, load_pickle
+from reference_models.excerpt import excerpt, excerpts
 
 LABELS = "regression_labels"
 UNIMODAL = {"text": f"{LABELS}_T", "audio": f"{LABELS}_A", "vision": f"{LABELS}_V"}
@@ -79,7 +81,7 @@ def mmsa_corpus(
     if missing:
         raise DataError(
             f"{path}: expected the splits {SPLITS}, each a dict of columns, got "
-            f"{[str(name) for name in content]}; add {', '.join(missing)}"
+            f"{excerpts(content)}; add {', '.join(missing)}"
         )
     sims = any(column in content[name] for name in SPLITS for column in UNIMODAL.values())
     if label_range is None:
@@ -104,21 +106,22 @@ def _split(
     if not {"raw_text", "text_bert", *FEATURES} & columns.keys():
         raise DataError(
             f"{where}: expected at least one of the columns raw_text, text_bert, "
-            f"{', '.join(FEATURES)}, got {sorted(map(str, columns))}; add one"
+            f"{', '.join(FEATURES)}, got {excerpts(sorted(columns, key=excerpt))}; add one"
         )
     if LABELS not in columns:
         raise DataError(
-            f"{where}: expected the column {LABELS!r}, got {sorted(map(str, columns))}; add it"
+            f"{where}: expected the column {LABELS!r}, got "
+            f"{excerpts(sorted(columns, key=excerpt))}; add it"
         )
     labels, of_one = _labels(columns, where, label_range)
     count = len(labels)
-    ids = clean.words(
+    ids = wording.words(
         columns.get("id", [f"{name}/{row}" for row in range(count)]), count, f"{where}, column 'id'"
     )
     raw_text = None
     if "raw_text" in columns:
         here = f"{where}, column 'raw_text'"
-        raw_text = clean.words(columns["raw_text"], count, here, text=True)
+        raw_text = wording.words(columns["raw_text"], count, here, text=True)
     tokens = token_mask = None
     if "text_bert" in columns:
         here = f"{where}, column 'text_bert'"

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from reference_models.data import columns as clean
+from reference_models.data import wording
 from reference_models.data.corpus import (
     EMOTIONS,
     FEATURES,
@@ -26,6 +27,7 @@ from reference_models.data.corpus import (
 )
 from reference_models.data.pickles import DataError
 from reference_models.data.transcripts import read_transcripts, transcribe
+from reference_models.excerpt import excerpt, excerpts
 
 LABELS = "labels"
 
@@ -63,7 +65,8 @@ def mult_corpus(
     whole = len(set(every)) < len(every)
     for name, split in splits.items():
         if names[name] is not None:
-            split.ids[:] = ["_".join(row) if whole else row[0] for row in names[name]]
+            found = ["_".join(row) if whole else row[0] for row in names[name]]
+            split.ids[:] = wording.distinct(found)
         if texts is not None:
             splits[name] = _with_text(split, texts[name])
     check_agreement(splits, path)
@@ -121,7 +124,7 @@ def _label_column(columns: dict[str, Any], where: str) -> np.ndarray:
     if LABELS not in columns or not set(FEATURES) & columns.keys():
         raise DataError(
             f"{where}: expected the column {LABELS!r} and some of {', '.join(FEATURES)}, got "
-            f"{sorted(map(str, columns))}; add what is missing"
+            f"{excerpts(sorted(columns, key=excerpt))}; add what is missing"
         )
     return clean.numbers(columns[LABELS], f"{where}, column {LABELS!r}")
 
@@ -145,18 +148,21 @@ def _names(columns: dict[str, Any], count: int, where: str) -> list[list[str]] |
     """The column ``id`` by sample: a name, or a name, a start and an end."""
     if "id" not in columns:
         return None
-    values = columns["id"]
-    values = values.tolist() if isinstance(values, np.ndarray) else values
-    if not isinstance(values, list | tuple):
-        raise DataError(
-            f"{where}, column 'id': expected a list or an array, got {type(values).__name__}"
-        )
-    clean.check_count(len(values), count, f"{where}, column 'id'", by=LABELS)
+    values, where = columns["id"], f"{where}, column 'id'"
+    if not isinstance(values, list | tuple | np.ndarray) or np.ndim(values) == 0:
+        raise DataError(f"{where}: expected a list or an array, got {type(values).__name__}")
+    clean.check_count(len(values), count, where, by=LABELS)
     rows = [
-        x.tolist() if isinstance(x, np.ndarray) else x if isinstance(x, list | tuple) else [x]
+        x.tolist()
+        if isinstance(x, np.ndarray) and x.ndim
+        else x
+        if isinstance(x, list | tuple)
+        else [x]
         for x in values
     ]
-    return [[str(clean.decoded(word)) for word in row] for row in rows]
+    if not all(rows):
+        raise DataError(f"{where}: expected a name for each sample, got an empty one; drop it")
+    return [[wording.text_of(word, where) for word in row] for row in rows]
 
 
 def _mult_split(

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from reference_models.data.excerpt import excerpt, excerpts
+from reference_models.excerpt import excerpt, excerpts
 
 
 class Refused(Exception):

@@ -14,10 +14,10 @@ import pickle
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from reference_models.data.excerpt import excerpt, printable
 from reference_models.data.pending import Refused
 from reference_models.data.rebuilding import Rebuilder
 from reference_models.data.scanning import scan
+from reference_models.excerpt import excerpt, printable
 
 
 class DataError(ValueError):

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from reference_models.data.excerpt import excerpt
 from reference_models.data.pending import (
     Function,
     PendingArray,
@@ -20,6 +19,7 @@ from reference_models.data.pending import (
     object_array,
 )
 from reference_models.data.scanning import DEEPEST, MOST_NUMBERS, TOO_DEEP
+from reference_models.excerpt import excerpt
 
 
 def _ndarray(*_arguments: Any) -> Any:

@@ -11,7 +11,7 @@ import pickletools
 import re
 from typing import Any
 
-from reference_models.data.excerpt import excerpt
+from reference_models.excerpt import excerpt
 
 MOST_NUMBERS = 30_000  # as keys: a table in which all of them collide is filled in a second
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from reference_models.data.excerpt import excerpt, excerpts, printable
 from reference_models.data.pickles import DataError
+from reference_models.excerpt import excerpt, excerpts, printable
 
 COLUMNS = ("video_id", "clip_id", "text")
 # Such tables round scores to one or two decimals.

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from reference_models.data import columns as clean
+from reference_models.data import wording
 from reference_models.data.corpus import Corpus, Split, check_agreement, splits_of
 from reference_models.data.pickles import DataError, load_pickle
+from reference_models.excerpt import excerpt, printable
 
 FILES = (
     "data_folds",
@@ -83,7 +85,10 @@ def ur_funny_corpus(
     splits, dropped = {}, {}
     for name, fold in splits_of(folds, f"{path}, data_folds", list).items():
         where = f"{path}, split {name!r}"
-        read = [_collect_sample(content, key, context, f"{where}, sample {key!r}") for key in fold]
+        read = [
+            _collect_sample(content, key, context, f"{where}, sample {excerpt(key)}")
+            for key in fold
+        ]
         rows = [row for row in read if row is not None]
         dropped[name] = len(read) - len(rows)
         if not rows:
@@ -103,7 +108,7 @@ def ur_funny_corpus(
             "text": np.array([bool(sentence.strip()) for sentence in sentences]),
             **{modality: masks[modality].any(axis=1) for modality in _STREAMS},
         }
-        ids = [row["id"] for row in rows]
+        ids = wording.distinct([row["id"] for row in rows])
         labels = np.array([row["label"] for row in rows], dtype=np.int64)
         splits[name] = Split(name, ids, labels, sentences, None, None, features, masks, present)
     check_agreement(splits, path)
@@ -124,18 +129,20 @@ def _collect_sample(content: Folder, key: Any, context: bool, where: str) -> dic
         label = content["humor_label_sdk"][key]
         words = _sentences(language, "embedding_indexes", context)
         streams = {m: _sentences(content[f][key], "features", context) for m, f in _STREAMS.items()}
+        indexes = [index for part in words for index in part]
         said = language.get("punchline_sentence", language.get("punchline_features"))
         spoken = [*(language["context_sentences"] if context else ()), said]
         if any(len(x) != len(words) or _counts(x) != _counts(words) for x in streams.values()):
             return None
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, LookupError, TypeError) as error:
         raise DataError(
-            f"{where}: expected its entries as in UR-FUNNY V2, got {type(error).__name__}: {error};"
-            " download the six files again"
+            f"{where}: expected its entries as in UR-FUNNY V2, got {type(error).__name__}: "
+            f"{printable(str(error), 80)}; download the six files again"
         ) from None
-    if isinstance(label, bool) or np.size(label) != 1 or np.ravel(label)[0] not in (0, 1):
-        raise DataError(f"{where}, humor_label_sdk: expected 0 or 1, got {label!r:.40}; mend it")
-    indexes = clean.numbers([i for part in words for i in part], where, dtype=np.float64)
+    answer = clean.numbers(label, f"{where}, humor_label_sdk").reshape(-1)
+    if isinstance(label, bool | str | bytes) or answer.tolist() not in ([0], [1]):
+        raise DataError(f"{where}, humor_label_sdk: expected 0 or 1, got {excerpt(label)}; mend it")
+    indexes = clean.numbers(indexes, where, dtype=np.float64)
     total = len(content["word_embedding_list"])
     legal = (indexes >= 0) & (indexes < total) & (indexes == np.round(indexes))
     if indexes.ndim != 1 or not legal.all():
@@ -144,8 +151,8 @@ def _collect_sample(content: Folder, key: Any, context: bool, where: str) -> dic
             "word_embedding_list.pkl and language_sdk.pkl of one version"
         )
     found = {
-        "id": str(key),
-        "label": int(np.ravel(label)[0]),
+        "id": wording.text_of(key, where),
+        "label": int(answer[0]),
         "sentence": " ".join(_words(part, where) for part in spoken),
         "indexes": indexes,
     }
@@ -154,7 +161,7 @@ def _collect_sample(content: Folder, key: Any, context: bool, where: str) -> dic
         if any(x.ndim != 2 for x in arrays) or len({x.shape[1] for x in arrays}) > 1:
             raise DataError(
                 f"{where}, {modality}: expected one frame (D,) a word, got the shapes "
-                f"{[x.shape for x in arrays]}; download the file again"
+                f"{', '.join(str(x.shape) for x in arrays[:3])}; download the file again"
             )
         found[modality] = np.concatenate(arrays) if arrays else np.zeros((0, 0))
     # Some files are padded: word 0 with zero sound and zero face is padding.
@@ -172,11 +179,11 @@ def _counts(sentences: list[Any]) -> list[int]:
 
 def _words(sentence: Any, where: str) -> str:
     """A sentence, which may be stored as a list of words."""
-    sentence = clean.decoded(sentence)
+    sentence = wording.decoded(sentence)
     if isinstance(sentence, np.ndarray):
         sentence = sentence.tolist()
     if isinstance(sentence, list | tuple) and all(isinstance(w, str | bytes) for w in sentence):
-        return " ".join(clean.decoded(word) for word in sentence)
+        return " ".join(wording.decoded(word) for word in sentence)
     if not isinstance(sentence, str):
         raise DataError(
             f"{where}: expected punchline_sentence, or words in punchline_features, got "

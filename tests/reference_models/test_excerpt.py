@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reference_models.data.excerpt import excerpt, excerpts, printable
+from reference_models.excerpt import excerpt, excerpts, printable
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,9 @@ from reference_models.data.excerpt import excerpt, excerpts, printable
         (0.5, "0.5"),
         (np.str_("a"), "'a'"),
         ([[1]], "a list"),
+        ([0, "a"], "[0, 'a']"),
+        ((), "[]"),
+        ([1, 2, 3, 4, 5], "a list"),
         (np.zeros(3), "a ndarray"),
         (np.float32(1), "a float32"),
     ],

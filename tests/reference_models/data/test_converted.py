@@ -1,5 +1,6 @@
 """The converted file: exact, safe, whole or refused."""
 
+import hashlib
 import json
 import os
 import struct
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 import safetensors
 import safetensors.numpy
+import safetensors.torch
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -56,23 +59,26 @@ def test_a_file_of_any_layout_comes_back_exactly(tmp_path_factory, layout, seed)
     assert again.sha256 != source.sha256
 
 
-# Whatever a string can hold: other scripts, line ends, and halves of characters.
-WORDS = st.text(max_size=8) | st.sampled_from(["", "\udc80", "\x00", "线\u2028"])
+# Whatever a string can hold, but halves of characters: other scripts, line ends, nothing.
+WORDS = st.text(st.characters(codec="utf-8"), max_size=8) | st.sampled_from(
+    ["", "\x00", "线\u2028"]
+)
 
 
 @st.composite
 def corpora(draw):
     """Corpora as loaders make them, of any task, with any columns; text may be all there is."""
     task = draw(st.sampled_from(TASKS))
-    modalities = draw(st.lists(st.sampled_from(FEATURES), unique=True, min_size=1))
-    words = draw(st.lists(WORDS, min_size=4, max_size=4))
+    modalities = draw(st.sets(st.sampled_from(FEATURES), min_size=1))
+    modalities = [m for m in FEATURES if m in modalities]
+    words = draw(st.lists(WORDS, min_size=4, max_size=4, unique=True))
     has_words, has_tokens = draw(st.booleans()), draw(st.booleans())
     random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     features = [m for m in modalities if random.random() < 0.8]
     unimodal = modalities[:2] if task == "sims" else []
-    splits = {}
+    splits, width = {}, random.integers(1, 5)
     for name in SPLITS:
-        count, total, width = random.integers(1, 5, 3)
+        count, total = random.integers(1, 5, 2)
 
         def prefix(count=count, total=total):
             return np.arange(total) < random.integers(0, total + 1, count)[:, None]
@@ -86,7 +92,7 @@ def corpora(draw):
         labels = {
             "iemocap": random.integers(0, 2, (count, 4)),
             "humor": random.integers(0, 2, count),
-        }.get(task, random.normal(size=count).astype(np.float32))
+        }.get(task, random.uniform(-1, 1, count).astype(np.float32))
         splits[name] = Split(
             name,
             words[:count],
@@ -97,7 +103,7 @@ def corpora(draw):
             frames,
             masks,
             {m: random.random(count) < 0.5 for m in modalities},
-            {m: random.normal(size=count).astype(np.float32) for m in unimodal},
+            {m: random.uniform(-1, 1, count).astype(np.float32) for m in unimodal},
         )
     layout = draw(st.sampled_from(list(LAYOUTS)))
     dropped = {name: int(random.integers(9)) for name in SPLITS}
@@ -286,6 +292,214 @@ def test_another_safetensors_file(tmp_path):
             load_corpus(path)
 
 
+def test_a_file_with_types_that_numpy_lacks(tmp_path, capsys):
+    path = tmp_path / "model.safetensors"
+    safetensors.torch.save_file({"weight": torch.zeros(3, dtype=torch.bfloat16)}, path)
+    with pytest.raises(DataError, match="expected a corpus, got another safetensors file"):
+        load_corpus(path)
+    assert main(["data", "inspect", str(path)]) == 0
+    assert "expected a corpus, got another safetensors file" in capsys.readouterr().out
+    noted_file = {"mmcontrast corpus": json.dumps({"version": 1, "checksum": "", "header": {}})}
+    safetensors.torch.save_file({"weight": torch.zeros(3).bfloat16()}, path, noted_file)
+    with pytest.raises(DataError, match="expected a corpus, got another safetensors file"):
+        load_corpus(path)
+
+
+def stated(tensors, header):
+    """The checksum of a file, as the module's docstring says."""
+    digest = hashlib.sha256(json.dumps(header).encode())
+    for name, array in sorted(tensors.items()):
+        digest.update(f"\n{name} {array.dtype} {array.shape}\n".encode() + array.tobytes())
+    return digest.hexdigest()
+
+
+def crafted(path, change):
+    """The file with other content, and the checksum of that."""
+
+    def both(tensors, metadata):
+        note = json.loads(metadata["mmcontrast corpus"])
+        change(tensors, note["header"])
+        note["checksum"] = stated(tensors, note["header"])
+        metadata["mmcontrast corpus"] = json.dumps(note)
+
+    forged(path, both)
+
+
+def refusal(path):
+    with pytest.raises(DataError) as caught:
+        load_corpus(path)
+    words = str(caught.value)
+    assert "checksum" not in words
+    assert words.startswith(str(path))
+    assert words.isprintable()
+    assert len(words) < len(str(path)) + 300
+    return words
+
+
+def test_a_crafted_file_without_a_change_is_read(copy):
+    source = load_corpus(copy)
+    crafted(copy, lambda *_: None)
+    same_corpus(load_corpus(copy), source)
+
+
+def put(array, value):
+    array = array.copy()
+    array.flat[0] = value
+    return array
+
+
+# Each must be refused for every tensor of a kind.
+EVERY = {
+    "another type": lambda x: x.astype(np.float64 if x.dtype != np.float64 else np.int8),
+    "one of int8": lambda x: x.astype(np.int8),
+    "an axis more": lambda x: x[None],
+    "one axis": lambda x: np.repeat(x.reshape(-1), 2),
+    "a row less": lambda x: x[:-1],
+    "no row": lambda x: x[:0],
+}
+SOME = {
+    "labels": (np.nan, np.inf, -np.inf, -1.5, 1.5, 1e30),
+    "unimodal/audio": (np.nan, np.inf, -1.5, 1e30),
+    "frames/audio": (np.nan, np.inf),
+    "frames/token_ids": (-1, 2**31, 10**12),
+    "lengths/audio": (-1, 0, 8, 2**62),
+    "lengths/token_ids": (-1, 6, 2**62),
+    "present/text": (),
+    "lengths/text": (),
+}
+
+
+@pytest.mark.parametrize("part", SOME)
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_tensor_of_another_form_is_refused_by_name(copy, split, part):
+    whole, name = copy.read_bytes(), f"{split}/{part}"
+    changes = [*EVERY.values(), *(lambda x, v=value: put(x, v) for value in SOME[part])]
+    for change in changes:
+        copy.write_bytes(whole)
+        crafted(copy, lambda tensors, _, f=change: tensors.update({name: f(tensors[name])}))
+        words = refusal(copy)
+        assert f"split '{split}'" in words
+        assert part.split("/")[-1] in words
+    copy.write_bytes(whole)
+    crafted(copy, lambda tensors, _: tensors.pop(name))
+    assert f"split '{split}', {part}: expected a tensor of that name" in refusal(copy)
+
+
+def test_a_width_of_nothing(copy):
+    crafted(
+        copy,
+        lambda tensors, _: tensors.update(
+            {f"{name}/frames/audio": tensors[f"{name}/frames/audio"][:, :0] for name in SPLITS}
+        ),
+    )
+    assert "features audio: expected float32 of shape (6, any, any)" in refusal(copy)
+
+
+def test_a_tensor_more(copy):
+    crafted(copy, lambda tensors, _: tensors.update(other=np.zeros(3)))
+    assert "tensors: expected those of the splits, got ['other']" in refusal(copy)
+
+
+WRONG = (None, 3, -1, 1.5, True, 1e300, "x", [], [3], [None], ["x"], {}, {"x": 1}, [[["x"]]])
+LEGAL = {
+    ("layout",): ("x",),
+    ("notes",): ([], ["x"]),
+    ("dropped",): ({},),
+    ("splits", "train", "raw_text"): (None,),
+    ("splits", "train", "steps", "audio"): (),
+}
+PLACES = [
+    (field,) for field in ("task", "layout", "dropped", "notes", "origin", "splits")
+] + [
+    *LEGAL,
+    ("splits", "valid"),
+    *(("splits", "test", name) for name in ("ids", "raw_text", "modalities", "unimodal", "steps")),
+    *(("splits", "train", "steps", kind) for kind in ("text", "token_ids")),
+    ("splits", "train", "ids", 0),
+    ("splits", "train", "modalities", 0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("place", sorted(set(PLACES), key=str), ids=str)
+def test_a_field_of_another_type_is_refused(copy, place):
+    whole = copy.read_bytes()
+    *way, last = place
+    field = next(name for name in reversed(place) if isinstance(name, str))
+    for value in WRONG:
+        if value in LEGAL.get(place, ()) and not isinstance(value, bool):
+            continue
+        if last == 0 and field == "ids" and value == "x":
+            continue
+
+        def change(_, header, value=value):
+            for name in way:
+                header = header[name]
+            header[last] = value
+
+        copy.write_bytes(whole)
+        crafted(copy, change)
+        refusal(copy)
+
+    def gone(_, header):
+        for name in way:
+            header = header[name]
+        del header[last]
+
+    if place != ("splits", "train", "raw_text"):
+        copy.write_bytes(whole)
+        crafted(copy, gone)
+        refusal(copy)
+
+
+def set_in(*place):
+    """A change of a header: all but the last are where, the last is what."""
+
+    def change(_, header):
+        *way, last, value = place
+        for name in way:
+            header = header[name]
+        header[last] = value
+
+    return change
+
+
+def renamed(tensors, header):
+    header["splits"]["dev"] = header["splits"].pop("valid")
+    for name in [name for name in tensors if name.startswith("valid/")]:
+        tensors[name.replace("valid", "dev")] = tensors.pop(name)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (renamed, "splits: expected ('train', 'valid', 'test'), got ['train', 'test', 'dev']"),
+        (set_in("task", "humor"), "'train', labels: expected int64 of shape (6), got float32"),
+        (set_in("task", "iemocap"), "'train', labels: expected int64 of shape (6, 4)"),
+        (set_in("task", "other"), "task: expected one of sentiment, sims"),
+        (set_in("splits", "test", "ids", ["a", "b", "a"]), "'test', ids: expected every name once"),
+        (set_in("splits", "test", "ids", ["a", "b"]), "'test', lengths/"),
+        (set_in("splits", "test", "ids", ["a", "b", "\ud800"]), "ids: expected text of whole"),
+        (set_in("splits", "test", "raw_text", ["a", "b", "\udc80"]), "raw_text: expected text of"),
+        (set_in("splits", "test", "raw_text", ["a"]), "raw_text: expected a list of 3 sentences"),
+        (set_in("splits", "test", "raw_text", None), "raw_text: expected True as in 'train'"),
+        (set_in("splits", "test", "modalities", ["text"] * 2), "present/text: expected a tensor"),
+        (set_in("splits", "test", "modalities", ["vision", "audio", "text"]), "in this order"),
+        (set_in("splits", "test", "steps", "audio", 10**12), "steps/audio: expected a number from"),
+        (set_in("splits", "test", "steps", "audio", 2**30), "steps/audio: expected most steps in"),
+        (set_in("splits", "test", "steps", "audio", 0), "steps/audio: expected a number from 1"),
+        (set_in("splits", "test", "steps", "../x", 1), "'test', steps: expected some of text"),
+        (set_in("dropped", {"train": -1}), "dropped: expected numbers from 0 up, got [-1]"),
+        (set_in("dropped", {"dev": 1}), "dropped: expected numbers of samples by split"),
+        (set_in("notes", ["\ud800"]), "notes: expected text of whole characters"),
+        (set_in("origin", ["a"]), "origin: expected a name and a SHA-256, got ['a']"),
+        (set_in("layout", "\ud800"), "layout: expected text of whole characters"),
+    ],
+)
+def test_a_promise_that_a_crafted_file_breaks(copy, change, words):
+    crafted(copy, change)
+    assert words in refusal(copy)
+
+
 def test_a_header_of_a_thousand_billion_bytes(tmp_path):
     path = tmp_path / "x.safetensors"
     path.write_bytes(struct.pack("<Q", 10**12) + b"{}")
@@ -295,7 +509,7 @@ def test_a_header_of_a_thousand_billion_bytes(tmp_path):
 
 def test_a_copy_that_fails_leaves_the_old_one_and_nothing_else(tmp_path, copy, monkeypatch):
     before = copy.read_bytes()
-    source = replace(load_converted(copy), task="humor")
+    source = replace(load_converted(copy), notes=("another",))
 
     def broken(*_):
         raise OSError("no space left")
@@ -314,6 +528,25 @@ def test_a_copy_that_fails_leaves_the_old_one_and_nothing_else(tmp_path, copy, m
         save_corpus(source, copy)
     assert copy.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["source.pkl", "x.safetensors"]
+
+
+def test_a_full_disk_is_one_line(tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise safetensors.SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(converted.safetensors.numpy, "save_file", full)
+    source, out = write(tmp_path / "x.pkl", content()), tmp_path / "x.safetensors"
+    assert main(["data", "convert", str(source), str(out)]) == 2
+    printed = capsys.readouterr().err
+    assert f"{out}: could not be written: I/O error: No space left" in printed
+    assert printed.count("\n") == 1
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_what_could_not_be_read_again_is_not_written(tmp_path, copy):
+    source = load_converted(copy)
+    with pytest.raises(ValueError, match="labels: expected int64 of shape"):
+        save_corpus(replace(source, task="humor"), tmp_path / "y.safetensors")
 
 
 def test_names_and_folders(tmp_path):
