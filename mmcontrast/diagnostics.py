@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mmcontrast import arguments
+from mmcontrast.eager import is_eager
 from mmcontrast.embedding_measures import (
     LabelPair,
     anchor_sums,
@@ -152,7 +153,8 @@ def diagnose(
 
     Raises:
         ValueError: on shapes or dtypes that disagree, a float temperature that is not positive, a k
-            or a chunk_size below 1, labels with fractions, or candidate_labels without labels.
+            or a chunk_size below 1, labels with fractions, candidate_labels without labels, or
+            mapped rows with NaN or infinity.
 
     Example:
         >>> found = diagnose(torch.eye(4), torch.eye(4), temperature=1.0)
@@ -169,6 +171,8 @@ def diagnose(
     own = partner_indices(anchors, candidates, targets)
     given = _labels(anchors, candidates, labels, candidate_labels)
     x, y = map_rows(anchors, normalize), map_rows(candidates, normalize)
+    _refuse_not_finite("anchors", x)
+    _refuse_not_finite("candidates", y)
     dtype = torch.promote_types(x.dtype, y.dtype)
     x, y = x.to(dtype), y.to(dtype)
     # Blocks have at most ``width`` columns: uniformity compares each side with itself.
@@ -208,6 +212,16 @@ def diagnose(
         negatives=negatives,
         hardest=hardest,
     )
+
+
+def _refuse_not_finite(name: str, rows: Tensor) -> None:
+    """Mapped rows with NaN or infinity, for which no number says anything; reads the device."""
+    if not is_eager(rows):
+        return
+    faulty = (~rows.isfinite().all(1)).nonzero()[:, 0].tolist()
+    if faulty:
+        got = f"NaN or infinity in {len(faulty)} of {len(rows)}, the first in row {faulty[0]}"
+        arguments.fail(name, "finite rows", got)
 
 
 def _labels(

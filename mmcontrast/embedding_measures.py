@@ -103,7 +103,8 @@ def histogram(values: Tensor, mask: Tensor, edges: Tensor) -> Tensor:
 
     Bins are computed, not searched for: a value at a bound may be rounded into the next bin.
     """
-    place = ((values / edges[-1] + 1) / 2 * BINS).clamp(0, BINS - 1).long()
+    # Products out of range are NaN here, which has no integer.
+    place = ((values / edges[-1] + 1) / 2 * BINS).nan_to_num(0).clamp(0, BINS - 1).long()
     counts = torch.zeros(BINS, dtype=torch.int64, device=values.device)
     return counts.scatter_add(0, place.flatten(), mask.flatten().long())
 

@@ -35,6 +35,11 @@ def both(x: Tensor, y: Tensor) -> Tensor:
     return x[:, None] & y[None, :]
 
 
+def ignoring(labels: Tensor, rows: Tensor) -> Tensor:
+    """Labels (B,) or (B, L), -100 outside a (B,) mask of rows."""
+    return torch.where(rows if labels.ndim == 1 else rows[:, None], labels, IGNORE)
+
+
 def same_label(labels: Tensor, others: Tensor | None = None) -> Tensor:
     """(B, C) bool: pairs with equal labels. A label of ``-100`` equals nothing, not even itself.
 

@@ -15,7 +15,8 @@ from mmcontrast.eager import is_eager, known
 from mmcontrast.exact import ranking
 from mmcontrast.exact.choose import ranked_at_a_time
 from mmcontrast.exact.topk import filled, top_at_once
-from mmcontrast.masks import check_partners, different_label
+from mmcontrast.masks import check_partners, different_label, ignoring
+from mmcontrast.presence import zero_outside
 from mmcontrast.rows import RowMap, dot, l2_normalize, map_rows
 from mmcontrast.wide import narrow, widen_products
 
@@ -49,7 +50,9 @@ def hard_negatives(
 ) -> HardNegatives:
     """The k most similar candidates of each anchor, without its partner.
 
-    Ties go to the lower index, so the result is deterministic.
+    Ties go to the lower index, so the result is deterministic. Mapped rows with NaN or infinity
+    take no part, as anchors or candidates, where values can be read, on the CPU; elsewhere they may
+    take places of the k, which are then not valid.
 
     Args:
         anchors: (B, D) one embedding per sample.
@@ -118,6 +121,10 @@ def hard_negatives(
         arguments.mask("allowed", allowed, size)
     count = min(k, max(size[1] - (exclude_positive is True), 0))
     x, y = map_rows(anchors, normalize), map_rows(candidates, normalize)
+    finite = [rows.isfinite().all(1) for rows in (x, y)]  # (B,), (C,)
+    if is_eager() and any(known(~rows.all()) for rows in finite):
+        x, y = zero_outside(x, finite[0]), zero_outside(y, finite[1])
+        labels, candidate_labels = _labels_of(finite, labels, candidate_labels)
     raw = x, y
     if normalize is None:
         x, y = widen_products(x, y, group)
@@ -157,6 +164,15 @@ def hard_negatives(
     return HardNegatives(torch.where(valid, indices, 0), torch.where(valid, scores, 0), valid)
 
 
+def _labels_of(
+    finite: list[Tensor], labels: Tensor | None, candidate_labels: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Labels that keep rows outside the masks (B,) and (C,) apart from everything, by -100."""
+    if labels is None or candidate_labels is None:  # any two that differ
+        labels, candidate_labels = finite[0].long(), 2 * finite[1].long()
+    return ignoring(labels, finite[0]), ignoring(candidate_labels, finite[1])
+
+
 def _partners(anchors: Tensor, targets: Tensor | None, start: int) -> Tensor:
     """(B,) index of each anchor's partner among all ranks' candidates; negative for none.
 
@@ -178,7 +194,7 @@ def hard_triplets(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Each anchor's least similar positive and most similar negative: batch-hard triplets.
 
-    Ties go to the lower index.
+    Ties go to the lower index. Mapped rows with NaN or infinity take no part.
 
     Args:
         anchors: (B, D) one embedding per sample.
@@ -206,6 +222,8 @@ def hard_triplets(
     labels = arguments.labels("labels", labels, len(anchors))
     chunk_size = arguments.chunk(chunk_size)
     rows = map_rows(anchors, normalize)
+    finite = rows.isfinite().all(1)
+    rows, labels = zero_outside(rows, finite), ignoring(labels, finite)
     if normalize is None:
         rows, _ = widen_products(rows, rows, group)
     rows, here = joined(rows, group)  # (N of all ranks, D)
@@ -266,7 +284,7 @@ def extreme(similarity: Tensor, mask: Tensor, *, largest: bool) -> tuple[Tensor,
 
     Returns:
         (B,) int64 index, 0 for a row without True, and (B,) bool: rows with a True entry. Ties go
-        to the lower index.
+        to the lower index. A NaN counts as outside the mask.
 
     Raises:
         ValueError: on shapes or dtypes that disagree.
@@ -281,6 +299,9 @@ def extreme(similarity: Tensor, mask: Tensor, *, largest: bool) -> tuple[Tensor,
     arguments.mask("mask", mask, tuple(similarity.shape))
     if similarity.shape[1] == 0:
         return mask.new_zeros(len(mask), dtype=torch.int64), mask.any(-1)
+    mask = mask & ~similarity.isnan()
+    # Infinities in the mask become the largest finite numbers: what is outside is beyond them.
+    similarity = similarity.nan_to_num()
     if largest:  # argmax and argmin return the first of several equal entries
         first = torch.where(mask, similarity, -math.inf).argmax(-1)
     else:

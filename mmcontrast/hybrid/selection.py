@@ -76,7 +76,7 @@ def select_pairs(
 
     .. math:: s^p = \mathrm{Min}_h(a \cdot p), \qquad s^n = \mathrm{Max}_h(a \cdot n)
 
-    Ties go to the lower index.
+    Ties go to the lower index. NaN counts as hardest, so that the loss shows it.
 
     Args:
         similarity: (B, C).
@@ -164,7 +164,9 @@ def hardness_weights(
 
 def _top(scores: Tensor, mask: Tensor, count: int | Tensor) -> Tensor:
     """The mask, reduced to its ``count`` highest scores in each row."""
-    order = torch.where(mask, scores.detach(), -math.inf).sort(dim=-1, descending=True, stable=True)
+    # Minus infinity inside the mask must stay before what is outside.
+    scores = scores.detach().clamp_min(torch.finfo(scores.dtype).min)
+    order = torch.where(mask, scores, -math.inf).sort(dim=-1, descending=True, stable=True)
     places = torch.arange(mask.shape[-1], device=mask.device).expand_as(order.indices)
     rank = torch.empty_like(order.indices).scatter(-1, order.indices, places)
     return mask & (rank < count)

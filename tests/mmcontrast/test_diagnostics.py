@@ -296,3 +296,23 @@ def test_the_figure_shows_the_histograms(rows, tmp_path):
     figure.savefig(tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 1000
     mm.diagnose(torch.zeros(0, 2), torch.zeros(0, 2)).figure()
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("normalize", [mm.l2_normalize, None])
+def test_rows_that_are_not_finite_are_named(rows, bad, normalize):
+    anchors, candidates = rows
+    spoilt = candidates.clone()
+    spoilt[[3, 7], 0] = bad
+    with pytest.raises(ValueError, match=r"^candidates: .*in 2 of 12, the first in row 3$"):
+        mm.diagnose(anchors, spoilt, normalize=normalize)
+    with pytest.raises(ValueError, match=r"^anchors: expected finite rows, .* in 2 of 12"):
+        mm.diagnose(spoilt, candidates, normalize=normalize)
+
+
+@pytest.mark.parametrize("size", [1e20, 3e38])
+def test_raw_rows_of_any_size_have_bins(size):
+    x = size * torch.eye(4)
+    found = mm.diagnose(x, x, normalize=None)
+    assert found.positives.sum() == 4
+    assert found.negatives.sum() == 12

@@ -1,5 +1,7 @@
 """Miners against float64 loops: who is picked, in which order, with which weight."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -497,3 +499,53 @@ def test_wrong_calls_of_the_blocks(call, message):
 def test_what_is_no_group_is_refused(call):
     with pytest.raises(ValueError, match='group: expected "world" or a process group'):
         call(leaf(normal(1, 4, 3)), torch.tensor([0, 0, 1, 1]))
+
+
+# --- NaN and infinity ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("normalize", [mm.l2_normalize, None])
+@pytest.mark.parametrize("chunk_size", [None, 2])
+@pytest.mark.parametrize("labelled", [False, True])
+def test_rows_that_are_not_finite_take_no_part(bad, normalize, chunk_size, labelled):
+    """The same as zero rows that are not allowed, or not labelled."""
+    anchors, candidates = normal(1, 6, 4), normal(2, 40, 4)
+    labels, others = torch.arange(6) % 2, torch.arange(40) % 3
+    allowed = torch.ones(6, 40, dtype=torch.bool)
+    allowed[2], allowed[:, [3, 17]] = False, False
+    spoilt, holes = anchors.clone(), candidates.clone()
+    spoilt[2, 1], holes[[3, 17], 0] = bad, bad
+    anchors[2], candidates[[3, 17]] = 0, 0
+    given = {"normalize": normalize, "chunk_size": chunk_size}
+    if labelled:
+        given |= {"labels": labels, "candidate_labels": others}
+    for exclude in (True, False, "after"):  # when the partner is removed
+        found = mm.hard_negatives(spoilt, holes, 20, exclude_positive=exclude, **given)
+        expected = mm.hard_negatives(
+            anchors, candidates, 20, exclude_positive=exclude, allowed=allowed, **given
+        )
+        assert torch.equal(found.indices, expected.indices)
+        assert torch.equal(found.valid, expected.valid)
+        close(found.scores, expected.scores)
+    given = {"normalize": normalize, "chunk_size": chunk_size}
+    known = torch.where(torch.arange(6) == 2, -100, labels)
+    for labels_given in (labels, labels[:, None], labels.double()):
+        found = mm.hard_triplets(spoilt, labels_given, **given)
+        for x, y in zip(found, mm.hard_triplets(anchors, known, **given), strict=True):
+            assert torch.equal(x, y)
+
+
+@given(st.integers(0, 10**6), st.booleans())
+def test_the_extreme_is_one_of_the_mask_and_a_number(seed, largest):
+    source = torch.Generator().manual_seed(seed)
+    values = torch.tensor([0.0, 1.0, math.inf, -math.inf, math.nan])
+    similarity = values[torch.randint(0, 5, (4, 3), generator=source)]
+    mask = torch.randint(0, 2, (4, 3), generator=source).bool()
+    index, found = mm.extreme(similarity, mask, largest=largest)
+    for row in range(4):
+        among = [j for j in range(3) if mask[row, j] and not similarity[row, j].isnan()]
+        assert found[row] == bool(among)
+        best = max if largest else min
+        expected = best(among, key=lambda j: similarity[row, j].item()) if among else 0
+        assert index[row] == expected

@@ -241,3 +241,16 @@ def test_samples_that_take_part_count_for_h_not_the_batch():
     ):
         for name in terms:
             close(terms[name], expected[name])
+
+
+def test_minus_infinity_inside_a_mask_is_selected_before_what_is_outside():
+    similarity = torch.tensor([[0.1, -math.inf, 0.3]])
+    negatives = torch.tensor([[False, True, False]])
+    positives = torch.tensor([[False, False, True]])
+    infinite = torch.where(positives, math.inf, similarity)
+    for found in (
+        mm.select_pairs(similarity, positives, negatives, selection=mm.PairSelection()),
+        mm.select_pairs(infinite, positives, negatives, selection=mm.PairSelection()),
+    ):
+        assert torch.equal(found[0], positives)
+        assert torch.equal(found[1], negatives)
