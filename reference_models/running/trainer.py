@@ -26,13 +26,10 @@ class Trainee(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, **fields: Any) -> tuple[Output, dict[str, Tensor]]:
-        """The network on ``Batch(**fields)``; the terms are also returned as a dict.
-
-        DistributedDataParallel finds the tensors of an output in dataclasses and dicts only.
-        """
-        output = self.network(Batch(**fields))
-        return output, dict(output.terms)
+    def forward(self, **fields: Any) -> Output:
+        """The network on ``Batch(**fields)``."""
+        output: Output = self.network(Batch(**fields))
+        return output
 
 
 class TermTrainer(Trainer):
@@ -56,7 +53,7 @@ class TermTrainer(Trainer):
         self, model, inputs, return_outputs=False, num_items_in_batch=None
     ) -> Tensor | tuple[Tensor, Any]:
         """The weighted sum of the terms of one batch (0-d); ``num_items_in_batch`` is not used."""
-        output, _ = model(**inputs)
+        output = model(**inputs)
         share = 1 / self.current_gradient_accumulation_steps
         self._steps += share
         for name, value in output.terms.items():
@@ -89,7 +86,7 @@ class TermTrainer(Trainer):
         for batch in dataloader:
             batch = self._prepare_inputs(batch)
             with torch.no_grad(), self.compute_loss_context_manager():
-                output, _ = self.model(**batch)
+                output = self.model(**batch)
             size = len(batch["index"])
             loss, count = loss + output.terms.total.double() * size, count + size
             if output.prediction is not None:

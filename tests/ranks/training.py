@@ -42,7 +42,7 @@ def trained(label, wrap=lambda module: module, part=slice(None)):
         batch = cast(batch_of(8, seed=step), torch.float64)
         batch = samples(lacking(batch, audio=[1], vision=[5, 6]), part)
         optimizer.zero_grad()
-        output, _ = trainee(**vars(batch))
+        output = trainee(**vars(batch))
         output.terms.total.backward()
         optimizer.step()
     return {key: value.detach() for key, value in model.named_parameters()}

@@ -99,6 +99,4 @@ def test_the_head_has_its_own_rate(tmp_path):
 def test_the_trainee_is_the_network_on_the_batch():
     model = toy()
     collated = collate(VALID)
-    assert torch.equal(
-        Trainee(model)(**collated)[0].prediction, model(Batch(**collated)).prediction
-    )
+    assert torch.equal(Trainee(model)(**collated).prediction, model(Batch(**collated)).prediction)
