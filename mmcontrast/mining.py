@@ -127,7 +127,7 @@ def hard_negatives(
         labels, candidate_labels = _labels_of(finite, labels, candidate_labels)
     raw = x, y
     if normalize is None:
-        x, y = widen_products(x, y, group)
+        x, y = widen_products(x, y, group=group)
     step = ranked_at_a_time(x, y, chunk_size)
     if step is None:
         if labels is not None:
@@ -225,7 +225,7 @@ def hard_triplets(
     finite = rows.isfinite().all(1)
     rows, labels = zero_outside(rows, finite), ignoring(labels, finite)
     if normalize is None:
-        rows, _ = widen_products(rows, rows, group)
+        rows, _ = widen_products(rows, rows, group=group)
     rows, here = joined(rows, group)  # (N of all ranks, D)
     labels, _ = joined(labels, group)  # (N,) or (N, L)
     own = torch.arange(here.start, here.stop, device=anchors.device)  # (B,)

@@ -1,5 +1,7 @@
 """Rank-N-Contrast: contrast by the order of real-valued scores."""
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -15,10 +17,9 @@ from mmcontrast.reductions import Reduction
 from mmcontrast.rows import exact_number, upcast
 from mmcontrast.scores import ROUNDINGS
 from mmcontrast.temperature import LearnableTemperature, current
-from mmcontrast.wide import retry_in_float64
+from mmcontrast.wide import narrow, widen_products
 
 
-@retry_in_float64
 def rank_n_contrast(
     x: Tensor,
     scores: Tensor,
@@ -108,15 +109,17 @@ def rank_n_contrast(
     x, others = upcast(zero_outside(x, rated)), upcast(zero_outside(others, others_rated))
     y, z = _columns(scores, rated), _columns(other_scores, others_rated)  # (B, S), (C, S)
     slack = _tie_slack(y, z, torch.promote_types(scores.dtype, other_scores.dtype))
-    return ranked_losses(
+    rows, columns = widen_products(x, others, distance=distance, group=group)
+    found = ranked_losses(
         Scores(y, z, rated, others_rated, own, slack),
         distance,
-        x,
-        others,
+        rows,
+        columns,
         exact_number(temperature),
         chunk_size=chunk_size,
         reduction=Reduction(reduction, weight, group),
     )
+    return found if rows is x else cast(Tensor, narrow(found))
 
 
 def _rated(scores: Tensor) -> Tensor:

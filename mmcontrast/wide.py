@@ -56,12 +56,14 @@ def narrow(x: Any) -> Any:
     return _mapped(x, torch.float32)
 
 
-def widen_products(x: Tensor, y: Tensor, group: Group | None = None) -> tuple[Tensor, Tensor]:
-    """Rows, in float64 where their dot products could leave the range of a float32; no gradient."""
-    if not may_widen(x, y, group=group) or x.numel() == 0 or y.numel() == 0:
+def widen_products(
+    x: Tensor, y: Tensor, *, distance: Distance | None = None, group: Group | None = None
+) -> tuple[Tensor, Tensor]:
+    """Rows, in float64 where their dot products or a distance could leave a float32's range."""
+    if x.numel() == 0 or y.numel() == 0 or not may_widen(x, y, distance=distance, group=group):
         return x, y
-    largest = torch.stack([x.abs().amax(), y.abs().amax()])
-    return (x, y) if bool((ordinary_scale(largest) == 1).all()) else (x.double(), y.double())
+    largest = torch.stack([x.detach().abs().amax(), y.detach().abs().amax()])
+    return (x, y) if bool((ordinary_scale(largest) == 1).all()) else widen((x, y))
 
 
 def retry_in_float64(function: Callable[P, R]) -> Callable[P, R]:
