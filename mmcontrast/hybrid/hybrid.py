@@ -72,6 +72,10 @@ def hybrid_contrast(
         them at once; or, in eager mode and for more than 2^22 of them, those of some anchors at a
         time, computed again in the backward pass. Both ways can be differentiated twice.
 
+        Similarities of rows that are nearly one-hot add up to sums that a float32 does not hold.
+        Such a sum counts as 0; where values can be read, on the CPU in eager mode without a group,
+        the loss is computed in float64 instead, as where a raw row outweighs its class.
+
     References: HyCon, IEEE TAFFC 14(3), eq. 16, which sums over samples and modalities where this
         takes the mean by default.
     """

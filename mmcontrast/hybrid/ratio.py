@@ -47,6 +47,7 @@ def ratio_contrast(
         Scalar or (B,), float32, or float64 for float64 input. An anchor without a positive or
         without a negative is 0 and not counted: without negatives the share is 1 whatever the
         similarities are. Where both sums are 0, the share is 0, and the loss with ``log`` is log 2.
+        A sum below 1e-31 (1e-292 in float64, which is taken on the CPU in eager mode) counts as 0.
 
     Raises:
         ValueError: on shapes or dtypes that disagree, or negative weights (read on the CPU
