@@ -149,7 +149,7 @@ def _names(columns: dict[str, Any], count: int, where: str) -> list[list[str]] |
     if "id" not in columns:
         return None
     values, where = columns["id"], f"{where}, column 'id'"
-    if not isinstance(values, list | tuple | np.ndarray) or np.ndim(values) == 0:
+    if not isinstance(values, list | tuple | np.ndarray) or getattr(values, "ndim", 1) == 0:
         raise DataError(f"{where}: expected a list or an array, got {type(values).__name__}")
     clean.check_count(len(values), count, where, by=LABELS)
     rows = [

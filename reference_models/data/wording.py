@@ -12,7 +12,7 @@ from reference_models.excerpt import excerpt
 
 def words(values: Any, count: int, where: str, *, text: bool = False) -> list[str]:
     """``count`` names, or sentences where ``text``; bytes are decoded."""
-    if not isinstance(values, list | tuple | np.ndarray) or np.ndim(values) == 0:
+    if not isinstance(values, list | tuple | np.ndarray) or getattr(values, "ndim", 1) == 0:
         raise DataError(f"{where}: expected a list or an array, got {type(values).__name__}")
     check_count(len(values), count, where)
     if isinstance(values, np.ndarray):

@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
+from reference_models.__main__ import main
 from reference_models.data import LAYOUTS, load_corpus
 from reference_models.data.converted import save_corpus
 from reference_models.data.corpus import TASKS, file_sha256
@@ -22,6 +23,7 @@ from tests.reference_models.files import (
     write_every_layout,
     write_folder,
 )
+from tests.reference_models.odd import odd_content
 
 TASK_OF = {
     "mmsa": "sentiment",
@@ -229,3 +231,25 @@ def test_the_real_files(data_folder):
         assert (corpus.task, corpus.layout) == ("sentiment", "mmsa")
         assert corpus.modalities == modalities
         same_corpus(corpus, load_mmsa(path))
+
+
+@pytest.mark.parametrize("start", range(0, 120, 20))
+def test_odd_content_is_loaded_or_refused_in_one_line(tmp_path, capsys, start):
+    """Either what is loaded keeps every promise, or the error is one line; nothing else happens."""
+    for seed in range(start, start + 20):
+        layout, data = odd_content(seed)
+        path, out = tmp_path / f"{seed}.pkl", tmp_path / f"{seed}.safetensors"
+        if layout == "ur-funny" and isinstance(data, dict):
+            write_folder(path, {f"{name}": values for name, values in data.items()})
+        else:
+            write(path, data)
+        assert main(["data", "inspect", str(path)]) == 0
+        assert capsys.readouterr().out.replace("\n", "").isprintable()
+        refused = main(["data", "convert", str(path), str(out)])
+        printed = capsys.readouterr().err
+        if refused:
+            assert f"{seed}.pkl" in printed
+            assert printed[:-1].isprintable()
+            assert len(printed) < 800
+        else:
+            same_corpus(load_corpus(out), load_corpus(path))
