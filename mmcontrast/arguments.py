@@ -1,4 +1,7 @@
-"""Checks of callers' arguments, all with the message ``name: expected X, got Y``."""
+"""Checks of callers' arguments, all with the message ``name: expected X, got Y``.
+
+Where what came is known to mean something else, :mod:`mmcontrast.advice` adds what to call instead.
+"""
 
 import inspect
 import math
@@ -10,6 +13,8 @@ from typing import Any, NoReturn
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from mmcontrast.advice import NO_IDS, mask_instead, rows_instead
 
 SHORT = Repr()
 SHORT.maxother = SHORT.maxstring = 60
@@ -52,35 +57,13 @@ def matrix(name: str, x: Tensor, *, rows: int | None = None, like: Tensor | None
     tensor(name, x)
     if x.ndim != 2 or x.shape[1] == 0:
         expected = f"shape {_axes(rows, like)} with at least one feature"
-        fail(name, expected, shape(x) + _advice(name, x, rows, like))
+        fail(name, expected, shape(x) + rows_instead(name, x, rows, like))
     if not x.is_floating_point():
-        fail(name, "a floating dtype", x.dtype)
+        fail(name, "a floating dtype", f"{x.dtype}{NO_IDS}")
     if (rows is not None and x.shape[0] != rows) or (
         like is not None and x.shape[1:] != like.shape[1:]
     ):
-        fail(name, f"shape {_axes(rows, like)}", shape(x) + _advice(name, x, rows, like))
-
-
-def _advice(name: str, x: Tensor, rows: int | None, like: Tensor | None) -> str:
-    """What to call instead, for shapes that mean something else."""
-    features = None if like is None else like.shape[-1]
-    if x.ndim == 1:
-        return f" (a single sample is {name}[None])"
-    if x.ndim == 3 and name in ("candidates", "negatives", "y"):
-        return (
-            f" (for K {name} of each anchor, flatten them, {name}.flatten(0, 1), and say which are "
-            "whose: targets= or positives=, and keep= to leave out the other anchors')"
-        )
-    if x.ndim == 3:
-        return " (of a sequence, pool the steps first: x.mean(1); or flatten them: x.flatten(1))"
-    if x.ndim == 2 and x.shape[0] == features and rows in (None, x.shape[1]):
-        return f" (transposed? {name}.T fits)"
-    if x.ndim == 2 and rows is not None and x.shape[1] == features and x.shape[0] > rows > 0:
-        return (
-            f" (with several rows of {name} for one, as captions of an image, use info_nce or "
-            "sup_con with positives=same_label(ids, other_ids))"
-        )
-    return ""
+        fail(name, f"shape {_axes(rows, like)}", shape(x) + rows_instead(name, x, rows, like))
 
 
 def floating_rows(name: str, x: Tensor) -> None:
@@ -169,7 +152,8 @@ def _some(condition: Tensor) -> bool:
 def mask(name: str, x: Tensor, like: tuple[int, ...], *, weights: bool = False) -> None:
     """A bool tensor of shape ``like``; with ``weights``, a floating one as well."""
     if tensor(name, x).shape != like:
-        fail(name, f"shape ({', '.join(map(str, like))}{',' if len(like) == 1 else ''})", shape(x))
+        expected = f"shape ({', '.join(map(str, like))}{',' if len(like) == 1 else ''})"
+        fail(name, expected, shape(x) + mask_instead(name, x, like))
     if x.dtype != torch.bool and not (weights and x.is_floating_point()):
         kinds = "a bool mask" + (" or floating weights" if weights else "")
         fail(name, kinds, f"{x.dtype} ({name}.bool() makes a mask)")
@@ -350,6 +334,8 @@ def targets(name: str, x: Tensor, rows: int, size: int, *, ignore: int) -> Tenso
 
     int64, because in a small dtype ``size`` and what is added to an index can overflow.
     """
+    if isinstance(x, Tensor) and x.ndim == 2:
+        fail(name, f"shape ({rows},)", f"{shape(x)} (several partners, or shares, are positives=)")
     vector(name, x, rows)
     if x.is_floating_point() or x.is_complex() or x.dtype == torch.bool:
         fail(name, "integer indices", x.dtype)

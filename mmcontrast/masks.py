@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from mmcontrast import arguments
+from mmcontrast.advice import SEVERAL_PARTNERS
 from mmcontrast.eager import is_eager, known
 
 IGNORE = -100
@@ -127,9 +128,8 @@ def check_partners(anchors: Tensor, candidates: Tensor, targets: Tensor | None) 
     if targets is not None:
         return arguments.targets("targets", targets, len(anchors), len(candidates), ignore=IGNORE)
     if candidates.shape[0] < anchors.shape[0]:
-        arguments.fail(
-            "candidates", f"at least {len(anchors)} rows, a partner each", len(candidates)
-        )
+        few = f"{len(candidates)}{SEVERAL_PARTNERS}"
+        arguments.fail("candidates", f"at least {len(anchors)} rows, a partner each", few)
     return None
 
 

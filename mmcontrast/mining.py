@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mmcontrast import arguments
 from mmcontrast.distributed import Group, joined
-from mmcontrast.eager import is_eager, known
+from mmcontrast.eager import is_eager, known, known_finite
 from mmcontrast.exact import ranking
 from mmcontrast.exact.choose import ranked_at_a_time
 from mmcontrast.exact.topk import filled, top_at_once
@@ -121,8 +121,8 @@ def hard_negatives(
         arguments.mask("allowed", allowed, size)
     count = min(k, max(size[1] - (exclude_positive is True), 0))
     x, y = map_rows(anchors, normalize), map_rows(candidates, normalize)
-    finite = [rows.isfinite().all(1) for rows in (x, y)]  # (B,), (C,)
-    if is_eager() and any(known(~rows.all()) for rows in finite):
+    if x.is_cpu and is_eager(x, y) and not (known_finite(x) and known_finite(y)):
+        finite = [rows.isfinite().all(1) for rows in (x, y)]  # (B,), (C,)
         x, y = zero_outside(x, finite[0]), zero_outside(y, finite[1])
         labels, candidate_labels = _labels_of(finite, labels, candidate_labels)
     raw = x, y
@@ -222,8 +222,9 @@ def hard_triplets(
     labels = arguments.labels("labels", labels, len(anchors))
     chunk_size = arguments.chunk(chunk_size)
     rows = map_rows(anchors, normalize)
-    finite = rows.isfinite().all(1)
-    rows, labels = zero_outside(rows, finite), ignoring(labels, finite)
+    if not known_finite(rows):
+        finite = rows.isfinite().all(1)
+        rows, labels = zero_outside(rows, finite), ignoring(labels, finite)
     if normalize is None:
         rows, _ = widen_products(rows, rows, group=group)
     rows, here = joined(rows, group)  # (N of all ranks, D)

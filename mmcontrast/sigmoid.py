@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mmcontrast import arguments
+from mmcontrast.advice import SEVERAL_PARTNERS
 from mmcontrast.distributed import Group, joined
 from mmcontrast.exact.choose import sigmoid_of_pairs
 from mmcontrast.held import check_settings
@@ -80,7 +81,8 @@ def sigmoid_contrast(
     arguments.number_or_scalar("bias", bias)
     arguments.reduction(reduction)
     if positives is None and len(y) < len(x):
-        arguments.fail("y", f"at least {len(x)} rows, a partner each", len(y))
+        few = f"{len(y)}{SEVERAL_PARTNERS}"
+        arguments.fail("y", f"at least {len(x)} rows, a partner each", few)
     y, own = joined(y, group)  # (C of all ranks, D)
     size = (len(x), len(y))
     if positives is not None:

@@ -50,12 +50,16 @@ class LossTerms(OrderedDict[str, Tensor]):
     ):
         super().__init__()
         self.weights: dict[str, float] = {}
-        found = {} if terms is None else dict(terms)
+        try:
+            found = {} if terms is None else dict(terms)
+        except (TypeError, ValueError):
+            arguments.fail("terms", "a mapping of name to term", arguments.shown(terms))
         if terms is not None and not found:
             arguments.fail("terms", "at least one term", "none")
         for name, term in found.items():
             self[name] = term
-        for name, weight in ({} if weights is None else weights).items():
+        given = {} if weights is None else arguments.mapping("weights", weights, "name to number")
+        for name, weight in given.items():
             arguments.one_of("weights", name, list(self.weights))
             self.weights[str(name)] = weight
 
