@@ -7,7 +7,25 @@ import argparse
 from dataclasses import fields
 from pathlib import Path
 
+from reference_models.excerpt import printable
+
 CALL = "python -m reference_models"
+
+
+def shown(text: str) -> str:
+    """A text in which all but printable characters and line breaks are written as escapes.
+
+    Names of files, modalities and samples come from elsewhere: an escape sequence in one could
+    clear the screen or rewrite what was said, and half a character cannot be printed at all.
+
+    >>> shown("a\\x1b[2Jb")
+    'a\\\\x1b[2Jb'
+    """
+    return "\n".join(printable(line, len(line)) for line in text.split("\n"))
+
+
+def _say(text: str) -> None:
+    print(shown(text), flush=True)
 
 
 def list_command(options: argparse.Namespace) -> None:
@@ -30,8 +48,8 @@ def demo_command(options: argparse.Namespace) -> None:
     """Two small runs on synthetic data, and their page."""
     from reference_models import demo as runner
 
-    page = runner.demo(options.out, seed=options.seed, fast=options.fast, say=print)
-    print(f"\npage: {page}")
+    page = runner.demo(options.out, seed=options.seed, fast=options.fast, say=_say)
+    _say(f"\npage: {page}")
 
 
 def train_command(options: argparse.Namespace) -> None:
@@ -73,12 +91,12 @@ def train_command(options: argparse.Namespace) -> None:
         named = [folders.new_folder(Path("runs"), options.model, options.seed) if first else None]
         out = broadcast_object_list(named)[0]
     if first:
-        print(describe(parts, out), flush=True)
+        _say(describe(parts, out))
     results = runs.train(parts, corpus, out)
     if not first:
         return
     print(f"\nepoch {results['best_epoch']} of {results['epochs']}: {results['selection']}")
-    print(text_table({split: results[split] for split in ("valid", "test")}))
+    _say(text_table({split: results[split] for split in ("valid", "test")}))
 
 
 def evaluate_command(options: argparse.Namespace) -> None:
@@ -95,7 +113,7 @@ def evaluate_command(options: argparse.Namespace) -> None:
     rows = {options.split: metrics}
     if "mag_bert" in metrics:
         rows[f"{options.split}, MAG-BERT protocol"] = metrics["mag_bert"]
-    print(text_table(rows))
+    _say(text_table(rows))
 
 
 def reproduce_command(options: argparse.Namespace) -> None:
@@ -117,7 +135,7 @@ def reproduce_command(options: argparse.Namespace) -> None:
         settings=options.settings,
         preset=options.preset,
         out=options.out or Path("reproduced") / f"{options.model}-{options.table}",
-        say=lambda line: print(line, flush=True),
+        say=_say,
     )
 
 
@@ -127,11 +145,11 @@ def report_command(options: argparse.Namespace) -> None:
 
     groups = report(options.runs, options.out)
     for group in groups:
-        print(f"{group.name}: {len(group.folders)} finished")
+        _say(f"{group.name}: {len(group.folders)} finished")
     if options.figures is not None:
         written = save_figures(groups, options.figures, options.format)
-        print(f"figures: {len(written)} in {options.figures}")
-    print(f"page: {options.out}")
+        _say(f"figures: {len(written)} in {options.figures}")
+    _say(f"page: {options.out}")
 
 
 def inspect_command(options: argparse.Namespace) -> None:
@@ -145,7 +163,6 @@ def convert_command(options: argparse.Namespace) -> None:
     """Convert a data file of any known layout to safetensors."""
     from reference_models.data.converted import save_corpus
     from reference_models.data.loading import load_corpus
-    from reference_models.excerpt import printable
 
     if options.out.exists():
         raise ValueError(f"{options.out}: expected a new file, got one that exists; name another")
@@ -158,9 +175,9 @@ def convert_command(options: argparse.Namespace) -> None:
     )
     save_corpus(corpus, options.out)
     for note in corpus.notes:
-        print(f"note: {printable(note)}")
+        _say(f"note: {note}")
     samples = ", ".join(f"{len(part)} {name}" for name, part in corpus.splits.items())
-    print(f"wrote {options.out} ({samples}); look at it with: {CALL} data inspect {options.out}")
+    _say(f"wrote {options.out} ({samples}); look at it with: {CALL} data inspect {options.out}")
 
 
 def synthesize_command(options: argparse.Namespace) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from reference_models import registry
 from reference_models.data.mmsa import load_mmsa
 from reference_models.data.synthetic import synthesize
-from reference_models.running import folders, runs
+from reference_models.running import folders, records, runs
 from reference_models.running.parts import build
 from reference_models.tables.report import SYNTHETIC, write_report
 from reference_models.tables.statistics import text_table
@@ -55,8 +55,9 @@ def demo(folder: Path, *, seed: int, fast: bool, say: Callable[[str], None]) -> 
         parts = build("hycon-v2", replace(paper.config, **changes), training, corpus, seed=seed)
         if folders.state(place) == "finished":
             folders.check_same(place, parts.config)
+            folders.remove_leftovers(place)
             say(f"{name}: trained before, in {place} (remove that folder to train again)")
-            rows[name] = folders.read_json(place / "metrics.json")["test"]
+            rows[name] = records.run_metrics(place)["test"]
         else:
             say(f"{name}: training in {place}")
             rows[name] = runs.train(parts, corpus, place)["test"]

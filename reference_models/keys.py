@@ -97,8 +97,16 @@ def spell(value: Any) -> str:
 
 
 def rebuild(config_class: type, values: Mapping[str, Any]) -> Any:
-    """A config from the JSON of a run folder, in which tuples are lists."""
+    """A config from the JSON of a run folder, in which tuples are lists.
+
+    Raises:
+        ValueError: an impossible value.
+    """
     known = {field.name for field in fields(config_class)}
-    return config_class(
-        **{k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known}
-    )
+    given = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known}
+    try:
+        return config_class(**given)
+    except TypeError as error:  # a check of a value whose type it did not expect
+        raise ValueError(
+            f"expected the fields of a {config_class.__name__}, got {error}"
+        ) from error

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from reference_models.running import folders
+from reference_models.running.checkpoints import epochs_done
 from reference_models.running.devices import device
 from reference_models.running.parts import Parts
 from reference_models.training_config import SELECTIONS, TrainingConfig
@@ -20,7 +20,7 @@ def describe(parts: Parts, folder: Path) -> str:
     used = [f"{m}{source if m == 'text' else ''} {size}" for m, size in config["sizes"].items()]
     parameters = sum(p.numel() for p in parts.model.parameters())
     rates = rate_words(training, text["encoder"])
-    done = folders.epochs_done(folder)
+    done = epochs_done(folder)
     lines = {
         "model": f"{config['model']}, {parameters:,} parameters, seed {config['seed']}",
         "data": f"{data['path']} ({known}SHA-256 {data['sha256'][:12]}...)",

@@ -1,21 +1,25 @@
-"""Run folders: their state, and files that are written completely or not at all.
+"""Run folders: their state, their lock, and what a kill leaves in them.
 
 ``config.json`` is written first, ``metrics.json`` last: a folder with only the first is an
 unfinished run, which the same call resumes.
 """
 
-import csv
-import io
-import json
-import math
-import os
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+
+from reference_models.running.storage import (
+    csv_text,
+    is_encodable,
+    json_text,
+    read_json,
+    remove,
+    write,
+    writing,
+)
 
 CHECKPOINTS = "checkpoints"
 WORDS = {
@@ -28,11 +32,7 @@ WORDS = {
 
 def state(folder: Path) -> str:
     """The state of a folder: "empty" (or absent), an "unfinished" or "finished" run, or "other"."""
-    # A run that was killed before its first file was complete has left nothing but these.
-    if not folder.exists() or (
-        folder.is_dir()
-        and all(path.name in (CHECKPOINTS, "config.json.part") for path in folder.iterdir())
-    ):
+    if not folder.exists() or (folder.is_dir() and all(map(_of_no_run, folder.iterdir()))):
         return "empty"
     try:
         config = read_json(folder / "config.json")
@@ -43,19 +43,53 @@ def state(folder: Path) -> str:
     return "finished" if (folder / "metrics.json").is_file() else "unfinished"
 
 
+def in_words(folder: Path) -> str:
+    """The state of a folder as an error says it."""
+    damaged = state(folder) == "other" and (folder / "config.json").exists()
+    return WORDS[state(folder)] + (" (its config.json is damaged, or not a run's)" * damaged)
+
+
+def _of_no_run(path: Path) -> bool:
+    """Whether it is all that a run leaves which is killed before its first file is complete."""
+    if path.name == CHECKPOINTS and path.is_dir():
+        return all(inner.name == "lock" for inner in path.iterdir())
+    return path.name == "config.json.part"
+
+
 def check_free(folder: Path) -> None:
     """Refuse a folder into which no run can be written.
+
+    Checkpoints in a finished run, which a kill between its metrics and the clean-up has left there,
+    are removed.
 
     Raises:
         ValueError: says what the folder holds, and what to do.
     """
+    if not is_encodable(str(folder.absolute())):
+        raise ValueError(
+            f"--out {folder}: expected a path that UTF-8 can hold, got one with half a character,"
+            " into which tokenizers cannot be written; name another folder"
+        )
+    remove_leftovers(folder)
     found = state(folder)
     if found in ("finished", "other"):
         raise ValueError(
             f"--out {folder}: expected a new or empty folder, or an unfinished run, got"
-            f" {WORDS[found]}; name another folder"
+            f" {in_words(folder)}; name another folder"
             + (f", or see it with: evaluate {folder}" if found == "finished" else "")
         )
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the checkpoints of a finished run, unless the process that finishes it is at work."""
+    checkpoints = folder / CHECKPOINTS
+    if state(folder) != "finished" or not checkpoints.is_dir():
+        return
+    try:
+        with FileLock(checkpoints / "lock", timeout=0):
+            remove(checkpoints)
+    except OSError:  # Timeout is one: they are in use; or the folder cannot be written
+        pass
 
 
 def new_folder(root: Path, model: str, seed: int) -> Path:
@@ -69,30 +103,6 @@ def new_folder(root: Path, model: str, seed: int) -> Path:
             continue
         return folder
     raise ValueError(f"--out: expected a free name in {root}, got none; name a folder")
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint; incomplete ones, left by a kill, are removed.
-
-    A checkpoint's ``trainer_state.json`` is written last: if it can be read, the rest is complete.
-    """
-    numbered = sorted(folder.glob("checkpoint-*"), key=lambda p: -int(p.name.rpartition("-")[2]))
-    for checkpoint in numbered:
-        try:
-            json.loads((checkpoint / "trainer_state.json").read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
-            shutil.rmtree(checkpoint)
-        else:
-            return checkpoint
-    return None
-
-
-def epochs_done(folder: Path) -> int:
-    """How many epochs of an unfinished run are done."""
-    last = last_checkpoint(folder / CHECKPOINTS)
-    if last is None:
-        return 0
-    return round(read_json(last / "trainer_state.json")["epoch"])
 
 
 def open_run(folder: Path, config: Mapping[str, Any]) -> None:
@@ -119,7 +129,7 @@ def check_same(folder: Path, config: Mapping[str, Any]) -> None:
         dict(_compared_settings(values)) for values in (read_json(folder / "config.json"), config)
     )
     differences = [
-        f"{key}: {old.get(key)!r} there, {new.get(key)!r} now"
+        f"{key}: {old.get(key)!r:.60} there, {new.get(key)!r:.60} now"
         for key in old | new
         if old.get(key) != new.get(key)
     ]
@@ -140,47 +150,6 @@ def _compared_settings(config: Mapping[str, Any], prefix: str = "") -> Iterable[
             yield from _compared_settings(value, f"{name}.")
         else:
             yield name, value
-
-
-def read_json(path: Path) -> Any:
-    """The content of a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Name the file in the error if writing it fails, whichever library was writing.
-
-    Raises:
-        OSError: instead of the library's own error, which may not name the file: on a full disk,
-            some report just an offset.
-    """
-    try:
-        yield
-    except Exception as error:
-        words = " ".join(str(error).split())
-        raise OSError(
-            f"{path}: could not be written ({words}); is the disk full, or the folder not to be"
-            " written? What was there before still is, and the same command goes on"
-        ) from error
-
-
-def write(path: Path, content: str | bytes) -> None:
-    """Write a file atomically: readers, also after a kill, see the old file or the new one."""
-    partial = path.with_name(f"{path.name}.part")
-    with writing(path):
-        partial.write_bytes(content.encode() if isinstance(content, str) else content)
-        os.replace(partial, path)
-
-
-def write_folder(path: Path, save: Callable[[str], Any]) -> None:
-    """Write a folder atomically; ``save`` fills the folder that it is given."""
-    partial = path.with_name(f"{path.name}.part")
-    shutil.rmtree(partial, ignore_errors=True)
-    with writing(path):
-        save(str(partial))
-        shutil.rmtree(path, ignore_errors=True)
-        os.replace(partial, path)
 
 
 def write_history(folder: Path, rows: list[dict[str, float]], stage: str = "") -> None:
@@ -214,25 +183,3 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def csv_text(rows: list[dict[str, Any]]) -> str:
-    """One or more rows, with the same keys, as CSV with a header."""
-    file = io.StringIO(newline="")
-    writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return file.getvalue()
-
-
-def json_text(values: Any) -> str:
-    """Indented JSON; NaN and infinities, which JSON lacks, become null."""
-    return json.dumps(_without_nan(values), indent=2, allow_nan=False) + "\n"
-
-
-def _without_nan(values: Any) -> Any:
-    if isinstance(values, Mapping):
-        return {key: _without_nan(value) for key, value in values.items()}
-    if isinstance(values, list):
-        return [_without_nan(value) for value in values]
-    return None if isinstance(values, float) and not math.isfinite(values) else values

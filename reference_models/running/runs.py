@@ -12,16 +12,15 @@ import safetensors.numpy
 import safetensors.torch
 from torch import nn
 
-from reference_models import keys, registry
-from reference_models.data.batch import ModalDataset, Standardizer
+from reference_models.data.batch import ModalDataset
 from reference_models.data.corpus import EMOTIONS, Corpus
 from reference_models.data.loading import load_corpus
 from reference_models.layers.stages import Stage
-from reference_models.layers.text_encoder import load_tokenizer, rebuild_text_encoder
-from reference_models.running import folders
+from reference_models.running import folders, records, storage
 from reference_models.running.devices import device, ranks
 from reference_models.running.metrics import task_metrics
 from reference_models.running.parts import Parts
+from reference_models.running.restoring import load, load_weights
 from reference_models.running.training import fit, predict
 from reference_models.training_config import SELECTIONS, TrainingConfig
 
@@ -33,10 +32,17 @@ def train(parts: Parts, corpus: Corpus, folder: Path) -> dict[str, Any]:
 
     Raises:
         ValueError: a folder that holds a finished run, another run or other files, or that another
-            process trains into; a loss that is not finite any more.
+            process trains into; an id that cannot be written; a damaged checkpoint; a loss that is
+            not finite any more.
         OSError: a folder that cannot be written, a full disk; what was there is as it was.
     """
     processes = ranks()
+    for name in (name for part in corpus.splits.values() for name in part.ids):
+        if not storage.is_encodable(name):  # found now, and not after the training
+            raise ValueError(
+                f"{corpus.path}: expected ids that UTF-8 can hold, for predictions.csv, got"
+                f" {name!r:.60}, with half a character"
+            )
     with folders.locked(folder) if processes.is_main_process else nullcontext():
         if processes.is_main_process:
             _open(parts, folder)
@@ -53,13 +59,12 @@ def train(parts: Parts, corpus: Corpus, folder: Path) -> dict[str, Any]:
                 "best_epoch": best_epoch,
                 "epochs": len(history),
                 "selection": SELECTIONS[parts.training.selection],
+                records.CHECKSUMS: records.checksums(folder),
             }
-            folders.write(folder / "metrics.json", folders.json_text(results))
-            for stage in stages:
-                _stage_weights(folder, stage).unlink()
+            storage.write(folder / "metrics.json", storage.json_text(results))
     processes.wait_for_everyone()
     if not processes.is_main_process:
-        return folders.read_json(folder / "metrics.json")
+        return storage.read_json(folder / "metrics.json")
     shutil.rmtree(folder / folders.CHECKPOINTS)
     return results
 
@@ -67,12 +72,12 @@ def train(parts: Parts, corpus: Corpus, folder: Path) -> dict[str, Any]:
 def _open(parts: Parts, folder: Path) -> None:
     folders.open_run(folder, parts.config)
     if parts.tokenizer is not None:
-        folders.write_folder(folder / "tokenizer", parts.tokenizer.save_pretrained)
+        storage.write_folder(folder / "tokenizer", parts.tokenizer.save_pretrained)
     if parts.text_encoder is not None:
-        folders.write_folder(folder / "text_encoder", parts.text_encoder.config.save_pretrained)
+        storage.write_folder(folder / "text_encoder", parts.text_encoder.config.save_pretrained)
     if parts.standardizer is not None:
-        scales = folders.json_text(parts.standardizer.to_dict())
-        folders.write(folder / "standardizer.json", scales)
+        scales = storage.json_text(parts.standardizer.to_dict())
+        storage.write(folder / "standardizer.json", scales)
 
 
 def _fit(
@@ -112,7 +117,7 @@ def _train_stage(
     """Train a stage, or load its weights if it was trained before a kill; then freeze it."""
     weights = _stage_weights(folder, stage)
     if weights.is_file():
-        stage.network.load_state_dict(safetensors.torch.load_file(weights))
+        load_weights(stage.network, weights)
     else:
         stage.network.requires_grad_(True)
         training = replace(parts.training, **stage.training)
@@ -120,14 +125,15 @@ def _train_stage(
         processes = ranks()
         processes.wait_for_everyone()
         if processes.is_main_process:
-            folders.write(weights, _tensor_bytes(stage.network))
+            storage.write(weights, _tensor_bytes(stage.network))
             shutil.rmtree(folder / folders.CHECKPOINTS / stage.name)
         processes.wait_for_everyone()
     stage.network.requires_grad_(False).eval()
 
 
 def _stage_weights(folder: Path, stage: Stage) -> Path:
-    return folder / f"{stage.name}.safetensors"
+    # Among the checkpoints, which are removed when the run is done.
+    return folder / folders.CHECKPOINTS / f"{stage.name}.safetensors"
 
 
 def _tensor_bytes(network: nn.Module) -> bytes:
@@ -149,10 +155,10 @@ def _finish(
         columns = prediction_columns(corpus.task, predictions, part.labels)
         for row, name in enumerate(part.ids):
             values = {column: value[row].item() for column, value in columns.items()}
-            lines.append({"split": split, "id": name, **values})
-    folders.write(folder / "predictions.csv", folders.csv_text(lines))
-    folders.write(folder / "fused.safetensors", safetensors.numpy.save(fused))
-    folders.write(folder / "model.safetensors", _tensor_bytes(parts.model))
+            lines.append({"split": split, "id": records.quoted_id(name), **values})
+    storage.write(folder / "predictions.csv", storage.csv_text(lines))
+    storage.write(folder / "fused.safetensors", safetensors.numpy.save(fused))
+    storage.write(folder / "model.safetensors", _tensor_bytes(parts.model))
     return results
 
 
@@ -177,44 +183,26 @@ def prediction_columns(
     }
 
 
-def load(folder: Path) -> Parts:
-    """A finished run from its folder alone, with its best weights.
-
-    Raises:
-        ValueError: a folder that holds no finished run.
-    """
-    found = folders.state(folder)
-    if found != "finished":
-        raise ValueError(f"{folder}: expected a finished run, got {folders.WORDS[found]}")
-    config = folders.read_json(folder / "config.json")
-    tokenizer = encoder = standardizer = None
-    if (folder / "tokenizer").is_dir():
-        tokenizer = load_tokenizer(folder / "tokenizer")
-    if (folder / "text_encoder").is_dir():
-        encoder = rebuild_text_encoder(folder / "text_encoder")
-    if (folder / "standardizer.json").is_file():
-        standardizer = Standardizer.from_dict(folders.read_json(folder / "standardizer.json"))
-    paper = registry.find(config["model"])
-    model_config = keys.rebuild(type(paper.config), config["model_config"])
-    model = paper.build(model_config, config["sizes"], encoder)
-    model.load_state_dict(safetensors.torch.load_file(folder / "model.safetensors"))
-    return Parts(config, model, tokenizer, encoder, standardizer)
-
-
 def evaluate(
     folder: Path, *, data: str | None = None, labels: str | None = None, split: str = "test"
 ) -> dict[str, Any]:
     """The metrics of a finished run on a split of its own data file, or of another.
 
     Raises:
-        ValueError: no finished run, or a file of another task; DataError: no such file, or not what
-            the network reads.
+        ValueError: no finished run, a damaged one, a file of another task, or, without ``data``,
+            another file in the place of the run's own; DataError: no such file, or not what the
+            network reads.
     """
     parts = load(folder)
     own = parts.config["data"]
     corpus = load_corpus(
-        data or own["path"], labels=labels or (own["labels"] if data is None else None)
+        data or own["path"], labels=labels or (own.get("labels") if data is None else None)
     )
+    if data is None and corpus.sha256 != own["sha256"]:
+        raise ValueError(
+            f"{corpus.path}: expected the file that the run in {folder} was trained on, got another"
+            " of that name; to evaluate on it, name it with --data"
+        )
     if corpus.task != own["task"]:
         raise ValueError(
             f"{corpus.path}: expected the task {own['task']}, which the run in {folder} is for,"

@@ -1,6 +1,8 @@
 """The Trainer of transformers with named loss terms and with learning rates by part."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,12 @@ from transformers.trainer_utils import EvalLoopOutput, EvalPrediction
 
 from reference_models.data.batch import Batch
 from reference_models.layers.output import Output
-from reference_models.running.folders import writing
+from reference_models.running.checkpoints import complete, damaged, keep_only
+from reference_models.running.storage import read_tensors, writing
+
+
+class NotFinite(ValueError):
+    """A training that diverged: its loss is not a finite number any more."""
 
 
 class Trainee(nn.Module):
@@ -104,7 +111,7 @@ class TermTrainer(Trainer):
         """Log the loss of an interval together with its terms.
 
         Raises:
-            ValueError: the loss is not finite.
+            NotFinite: the loss is not finite.
         """
         if "loss" in logs and self._steps:
             values = torch.stack([value.float() for value in self._terms.values()]) / self._steps
@@ -112,7 +119,7 @@ class TermTrainer(Trainer):
             logs |= {f"loss_{name}": value for name, value in zip(self._terms, values, strict=True)}
             self._terms, self._steps = {}, 0.0
             if not math.isfinite(logs["loss"]):
-                raise ValueError(
+                raise NotFinite(
                     f"loss: expected a finite number, got {logs['loss']} in epoch"
                     f" {math.ceil(self.state.epoch)}; lower learning_rate or head_learning_rate, or"
                     " set max_grad_norm"
@@ -120,9 +127,34 @@ class TermTrainer(Trainer):
         super().log(logs, start_time)
 
     def _save_checkpoint(self, *arguments: Any, **options: Any) -> None:
-        """Save; an error names the file."""
-        with writing(Path(self.args.output_dir)):
+        """Save, declare it complete, and then remove all older ones but the best.
+
+        In this order: a kill at any moment leaves a complete checkpoint. An error names the file.
+        """
+        folder, state = Path(self.args.output_dir), self.state
+        with writing(folder):
             super()._save_checkpoint(*arguments, **options)
+            self.accelerator.wait_for_everyone()  # each rank writes its own random state
+            if self.args.should_save:
+                complete(folder / f"checkpoint-{state.global_step}")
+                keep_only(folder, state.global_step, state.best_global_step)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """The weights, all of them: the Trainer's own function goes on without those that lack."""
+        with _reading(resume_from_checkpoint, "model.safetensors") as path:
+            self.model.load_state_dict(read_tensors(path))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with _reading(checkpoint, "optimizer.pt or scheduler.pt"):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with _reading(checkpoint, "rng_state.pth"):
+            super()._load_rng_state(checkpoint)
+
+    def _load_scaler(self, checkpoint: str | None) -> None:
+        with _reading(checkpoint, "scaler.pt"):
+            super()._load_scaler(checkpoint)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW over ``parameter_groups``."""
@@ -137,6 +169,19 @@ class TermTrainer(Trainer):
             )
             self.optimizer = optimizer(groups, **options)
         return self.optimizer
+
+
+@contextmanager
+def _reading(checkpoint: str | None, name: str) -> Iterator[Path]:
+    """Turn whatever the content of a checkpoint leads to into an error that names the file.
+
+    The Trainer reads all of them as weights only: nothing in them runs.
+    """
+    path = Path(checkpoint or ".") / name
+    try:
+        yield path
+    except Exception as error:
+        raise damaged(path, error) from error
 
 
 def parameter_groups(

@@ -9,18 +9,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
-from transformers.trainer_callback import PrinterCallback, TrainerState
+from transformers.trainer_callback import PrinterCallback
 
 from reference_models.data.batch import Batch, collate
+from reference_models.running.checkpoints import (
+    check_resumable,
+    last_checkpoint,
+    remove_incomplete,
+)
 from reference_models.running.devices import device, ranks
-from reference_models.running.folders import last_checkpoint
 from reference_models.running.metrics import flat_metrics, task_metrics
 from reference_models.running.progress import Progress, history_rows
-from reference_models.running.trainer import TermTrainer, Trainee
+from reference_models.running.storage import read_tensors
+from reference_models.running.trainer import NotFinite, TermTrainer, Trainee
 from reference_models.training_config import TrainingConfig
 
 
@@ -55,13 +59,17 @@ def fit(
         The best epoch (lowest loss on the watched split), and the history: one row an epoch.
 
     Raises:
-        ValueError: a loss, or all losses on the watched split, that are not finite; a batch size
-            that the ranks cannot share.
+        NotFinite: a loss, or all losses on the watched split, that are not finite.
+        ValueError: a batch size that the ranks cannot share; a checkpoint from which the training
+            would not go on as if it had not been killed.
     """
     watched = config.selection.removesuffix("_loss")
     arguments = _arguments(config, checkpoints, seed)
-    with arguments.main_process_first():  # the first rank removes incomplete checkpoints
+    with arguments.main_process_first():
+        if ranks().is_main_process:
+            remove_incomplete(checkpoints)
         last = last_checkpoint(checkpoints)
+        state = None if last is None else check_resumable(last, ranks().num_processes)
     trainee = Trainee(model)
     trainer = TermTrainer(
         model=trainee,
@@ -80,7 +88,6 @@ def fit(
     trainer.remove_callback(PrinterCallback)
     # All ranks start from the same weights, but draw their own dropout and negatives.
     set_seed(seed + arguments.process_index)
-    state = None if last is None else TrainerState.load_from_json(str(last / "trainer_state.json"))
     # A run that had stopped early must not train on: the Trainer does not check that on resuming.
     if (
         state is None
@@ -89,12 +96,12 @@ def fit(
         trainer.train(resume_from_checkpoint=None if last is None else str(last))
         state = trainer.state
     if state.best_global_step is None:
-        raise ValueError(
+        raise NotFinite(
             f"{watched} loss: expected a finite number after one of {round(state.epoch)} epochs,"
             " got none; lower learning_rate or head_learning_rate, or set max_grad_norm"
         )
     best = checkpoints / f"checkpoint-{state.best_global_step}"
-    trainee.load_state_dict(load_file(best / "model.safetensors"))
+    trainee.load_state_dict(read_tensors(best / "model.safetensors"))
     history = history_rows(state.log_history, watched)
     steps = {round(e["epoch"]): e["step"] for e in state.log_history if "eval_loss" in e}
     return next(e for e, step in steps.items() if step == state.best_global_step), history
@@ -133,7 +140,6 @@ def _arguments(config: TrainingConfig, checkpoints: Path, seed: int) -> Training
         logging_nan_inf_filter=False,
         eval_strategy="epoch",
         save_strategy="epoch",
-        save_total_limit=2,  # the best and the last; with 1, the last is deleted at the end
         load_best_model_at_end=True,
         metric_for_best_model="loss",
         greater_is_better=False,

@@ -10,7 +10,7 @@ from typing import Any
 from reference_models import registry
 from reference_models.data.data_sets import NAMES
 from reference_models.layers.inputs import MODALITIES
-from reference_models.running import folders
+from reference_models.running import storage
 from reference_models.running.description import rate_words
 from reference_models.running.devices import ranks
 from reference_models.tables.pages import html_page, html_table, markdown_table
@@ -88,12 +88,12 @@ def write_tables(run: Experiment, plan: Sequence[Row]) -> None:
     names = list(dict.fromkeys([*measured, *published]))
     files = {
         "table.md": "\n\n".join(part for part in markdown if part) + "\n",
-        "table.csv": folders.csv_text(_values(lines, names)),
-        "table.json": folders.json_text(content),
+        "table.csv": storage.csv_text(_values(lines, names)),
+        "table.json": storage.json_text(content),
         "index.html": html_page(heading, page),
     }
     for name, text in files.items():
-        folders.write(run.out / name, text)
+        storage.write(run.out / name, text)
 
 
 def _compared(run: Experiment, row: Row) -> Line:

@@ -12,8 +12,9 @@ from pathlib import Path
 from reference_models import registry
 from reference_models.data.data_sets import data_set_of, is_synthetic
 from reference_models.data.loading import load_corpus
-from reference_models.running import folders, runs
+from reference_models.running import checkpoints, folders, records, runs
 from reference_models.running.devices import ranks
+from reference_models.running.trainer import NotFinite
 from reference_models.tables.comparison import write_tables
 from reference_models.tables.plan import Experiment, Row
 
@@ -110,12 +111,15 @@ def _train(
 ) -> None:
     """Train one run of a row, unless it is done or cannot run; then rewrite the table."""
     place = run.out / row.folder / f"seed-{seed}"
-    if row.reason or row.same_as or folders.state(place) == "finished":
+    if row.reason or row.same_as:
+        return
+    if folders.state(place) == "finished":
+        folders.remove_leftovers(place)
         return
     say(f"{row.name}, seed {seed}: training in {place}")
     try:
         runs.train(run.build(row, seed), run.corpus, place)
-    except ValueError as error:  # a run that diverges does not stop the others
+    except NotFinite as error:  # a run that diverges does not stop the others
         row.failures[seed] = str(error)
         say(f"{row.name}, seed {seed}: {error}")
     write_tables(run, plan)
@@ -144,3 +148,7 @@ def _prepare(run: Experiment, plan: Sequence[Row]) -> None:
                 raise ValueError(f"--out {run.out}: expected runs, got other files in {place}")
             if folders.state(place) != "empty":
                 folders.check_same(place, row.config | {"seed": seed})
+            if folders.state(place) == "unfinished":
+                checkpoints.check_run(place, ranks().num_processes)
+            if folders.state(place) == "finished":
+                records.run_metrics(place)

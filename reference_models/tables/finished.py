@@ -1,11 +1,19 @@
 """One finished run, read back from its folder."""
 
-import csv
-import json
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import load_file
+
+from reference_models.running.records import (
+    REPAIR,
+    expect_fields,
+    run_config,
+    run_history,
+    run_metrics,
+    run_predictions,
+    written,
+)
+from reference_models.running.storage import read_tensors
 
 
 class Run:
@@ -20,20 +28,16 @@ class Run:
         fused: (N, D) the inputs of the last layer.
 
     Raises:
-        FileNotFoundError: a folder that holds no finished run.
+        ValueError: a folder that holds no finished run, or one whose files are cut or changed.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.config, self.metrics, self.history = (
-            json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-            for name in ("config", "metrics", "history")
-        )
-        self.stages = {
-            path.stem.removeprefix("history-"): json.loads(path.read_text(encoding="utf-8"))
-            for path in sorted(folder.glob("history-*.json"))
-        }
-        with (folder / "predictions.csv").open(encoding="utf-8", newline="") as file:
-            rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
+        self.config, self.metrics = run_config(folder), run_metrics(folder)
+        expect_fields(self.metrics, {"best_epoch": int}, folder / "metrics.json")
+        self.history = run_history(folder)
+        names = (p.stem.removeprefix("history-") for p in sorted(folder.glob("history-*.json")))
+        self.stages = {name: run_history(folder, name) for name in names}
+        rows = run_predictions(folder)
         self.ids = [row["id"] for row in rows]
         self.labels, self.predictions = (
             {
@@ -45,7 +49,19 @@ class Run:
             }
             for kind in ("label", "prediction")
         )
-        self.fused = load_file(folder / "fused.safetensors")["test"]
+        if self.labels.keys() != self.predictions.keys() or (self.scores and "" not in self.labels):
+            raise ValueError(
+                f"{folder / 'predictions.csv'}: expected labels and predictions of the same"
+                f" outputs, got those of {', '.join(self.labels)!r} and of"
+                f" {', '.join(self.predictions)!r}; {REPAIR}"
+            )
+        tensors = read_tensors(written(folder, "fused.safetensors"))
+        self.fused = tensors["test"].numpy() if "test" in tensors else np.zeros(0)
+        if self.fused.ndim != 2 or len(self.fused) != len(rows) or not rows:
+            raise ValueError(
+                f"{folder}: expected features of as many test samples as predictions.csv has,"
+                f" {len(rows)}, got the shape {self.fused.shape}; {REPAIR}"
+            )
 
     @property
     def scores(self) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from reference_models.running import folders
+from reference_models.running import folders, records
 from reference_models.tables.statistics import Summary, summaries
 
 
@@ -22,12 +22,15 @@ def find_runs(places: Sequence[Path]) -> list[Path]:
     """The finished runs at or below some folders, each once, in order.
 
     Raises:
-        ValueError: a place without a finished run.
+        ValueError: a place without a finished run, or with one whose config.json is damaged.
     """
     found: dict[Path, None] = {}
     for place in places:
         here = [place, *sorted(path.parent for path in place.rglob("metrics.json"))]
         finished = [path for path in here if folders.state(path) == "finished"]
+        for path in here[1:]:  # passed over, it would be missing from a mean without a word
+            if path not in finished and (path / "predictions.csv").exists():
+                raise ValueError(f"{path}: expected a finished run, got {folders.in_words(path)}")
         if not finished:
             raise ValueError(f"{place}: expected finished runs in or below it, got none")
         found |= dict.fromkeys(path.resolve() for path in finished)
@@ -40,7 +43,7 @@ def group(runs: Sequence[Path]) -> list[Group]:
     settings: dict[str, dict[str, Any]] = {}
     seeds: dict[Path, int] = {}
     for run in runs:
-        config = folders.read_json(run / "config.json")
+        config = records.run_config(run)
         seeds[run] = config["seed"]
         flat = _flat_settings(config)
         members.setdefault(str(flat), []).append(run)
@@ -49,7 +52,7 @@ def group(runs: Sequence[Path]) -> list[Group]:
     groups: list[Group] = []
     for key, folder_list in members.items():
         ordered = sorted(folder_list, key=lambda run: seeds[run])
-        results = [folders.read_json(run / "metrics.json")["test"] for run in ordered]
+        results = [records.run_metrics(run)["test"] for run in ordered]
         name, row = str(ordered[0].relative_to(above)), ordered[0].parent
         if ordered[0].name.startswith("seed-"):
             short = row.name if row == above else str(row.relative_to(above))

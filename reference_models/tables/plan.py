@@ -7,7 +7,7 @@ from typing import Any
 
 from reference_models import keys, registry
 from reference_models.data.corpus import Corpus
-from reference_models.running import folders
+from reference_models.running import folders, records
 from reference_models.running.parts import Parts, build
 
 
@@ -76,4 +76,4 @@ class Experiment:
         """The metrics on the test split of the finished runs."""
         places = (self.out / row.folder / f"seed-{seed}" for seed in self.seeds)
         done = [place for place in places if folders.state(place) == "finished"]
-        return [folders.read_json(place / "metrics.json")["test"] for place in done]
+        return [records.run_metrics(place)["test"] for place in done]

@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 
 from reference_models.keys import spell
-from reference_models.running import folders
+from reference_models.running import storage
 from reference_models.tables.figures import figures_of, inline, render, sweep
 from reference_models.tables.finished import Run
 from reference_models.tables.groups import Group, find_runs, group, swept
@@ -44,7 +44,7 @@ def write_report(
         go_on: pairs of a next step and the command for it.
 
     Raises:
-        FileNotFoundError: a folder that holds no finished run.
+        ValueError: a folder that holds no finished run, or one whose files are cut or changed.
     """
     loaded = {name: Run(folder) for name, folder in runs.items()}
     cells = {name: columns(run.metrics["test"]) for name, run in loaded.items()}
@@ -136,7 +136,7 @@ def save_figures(groups: Sequence[Group], folder: Path, kind: str) -> list[Path]
         for figure in figures_of(run)[0]:
             path = folder / f"{_plain(g.name)}-{_plain(figure.heading)}.{kind}"
             folder.mkdir(parents=True, exist_ok=True)
-            folders.write(path, render(figure.draw, run, kind))
+            storage.write(path, render(figure.draw, run, kind))
             written.append(path)
     return written
 
@@ -190,4 +190,4 @@ def _plain(name: str) -> str:
 
 def _write(page: Path, html: str) -> None:
     page.parent.mkdir(parents=True, exist_ok=True)
-    folders.write(page, html)
+    storage.write(page, html)

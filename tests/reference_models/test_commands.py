@@ -7,6 +7,7 @@ from dataclasses import fields
 import pytest
 
 from reference_models.__main__ import main
+from reference_models.commands import shown
 from reference_models.data.synthetic import generate, synthesize
 from reference_models.registry import MODELS
 from tests.reference_models.test_main import SMALL
@@ -122,3 +123,60 @@ def test_data_files_are_written_and_looked_at(tmp_path, capsys):
     out = capsys.readouterr().out
     for word in ("train", "valid", "test", "raw_text", "audio", "vision", "regression_labels"):
         assert word in out
+
+
+@pytest.mark.parametrize(
+    "text", ["plain", "two\nlines", "\u00fcber \u4e2d\u6587 \u00b1 \U0001f600"]
+)
+def test_text_stays(text):
+    assert shown(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\x1b[2J",
+        "\x1b]0;title\x07",
+        "\x9b31m",
+        "\r",
+        "\x08",
+        "\x7f",
+        "\x00",
+        "\udc80",
+        "\u202e",
+        "\u2028",
+    ],
+)
+def test_what_a_terminal_would_obey_is_an_escape(text):
+    out = shown(f"a{text}b")
+    assert out.isprintable()
+    assert out == f"a{text}b".encode("unicode_escape").decode()
+    assert out.encode()  # half a character could not be printed
+
+
+HOSTILE = "\x1b[2J\u202e"
+
+
+def test_no_name_reaches_the_terminal_as_an_escape_sequence(file, tmp_path, capsys):
+    """Neither in what is printed nor in an error."""
+    run, absent = tmp_path / f"run{HOSTILE}", tmp_path / f"absent{HOSTILE}"
+    training = ["train", "hycon", "--data", file, "--epochs", "1", *SMALL, "--out", str(run)]
+    evaluation = ["evaluate", str(run), "--split", "valid"]
+    page = ["report", str(tmp_path), "--out", str(tmp_path / "page\x1b[2J.html")]
+    wrong = (["evaluate", str(absent)], ["train", "hycon", "--data", str(absent)], training)
+    for code, calls in ((0, (training, evaluation, page)), (2, wrong)):
+        for arguments in calls:
+            assert main(arguments) == code
+            out, err = capsys.readouterr()
+            printed = out if code == 0 else err
+            assert printed.replace("\n", "").isprintable()
+            if arguments is not evaluation:
+                assert "\\x1b[2J" in printed
+
+
+def test_half_a_character_in_a_path_is_said_as_what_it_is(file, tmp_path, refused):
+    training = ["train", "hycon", "--data", file, "--epochs", "1", *SMALL]
+    line = refused(*training, "--out", tmp_path / "run\udc80")
+    assert line.endswith("cannot be written; name another folder")
+    assert "run\\udc80: expected a path that UTF-8 can hold" in line
+    assert "\\udc80" in refused("train", "hycon", "--data", tmp_path / "absent\udc80")

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from reference_models.__main__ import main
-from reference_models.running import folders
+from reference_models.running import folders, storage
 from tests.processes import ROOT, python
 
 
@@ -43,14 +43,14 @@ def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path, capsys):
 
 def test_a_file_that_cannot_be_written_is_named_and_the_old_one_stays(tmp_path, monkeypatch):
     path = tmp_path / "file.json"
-    folders.write(path, "old")
+    storage.write(path, "old")
 
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match=r"file\.json: could not be written .*No space left"):
-        folders.write(path, "new")
+        storage.write(path, "new")
     assert path.read_text() == "old"
 
 

@@ -1,13 +1,8 @@
 """Run folders: what they are taken for, and files that appear whole or not at all."""
 
-import json
-import math
-from pathlib import Path
-
 import pytest
 
-from reference_models.running import folders
-from reference_models.running.folders import last_checkpoint
+from reference_models.running import folders, storage
 
 CONFIG = {
     "format": 1,
@@ -27,7 +22,7 @@ def test_what_a_folder_is(tmp_path):
     assert folders.state(folder) == "empty"
     folders.open_run(folder, CONFIG)
     assert folders.state(folder) == "unfinished"
-    folders.write(folder / "metrics.json", "{}")
+    storage.write(folder / "metrics.json", "{}")
     assert folders.state(folder) == "finished"
 
 
@@ -35,7 +30,9 @@ def test_what_a_folder_is(tmp_path):
 def test_a_folder_with_another_config_is_no_run(tmp_path, content):
     (tmp_path / "config.json").write_text(content)
     assert folders.state(tmp_path) == "other"
-    with pytest.raises(ValueError, match=r"^--out .* got a folder that holds something else; name"):
+    with pytest.raises(
+        ValueError, match=r"^--out .* got a folder that .* \(its config\.json is damaged"
+    ):
         folders.open_run(tmp_path, CONFIG)
 
 
@@ -50,7 +47,7 @@ def test_other_files_and_plain_files_are_no_run(tmp_path):
 
 def test_a_finished_run_is_not_overwritten_and_the_error_says_what_to_do(tmp_path):
     folders.open_run(tmp_path, CONFIG)
-    folders.write(tmp_path / "metrics.json", "{}")
+    storage.write(tmp_path / "metrics.json", "{}")
     with pytest.raises(ValueError, match=r"got a finished run; name another folder, or .*evaluate"):
         folders.open_run(tmp_path, CONFIG)
 
@@ -59,7 +56,7 @@ def test_an_unfinished_run_goes_on_wherever_its_file_lies(tmp_path):
     folders.open_run(tmp_path, CONFIG)
     moved = CONFIG | {"data": CONFIG["data"] | {"path": "b.pkl", "known_as": "MOSI"}}
     folders.open_run(tmp_path, moved | {"versions": {"torch": "3"}})
-    assert folders.read_json(tmp_path / "config.json") == CONFIG
+    assert storage.read_json(tmp_path / "config.json") == CONFIG
 
 
 def test_other_settings_are_listed_one_by_one(tmp_path):
@@ -86,66 +83,8 @@ def test_new_folders_are_counted(tmp_path):
     assert all((tmp_path / "runs" / name).is_dir() for name in names)
 
 
-def test_a_kill_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "file"
-    folders.write(path, "old")
-
-    def killed(self, content):
-        with open(self, "wb") as file:
-            file.write(content[:2])
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", killed)
-        with pytest.raises(KeyboardInterrupt):
-            folders.write(path, "newer")
-    assert path.read_text() == "old"
-    folders.write(path, b"newest")
-    assert path.read_bytes() == b"newest"
-    assert [p.name for p in tmp_path.iterdir()] == ["file"]
-
-
-def test_a_folder_is_replaced_as_a_whole(tmp_path):
-    def save(folder):
-        Path(folder).mkdir()
-        (Path(folder) / "b").write_text("b")
-
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "folder" / "a").write_text("a")
-    (tmp_path / "folder.part").mkdir()  # of an earlier kill
-    (tmp_path / "folder.part" / "c").write_text("c")
-    folders.write_folder(tmp_path / "folder", save)
-    assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")] == [
-        "folder",
-        "folder/b",
-    ]
-
-
-def test_json_has_null_where_a_number_is_not_finite():
-    text = folders.json_text({"a": math.nan, "b": [1.5, math.inf, {"c": -math.inf}], "d": "x"})
-    assert json.loads(text) == {"a": None, "b": [1.5, None, {"c": None}], "d": "x"}
-
-
 def test_history_is_the_same_in_both_files(tmp_path):
     rows = [{"epoch": 1, "loss": 0.1 + 0.2}, {"epoch": 2, "loss": 0.25}]
     folders.write_history(tmp_path, rows)
-    assert folders.read_json(tmp_path / "history.json") == rows
+    assert storage.read_json(tmp_path / "history.json") == rows
     assert (tmp_path / "history.csv").read_text() == f"epoch,loss\n1,{0.1 + 0.2}\n2,0.25\n"
-
-
-def test_epochs_that_are_done(tmp_path):
-    assert folders.epochs_done(tmp_path) == 0
-    checkpoint = tmp_path / folders.CHECKPOINTS / "checkpoint-40"
-    checkpoint.mkdir(parents=True)
-    (checkpoint / "trainer_state.json").write_text('{"epoch": 4.0}')
-    assert folders.epochs_done(tmp_path) == 4
-
-
-def test_the_last_checkpoint_is_the_highest_complete_one(tmp_path):
-    assert last_checkpoint(tmp_path / "absent") is None
-    for step in (8, 16, 100):
-        (tmp_path / f"checkpoint-{step}").mkdir()
-    for step in (8, 16):
-        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
-    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-16"
-    assert not (tmp_path / "checkpoint-100").exists()

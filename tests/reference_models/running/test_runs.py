@@ -17,7 +17,7 @@ from reference_models.data.synthetic import generate
 from reference_models.data.text import train_word_tokenizer
 from reference_models.hycon.settings import HyConConfig
 from reference_models.layers.text_encoder import scratch_text_encoder
-from reference_models.running import folders, runs
+from reference_models.running import checkpoints, folders, records, runs
 from reference_models.running.description import describe
 from reference_models.running.parts import build
 from reference_models.running.score_metrics import regression_metrics
@@ -200,7 +200,7 @@ train({str(file)!r}, Path({str(tmp_path / "killed")!r}), training=replace(SHORT,
     killed = python("-c", program, OMP_NUM_THREADS=str(torch.get_num_threads()))
     assert killed.returncode == -9, killed.stderr
     assert folders.state(tmp_path / "killed") == "unfinished"
-    assert folders.epochs_done(tmp_path / "killed") == 1
+    assert checkpoints.epochs_done(tmp_path / "killed") == 1
     longer = replace(SHORT, epochs=3)
     with pytest.raises(ValueError, match=r"training\.epochs: 3 there, 2 now"):
         train(file, tmp_path / "killed")
@@ -260,3 +260,25 @@ def test_evaluation_of_what_is_no_finished_run(tmp_path):
     folders.open_run(tmp_path / "begun", {"format": 1, "model": "hycon"})
     with pytest.raises(ValueError, match="got a run that did not finish"):
         runs.evaluate(tmp_path / "begun")
+
+
+def test_an_id_that_cannot_be_written_is_found_before_the_training(file, tmp_path):
+    corpus = load_mmsa(file)
+    parts = build("hycon-v2", SMALL, SHORT, corpus, seed=1)
+    corpus.splits["test"].ids[3] = "half\ud800"
+    with pytest.raises(ValueError, match=r"expected ids that UTF-8 can hold, .* got 'half.*ud800'"):
+        runs.train(parts, corpus, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_ids_that_look_like_formulas_come_back(file, tmp_path):
+    """In predictions.csv with an apostrophe, which spreadsheets hide and the reader takes away."""
+    corpus = load_mmsa(file)
+    names = ["=1+1", "-2+3", "@SUM(1)", "'quoted", "-3g5yACwYnA$_$1"]
+    corpus.splits["test"].ids[:5] = names
+    parts = build("hycon-v2", SMALL, replace(SHORT, epochs=1), corpus, seed=1)
+    runs.train(parts, corpus, tmp_path / "run")
+    stored = [row["id"] for row in read_csv(tmp_path / "run" / "predictions.csv")]
+    assert stored[12:17] == ["'=1+1", "'-2+3", "'@SUM(1)", "''quoted", "-3g5yACwYnA$_$1"]
+    read = records.run_predictions(tmp_path / "run")
+    assert [row["id"] for row in read] == corpus.splits["test"].ids

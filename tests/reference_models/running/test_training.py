@@ -1,6 +1,8 @@
 """Training: what is valid, what is logged, who learns at which rate; a kill costs nothing."""
 
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,9 @@ from torch import nn
 from mmcontrast import LossTerms
 from reference_models.data.batch import Batch, collate
 from reference_models.layers.output import Output
+from reference_models.running import checkpoints
+from reference_models.running.checkpoints import CHECKSUMS
+from reference_models.running.trainer import NotFinite
 from reference_models.running.training import fit, predict
 from reference_models.training_config import TrainingConfig
 
@@ -198,20 +203,101 @@ def test_a_checkpoint_that_a_kill_left_incomplete_is_passed_over(tmp_path):
     shutil.copytree(tmp_path / "cut" / "checkpoint-6", tmp_path / "cut" / "checkpoint-9")
     broken = tmp_path / "cut" / "checkpoint-9" / "trainer_state.json"
     broken.write_text(broken.read_text()[:50])
+    (broken.parent / CHECKSUMS).unlink()
     shutil.copytree(tmp_path / "cut" / "checkpoint-9", tmp_path / "cut" / "checkpoint-12")
     (tmp_path / "cut" / "checkpoint-12" / "trainer_state.json").unlink()
     assert run(tmp_path / "cut", toy(dropout=0.5)) == expected
 
 
+@pytest.fixture(scope="module")
+def cut(tmp_path_factory):
+    """The checkpoints of a training that was interrupted at the end of its third epoch."""
+    folder = tmp_path_factory.mktemp("training") / "cut"
+    with pytest.raises(Killed):
+        run(folder, toy(dropout=0.5), kill_at(3))
+    return folder
+
+
+RESUMED = ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth")
+
+
+@pytest.mark.parametrize("name", RESUMED)
+@pytest.mark.parametrize("end", [None, 0, 100])
+def test_a_training_without_all_of_its_state_is_refused(name, end, cut, tmp_path):
+    """Before, without one of these files the Trainer went on, silently, to another result."""
+    shutil.copytree(cut, tmp_path / "cut")
+    path = tmp_path / "cut" / "checkpoint-6" / name
+    content = path.read_bytes()
+    path.unlink()
+    if end is not None:
+        path.write_bytes(content[:end])
+    with pytest.raises(ValueError, match="expected what the training wrote there") as caught:
+        run(tmp_path / "cut", toy(dropout=0.5))
+    assert str(path) in str(caught.value)
+    shutil.rmtree(tmp_path / "cut")  # what the error says; then it is as if nothing had been
+    expected = run(tmp_path / "whole", toy(dropout=0.5))
+    assert run(tmp_path / "cut", toy(dropout=0.5)) == expected
+
+
+class Mark:
+    """A pickle of it makes a folder where it is loaded."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("name", RESUMED)
+def test_a_forged_checkpoint_runs_nothing_and_is_one_line(name, cut, tmp_path):
+    """Its checksums are right; the content is a pickle that runs, or of another kind."""
+    for content in (Mark(tmp_path / "mark"), {"state": 3}, [1, 2], {"python": None}):
+        folder = tmp_path / "cut"
+        shutil.copytree(cut, folder)
+        torch.save(content, folder / "checkpoint-6" / name)
+        checkpoints.complete(folder / "checkpoint-6")
+        with pytest.raises(ValueError, match=r"checkpoint-6/.*: expected what the tr") as caught:
+            run(folder, toy(dropout=0.5))
+        assert name in str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert "weights_only" not in str(caught.value)
+        assert not (tmp_path / "mark").exists()
+        shutil.rmtree(folder)
+
+
+def test_a_kill_between_a_checkpoint_and_its_checksums_keeps_the_one_before(tmp_path, monkeypatch):
+    expected = run(tmp_path / "whole", toy(dropout=0.5))
+    done, complete = [], checkpoints.complete
+
+    def killed(checkpoint):
+        done.append(checkpoint.name)
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        complete(checkpoint)
+
+    monkeypatch.setattr("reference_models.running.trainer.complete", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", toy(dropout=0.5))
+    assert checkpoints.last_checkpoint(tmp_path / "cut") == tmp_path / "cut" / "checkpoint-6"
+    assert run(tmp_path / "cut", toy(dropout=0.5)) == expected
+
+
+def test_only_the_best_and_the_last_checkpoint_are_kept(tmp_path):
+    best, _ = run(tmp_path, toy(), learning_rate=0.4, epochs=6)
+    kept = {int(path.name.rpartition("-")[2]) // 3 for path in Path(tmp_path).glob("checkpoint-*")}
+    assert kept == {best, 6}
+
+
 def test_a_loss_that_is_not_finite_ends_the_run_and_says_what_to_do(tmp_path):
-    with pytest.raises(ValueError, match=r"^loss: .* got nan in epoch 1; lower learning_rate"):
+    with pytest.raises(NotFinite, match=r"^loss: .* got nan in epoch 1; lower learning_rate"):
         run(tmp_path, toy(bad=float("nan")))
 
 
 def test_weights_that_are_not_finite_after_the_only_epoch(tmp_path):
     with (
         pytest.warns(RuntimeWarning, match="NaN or infinite"),
-        pytest.raises(ValueError, match=r"^valid loss: expected a finite number .* got none;"),
+        pytest.raises(NotFinite, match=r"^valid loss: expected a finite number .* got none;"),
     ):
         run(tmp_path, toy(), learning_rate=3e38, batch_size=24, epochs=1)
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from reference_models.__main__ import main
-from reference_models.running import folders, runs
+from reference_models.running import folders, runs, storage
+from reference_models.running.trainer import NotFinite
 from reference_models.tables.experiments import reproduce
 from tests.processes import python
 from tests.reference_models.tables.reproduced import (
@@ -32,7 +33,7 @@ def test_every_run_is_a_run_folder_of_its_row_and_seed(finished):
         for seed in SEEDS:
             place = out / row / f"seed-{seed}"
             assert folders.state(place) == "finished"
-            config = folders.read_json(place / "config.json")
+            config = storage.read_json(place / "config.json")
             assert (config["seed"], config["model_config"]["margin"]) == (seed, float(row))
             assert config["training"]["epochs"] == 1
 
@@ -109,7 +110,7 @@ def test_the_table_is_there_after_every_run(file, tmp_path, monkeypatch):
         if len(seen) == 3:
             raise KeyboardInterrupt
         folders.open_run(folder, parts.config)
-        folders.write(folder / "metrics.json", json.dumps({"test": {"mae": 1.0}}))
+        storage.write(folder / "metrics.json", json.dumps({"test": {"mae": 1.0}}))
 
     monkeypatch.setattr(runs, "train", train)
     with pytest.raises(KeyboardInterrupt):
@@ -120,9 +121,9 @@ def test_the_table_is_there_after_every_run(file, tmp_path, monkeypatch):
 def test_a_run_that_ends_in_an_error_is_said_and_the_others_go_on(file, tmp_path, monkeypatch):
     def train(parts, corpus, folder):
         if (parts.config["seed"], parts.config["model_config"]["margin"]) == (1111, 0.5):
-            raise ValueError("loss: expected a finite number, got nan")
+            raise NotFinite("loss: expected a finite number, got nan")
         folders.open_run(folder, parts.config)
-        folders.write(folder / "metrics.json", json.dumps({"test": {"mae": 1.0}}))
+        storage.write(folder / "metrics.json", json.dumps({"test": {"mae": 1.0}}))
 
     monkeypatch.setattr(runs, "train", train)
     run(file, tmp_path)

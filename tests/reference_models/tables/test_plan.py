@@ -5,6 +5,7 @@ import json
 import pytest
 
 from reference_models.running import runs
+from reference_models.running.trainer import NotFinite
 from reference_models.tables import plan
 from tests.reference_models.tables.reproduced import (
     corpus_file,
@@ -20,7 +21,7 @@ def test_equal_rows_are_tried_once(file, tmp_path, monkeypatch):
 
     def train(parts, corpus, folder):
         tried.append(folder)
-        raise ValueError("it diverges")
+        raise NotFinite("it diverges")
 
     monkeypatch.setattr(runs, "train", train)
     set_entry(monkeypatch, tables={"t": {"full": {}, "again": {"margin": 0.8}, "other": {}}})
