@@ -9,7 +9,8 @@ How a check runs::
       iter_checks: the laws in CHECKS that the Traits claim           registry, traits, checks/
         LossCheck.run: hypothesis draws and shrinks examples          running, strategies, draws
           Check: the law on one example, through a Subject            subject, batch, formula
-      CheckReport: the results, with the examples as code             report, snippet
+      proposal: the nearest known form, where infer=True asks for it  infer, departures
+      CheckReport: the results, with the examples as code             report, causes, snippet
 """
 
 from mmcontrast.testing import requirement as requirement

@@ -33,13 +33,21 @@ def with_positives(traits: Traits) -> SearchStrategy[Batch]:
     """Samples in general position; with labels, two or more classes of two or more samples."""
     if not traits.labelled:
         return batches(traits, generic=True)
+    most = traits.classes or 3
     some = batches(traits, min_size=4, generic=True)
-    return some.map(lambda batch: batch.with_labels(torch.arange(len(batch)) % (len(batch) // 2)))
+    return some.map(
+        lambda batch: batch.with_labels(torch.arange(len(batch)) % min(len(batch) // 2, most))
+    )
 
 
 def few_samples(traits: Traits) -> SearchStrategy[Batch]:
     """Two or three samples in general position."""
     return batches(traits, max_size=3, generic=True)
+
+
+def one_to_spare(traits: Traits) -> SearchStrategy[Batch]:
+    """As many samples as the loss still takes when one of them is removed."""
+    return batches(traits, min_size=max(2, traits.smallest + 1))
 
 
 def one_sample(traits: Traits) -> SearchStrategy[Batch]:

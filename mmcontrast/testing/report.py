@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-STATUSES = ("failed", "unexpected_pass", "not_run", "expected_failure", "passed")
+STATUSES = ("failed", "unexpected_pass", "not_run", "expected_failure", "skipped", "passed")
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,9 @@ class CheckResult:
     """The result of one law.
 
     ``status`` is ``"passed"``, ``"failed"``, ``"expected_failure"``, ``"unexpected_pass"`` (it was
-    expected to fail), or ``"not_run"`` (the loss does not return a finite scalar).
+    expected to fail), ``"not_run"`` (the loss does not return a finite scalar), or ``"skipped"``
+    (torch cannot do what the law needs; the reason says what). Failures of one ``cause`` are one
+    block of the report.
     """
 
     name: str
@@ -24,6 +26,7 @@ class CheckResult:
     hint: str = ""
     code: str = ""
     reason: str = ""
+    cause: str = ""
     examples: int = 0
     seconds: float = 0.0
 
@@ -46,6 +49,69 @@ class CheckResult:
 
 
 @dataclass(frozen=True)
+class _Failure:
+    """The failures of one cause, the one of the shortest example first."""
+
+    results: tuple[CheckResult, ...]
+
+    @property
+    def title(self) -> str:
+        """How many laws, and what they have in common."""
+        first = self.results[0]
+        whole = " ".join(first.message.split()) if first.cause != self.shared else self.shared
+        return f"{len(self.results)} laws, one cause: {_short(whole)}"
+
+    @property
+    def shared(self) -> str:
+        """The cause, where it is not the laws' own message."""
+        cause = self.results[0].cause
+        return "" if cause.startswith("raised ") else cause
+
+    def each(self) -> list[str]:
+        """The laws, each with its message where they differ."""
+        if not self.shared.endswith("claims"):
+            return [_indented(f"laws: {', '.join(r.title for r in self.results)}")]
+        return [_indented(f"{r.title}: {_short(r.message)}") for r in self.results]
+
+    def __str__(self) -> str:
+        first = self.results[0]
+        if len(self.results) == 1:
+            return str(first)
+        lines = [f"FAILED {self.title}", *self.each()]
+        lines.append(_indented(f"Usually: {first.hint}"))
+        lines.append(_indented(f"The smallest example found, of {first.name}:"))
+        lines.append(textwrap.indent(first.code, "        "))
+        return "\n".join(lines)
+
+    def to_markdown(self) -> list[str]:
+        """A section with one example."""
+        first = self.results[0]
+        code = [f"Usually: {first.hint}", "", "```python", first.code, "```"]
+        if len(self.results) == 1:
+            return ["", f"### {first.title}", "", first.law, "", first.message, "", *code]
+        laws = [f"* `{r.name}`: {_cell(r.law)}" for r in self.results]
+        return [
+            "",
+            f"### {self.title}",
+            "",
+            *laws,
+            "",
+            f"`{first.name}`: {first.message}",
+            "",
+            *code,
+        ]
+
+
+def _by_cause(results: tuple[CheckResult, ...]) -> list[_Failure]:
+    """The failures, those of one cause together."""
+    groups: dict[str, list[CheckResult]] = {}
+    for result in results:
+        if result.status == "failed":
+            groups.setdefault(result.cause or result.name, []).append(result)
+    return [_Failure(tuple(sorted(group, key=lambda r: len(r.code)))) for group in groups.values()]
+
+
+@dataclass(frozen=True)
 class CheckReport:
     """The results of the laws that a loss claims, and the traits that would claim the others.
 
@@ -63,11 +129,15 @@ class CheckReport:
     kind: str
     results: tuple[CheckResult, ...]
     not_claimed: Mapping[str, str]
+    unchecked: str = ""
+    """What no law is about, and how to declare it; empty where nothing is left out."""
+    proposal: str = ""
+    """The nearest known form, where it was asked for."""
 
     @property
     def ok(self) -> bool:
         """Every law holds, or is broken as expected."""
-        return all(r.status in ("passed", "expected_failure") for r in self.results)
+        return all(r.status in ("passed", "expected_failure", "skipped") for r in self.results)
 
     @property
     def failed(self) -> tuple[str, ...]:
@@ -90,18 +160,25 @@ class CheckReport:
         raise KeyError(name)
 
     def headline(self) -> str:
-        """One line: the loss, its kind, and how many laws hold."""
+        """One line: the loss, its kind, how many laws hold, and what none of them is about."""
         held = len(self.named("passed"))
-        return f"{self.loss} ({self.kind}): {held} of {len(self.results)} laws hold"
+        rest = f"; {self.unchecked}" if self.unchecked else ""
+        return f"{self.loss} ({self.kind}): {held} of {len(self.results)} laws hold{rest}"
 
     def __str__(self) -> str:
-        parts = [self.headline()]
-        for status in ("failed", "unexpected_pass", "expected_failure"):
+        parts = [self.headline(), *([self.proposal] if self.proposal else [])]
+        parts += [str(failure) for failure in _by_cause(self.results)]
+        for status in ("unexpected_pass", "expected_failure"):
             parts += [str(r) for r in self.results if r.status == status]
         if self.named("not_run"):
             parts.append(
                 f"not run, since the loss returns no number: {', '.join(self.named('not_run'))}"
             )
+        parts += [
+            _indented(f"skipped {r.title}: {r.reason}", "")
+            for r in self.results
+            if r.status == "skipped"
+        ]
         if self.named("passed"):
             parts.append(_wrapped("passed: ", self.named("passed")))
         if self.not_claimed:
@@ -111,23 +188,24 @@ class CheckReport:
 
     def to_markdown(self) -> str:
         """A heading, a table of the laws, and each failure with its example."""
-        lines = [f"## {self.headline()}", "", "| law | | result |", "|---|---|---|"]
+        lines = [f"## {self.headline()}", ""]
+        if self.proposal:
+            lines += ["```", self.proposal, "```", ""]
+        lines += ["| law | | result |", "|---|---|---|"]
         for result in sorted(self.results, key=lambda r: STATUSES.index(r.status)):
             detail = result.reason or result.message
             status = result.status.replace("_", " ")
             outcome = f"{status}: {_cell(detail)}" if detail else status
             lines.append(f"| `{result.name}` | {_cell(result.law)} | {outcome} |")
-        for result in self.results:
-            if result.status == "failed":
-                lines += ["", f"### {result.title}", "", result.law, "", result.message]
-                lines += ["", f"Usually: {result.hint}", "", "```python", result.code, "```"]
+        for failure in _by_cause(self.results):
+            lines += failure.to_markdown()
         if self.not_claimed:
             lines += ["", "Not claimed:", ""]
             lines += [f"* `{name}` needs {_cell(need)}" for name, need in self.not_claimed.items()]
         return "\n".join(lines) + "\n"
 
     def to_json(self) -> str:
-        """An object with ``loss``, ``kind``, ``ok``, ``checks`` and ``not_claimed``."""
+        """An object: ``loss``, ``kind``, ``ok``, ``checks``, and what was not checked."""
         return json.dumps(
             {
                 "loss": self.loss,
@@ -135,6 +213,8 @@ class CheckReport:
                 "ok": self.ok,
                 "checks": [asdict(result) for result in self.results],
                 "not_claimed": dict(self.not_claimed),
+                "unchecked": self.unchecked,
+                "proposal": self.proposal,
             },
             indent=2,
         )
@@ -148,8 +228,13 @@ class LawsBroken(AssertionError):
         self.report = report
 
 
-def _indented(text: str) -> str:
-    return textwrap.fill(text, 96, initial_indent="    ", subsequent_indent="    ")
+def _indented(text: str, indent: str = "    ") -> str:
+    return textwrap.fill(text, 96, initial_indent=indent, subsequent_indent="    ")
+
+
+def _short(text: str, most: int = 160) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def _wrapped(title: str, names: tuple[str, ...] | list[str]) -> str:

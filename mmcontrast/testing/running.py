@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, Phase, Verbosity, given
 
 from mmcontrast import arguments
 from mmcontrast.testing.batch import Batch, batch_of
+from mmcontrast.testing.causes import cause_of
+from mmcontrast.testing.lacking import lacking
 from mmcontrast.testing.registry import CHECKS, Check
 from mmcontrast.testing.report import CheckReport, CheckResult, LawsBroken
 from mmcontrast.testing.snippet import describe, snippet
@@ -56,15 +58,21 @@ def result_of(check: Check, status: str, **more: Any) -> CheckResult:
 def _try(bound: LossCheck, subject: Subject) -> CheckResult:
     check, traits = bound.check, bound.traits
     tried = 0
+    lacked: str | None = None
     last: tuple[Batch, dict[str, Any]] | None = None
 
     def one(example: tuple[Batch, dict[str, Any]]) -> None:
-        nonlocal tried, last
+        nonlocal tried, last, lacked
         tried += 1
         last = example
         batch, drawn = example
-        with same_random_state():
-            check(subject, batch.copy(), **copy.deepcopy(drawn))
+        try:
+            with same_random_state():
+                check(subject, batch.copy(), **copy.deepcopy(drawn))
+        except Exception as error:  # of the loss, or of torch
+            lacked = lacking(error) or lacked
+            if lacking(error) is None:
+                raise
 
     phases = [Phase.generate, Phase.shrink] if bound.shrink else [Phase.generate]
     most = bound.max_examples if check.most is None else min(check.most, bound.max_examples)
@@ -90,10 +98,14 @@ def _try(bound: LossCheck, subject: Subject) -> CheckResult:
             check,
             "failed",
             message=_message(error),
+            cause=cause_of(check.name, check.needs, _message(error)),
             code="" if last is None else _code(check.name, subject.loss, traits, last, error),
             examples=tried,
             seconds=time.perf_counter() - start,
         )
+    if lacked is not None:
+        seconds = time.perf_counter() - start
+        return result_of(check, "skipped", reason=lacked, examples=tried, seconds=seconds)
     return result_of(check, "passed", examples=tried, seconds=time.perf_counter() - start)
 
 

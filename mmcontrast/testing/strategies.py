@@ -33,6 +33,12 @@ def normal(seed: int, *shape: int) -> Tensor:
     return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
 
+def unit_rows(x: Tensor) -> Tensor:
+    """Rows of length one; rows of zeros stay zero."""
+    length = x.norm(dim=1, keepdim=True)
+    return x / torch.where(length > 0, length, 1)
+
+
 @st.composite
 def rows(draw: DrawFn, n: int, d: int, shapes: Sequence[str] = SHAPES, which: int = 0) -> Tensor:
     """(n, d) float64 rows of one of the shapes, none of them zero.
@@ -189,20 +195,29 @@ def batches(
 ) -> Batch:
     """A batch for a loss of these traits; ``generic``: without ties, and two or more features."""
     shapes: Sequence[str] = GENERIC if generic else SHAPES if traits.normalized else RAW
+    min_size = max(min_size, traits.smallest)
     size: dict[str, Any] = {
         "min_size": min_size,
-        "max_size": max_size,
+        "max_size": max(min_size, max_size),
         "min_features": traits.features or (2 if generic else 1),
         "max_features": traits.features or 4,
         "shapes": shapes,
     }
+    batch = draw(_of_kind(traits, size))
+    return batch.map(unit_rows) if traits.unit else batch
+
+
+@st.composite
+def _of_kind(draw: DrawFn, traits: Traits, size: dict[str, Any]) -> Batch:
     arguments.one_of("kind", traits.kind, KINDS)
     if traits.kind == "paired":
         a, b = draw(paired_embeddings(**size))
         return Batch("paired", {"a": a, "b": b})
     if traits.kind == "labelled":
-        z, labels = draw(labelled_embeddings(**size))
+        classes = min(3, traits.classes or 3)
+        z, labels = draw(labelled_embeddings(classes=classes, **size))
         return Batch("labelled", {"z": z}, labels)
     features = draw(modal_batches(names=NAMES[traits.kind], **size))
     n = len(next(iter(features.values())))
-    return Batch(traits.kind, features, draw(_label_lists(n, 2)) if traits.labels else None)
+    classes = min(2, traits.classes or 2)
+    return Batch(traits.kind, features, draw(_label_lists(n, classes)) if traits.labels else None)

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,13 @@ def show(x: Tensor | float) -> str:
     return f"{_as_float(x):.10g}"
 
 
+def one_line(error: BaseException, most: int = 300) -> str:
+    """An exception's type and message in one line; the message alone of a broken law."""
+    text = " ".join(str(error).split())
+    text = text if len(text) <= most else text[: most - 3] + "..."
+    return text if isinstance(error, LawBroken) else f"it raised {type(error).__name__}: {text}"
+
+
 class Subject:
     """A loss and its traits.
 
@@ -46,12 +53,15 @@ class Subject:
         self.is_constructor = traits.stateful or isinstance(loss, type)
         self.is_copied = self.is_constructor or _can_be_copied(loss)
 
-    def fresh(self) -> Loss:
-        """A new loss: constructed, deep-copied, or the given one where it cannot be copied."""
-        if self.is_constructor:
-            made: Loss = self.loss()
-            return made
-        return copy.deepcopy(self.loss) if self.is_copied else self.loss
+    def fresh(self, dtype: torch.dtype = torch.float64) -> Loss:
+        """A new loss: constructed, deep-copied, or the given one where it cannot be copied.
+
+        The parameters of a new Module are those for rows of ``dtype``; see :func:`_meets`.
+        """
+        if not self.is_copied:
+            return self.loss
+        made = self.loss() if self.is_constructor else copy.deepcopy(self.loss)
+        return made.to(dtype) if _meets(made, dtype) else made
 
     def module(self) -> nn.Module | None:
         """A fresh copy if the loss is a Module, else None."""
@@ -71,8 +81,11 @@ class Subject:
         """What the loss returns for the batch; ``loss`` is called instead where it is given."""
         # torch.manual_seed would also query all devices, which is slow.
         torch.default_generator.manual_seed(0)
+        dtype = next(iter(batch.rows.values())).dtype
+        if loss is not None and _meets(loss, dtype):
+            loss = copy.deepcopy(loss).to(dtype)
         with self.untouched() if loss is None else _restored(loss):
-            return (self.fresh() if loss is None else loss)(*batch.arguments(), **options)
+            return (self.fresh(dtype) if loss is None else loss)(*batch.arguments(), **options)
 
     def tensor(self, batch: Batch, loss: Loss | None = None, **options: Any) -> Tensor:
         """The result with its graph; LawBroken unless it is a 0-d floating tensor."""
@@ -185,6 +198,18 @@ def same_random_state() -> Iterator[None]:
 def _as_float(x: Tensor | float) -> float:
     """A Python float; a tensor is detached first."""
     return float(x.detach()) if isinstance(x, Tensor) else float(x)
+
+
+def _meets(loss: Loss, dtype: torch.dtype) -> TypeGuard[nn.Module]:
+    """Whether a Module has weights of another dtype, that would meet rows of ``dtype``.
+
+    Matrices are converted to any dtype, as ``model.to(torch.bfloat16)`` does, since torch does not
+    multiply those of two dtypes; numbers, such as a temperature, to float64 alone.
+    """
+    if not isinstance(loss, nn.Module):
+        return False
+    held = [x for x in (*loss.parameters(), *loss.buffers()) if x.is_floating_point()]
+    return any(x.dtype != dtype and (x.ndim > 1 or dtype == torch.float64) for x in held)
 
 
 def _can_be_copied(loss: Loss) -> bool:

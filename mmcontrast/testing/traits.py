@@ -48,6 +48,11 @@ class Traits:
         differentiable: the names of the inputs that get a gradient (paired: a, b; labelled: z;
             triplet: a, p, n; multimodal: text, audio, vision); all where None.
         features: the only D that it takes (learned weights, a queue); None for any.
+        unit: takes rows of length one only; the examples have no others.
+        smallest: the smallest number of samples that it takes, 1 or 2 (a variance over the batch,
+            or a denominator of negatives alone, needs two).
+        classes: labelled: the number of classes that it has parameters for, as proxies or the
+            weights of a classifier; labels are then indices from 0 to classes - 1, in int64.
         rectangular: paired: b may have more rows than a, further negatives.
         keep: paired: takes ``keep=``, a bool (N, C) mask of the pairs that take part.
         positives: paired: takes ``positives=``, (N, C) soft targets.
@@ -94,6 +99,9 @@ class Traits:
     collapse_value: Callable[[int], float] | None = None
     differentiable: tuple[str, ...] | None = None
     features: int | None = None
+    unit: bool = False
+    smallest: int = 1
+    classes: int | None = None
     rectangular: bool = False
     keep: bool = False
     positives: bool = False
@@ -131,6 +139,11 @@ class Traits:
             arguments.positive("temperature", self.temperature)
         if self.features is not None:
             arguments.whole("features", self.features)
+        arguments.one_of("smallest", self.smallest, (1, 2))
+        if self.classes is not None:
+            arguments.whole("classes", self.classes)
+            if not self.labelled or self.form is not None:
+                arguments.fail("classes", "None without labels, or with a form", self.classes)
         if self.bounds is not None and not self.bounds[0] <= self.bounds[1]:
             arguments.fail("bounds", "the smaller one first", self.bounds)
 

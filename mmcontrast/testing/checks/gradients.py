@@ -47,7 +47,9 @@ def gradgradcheck(subject: Subject, batch: Batch) -> None:
     _compare(subject, batch, torch.autograd.gradgradcheck)
 
 
-@check("7", when=lambda t: t.normalized, needs="normalized", batches=generic)
+@check(
+    "7", when=lambda t: t.normalized and not t.unit, needs="normalized, not unit", batches=generic
+)
 def gradient_is_tangent(subject: Subject, batch: Batch) -> None:
     """The gradient of a row is orthogonal to the row: its length does not matter.
 
@@ -62,7 +64,9 @@ def gradient_is_tangent(subject: Subject, batch: Batch) -> None:
             raise LawBroken(f"the gradient of {name} has the component {show(along)} along a row")
 
 
-@check("8", when=lambda t: t.normalized, needs="normalized", batches=generic)
+@check(
+    "8", when=lambda t: t.normalized and not t.unit, needs="normalized, not unit", batches=generic
+)
 def gradient_falls_with_length(subject: Subject, batch: Batch) -> None:
     """Rows twice as long get half the gradient.
 

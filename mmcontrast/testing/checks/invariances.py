@@ -46,8 +46,8 @@ def gradients_permute_along(subject: Subject, batch: Batch, order: list[int]) ->
 
 @check(
     "5",
-    when=lambda t: t.rotation_invariant,
-    needs="rotation_invariant",
+    when=lambda t: t.rotation_invariant and t.classes is None,
+    needs="rotation_invariant, no classes",
     draws={"rotation": draws.rotations},
 )
 def rotation_invariant(subject: Subject, batch: Batch, rotation: Tensor) -> None:
@@ -61,8 +61,8 @@ def rotation_invariant(subject: Subject, batch: Batch, rotation: Tensor) -> None
 
 @check(
     "5",
-    when=lambda t: t.rotation_invariant,
-    needs="rotation_invariant",
+    when=lambda t: t.rotation_invariant and t.classes is None,
+    needs="rotation_invariant, no classes",
     batches=generic,
     draws={"rotation": draws.rotations},
 )
@@ -79,15 +79,15 @@ def gradients_rotate_along(subject: Subject, batch: Batch, rotation: Tensor) -> 
 
 @check(
     "6",
-    when=lambda t: t.normalized,
-    needs="normalized",
+    when=lambda t: t.normalized and not t.unit,
+    needs="normalized, not unit",
     draws={"scales": draws.row_scales, "name": draws.chosen_name},
 )
 def row_scale_invariant(subject: Subject, batch: Batch, scales: list[float], name: str) -> None:
     """A row times a positive number changes nothing.
 
     No normalisation, one over the wrong axis or the whole matrix, or one of a single input. A loss
-    of raw dot products should declare normalized=False.
+    of raw dot products says normalized=False; one that takes normalised rows only, unit=True.
     """
     factor = torch.tensor(scales, dtype=torch.float64)[:, None]
     scaled = batch.with_rows({**batch.rows, name: batch.rows[name] * factor})
@@ -97,7 +97,7 @@ def row_scale_invariant(subject: Subject, batch: Batch, scales: list[float], nam
 
 @check(
     "16",
-    when=lambda t: t.rotation_invariant and t.features is None,
+    when=lambda t: t.rotation_invariant and t.features is None and t.classes is None,
     needs="rotation_invariant, any number of features",
 )
 def zero_padding_invariant(subject: Subject, batch: Batch) -> None:

@@ -6,7 +6,8 @@ from hypothesis.strategies import SearchStrategy
 
 from mmcontrast.testing import draws, formula
 from mmcontrast.testing.batch import Batch
-from mmcontrast.testing.registry import check, generic
+from mmcontrast.testing.registry import check, generic, one_to_spare
+from mmcontrast.testing.strategies import unit_rows
 from mmcontrast.testing.subject import Subject, demand
 
 KINDS = ("labelled", "multimodal")
@@ -27,8 +28,8 @@ def _new_labels(batch: Batch) -> SearchStrategy[list[int]]:
 @check(
     "26",
     kinds=KINDS,
-    when=lambda t: t.labelled and t.relabelling_invariant,
-    needs="labels, relabelling_invariant",
+    when=lambda t: t.labelled and t.relabelling_invariant and t.classes is None,
+    needs="labels, relabelling_invariant, no classes",
     draws={"names": _new_labels},
 )
 def relabelling_invariant(subject: Subject, batch: Batch, names: list[int]) -> None:
@@ -45,11 +46,14 @@ def relabelling_invariant(subject: Subject, batch: Batch, names: list[int]) -> N
     )
 
 
-@check("62", kinds=KINDS, when=lambda t: t.labelled, needs="labels")
+@check(
+    "62", kinds=KINDS, when=lambda t: t.labelled and t.classes is None, needs="labels, no classes"
+)
 def label_dtypes(subject: Subject, batch: Batch) -> None:
     """Labels of any integer dtype, or bool for two classes, give the same loss.
 
-    uint8 that wraps around in a difference, or a comparison that needs int64.
+    uint8 that wraps around in a difference, or a comparison that needs int64. A loss with a
+    parameter for each class, whose labels are indices, says classes=.
     """
     assert batch.labels is not None
     expected = subject.value(batch)
@@ -64,8 +68,8 @@ def label_dtypes(subject: Subject, batch: Batch) -> None:
 @check(
     "47",
     kinds=("labelled",),
-    when=lambda t: t.needs_positive,
-    needs="needs_positive",
+    when=lambda t: t.needs_positive and t.classes is None,
+    needs="needs_positive, no classes",
     batches=generic,
 )
 def no_positives_is_zero(subject: Subject, batch: Batch) -> None:
@@ -93,6 +97,7 @@ def one_class_is_finite(subject: Subject, batch: Batch) -> None:
     kinds=KINDS,
     when=lambda t: t.ignore_index is not None and t.labelled,
     needs="ignore_index",
+    batches=one_to_spare,
     draws={"i": draws.sample},
 )
 def ignored_sample_is_removed(subject: Subject, batch: Batch, i: int) -> None:
@@ -148,6 +153,7 @@ def two_views_are_nt_xent(subject: Subject, batch: Batch) -> None:
     views = views.with_labels(torch.arange(n).repeat(2))
     if any((x.norm(dim=1) < 1e-6).any() for x in views.rows.values()):
         return
+    views = views.map(unit_rows) if subject.traits.unit else views
     expected = formula.mean_loss(subject.traits, views, temperature)
     what = ("the loss of two views", "NT-Xent")
     subject.same(subject.value(views), expected, what, scale=1 / temperature)

@@ -1,10 +1,12 @@
 """Softmax losses: their logits, and their formula."""
 
 import torch
+from hypothesis.strategies import SearchStrategy
 
 from mmcontrast.testing import draws, formula
 from mmcontrast.testing.batch import Batch
 from mmcontrast.testing.registry import check, generic
+from mmcontrast.testing.strategies import batches
 from mmcontrast.testing.subject import Subject, demand
 from mmcontrast.testing.traits import Traits
 
@@ -13,6 +15,16 @@ def _on_logits(traits: Traits) -> bool:
     """Whether rows times the identity matrix are the logits."""
     raw = not traits.normalized and traits.features is None
     return traits.form == "info_nce" and raw and not traits.symmetric
+
+
+def _also_uneven(traits: Traits) -> SearchStrategy[Batch]:
+    """Any samples; with labels, a large class beside one of two as often."""
+    if not traits.labelled:
+        return batches(traits)
+    some = batches(traits, min_size=5, generic=True)
+    return batches(traits) | some.map(
+        lambda batch: batch.with_labels((torch.arange(len(batch)) < 2).long())
+    )
 
 
 @check(
@@ -61,6 +73,7 @@ def logit_shift_invariant(subject: Subject, batch: Batch, shifts: list[float]) -
     "12, 30, 32",
     when=lambda t: t.form is not None and t.temperature is not None,
     needs="form and temperature",
+    batches=_also_uneven,
 )
 def equals_its_formula(subject: Subject, batch: Batch) -> None:
     """The loss equals the formula of its form, written out row by row, at its temperature.

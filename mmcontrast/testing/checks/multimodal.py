@@ -4,7 +4,7 @@ import torch
 
 from mmcontrast.testing import draws
 from mmcontrast.testing.batch import Batch
-from mmcontrast.testing.registry import check
+from mmcontrast.testing.registry import check, one_to_spare
 from mmcontrast.testing.subject import Subject, demand
 
 KINDS = ("multimodal",)
@@ -65,6 +65,7 @@ def absent_rows_reach_nothing(subject: Subject, batch: Batch, present: Flags) ->
     kinds=KINDS,
     when=lambda t: t.present,
     needs="present",
+    batches=one_to_spare,
     draws={"present": draws.presences, "i": draws.sample},
 )
 def absent_sample_is_removed(subject: Subject, batch: Batch, present: Flags, i: int) -> None:

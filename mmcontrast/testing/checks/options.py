@@ -4,7 +4,7 @@ import torch
 
 from mmcontrast.testing import draws
 from mmcontrast.testing.batch import Batch
-from mmcontrast.testing.registry import check, generic
+from mmcontrast.testing.registry import check, generic, one_to_spare
 from mmcontrast.testing.subject import LawBroken, Subject, demand, tensor_of
 
 
@@ -78,7 +78,7 @@ def chunks_are_exact(subject: Subject, batch: Batch) -> None:
         subject.same_gradients(gradients, slopes, what)
 
 
-@check("25", when=lambda t: t.keep, needs="keep", draws={"i": draws.sample})
+@check("25", when=lambda t: t.keep, needs="keep", batches=one_to_spare, draws={"i": draws.sample})
 def masked_sample_is_removed(subject: Subject, batch: Batch, i: int) -> None:
     """Masking a sample's row and column equals removing it, and it gets no gradient.
 

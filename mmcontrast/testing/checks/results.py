@@ -73,11 +73,12 @@ def within_bounds(subject: Subject, batch: Batch) -> None:
     subject.at_most(value, high, ("the loss", "the upper bound"))
 
 
-@check("17", batches=one_sample)
+@check("17", when=lambda t: t.smallest == 1, needs="smallest=1", batches=one_sample)
 def single_sample(subject: Subject, batch: Batch) -> None:
     """One sample is finite with finite gradients; a softmax over the batch is 0 there, and flat.
 
-    A division by N - 1, a logarithm of an empty sum, or a squeeze() that removes the batch axis.
+    A division by N - 1, a logarithm of an empty sum, or a squeeze() that removes the batch axis. A
+    loss that needs two samples (a variance, negatives alone in a denominator) says smallest=2.
     """
     value, gradients = subject.gradients(batch)
     if subject.traits.form is None:

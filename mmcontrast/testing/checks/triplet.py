@@ -75,7 +75,7 @@ def exchange_cannot_win_twice(subject: Subject, batch: Batch) -> None:
     subject.at_most(2 * level, there + back, ("twice the loss with p = n", "both ways, summed,"))
 
 
-@check("4", kinds=KINDS)
+@check("4", kinds=KINDS, when=lambda t: t.smallest == 1, needs="smallest=1")
 def triplets_do_not_meet(subject: Subject, batch: Batch) -> None:
     """The loss of a batch of triplets is the mean of the losses of the triplets.
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from mmcontrast.testing import draws, formula
 from mmcontrast.testing.batch import NAMES, Batch
 from mmcontrast.testing.registry import check
-from mmcontrast.testing.strategies import normal, rows, seeds
+from mmcontrast.testing.strategies import normal, rows, seeds, unit_rows
 from mmcontrast.testing.subject import Subject, demand, show
 from mmcontrast.testing.traits import Traits
 
@@ -22,6 +22,7 @@ def _equal_rows(draw: DrawFn, traits: Traits) -> Batch:
     d = draw(st.integers(1, 4)) if traits.features is None else traits.features
     row = draw(rows(1, d, ("grid", "gauss")))
     labels = torch.zeros(n, dtype=torch.int64) if traits.labelled else None
+    row = unit_rows(row) if traits.unit else row
     return Batch(traits.kind, {k: row.repeat(n, 1) for k in NAMES[traits.kind]}, labels)
 
 
@@ -43,8 +44,8 @@ def _orthogonal_partners(draw: DrawFn, traits: Traits) -> Batch:
 
 @check(
     "10",
-    when=lambda t: t.discriminative and t.features != 1,
-    needs="discriminative",
+    when=lambda t: t.discriminative and t.features != 1 and t.classes is None,
+    needs="discriminative, no classes",
     batches=_orthogonal_partners,
 )
 def partners_are_worth_less(subject: Subject, batch: Batch) -> None:
@@ -169,7 +170,11 @@ def more_negatives_cost_more(subject: Subject, batch: Batch, more: Tensor) -> No
     subject.at_most(alone, longer, ("the loss", "with further negatives it"))
 
 
-@check("20", when=lambda t: t.rectangular and not t.symmetric, needs="rectangular, not symmetric")
+@check(
+    "20",
+    when=lambda t: t.rectangular and not t.symmetric and t.smallest == 1,
+    needs="rectangular, not symmetric",
+)
 def ranks_agree(subject: Subject, batch: Batch) -> None:
     """The mean over ranks of local anchors against all candidates is the loss of the whole batch.
 

@@ -70,7 +70,8 @@ def test_defect_3_nan_at_ordinary_temperatures():
 
 
 def test_defect_4_a_mean_that_depends_on_the_dtype():
-    found = report(SUP_CON, "low_precision_is_close", "precise_at_any_temperature")
+    laws = ("low_precision_is_close", "precise_at_any_temperature")
+    found = report(SUP_CON, *laws, max_examples=400)  # a loss that underflows is one batch of many
     assert set(found.failed) == {"low_precision_is_close", "precise_at_any_temperature"}
 
 

@@ -2,9 +2,14 @@
 
 import copy
 import inspect
-from dataclasses import fields
+from dataclasses import fields, replace
 
-from mmcontrast.testing import Traits, check_contrastive_loss
+import pytest
+import torch
+
+from mmcontrast.testing import Traits, check_contrastive_loss, iter_checks
+from mmcontrast.testing.suite import report_on
+from tests.mmcontrast.testing.legal import LEGAL, ProxyNCA, decoupled, of_unit_rows, vicreg
 
 
 def test_the_keywords_are_the_traits():
@@ -20,3 +25,91 @@ def test_the_keywords_are_the_traits():
 def test_traits_are_compared_with_what_is_usual():
     assert Traits().claimed() == {}
     assert copy.deepcopy(Traits(kind="triplet")).claimed() == {"kind": "triplet"}
+
+
+@pytest.mark.parametrize("loss", LEGAL, ids=lambda loss: loss.__name__)
+def test_a_legal_loss_with_its_traits_is_right(loss, examples):
+    report = report_on(loss, LEGAL[loss], max_examples=examples)
+    assert report.ok, str(report)
+
+
+@pytest.mark.parametrize(
+    ("loss", "left_out", "laws", "hint"),
+    [
+        (decoupled, {"smallest": 1}, {"single_sample"}, "smallest=2"),
+        (vicreg, {"smallest": 1}, {"single_sample"}, "smallest=2"),
+        (of_unit_rows, {"unit": False}, {"returns_a_scalar"}, ""),
+        (
+            ProxyNCA,
+            {"classes": None},
+            {"rotation_invariant", "gradients_rotate_along", "relabelling_invariant"},
+            "",
+        ),
+    ],
+)
+def test_the_trait_is_what_it_needs(loss, left_out, laws, hint):
+    traits = replace(LEGAL[loss], **left_out)
+    report = report_on(loss, traits, checks=laws, max_examples=10, shrink=False)
+    assert set(report.failed) == laws
+    assert hint in str(report)
+
+
+def seen(traits):
+    """The batches of 20 examples of all laws."""
+    found = []
+
+    def recorded(*inputs):
+        found.append(inputs)
+        return sum((x * x).sum() / (1 + (x * x).sum()) for x in inputs if x.is_floating_point())
+
+    report_on(recorded, traits, max_examples=4, exclude=("gradcheck", "gradgradcheck"))
+    return found
+
+
+def test_batches_are_never_smaller_than_the_smallest():
+    assert min(len(inputs[0]) for inputs in seen(Traits())) == 1
+    assert min(len(inputs[0]) for inputs in seen(Traits(smallest=2))) == 2
+
+
+def test_rows_are_of_length_one_where_the_loss_takes_no_others():
+    # In bfloat16 a length is rounded, and expanded or strided rows are the same rows.
+    for inputs in seen(Traits(unit=True)):
+        for x in inputs:
+            assert (x.detach().double().norm(dim=1) - 1).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("classes", [1, 2, 3])
+def test_labels_are_indices_of_the_classes(classes):
+    found = seen(Traits(kind="labelled", classes=classes))
+    assert found
+    for _, labels in found:
+        assert labels.dtype == torch.int64
+        assert 0 <= labels.min() <= labels.max() < classes
+
+
+def test_laws_that_need_the_traits_are_not_claimed():
+    def laws(**claims):
+        return {check.name for _, check in iter_checks(decoupled, claims)}
+
+    assert laws() - laws(smallest=2) == {"single_sample"}
+    assert laws() - laws(unit=True) == {
+        "row_scale_invariant",
+        "gradient_is_tangent",
+        "gradient_falls_with_length",
+        "zero_row_is_finite",
+    }
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"smallest": 3},
+        {"smallest": 0},
+        {"kind": "labelled", "classes": 0},
+        {"classes": 3},
+        {"kind": "labelled", "classes": 3, "form": "sup_con"},
+    ],
+)
+def test_wrong_traits(wrong):
+    with pytest.raises(ValueError, match=r"smallest: expected|classes: expected"):
+        Traits(**wrong)

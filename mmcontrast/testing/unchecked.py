@@ -1,0 +1,51 @@
+"""What no law looked at, since the loss declares nothing about it, and how to declare it."""
+
+from collections.abc import Collection
+
+FORMULA = ("equals_its_formula", "temperature_divides", "equals_the_reference")
+TOPICS = {
+    "denominator": ("collapse_value", *FORMULA),
+    "temperature": ("cosine_bounds", "low_temperature_limit", *FORMULA),
+    "masks": (
+        "collapse_value",
+        "masked_sample_is_removed",
+        "ignored_sample_is_removed",
+        "absent_sample_is_removed",
+        *FORMULA,
+    ),
+    "margin": ("larger_margin_costs_more", "equal_rows_are_at_the_margin", *FORMULA),
+}
+"""By topic, the laws that a mistake there can break."""
+
+SOFTMAX = (
+    ("denominator", "temperature", "masks"),
+    "declare form= and temperature= (infer=True proposes them), or reference=",
+)
+MEANT_FOR = {
+    "paired": SOFTMAX,
+    "labelled": SOFTMAX,
+    "triplet": (("margin",), "declare factory= (margin -> loss), or reference="),
+    "multimodal": (
+        ("denominator", "temperature", "masks"),
+        "declare reference= (a slow loss to compare with), and present= for masks",
+    ),
+}
+"""By kind, the topics, and the traits that bring laws about them."""
+
+
+def unchecked(kind: str, laws: Collection[str]) -> str:
+    """A clause that names the topics that none of the laws is about; empty without one.
+
+    Example:
+        >>> unchecked("triplet", ["nonnegative"])
+        'no law was run on the margin: declare factory= (margin -> loss), or reference='
+        >>> unchecked("triplet", ["nonnegative", "equal_rows_are_at_the_margin"])
+        ''
+    """
+    topics, declare = MEANT_FOR[kind]
+    missing = [topic for topic in topics if not set(TOPICS[topic]) & set(laws)]
+    if not missing:
+        return ""
+    *first, last = missing
+    named = f"{', '.join(first)} or {last}" if first else last
+    return f"no law was run on the {named}: {declare}"

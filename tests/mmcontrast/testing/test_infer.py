@@ -1,0 +1,85 @@
+"""The nearest known form: found with its temperature, and how a wrong loss departs from it."""
+
+from functools import partial
+
+import pytest
+import torch
+
+import mmcontrast as mm
+from mmcontrast.testing import Traits, check_contrastive_loss
+from mmcontrast.testing.infer import EXACT, fits, proposal
+from tests.mmcontrast.testing import losses
+from tests.mmcontrast.testing.plausible import MEANT
+
+
+def claims(loss, **traits):
+    """What is proposed, if it is exact."""
+    _, _, found = fits(loss, Traits(**traits))
+    assert found[0].distance <= EXACT
+    return found[0].claims
+
+
+@pytest.mark.parametrize("temperature", [0.01, 0.07, 1.0, 5.0])
+def test_every_form_is_found_with_its_temperature(temperature):
+    one = {"form": "info_nce", "temperature": temperature}
+    assert claims(partial(mm.info_nce, temperature=temperature)) == one
+    both = {"form": "info_nce", "symmetric": True, "temperature": temperature}
+    assert claims(partial(mm.symmetric_info_nce, temperature=temperature)) == both
+    raw = {"form": "info_nce", "normalized": False, "temperature": temperature}
+    found = claims(partial(mm.info_nce, temperature=temperature, normalize=None))
+    assert found == raw
+    by_label = {"form": "sup_con", "temperature": temperature}
+    assert claims(partial(mm.sup_con, temperature=temperature), kind="labelled") == by_label
+
+
+def test_two_views_of_each_sample():
+    def nt_xent(a, b):
+        ids = torch.arange(len(a)).repeat(2)
+        return mm.sup_con(torch.cat([a, b]), ids, temperature=0.3)
+
+    expected = {"form": "nt_xent", "symmetric": True, "temperature": 0.3}
+    assert claims(nt_xent) == expected
+    assert claims(nt_xent, unit=True) == expected
+    assert claims(nt_xent, features=3) == expected
+
+
+def test_what_is_proposed_can_be_declared():
+    for loss in (mm.symmetric_info_nce, mm.n_pair):
+        found = claims(loss)
+        report = check_contrastive_loss(loss, **found, checks=["equals_its_formula"])
+        assert report["equals_its_formula"].status == "passed"
+
+
+def test_the_report_has_it_below_its_first_line():
+    options = {"max_examples": 1, "exclude": ("gradgradcheck",)}
+    report = check_contrastive_loss(mm.info_nce, infer=True, **options)
+    lines = str(report).splitlines()
+    assert lines[1] == "nearest known form: form='info_nce', temperature=0.07"
+    assert report.proposal in report.to_markdown()
+    assert check_contrastive_loss(mm.info_nce, **options).proposal == ""
+
+
+@pytest.mark.parametrize("loss", MEANT, ids=lambda loss: loss.__name__)
+def test_a_wrong_loss_is_told_how_it_departs(loss):
+    meant, words = MEANT[loss]
+    assert words in proposal(loss, Traits(kind=meant.get("kind", "paired")))
+
+
+@pytest.mark.parametrize(
+    ("form", "words"), [("in", "shares are summed inside the logarithm"), ("out", "equals it")]
+)
+def test_the_forms_of_sup_con(form, words):
+    assert words in proposal(partial(mm.sup_con, form=form), Traits(kind="labelled"))
+
+
+def test_a_loss_that_is_near_to_nothing():
+    text = proposal(mm.sigmoid_contrast, Traits())
+    assert "The loss does not equal it" in text
+    assert "may be a loss of another kind" in text
+
+
+def test_where_there_is_nothing_to_propose():
+    assert "none is known of a triplet loss" in proposal(mm.triplet, Traits(kind="triplet"))
+    text = proposal(losses.raises, Traits())
+    assert text.endswith("on a generic batch it raised IndexError: nobody is here")
+    assert "the loss is nan" in proposal(losses.nan, Traits())

@@ -1,0 +1,90 @@
+"""The first line says what no law looked at; wrong losses are caught, or it says so."""
+
+import pytest
+
+import mmcontrast as mm
+from mmcontrast.testing import Traits, Vary, iter_checks
+from mmcontrast.testing.suite import report_on
+from mmcontrast.testing.unchecked import MEANT_FOR, TOPICS, unchecked
+from tests.mmcontrast.testing.plausible import (
+    MEANT,
+    candidates_detached,
+    denominator_without_gradient,
+    no_maximum_subtracted,
+    normalised_in_place,
+)
+
+CAUGHT_ANYHOW = (  # by a law that needs no form
+    candidates_detached,
+    denominator_without_gradient,
+    no_maximum_subtracted,
+    normalised_in_place,
+)
+FORM_LAWS = ["collapse_value", "duplicated_batch", "stranger_never_lowers", "equals_its_formula"]
+NAMED = ("denominator", "temperature", "masks", "form=", "infer=True")
+
+
+def first_line(loss, traits):
+    report = report_on(loss, traits, max_examples=1, exclude=("gradgradcheck",))
+    return str(report).splitlines()[0]
+
+
+def test_nothing_declared():
+    line = first_line(mm.info_nce, {})
+    assert line.startswith("info_nce (paired): 28 of 28 laws hold; no law was run on the ")
+    assert all(word in line for word in NAMED)
+
+
+def test_what_is_declared_is_not_named():
+    assert "temperature" in first_line(mm.info_nce, {"form": "info_nce"})
+    assert "denominator" not in first_line(mm.info_nce, {"form": "info_nce"})
+    whole = {"form": "info_nce", "temperature": 0.07}
+    assert first_line(mm.info_nce, whole).endswith("laws hold")
+    assert first_line(mm.info_nce, {"reference": mm.info_nce}).endswith("laws hold")
+
+
+def test_other_kinds_have_other_ways():
+    line = first_line(mm.triplet, {"kind": "triplet", "normalized": False})
+    assert line.endswith("on the margin: declare factory= (margin -> loss), or reference=")
+    declared = {"kind": "triplet", "normalized": False, "factory": Vary(mm.triplet, "margin")}
+    assert first_line(mm.triplet, declared).endswith("laws hold")
+    assert "reference=" in first_line(mm.semi_contrast, {"kind": "multimodal"})
+
+
+def test_chosen_laws_are_the_callers_choice():
+    report = report_on(mm.info_nce, checks=["nonnegative"], max_examples=1)
+    assert report.headline() == "info_nce (paired): 1 of 1 laws hold"
+
+
+@pytest.mark.parametrize("kind", MEANT_FOR)
+def test_topics_name_laws_that_traits_bring(kind):
+    """A law that is renamed would be missing for ever."""
+    everything = Traits(
+        kind=kind,
+        form={"paired": "info_nce", "labelled": "sup_con"}.get(kind),
+        temperature=0.1,
+        factory=Vary(mm.info_nce, "temperature"),
+        reference=mm.info_nce,
+        keep=kind == "paired",
+        labels=kind == "multimodal",
+        present=kind == "multimodal",
+        ignore_index=-100,
+    )
+    laws = {check.name for _, check in iter_checks(mm.info_nce, everything)}
+    assert unchecked(kind, laws) == ""
+    for topic in MEANT_FOR[kind][0]:
+        assert set(TOPICS[topic]) & laws
+
+
+@pytest.mark.parametrize("loss", MEANT, ids=lambda loss: loss.__name__)
+def test_a_plausible_mistake_is_caught_or_the_first_line_says_what_was_not_checked(loss):
+    meant, _ = MEANT[loss]
+    kind = meant.get("kind", "paired")
+    report = report_on(
+        loss, {"kind": kind}, max_examples=5, shrink=False, exclude=("gradgradcheck",)
+    )
+    assert not report.ok or all(word in report.headline() for word in NAMED)
+    assert not report.ok or loss not in CAUGHT_ANYHOW
+    # With the form that it is meant to have it is caught, by a law of the form or by another.
+    report = report_on(loss, meant, checks=FORM_LAWS, max_examples=10, shrink=False)
+    assert not report.ok or loss in CAUGHT_ANYHOW
