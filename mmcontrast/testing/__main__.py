@@ -2,15 +2,17 @@
 
 import argparse
 import ast
+import difflib
 import functools
 import importlib
 import math
 import sys
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
@@ -18,6 +20,7 @@ from torch import nn
 from mmcontrast.testing import broken
 from mmcontrast.testing.registry import CHECKS
 from mmcontrast.testing.snippet import describe
+from mmcontrast.testing.subject import one_line
 from mmcontrast.testing.suite import report_on
 from mmcontrast.testing.traits import FORMS, KINDS, Loss, Traits
 from mmcontrast.testing.vary import Vary
@@ -28,7 +31,7 @@ BY_CALL = ("factory", "reductions", "chunked", "reference")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns 0 if all laws hold, 1 if one is broken, 2 for a wrong call."""
+    """Run the command; 0 if all laws hold, 1 if one is broken, 2 and a line for a wrong call."""
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.broken:
@@ -46,12 +49,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _traits(options, loss),
             checks=options.checks,
             exclude=options.exclude or (),
-            expected_failures=dict(_name_and_value(text) for text in options.expect or ()),
+            expected_failures={
+                _law(name): reason for name, reason in map(_name_and_value, options.expect or ())
+            },
             max_examples=options.examples,
             seed=options.seed,
+            infer=options.infer,
             name=options.loss,
         )
-    except (ValueError, ImportError, AttributeError, TypeError) as error:
+    except (ValueError, TypeError, argparse.ArgumentTypeError, CannotLoad) as error:
         parser.error(str(error))
     if options.json:
         _write(report.to_json() + "\n")
@@ -62,17 +68,62 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return OK if report.ok else BROKEN
 
 
+class CannotLoad(Exception):
+    """A loss that cannot be imported or made; the message says why, in one line."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, with the nearest flag where one was mistyped."""
+
+    def error(self, message: str) -> NoReturn:
+        text = " ".join(message.split())
+        if text.startswith("unrecognized arguments:"):
+            flags = [flag for action in self._actions for flag in action.option_strings]
+            text += _nearest(text.split()[2].partition("=")[0], flags)
+        self.exit(USAGE, f"{self.prog}: {text} (--help lists all)\n")
+
+
+def _nearest(word: str, choices: Iterable[str]) -> str:
+    found = difflib.get_close_matches(word.lower(), list(choices), n=1, cutoff=0.5)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+def _law(word: str) -> str:
+    """A type for argparse: the name of a law. All of them are too many for one line."""
+    if word not in CHECKS:
+        raise argparse.ArgumentTypeError(
+            f"there is no law {word!r}{_nearest(word, CHECKS)} (--list names them)"
+        )
+    return word
+
+
+def _one_of(choices: Sequence[str]) -> Callable[[str], str]:
+    """A type for argparse: one of the words, or an error with the nearest of them."""
+
+    def check(word: str) -> str:
+        if word not in choices:
+            raise argparse.ArgumentTypeError(
+                f"expected one of {', '.join(choices)}, got {word!r}{_nearest(word, choices)}"
+            )
+        return word
+
+    return check
+
+
 def load(name: str, settings: Sequence[str] | None = None) -> Loss:
     """The loss that ``package.module:name`` names; a class is made with the settings.
 
     Raises:
         ValueError: on a name of another form.
-        ImportError, AttributeError: on a name that does not exist.
+        CannotLoad: on a name that does not exist, or a module or class that raises.
     """
     found = _named(name)
     given = _named_values(settings)
     if isinstance(found, type) and issubclass(found, nn.Module):
-        made: Loss = found(**given)
+        try:
+            made: Loss = found(**given)
+        except Exception as error:  # of the class's own code
+            raise CannotLoad(f"loss: making {name!r}, {one_line(error)}") from error
         return made
     if not callable(found):
         raise ValueError(f"loss: expected something to call, got {name!r}, a {describe(found)}")
@@ -81,16 +132,38 @@ def load(name: str, settings: Sequence[str] | None = None) -> Loss:
 
 def _named(name: str) -> Any:
     module, colon, attribute = name.partition(":")
-    if not colon or not module or not attribute:
-        raise ValueError(f"loss: expected package.module:name, got {name!r}")
-    found: Any = importlib.import_module(module)
+    if not colon or not module or not attribute or "/" in module or module.endswith(".py"):
+        raise ValueError(f"loss: expected package.module:name, got {name!r}{_of_file(name)}")
+    try:
+        found: Any = importlib.import_module(module)
+    except (Exception, SystemExit) as error:  # of the module's own code
+        raise CannotLoad(f"loss: importing {module!r}, {_where(error)}{one_line(error)}") from error
     for part in attribute.split("."):
+        if not hasattr(found, part):
+            near = _nearest(part, [n for n in dir(found) if not n.startswith("_")])
+            raise CannotLoad(f"loss: {module!r} has no {attribute!r}{near}")
         found = getattr(found, part)
     return found
 
 
+def _of_file(name: str) -> str:
+    """The name of a module whose file was given."""
+    path, _, attribute = name.partition(":")
+    if not path.endswith(".py"):
+        return ""
+    parts = [part for part in Path(path).with_suffix("").parts if part not in ("/", ".", "..")]
+    return f"; a file is named as a module: {'.'.join(parts)}:{attribute or 'NAME'}"
+
+
+def _where(error: BaseException) -> str:
+    """The file and line of a syntax error."""
+    if isinstance(error, SyntaxError):
+        return f"line {error.lineno} of {error.filename}: "
+    return ""
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m mmcontrast.testing",
         description="Check a contrastive loss against the laws that it claims.",
     )
@@ -100,10 +173,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--examples", type=int, default=100, help="of each law (100)")
     parser.add_argument("--seed", type=int, help="of the examples; the same ones without it")
-    parser.add_argument("--checks", nargs="+", metavar="LAW", help="these laws only")
-    parser.add_argument("--exclude", nargs="+", metavar="LAW", help="all laws but these")
+    parser.add_argument("--checks", nargs="+", metavar="LAW", type=_law, help="these laws only")
+    parser.add_argument("--exclude", nargs="+", metavar="LAW", type=_law, help="all laws but these")
     parser.add_argument(
         "--expect", action="append", metavar="LAW=REASON", help="a law that is known to be broken"
+    )
+    parser.add_argument(
+        "--infer", action="store_true", help="propose the nearest known form and its temperature"
     )
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="the report as JSON")
@@ -136,7 +212,8 @@ def _add_trait(claims: Any, name: str, kind: Any) -> None:
     """Add the flag of a trait, if a command line can express it."""
     flag = f"--{name.replace('_', '-')}"
     if name in CHOICES:
-        claims.add_argument(flag, choices=CHOICES[name])
+        words = CHOICES[name]
+        claims.add_argument(flag, type=_one_of(words), metavar="{" + ",".join(words) + "}")
     elif kind is bool:
         claims.add_argument(flag, action=argparse.BooleanOptionalAction, default=None)
     elif name == "bounds":

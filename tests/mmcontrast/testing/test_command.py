@@ -58,18 +58,59 @@ def test_as_a_process_a_loss_that_is_wrong():
         (["mmcontrast:IGNORE"], "expected something to call"),
         (["mmcontrast:InfoNCE", "--set", "temperature"], "expected NAME=VALUE"),
         (["mmcontrast:InfoNCE", "--set", "warmth=1"], "warmth"),
-        (["mmcontrast:info_nce", "--checks", "no_such_law"], "checks: expected one of"),
+        (["mmcontrast:info_nce", "--checks", "no_such_law"], "there is no law 'no_such_law'"),
+        (["mmcontrast:info_nce", "--exclude", "symetric"], "did you mean symmetric?"),
+        (["mmcontrast:info_nce", "--expect", "symetric=x"], "did you mean symmetric?"),
+        (["mmcontrast:info_nce", "--form", "infonce"], "'infonce'; did you mean info_nce?"),
+        (["mmcontrast:info_nce", "--symetric"], "--symetric; did you mean --symmetric?"),
+        (["mmcontrast:infonse"], "'mmcontrast' has no 'infonse'; did you mean infonce?"),
+        (["my/losses.py:loss"], "a file is named as a module: my.losses:loss"),
+        (["losses.py"], "a file is named as a module: losses:NAME"),
+        (["cli_syntax:loss"], "importing 'cli_syntax', line 1 of "),
+        (["cli_raises:loss"], "importing 'cli_raises', it raised RuntimeError: no GPU here"),
+        (["cli_exits:loss"], "importing 'cli_exits', it raised SystemExit: 3"),
+        (["cli_needs:Width"], "making 'cli_needs:Width', it raised TypeError: "),
+        (["mmcontrast:info_nce", "--reference", "nowhere:x"], "No module named 'nowhere'"),
+        (["mmcontrast:info_nce", "--temperature", "-1"], "temperature: expected a number above 0"),
+        (["mmcontrast:info_nce", "--seed", "x"], "argument --seed: invalid int value: 'x'"),
         (["mmcontrast:info_nce", "--form", "sup_con"], "form: expected"),
         (["mmcontrast:info_nce", "--expect", "nonnegative= "], "a reason"),
-        (["mmcontrast:info_nce", "--kind", "other"], "invalid choice"),
+        (["mmcontrast:info_nce", "--kind", "other"], "argument --kind: expected one of paired"),
         (["mmcontrast:info_nce", "--dtypes", "int64"], "dtypes: expected a floating dtype"),
     ],
 )
-def test_wrong_calls_exit_with_2(arguments, message, capsys):
+def test_wrong_calls_exit_with_2_and_one_line(arguments, message, capsys, tmp_path, monkeypatch):
+    (tmp_path / "cli_syntax.py").write_text("def loss(:")
+    (tmp_path / "cli_raises.py").write_text("raise RuntimeError('no GPU\\nhere')")
+    (tmp_path / "cli_exits.py").write_text("raise SystemExit(3)")
+    (tmp_path / "cli_needs.py").write_text(
+        "import torch\nclass Width(torch.nn.Module):\n    def __init__(self, width): pass"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
-    assert message in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.startswith("python -m mmcontrast.testing: ")
+    assert said.count("\n") == 1
+
+
+def test_a_loss_that_raises_is_one_block(capsys):
+    status, text = run(capsys, "tests.mmcontrast.testing.losses:raises")
+    assert status == 1
+    assert text.count("raised IndexError: nobody is here") == 2  # in the block, and in its example
+
+
+def test_the_nearest_form_is_proposed(capsys):
+    name = "tests.mmcontrast.testing.plausible:margin_after_the_temperature"
+    status, text = run(capsys, name, "--infer", *FEW)
+    assert status == 0
+    lines = text.splitlines()
+    assert "no law was run on the denominator, temperature or masks" in lines[0]
+    assert lines[1] == "nearest known form: form='info_nce', temperature=0.1"
+    assert "lowered by 0.2" in text
+    assert run(capsys, name, "--form", "info_nce", "--temperature", "0.1", *FEW)[0] == 1
 
 
 def test_traits_are_flags(capsys):
