@@ -94,14 +94,14 @@ def _lowered(t: Table, temperature: float, x: float) -> Array:
     return _batch_means(t, _log_sum(logits, t.candidates) - _of_positives(t, logits))
 
 
-def _weighted(t: Table, temperature: float, x: float) -> Array:
+def _with_weight(t: Table, temperature: float, x: float) -> Array:
     logits = t.similarities / temperature
     weights = np.where(t.positives > 0, x, t.candidates)
     return _batch_means(t, _log_sum(logits, weights) - _of_positives(t, logits))
 
 
 def _decoupled(t: Table, temperature: float, x: float) -> Array:
-    return _weighted(t, temperature, 0.0)
+    return _with_weight(t, temperature, 0.0)
 
 
 def _with_itself(t: Table, temperature: float, x: float) -> Array:
@@ -193,7 +193,7 @@ DEPARTURES = (
     Departure(_scaled, (1.0,), lambda x, t: f"it is multiplied by {x:.4g}"),
     Departure(_decoupled, (), lambda x, t: "the positive is missing from the denominator"),
     Departure(
-        _weighted, (1.5, 0.5), lambda x, t: f"the positive is in the denominator {x:.4g} times"
+        _with_weight, (1.5, 0.5), lambda x, t: f"the positive is in the denominator {x:.4g} times"
     ),
     Departure(
         _lowered,

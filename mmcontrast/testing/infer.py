@@ -136,7 +136,7 @@ def proposal(loss: Loss, traits: Traits) -> str:
     if traits.kind not in ("paired", "labelled"):
         return f"nearest known form: none is known of a {traits.kind} loss; give reference="
     try:
-        batches, values, found = fits(loss, traits)
+        batches, values, found = nearest_forms(loss, traits)
     except Exception as error:  # of the loss, or of a law that it breaks
         return f"nearest known form: not sought, since on a generic batch {one_line(error)}"
     near = found[0]
@@ -176,7 +176,7 @@ def _difference(near: Fit, explained: list[Fit], batches: list[Batch], values: A
     return lines
 
 
-def fits(loss: Loss, traits: Traits) -> tuple[list[Batch], Array, list[Fit]]:
+def nearest_forms(loss: Loss, traits: Traits) -> tuple[list[Batch], Array, list[Fit]]:
     """The trial batches, the loss of each, and the nearest form.
 
     Where the form is not exact, but a departure from one is, the form at the departure's

@@ -7,14 +7,14 @@ import torch
 
 import mmcontrast as mm
 from mmcontrast.testing import Traits, check_contrastive_loss
-from mmcontrast.testing.infer import EXACT, fits, proposal
+from mmcontrast.testing.infer import EXACT, nearest_forms, proposal
 from tests.mmcontrast.testing import losses
 from tests.mmcontrast.testing.plausible import MEANT
 
 
 def claims(loss, **traits):
     """What is proposed, if it is exact."""
-    _, _, found = fits(loss, Traits(**traits))
+    _, _, found = nearest_forms(loss, Traits(**traits))
     assert found[0].distance <= EXACT
     return found[0].claims
 
