@@ -18,6 +18,7 @@ from mmcontrast.embedding_measures import (
     uniformity,
 )
 from mmcontrast.exact import sizes
+from mmcontrast.exact.ties import first_equal, map_equal_rows, share_scores
 from mmcontrast.exact.tiles import slices
 from mmcontrast.masks import IGNORE, partner_indices
 from mmcontrast.rows import RowMap, dot, l2_normalize, map_rows
@@ -170,7 +171,7 @@ def diagnose(
     k = arguments.whole("k", k)
     own = partner_indices(anchors, candidates, targets)
     given = _labels(anchors, candidates, labels, candidate_labels)
-    x, y = map_rows(anchors, normalize), map_rows(candidates, normalize)
+    x, y = map_rows(anchors, normalize), map_equal_rows(candidates, normalize)
     _refuse_not_finite("anchors", x)
     _refuse_not_finite("candidates", y)
     dtype = torch.promote_types(x.dtype, y.dtype)
@@ -183,9 +184,9 @@ def diagnose(
     columns = torch.arange(len(y), device=y.device)
     # Block by block, each reduced to sums and histograms at once. Without anchors, one empty block
     # gives the zeros.
-    blocks = []
+    blocks, first_of = [], first_equal(y)
     for i in slices(max(len(x), 1), size):
-        similarity = dot(x[i], y)  # (b, C)
+        similarity = share_scores(dot(x[i], y), first_of)  # (b, C)
         positive = columns == own[i, None]  # (b, C): none where own is -100
         negative = ~positive & counted[i, None]
         sums = anchor_sums(similarity, positive, negative, counted[i], temperature, edges)

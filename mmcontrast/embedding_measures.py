@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmcontrast.exact.tiles import largest_octave, slices
+from mmcontrast.exact.topk import top_at_once
 from mmcontrast.masks import different_label, same_label
 from mmcontrast.rows import RowMap, dot, l2_normalize
 
@@ -78,8 +79,8 @@ def false_negatives(
     if given is None:
         return torch.zeros_like(negative.sum()), torch.zeros_like(negative.sum())
     ranked = torch.where(negative, similarity, -math.inf)
-    highest = ranked.topk(min(k, ranked.shape[1]), dim=1).indices  # (b, k)
-    # With fewer than k negatives, topk also returns other candidates: & negative drops them.
+    highest = top_at_once(ranked, min(k, ranked.shape[1]))[1]  # (b, k), ties by index
+    # With fewer than k negatives, this also returns other candidates: & negative drops them.
     pair = given[0][rows], given[1]
     same = (same_label(*pair) & negative).gather(1, highest)  # (b, k)
     different = (different_label(*pair) & negative).gather(1, highest)

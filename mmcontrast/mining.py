@@ -14,10 +14,11 @@ from mmcontrast.distributed import Group, joined
 from mmcontrast.eager import is_eager, known, known_finite
 from mmcontrast.exact import ranking
 from mmcontrast.exact.choose import ranked_at_a_time
+from mmcontrast.exact.ties import map_equal_rows, tied_dot
 from mmcontrast.exact.topk import filled, top_at_once
 from mmcontrast.masks import check_partners, different_label, ignoring
 from mmcontrast.presence import zero_outside
-from mmcontrast.rows import RowMap, dot, l2_normalize, map_rows
+from mmcontrast.rows import RowMap, l2_normalize, map_rows
 from mmcontrast.wide import narrow, widen_products
 
 
@@ -50,9 +51,9 @@ def hard_negatives(
 ) -> HardNegatives:
     """The k most similar candidates of each anchor, without its partner.
 
-    Ties go to the lower index, so the result is deterministic. Mapped rows with NaN or infinity
-    take no part, as anchors or candidates, where values can be read, on the CPU; elsewhere they may
-    take places of the k, which are then not valid.
+    Ties go to the lower index, so the result is deterministic; equal candidates always tie. Mapped
+    rows with NaN or infinity take no part, as anchors or candidates, where values can be read, on
+    the CPU; elsewhere they may take places of the k, which are then not valid.
 
     Args:
         anchors: (B, D) one embedding per sample.
@@ -120,7 +121,7 @@ def hard_negatives(
     if allowed is not None:
         arguments.mask("allowed", allowed, size)
     count = min(k, max(size[1] - (exclude_positive is True), 0))
-    x, y = map_rows(anchors, normalize), map_rows(candidates, normalize)
+    x, y = map_rows(anchors, normalize), map_equal_rows(candidates, normalize)
     if x.is_cpu and is_eager(x, y) and not (known_finite(x) and known_finite(y)):
         finite = [rows.isfinite().all(1) for rows in (x, y)]  # (B,), (C,)
         x, y = zero_outside(x, finite[0]), zero_outside(y, finite[1])
@@ -134,7 +135,7 @@ def hard_negatives(
             alone = candidate_labels is labels
             different = different_label(labels, None if alone else candidate_labels)
             allowed = different if allowed is None else allowed & different
-        scores = dot(x, y)  # (B, C)
+        scores = tied_dot(x, y)  # (B, C)
         # The partner is usually the most similar candidate: left in, it would take one of the k
         # places. So its score becomes minus infinity before the top k are taken. An anchor without
         # a partner writes candidate 0's score back unchanged, which keeps all shapes fixed.
@@ -194,7 +195,8 @@ def hard_triplets(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Each anchor's least similar positive and most similar negative: batch-hard triplets.
 
-    Ties go to the lower index. Mapped rows with NaN or infinity take no part.
+    Ties go to the lower index; equal rows always tie. Mapped rows with NaN or infinity take no
+    part.
 
     Args:
         anchors: (B, D) one embedding per sample.
@@ -221,7 +223,7 @@ def hard_triplets(
     arguments.matrix("anchors", anchors)
     labels = arguments.labels("labels", labels, len(anchors))
     chunk_size = arguments.chunk(chunk_size)
-    rows = map_rows(anchors, normalize)
+    rows = map_equal_rows(anchors, normalize)
     if not known_finite(rows):
         finite = rows.isfinite().all(1)
         rows, labels = zero_outside(rows, finite), ignoring(labels, finite)

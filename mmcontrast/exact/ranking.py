@@ -12,9 +12,9 @@ from torch import Tensor
 
 from mmcontrast.eager import full_precision
 from mmcontrast.exact.classes import Window, by_class, windows
+from mmcontrast.exact.ties import first_equal, share_scores, tied_dot
 from mmcontrast.exact.topk import filled, first, top
 from mmcontrast.masks import labelled
-from mmcontrast.rows import dot
 
 
 def highest(
@@ -128,7 +128,7 @@ def batch_hard_at_once(x: Tensor, labels: Tensor, anchors: slice) -> tuple[Tenso
     apart = labels[anchors, None] != labels
     if labels.ndim == 2:
         apart = apart.any(-1)
-    similarity = dot(x[anchors], x)
+    similarity = tied_dot(x[anchors], x)
     if not similarity.numel():
         none = torch.zeros(len(similarity), dtype=torch.int64, device=x.device)
         return none, none, none.bool()
@@ -142,16 +142,20 @@ def batch_hard_at_once(x: Tensor, labels: Tensor, anchors: slice) -> tuple[Tenso
 
 
 def _blocks(x: Tensor, y: Tensor, step: int) -> Iterator[tuple[slice, Tensor]]:
-    """Dot products of some rows with all columns; each block overwrites the last."""
+    """Dot products of some rows with all columns; each block overwrites the last.
+
+    Equal columns have equal products.
+    """
     dtype = torch.promote_types(x.dtype, y.dtype)
     x, y = x.to(dtype), y.to(dtype)
     room = x.new_empty(min(step, len(x)), len(y))
+    first_of = first_equal(y)
     for start in range(0, len(x), step):
         i = slice(start, min(start + step, len(x)))
         block = room[: i.stop - i.start]
         with full_precision(x):
             torch.mm(x[i], y.mT, out=block)
-        yield i, block
+        yield i, share_scores(block, first_of)
 
 
 def _sorted_together(ours: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from mmcontrast.eager import is_eager
+from mmcontrast.exact.ties import first_equal, share_scores
 from mmcontrast.hybrid.pair_sums import (
     PairSums,
     TermValues,
@@ -122,7 +123,9 @@ def _selected_values(
     """The values of one modality's anchors, (B,) each."""
     anchors, candidates, positives, negatives, _ = pairs
     similarity = dot(anchors, candidates)  # (B, C)
-    chosen, rejected = thin(similarity, positives, negatives, selection, count)
+    # The choice is by scores in which equal candidates tie, the loss by each one's own row.
+    shared = share_scores(similarity.detach(), first_equal(candidates.detach()))
+    chosen, rejected = thin(shared, positives, negatives, selection, count)
     pull, push = _selection_weights(similarity, chosen, rejected, selection)
     ratios = ratio_losses(similarity, pull, push, log=settings.log, signed=settings.signed)
     refined = positives if settings.refine_on == "all" else chosen

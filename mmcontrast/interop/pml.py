@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 
 from mmcontrast import arguments
+from mmcontrast.exact.ties import map_equal_rows, tied_dot
 from mmcontrast.hybrid.selection import PairSelection, select_pairs
 from mmcontrast.interop.pml_tuples import from_pml_tuple, label_masks, to_pml_tuple
 from mmcontrast.mining import extreme, hard_negatives, hard_triplets
-from mmcontrast.rows import RowMap, dot, l2_normalize, map_rows
+from mmcontrast.rows import RowMap, l2_normalize, map_rows
 
 __all__ = [
     "HardNegativeMiner",
@@ -157,7 +158,7 @@ class PairSelectionMiner(BaseMiner):  # type: ignore[misc]  # the library has no
 
 def _similarity(x: Tensor, y: Tensor, normalize: RowMap | None) -> Tensor:
     """(B, D), (C, D) -> (B, C)."""
-    return dot(map_rows(x, normalize), map_rows(y, normalize))
+    return tied_dot(map_rows(x, normalize), map_equal_rows(y, normalize))
 
 
 # --- our losses as its losses --------------------------------------------------------------------
