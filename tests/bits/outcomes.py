@@ -86,11 +86,11 @@ MODES: dict[str, Callable[[Inputs, Loss, str | None], Inputs]] = {
 
 def _scalar(found: Any) -> Tensor | None:
     """A number to differentiate; None where a result has no graph."""
+    found = _total(found)
     if isinstance(found, tuple | dict):  # a negative batch, pairs
         parts = [x for x in _flat("", found).values() if x.requires_grad]
         return torch.stack([_weighted(x) for x in parts]).sum() if parts else None
-    value = _total(found)
-    return _weighted(value) if value.requires_grad else None
+    return _weighted(found) if found.requires_grad else None
 
 
 def _total(found: Any) -> Any:
