@@ -77,6 +77,7 @@ def rank_n_contrast(
     Note:
         Scores are equally far where they are so up to the rounding of float32, or of float64 where
         they are float64: 0.8 and 1.2 from 1.0, though ``1.2 - 1.0 > 1.0 - 0.8`` in floating point.
+        Of integer scores, only what is equal is equally far.
         The official code compares rounded differences; where none are tied the two are equal.
 
         A second derivative (``create_graph=True``) is exact, and holds the differences of all rows,
@@ -104,14 +105,14 @@ def rank_n_contrast(
     other_scores, _ = joined(other_scores, group)
     own = torch.arange(here.start, here.stop, device=x.device) if candidates is None else None
 
+    y, rated = _columns(scores)  # (B, S), (B,)
+    z, others_rated = _columns(other_scores)  # (C, S), (C,)
     # Rows that take no part become zero before any arithmetic, so that not even NaN propagates.
-    rated, others_rated = _rated(scores), _rated(other_scores)  # (B,), (C,)
     x, others = upcast(zero_outside(x, rated)), upcast(zero_outside(others, others_rated))
-    y, z = _columns(scores, rated), _columns(other_scores, others_rated)  # (B, S), (C, S)
-    slack = _tie_slack(y, z, torch.promote_types(scores.dtype, other_scores.dtype))
+    rounding = ROUNDINGS * max(_tie_rounding(scores), _tie_rounding(other_scores))
     rows, columns = widen_products(x, others, distance=distance, group=group)
     found = ranked_losses(
-        Scores(y, z, rated, others_rated, own, slack),
+        Scores(y, z, rated, others_rated, own, rounding),
         distance,
         rows,
         columns,
@@ -122,25 +123,22 @@ def rank_n_contrast(
     return found if rows is x else cast(Tensor, narrow(found))
 
 
-def _rated(scores: Tensor) -> Tensor:
-    """(B,) bool: samples with a finite score other than -100 in every column."""
-    rated = scores.isfinite() & (scores != IGNORE)
-    return rated if rated.ndim == 1 else rated.all(-1)
+def _columns(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, S) scores in float64, and (B,) bool: samples with finite ones other than -100 only.
 
-
-def _columns(scores: Tensor, rated: Tensor) -> Tensor:
-    """(B, S) float64, in which differences of float32 scores are exact; zero where not rated."""
+    Differences of float32 scores are exact in float64. Samples that are not rated have zeros.
+    """
     columns = scores.double() if scores.ndim == 2 else scores.double()[:, None]
-    return zero_outside(columns, rated)
+    rated = (columns.isfinite() & (columns != IGNORE)).all(1)
+    return zero_outside(columns, rated), rated
 
 
-def _tie_slack(y: Tensor, z: Tensor, dtype: torch.dtype) -> Tensor:
-    """(B, 1): how much two of an anchor's distances may differ by rounding of the scores alone."""
-    # As in close_scores. Half precision counts as float32, so that its scores tie as the same
-    # numbers in float32 do.
-    eps = torch.finfo(torch.promote_types(dtype, torch.float32)).eps
-    farthest = z.abs().sum(1).amax() if len(z) else 0
-    return ROUNDINGS * eps * (y.abs().sum(1, keepdim=True) + farthest)
+def _tie_rounding(scores: Tensor) -> float:
+    """The relative rounding of scores; integers have none."""
+    if not scores.is_floating_point():
+        return 0.0
+    # Half precision counts as float32, so that its scores tie as the same numbers in float32 do.
+    return torch.finfo(torch.float64 if scores.dtype == torch.float64 else torch.float32).eps
 
 
 class RankNContrast(nn.Module):

@@ -29,7 +29,7 @@ class Scores(NamedTuple):
     rated: Tensor  # (B,) bool: anchors with a score
     candidates_rated: Tensor  # (C,) bool
     own: Tensor | None  # (B,) int64: the candidate that is the anchor itself; None: nobody is
-    slack: Tensor  # (B, 1): distances that differ by no more than this are equal
+    rounding: float  # relative: distances that differ by less than that of their scores are equal
 
     def counted(self) -> Tensor:
         """(B,) bool: anchors with a candidate."""
@@ -58,12 +58,19 @@ def ranked_at_once(
     measure = (lambda a, b: distance(a, b)) if twice else distance
     logits = -pairwise(measure, x[rows], candidates) / temperature
     away = torch.cdist(scores.anchors[rows], scores.candidates, p=1)
+    # The anchor's score is rounded for both distances that are compared.
+    slack = 2 * scores.rounding * scores.anchors[rows].abs().sum(1, keepdim=True)  # (R, 1)
     sums = from_the_end_by_doubling if twice else from_the_end
-    return _ranked(logits, away, keep, scores.slack[rows], sums)
+    return _ranked(logits, away, keep, slack, scores.rounding, sums)
 
 
 def _ranked(
-    logits: Tensor, away: Tensor, keep: Tensor, slack: Tensor, sums_of: Callable[[Tensor], Tensor]
+    logits: Tensor,
+    away: Tensor,
+    keep: Tensor,
+    slack: Tensor,
+    rounding: float,
+    sums_of: Callable[[Tensor], Tensor],
 ) -> Tensor:
     """(R,) losses from (R, C) logits, distances of the scores and who takes part."""
     # Who takes no part stands in front, where no sum from the far end reaches it.
@@ -72,6 +79,9 @@ def _ranked(
     sums = sums_of(s)
 
     none = away.new_full((len(away), 1), -math.inf)
+    # A candidate's score is at most the anchor's and their distance. So one with a large score
+    # adds to the slack of its own distance only, and does not tie all others.
+    slack = slack + rounding * away.clamp_min(0)
     starts = away.diff(dim=1, prepend=none) > slack  # farther than the one before, no tie
     places = torch.arange(away.shape[1], device=away.device)
     first = torch.where(starts, places, 0).cummax(1).values

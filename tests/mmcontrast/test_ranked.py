@@ -135,6 +135,31 @@ def test_scores_that_differ_are_no_tie():
     assert apart[0] < tied[0]
 
 
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64, torch.float64])
+def test_large_integers_are_as_exact_as_small_ones(dtype):
+    """Seconds since 1970, some of them equally far apart."""
+    x, y = normal(1, 7, 3), torch.tensor([0, 100, 350, 20, 200, 777, 40])
+    close(mm.rank_n_contrast(x, (y + 1_700_000_000).to(dtype)), mm.rank_n_contrast(x, y))
+
+
+def test_one_far_score_does_not_tie_the_others():
+    x, y = normal(1, 7, 3), torch.tensor([0.0, 0.3, -0.7, 1.1, 2.5, -2.0, 9.0])
+    expected = mm.rank_n_contrast(x, y, reduction="none")
+    y[-1] = 1e7
+    close(mm.rank_n_contrast(x, y, reduction="none")[:-1], expected[:-1])
+
+
+def test_156_in_a_byte_is_not_minus_100():
+    x, y = normal(1, 5, 3), torch.tensor([3, 156, 0, 156, 200])
+    close(mm.rank_n_contrast(x, y.to(torch.uint8)), mm.rank_n_contrast(x, y))
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.uint16])
+def test_scores_in_rare_dtypes(dtype):
+    x, y = normal(1, 5, 3), torch.tensor([3, 1, 0, 1, 4])
+    close(mm.rank_n_contrast(x, y.to(dtype)), mm.rank_n_contrast(x, y))
+
+
 @given(seed=seeds, n=st.integers(2, 8))
 def test_only_the_order_of_the_distances_counts(seed, n):
     """Shifting, mirroring and stretching all scores changes nothing, nor does their dtype."""

@@ -91,11 +91,11 @@ def test_counted_anchors_have_somebody_to_be_compared_with():
     zeros = torch.zeros(3, 1)
     own = torch.arange(3)
     of = ranked_blocks.Scores
-    among = of(zeros, zeros, rated, rated, own, zeros)
+    among = of(zeros, zeros, rated, rated, own, 0.0)
     assert among.counted().tolist() == [True, False, True]
     alone = torch.tensor([True, False, False])
-    assert not of(zeros, zeros, alone, alone, own, zeros).counted().any()
-    between = of(zeros, zeros, alone, alone, None, zeros)
+    assert not of(zeros, zeros, alone, alone, own, 0.0).counted().any()
+    between = of(zeros, zeros, alone, alone, None, 0.0)
     assert between.counted().tolist() == [True, False, False]
 
 
