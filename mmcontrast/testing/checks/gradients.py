@@ -33,7 +33,8 @@ def _compare(subject: Subject, batch: Batch, tester: Callable[..., bool]) -> Non
 def gradcheck(subject: Subject, batch: Batch) -> None:
     """The gradient equals finite differences.
 
-    A wrong hand-written backward, `.data`, a `.detach()` too many, or float32 inside.
+    A wrong hand-written backward, `.data`, a `.detach()` too many, or float32 inside. A loss that
+    detaches weights on purpose says smooth=False.
     """
     _compare(subject, batch, torch.autograd.gradcheck)
 

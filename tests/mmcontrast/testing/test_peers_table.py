@@ -4,8 +4,11 @@ A library that is not installed is skipped with its name; ``make test`` installs
 this file with them.
 """
 
+import warnings
+
 import pytest
 
+from mmcontrast.testing.suite import report_on
 from tests.mmcontrast.testing.peers_table import PEERS, line, module, short, table
 
 NEEDS = {
@@ -110,6 +113,41 @@ def test_what_all_of_them_do(name):
 )
 def test_an_empty_batch(name, ok):
     assert report(name, "empty_batch", max_examples=2).ok == ok
+
+
+LABELLED = {"kind": "labelled"}
+PROXIES = {**LABELLED, "features": 3, "classes": 3}
+RAW = {"normalized": False, "rotation_invariant": False, "smallest": 2}
+LEGAL = {
+    "pytorch_metric_learning.losses ProxyNCALoss": PROXIES,
+    "pytorch_metric_learning.losses ProxyAnchorLoss": PROXIES,
+    "pytorch_metric_learning.losses ArcFaceLoss": {**PROXIES, "smooth": False},
+    "pytorch_metric_learning.losses SoftTripleLoss": PROXIES,
+    "pytorch_metric_learning.losses CircleLoss": {**LABELLED, "smooth": False},
+    "pytorch_metric_learning.losses MultiSimilarityLoss": {**LABELLED, "needs_positive": False},
+    "lightly.loss BarlowTwinsLoss": RAW,
+    "lightly.loss VICRegLoss": RAW,
+    "lightly.loss DCLLoss": {"nonnegative": False, "smallest": 2},
+    "lightly.loss NegativeCosineSimilarity": {"nonnegative": False},
+}
+
+
+@pytest.mark.parametrize("name", LEGAL)
+def test_legal_losses_of_other_kinds_with_their_traits(name):
+    where, what = name.split()
+    loss = getattr(found(where), what)
+    made = loss(3, 3) if "classes" in LEGAL[name] else loss()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        report = report_on(made, LEGAL[name], max_examples=5, exclude=("gradgradcheck",))
+    assert report.ok, str(report)
+
+
+def found(where):
+    try:
+        return module(where)
+    except ModuleNotFoundError as error:
+        pytest.skip(f"{where} is not installed: {error}")
 
 
 def test_the_table_has_a_row_for_each():
