@@ -10,7 +10,8 @@ ROOT = Path(reference_models.__file__).parent
 FILES = {".".join(p.relative_to(ROOT).with_suffix("").parts): p for p in ROOT.rglob("*.py")}
 PAPERS = [folder.removeprefix("reference_models.") for folder in FOLDERS]
 # Each may import those before it, and itself.
-ORDER = ["checks", "excerpt", "training_config", "data", "layers", "paper", *PAPERS, "registry", "keys"]
+ORDER = ["checks", "excerpt", "training_config", "data", "layers", "paper", *PAPERS]
+ORDER += ["registry", "keys"]
 ORDER += ["running", "tables", "demo", "commands", "__main__"]
 LONGEST = 262
 
