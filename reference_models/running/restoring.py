@@ -1,8 +1,11 @@
 """A finished run's network, restored from its folder alone."""
 
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from reference_models import keys, registry
 from reference_models.data.batch import Standardizer
@@ -27,30 +30,42 @@ def load(folder: Path) -> Parts:
         raise ValueError(f"{folder}: expected a finished run, got {folders.in_words(folder)}")
     config, path = records.run_config(folder), folder / "config.json"
     records.expect_fields(config, NEEDED, path)
-    paper = registry.find(config["model"])
     training = keys.rebuild(TrainingConfig, config["training"])
-    tokenizer = encoder = standardizer = None
     column = config["text"].setdefault("column", None)
     if column not in COLUMNS:
         raise ValueError(f"{path}: expected one of {COLUMNS} as text.column, got {column!r:.60}")
+    tokenizer = standardizer = None
     if column == "raw_text":
         tokenizer = load_tokenizer(_folder_of(folder, "tokenizer"))
-    if column in ("raw_text", "text_bert"):
-        encoder = rebuild_text_encoder(_folder_of(folder, "text_encoder"))
     if training.standardize:
         standardizer = _standardizer(records.written(folder, "standardizer.json"))
     weights = records.written(folder, "model.safetensors")
+    with torch.device("meta"):  # sizes alone: forged ones could take all of the memory
+        sizes = _network(folder, config)[0].state_dict()
+    if {name: value.shape for name, value in sizes.items()} != storage.read_shapes(weights):
+        raise ValueError(
+            f"{weights}: expected the weights of the network of config.json, got others;"
+            f" {records.REPAIR}"
+        )
+    model, encoder = _network(folder, config)
+    load_weights(model, weights)
+    return Parts(config, model, tokenizer, encoder, standardizer)
+
+
+def _network(folder: Path, config: dict[str, Any]) -> tuple[nn.Module, PreTrainedModel | None]:
+    """The network of a run's config, and the text encoder in it; the weights are random."""
+    paper, encoder = registry.find(config["model"]), None
+    if config["text"]["column"] in ("raw_text", "text_bert"):
+        encoder = rebuild_text_encoder(_folder_of(folder, "text_encoder"))
     try:
         model_config = keys.rebuild(type(paper.config), config["model_config"])
-        model = paper.build(model_config, config["sizes"], encoder)
+        return paper.build(model_config, config["sizes"], encoder), encoder
     except Exception as error:  # settings from elsewhere: wrong in ways that no check foresees
         words = " ".join(f"{type(error).__name__}: {error}".split())
         raise ValueError(
-            f"{path}: expected the settings of a network, got some of which none can be built"
-            f" ({words})"
+            f"{folder / 'config.json'}: expected the settings of a network, got some of which none"
+            f" can be built ({words})"
         ) from error
-    load_weights(model, weights)
-    return Parts(config, model, tokenizer, encoder, standardizer)
 
 
 def _folder_of(run: Path, name: str) -> Path:

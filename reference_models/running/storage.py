@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from torch import Tensor
 
 LARGEST_JSON = 64 * 2**20  # bytes; a history of a thousand epochs has about one
@@ -184,6 +185,21 @@ def _check_depth(values: Any, left: int) -> None:
             _check_depth(value, left - 1)
 
 
+def read_shapes(path: Path) -> dict[str, torch.Size]:
+    """The shapes of the tensors of a safetensors file, by its header alone.
+
+    Raises:
+        FileNotFoundError: no file; ValueError: a damaged one.
+    """
+    regular(path)
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            names = file.keys()
+            return {name: torch.Size(file.get_slice(name).get_shape()) for name in names}
+    except Exception as error:
+        raise _damaged_tensors(path, error) from error
+
+
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file.
 
@@ -194,6 +210,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load_file(path)
     except Exception as error:  # SafetensorError, or what a strange header leads to
-        raise ValueError(
-            f"{path}: expected a safetensors file, got a damaged one ({error})"
-        ) from error
+        raise _damaged_tensors(path, error) from error
+
+
+def _damaged_tensors(path: Path, error: Exception) -> ValueError:
+    return ValueError(f"{path}: expected a safetensors file, got a damaged one ({error})")

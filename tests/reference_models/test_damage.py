@@ -188,3 +188,13 @@ def test_a_kill_between_the_metrics_and_the_clean_up_is_cleaned_up(
     assert "got a finished run" in line
     names = {path.name for path in finished.iterdir()}
     assert {path.name for path in (tmp_path / "run").iterdir()} == names
+
+
+def test_a_full_disk_under_a_report_leaves_no_half_page(finished, tmp_path, capsys, monkeypatch):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    line = outcome(["report", finished, "--out", tmp_path / "page.html"], capsys)
+    assert f"{tmp_path / 'page.html'}: could not be written" in line
+    assert list(tmp_path.iterdir()) == []

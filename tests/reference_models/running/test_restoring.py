@@ -55,6 +55,7 @@ ODD = {
     "another model": {"model": "of tomorrow"},
     "text for a size": {"model_config": {"hidden_size": "10"}},
     "an enormous size": {"model_config": {"hidden_size": 10**17}},
+    "a size that fits in no memory": {"model_config": {"hidden_size": 2_000_000}},
     "heads that do not divide": {"model_config": {"heads": 3}},
     "a list for a size": {"model_config": {"layers": [1]}},
     "another network": {"model_config": {"hidden_size": 20}},
@@ -78,6 +79,13 @@ def test_settings_of_no_network_are_one_line(changes, copy):
         load(copy)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 1000
+
+
+def test_an_encoder_of_another_size_is_not_even_allocated(copy):
+    path = copy / "text_encoder" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"vocab_size": 2**40}))
+    with pytest.raises(ValueError, match=r"model\.safetensors: expected the weights of the netw"):
+        load(copy)
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"mean": 3}', '{"mean": {"a": "b"}, "std": {}}'])

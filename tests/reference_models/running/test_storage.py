@@ -137,7 +137,10 @@ def test_no_more_json_is_read_than_a_run_writes(tmp_path):
         storage.read_json(path)
 
 
-@pytest.mark.parametrize("read", [storage.read_json, storage.read_tensors])
+READERS = (storage.read_json, storage.read_tensors, storage.read_shapes)
+
+
+@pytest.mark.parametrize("read", READERS)
 def test_what_is_no_file_is_refused_and_not_waited_for(read, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
@@ -153,7 +156,9 @@ def test_damaged_tensors_are_refused_wherever_they_are_cut(tmp_path):
     path = tmp_path / "a.safetensors"
     path.write_bytes(whole)
     assert storage.read_tensors(path)["a"].tolist() == [0, 1, 2, 3, 4, 5]
+    assert storage.read_shapes(path) == {"a": (6,), "b": (2, 3)}
     for content in (*(whole[:end] for end in range(0, len(whole), 7)), b"\xff" * 40, whole + b"x"):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"expected a safetensors file, got a damaged one"):
-            storage.read_tensors(path)
+        for read in (storage.read_tensors, storage.read_shapes):
+            with pytest.raises(ValueError, match=r"expected a safetensors file, got a damaged one"):
+                read(path)
