@@ -6,7 +6,6 @@ and pickles are read by torch's own reader of weights.
 """
 
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 from torch import Tensor
@@ -120,7 +119,7 @@ def _why_not(error: Exception) -> str:
     """What went wrong, on one line; transformers proposes to run the code that comes with it."""
     if "trust_remote_code" in str(error):
         return "it asks for Python code of its own, which never runs here"
-    if isinstance(error, UnpicklingError):  # torch's own words tell how to run what is in it
+    if "weights_only" in str(error):  # torch's own words tell how to run what is in it
         return "its weights are a pickle that is damaged or holds more than weights"
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 

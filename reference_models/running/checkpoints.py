@@ -10,7 +10,6 @@ import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from pickle import UnpicklingError
 
 from transformers.trainer_callback import TrainerState
 
@@ -118,7 +117,7 @@ def trainer_state(checkpoint: Path) -> TrainerState:
 def damaged(path: Path, error: Exception) -> ValueError:
     """The error for a file of a checkpoint that cannot be used; it says how to start over."""
     words = " ".join(f"{type(error).__name__}: {error}".split())
-    if isinstance(error, UnpicklingError):  # torch's own words tell how to run what is in it
+    if "weights_only" in str(error):  # torch's own words tell how to run what is in it
         words = "a pickle that is damaged or holds more than weights"
     checkpoint = path if path.name.startswith("checkpoint-") else path.parent
     return ValueError(

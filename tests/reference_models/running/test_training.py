@@ -1,6 +1,7 @@
 """Training: what is valid, what is logged, who learns at which rate; a kill costs nothing."""
 
 import os
+import pickle
 import shutil
 from pathlib import Path
 
@@ -249,13 +250,17 @@ class Mark:
         return os.mkdir, (str(self.path),)
 
 
+@pytest.mark.parametrize("bare", [False, True])
 @pytest.mark.parametrize("name", RESUMED)
-def test_a_forged_checkpoint_runs_nothing_and_is_one_line(name, cut, tmp_path):
+def test_a_forged_checkpoint_runs_nothing_and_is_one_line(name, bare, cut, tmp_path):
     """Its checksums are right; the content is a pickle that runs, or of another kind."""
     for content in (Mark(tmp_path / "mark"), {"state": 3}, [1, 2], {"python": None}):
         folder = tmp_path / "cut"
         shutil.copytree(cut, folder)
-        torch.save(content, folder / "checkpoint-6" / name)
+        if bare:
+            (folder / "checkpoint-6" / name).write_bytes(pickle.dumps(content))
+        else:
+            torch.save(content, folder / "checkpoint-6" / name)
         checkpoints.complete(folder / "checkpoint-6")
         with pytest.raises(ValueError, match=r"checkpoint-6/.*: expected what the tr") as caught:
             run(folder, toy(dropout=0.5))
