@@ -214,8 +214,12 @@ def summable_scale(largest: Tensor) -> Tensor:
 
 
 def capped(x: Tensor, most: float | Tensor) -> Tensor:
-    """Finite x with absolute values of at most ``most``; the gradient is the identity."""
-    return torch.where(x.abs() > most, (x.sign() * most).detach() + (x - x.detach()), x)
+    """x with finite absolute values of at most ``most``; the gradient is the identity.
+
+    Infinity stays: numbers that only leave the range of a dtype come here while they are finite.
+    """
+    beyond = (x.abs() > most) & x.isfinite()
+    return torch.where(beyond, (x.sign() * most).detach() + (x - x.detach()), x)
 
 
 def checked_map(normalize: object) -> None:

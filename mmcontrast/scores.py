@@ -187,7 +187,10 @@ def _scores(scores: Tensor, others: Tensor | None) -> tuple[Tensor, Tensor, Tens
     """The scores and the others, checked, and the (B, C) pairs in which both have one."""
     x = _vector("scores", scores)
     y = x if others is None else _vector("others", others)
-    return x, y, both(labelled(x), labelled(y))
+    there, others_there = labelled(x), labelled(y)
+    # Without a score it is 0, so that NaN does not reach the others' gradients.
+    x, y = torch.where(there, x, 0), torch.where(others_there, y, 0)
+    return x, y, both(there, others_there)
 
 
 def _vector(name: str, x: Tensor) -> Tensor:

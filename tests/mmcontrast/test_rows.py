@@ -292,6 +292,11 @@ def test_capped_numbers_keep_their_gradient():
     assert (gradient == 1).all()
 
 
+def test_infinity_is_not_capped():
+    x = torch.tensor([math.inf, -math.inf, 5.0])
+    assert capped(x, 4).tolist() == [math.inf, -math.inf, 4]
+
+
 # --- dot products --------------------------------------------------------------------------------
 
 SHAPES = [((4, 3), (5, 3)), ((2, 4, 3), (2, 5, 3)), ((2, 4, 3), (5, 3)), ((2, 6, 4, 3), (5, 3))]

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mmcontrast as mm
+from tests.mmcontrast.strategies import leaf
 from tests.oracles import pair_mask, unlabelled
 
 SCORES = st.lists(
@@ -175,6 +176,20 @@ def test_score_distance_keeps_its_digits_where_scores_are_close(shape):
     expected = -math.expm1(-(1e-6**2) / 2) if shape == "gaussian" else 1e-6
     torch.testing.assert_close(exact.item(), expected, rtol=1e-6, atol=0)
     torch.testing.assert_close(found, exact, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("shape", KERNELS)
+@pytest.mark.parametrize("weights", [mm.score_kernel, mm.score_distance])
+def test_the_gradient_by_scores_is_that_without_the_samples_that_have_none(shape, weights):
+    scores = torch.tensor([0.3, math.nan, 1.0, -100.0, -0.4], dtype=torch.float64)
+    scored = torch.tensor([0, 2, 4])
+
+    x = leaf(scores)
+    weights(x, scores, bandwidth=1.5, shape=shape).sum().backward()
+    y = leaf(scores[scored])
+    weights(y, scores[scored], bandwidth=1.5, shape=shape).sum().backward()
+    torch.testing.assert_close(x.grad[scored], y.grad)
+    assert (x.grad[[1, 3]] == 0).all()
 
 
 def test_score_kernel_is_gaussian_by_default_and_float32_for_whole_scores():
