@@ -69,6 +69,8 @@ class EmbeddingQueue(nn.Module):
         arguments.floating_dtype("dtype", dtype)
         if label_dtype is not torch.int64:
             arguments.floating_dtype("label_dtype", label_dtype, also="torch.int64")
+            if label_dtype.itemsize == 1:  # whose nearest to -100 is -96 or -104, a score
+                arguments.fail("label_dtype", "a dtype that holds -100", label_dtype)
         self.register_buffer("embeddings", torch.zeros(size, features, dtype=dtype))
         self.register_buffer("labels", torch.full((size,), IGNORE, dtype=label_dtype))
         self.register_buffer("filled", torch.zeros(size, dtype=torch.bool))
@@ -134,7 +136,10 @@ class EmbeddingQueue(nn.Module):
 def _holds(own: torch.dtype, given: torch.dtype) -> bool:
     """Whether labels keep their meaning: scores in a floating dtype as wide, integers in int64."""
     if own.is_floating_point:
-        return given.is_floating_point and torch.promote_types(own, given) == own
+        # Every float of one byte is one of any wider floating dtype; torch does not promote them.
+        return given.is_floating_point and (
+            given.itemsize == 1 or torch.promote_types(own, given) == own
+        )
     return given == torch.bool or (
         not (given.is_floating_point or given.is_complex) and given != torch.uint64
     )

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mmcontrast import arguments
+from mmcontrast.eager import is_eager
 from mmcontrast.loading import State, all_or_nothing, load_checked
 from mmcontrast.rows import upcast
 
@@ -59,9 +60,10 @@ class LearnableTemperature(nn.Module):
         return torch.tensor([self.minimum, self.maximum], dtype=torch.float64, device="cpu")
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Take over bounds from a ``state_dict``."""
+        """Take over bounds from a ``state_dict``, if it has values: no fake or meta tensors."""
         _refuse_bounds(self, {"extra": state})
-        self.minimum, self.maximum = state.tolist()
+        if is_eager(state):
+            self.minimum, self.maximum = state.tolist()
 
     def extra_repr(self) -> str:
         """The bounds."""
@@ -74,6 +76,8 @@ def _refuse_bounds(module: nn.Module, state: State) -> None:
         return
     bounds = arguments.tensor("bounds", state["extra"])
     arguments.vector("bounds", bounds, 2)
+    if not is_eager(bounds):
+        return
     minimum, maximum = bounds.tolist()
     if not 0 < minimum < maximum < math.inf:
         arguments.fail("bounds", "0 < minimum < maximum", f"{minimum}, {maximum}")

@@ -83,6 +83,9 @@ class LossTerms(OrderedDict[str, Tensor]):
     def __iter__(self) -> Iterator[str]:
         return iter([_weighted(name, self.weights[name]) for name in super().__iter__()])
 
+    def __reversed__(self) -> Iterator[str]:
+        return reversed(list(self))
+
     def keys(self) -> KeysView[str]:  # type: ignore[override]
         """The names, each of which holds its weight."""
         return KeysView(self)
@@ -148,4 +151,6 @@ pytree.register_pytree_node(
     to_dumpable_context=lambda names: [[str(name), name.weight] for name in names],
     from_dumpable_context=lambda pairs: [_weighted(*pair) for pair in pairs],
 )
-torch.serialization.add_safe_globals([LossTerms])  # it holds its arguments and does nothing else
+# Safe to load: they hold their arguments and do nothing else. Names also come in plain dicts, of
+# logged numbers.
+torch.serialization.add_safe_globals([LossTerms, _weighted])

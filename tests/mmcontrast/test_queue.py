@@ -123,6 +123,13 @@ def test_scores_stay_what_they_are(dtype):
     assert queue.labels.is_meta
 
 
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_scores_of_one_byte_fit_wider_dtypes(dtype):
+    queue = EmbeddingQueue(2, 1, label_dtype=torch.bfloat16)
+    queue.push(torch.ones(2, 1), torch.tensor([0.25, -3.0]).to(dtype))
+    assert queue.labels.tolist() == [0.25, -3.0]
+
+
 @pytest.mark.parametrize(
     ("own", "given"),
     [
@@ -179,6 +186,10 @@ def test_it_keeps_its_own_dtype_and_lends_the_candidates(dtype):
         (
             lambda: EmbeddingQueue(3, 2, label_dtype=torch.int32),
             "label_dtype: expected a floating dtype or torch.int64, got torch.int32",
+        ),
+        (
+            lambda: EmbeddingQueue(3, 2, label_dtype=torch.float8_e5m2),
+            "label_dtype: expected a dtype that holds -100, got torch.float8_e5m2",
         ),
         (
             lambda: EmbeddingQueue(3, 2).push(torch.ones(4, 5)),

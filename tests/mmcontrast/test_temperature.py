@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import mmcontrast as mm
 from tests.mmcontrast.strategies import normal
@@ -89,6 +90,14 @@ def test_law_59_state_dict_and_deepcopy():
     assert copy.deepcopy(first)().item() == first().item()
     second.load_state_dict(first.state_dict())
     assert second().item() == first().item()
+
+
+def test_a_state_of_fake_tensors_loads_and_leaves_the_bounds():
+    with FakeTensorMode():
+        state = mm.LearnableTemperature(0.3, maximum=10).state_dict()
+        temperature = mm.LearnableTemperature()
+        temperature.load_state_dict(state)
+    assert (temperature.minimum, temperature.maximum) == (0.01, 1.0)
 
 
 def test_repr_tells_the_bounds():

@@ -120,6 +120,22 @@ def test_without_a_term_the_rest_can_be_copied():
     assert copy.deepcopy(t).weights == {"semi": 0.5, "intra": 1}
 
 
+def test_backwards_the_names_hold_their_weights_too():
+    t = terms(semi=0.5, intra=0)
+    back = mm.LossTerms({name: t[name] for name in reversed(t)})
+    assert list(back) == ["intra", "semi", "task"]
+    assert back.weights == t.weights
+
+
+def test_a_log_of_numbers_loads_with_weights_only(tmp_path):
+    """What a checkpoint keeps: plain dicts and lists with names out of LossTerms."""
+    log = {"epoch": [{name: term.item() for name, term in terms(semi=0.5).items()}]}
+    torch.save(log, tmp_path / "log.pt")
+    found = torch.load(tmp_path / "log.pt", weights_only=True)
+    assert found == log
+    assert [name.weight for name in found["epoch"][0]] == [1.0, 0.5, 1.0]
+
+
 def test_repr_names_the_terms():
     assert all(name in repr(terms()) for name in ("task", "semi", "intra"))
 
