@@ -1,5 +1,7 @@
 """Masks, weights and classes from real-valued scores: a regression's positives and negatives."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -177,7 +179,9 @@ def sentiment_classes(scores: Tensor, *, neutral: str = "positive") -> Tensor:
 
 
 def _tolerance(value: float) -> float:
-    """A number of at least 0."""
+    """A number of at least 0; infinity too, at which all are close."""
+    if isinstance(value, float) and value == math.inf:
+        return value
     if not arguments.is_number(value) or not value >= 0:
         arguments.fail("tolerance", "a number of at least 0", arguments.shown(value))
     return value
