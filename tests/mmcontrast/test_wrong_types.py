@@ -605,9 +605,8 @@ TAKEN = {
     "temperature": NUMBERS | {"0-d"},
     "bias": NUMBERS | {"0-d"},
     "margin": NUMBERS | {"0-d"},
-    **dict.fromkeys(
-        ("tolerance", "bandwidth", "gamma", "std", "fraction", "shrinkage", "probability"), NUMBERS
-    ),
+    **dict.fromkeys(("bandwidth", "gamma", "std", "fraction", "shrinkage", "probability"), NUMBERS),
+    "tolerance": NUMBERS | {"inf"},
     **dict.fromkeys(("initial", "minimum", "maximum"), NUMBERS),
     **dict.fromkeys(("k", "steps", "inter_factor", "vocabulary_size", "size"), NUMBERS),
     **dict.fromkeys(("n", "rows", "padding_id"), NUMBERS),
