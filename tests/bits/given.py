@@ -126,7 +126,7 @@ class Given:
             "columns": torch.stack([x, x.flip(0) % 2], dim=1),
             "holes": torch.where(x == 4, -100, x),
             "nobody": x * 0 - 100,
-            "scores": torch.where(x == 4, torch.nan, x / 2 - 1),
+            "scores": torch.where(x == 4, torch.nan, x - 1.0),
         }
         return self.own(found[kind])
 

@@ -14,7 +14,7 @@ def classes(kind, seed, n):
         "classes": labels(seed, n, 3, ignored=0.2),
         "pairs": torch.arange(n).flip(0) // 2,
         "alone": torch.arange(n),
-        "floats": torch.where(labels(seed, n, 2) == 0, torch.nan, 0.5 * labels(seed + 1, n, 3)),
+        "floats": torch.where(labels(seed, n, 2) == 0, torch.nan, 2.0 * labels(seed + 1, n, 3)),
         "columns": torch.stack([labels(seed, n, 2, 0.1), labels(seed + 1, n, 2)], dim=1),
         "one": torch.full((n,), 7),
         "nobody": torch.full((n,), -100),
