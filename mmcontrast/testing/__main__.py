@@ -222,7 +222,7 @@ def _add_trait(claims: Any, name: str, kind: Any) -> None:
         claims.add_argument(flag, nargs="+", metavar="INPUT")
     elif kind is float or (isinstance(kind, types.UnionType) and float in typing.get_args(kind)):
         claims.add_argument(flag, type=float)
-    elif isinstance(kind, types.UnionType) and int in typing.get_args(kind):
+    elif kind is int or (isinstance(kind, types.UnionType) and int in typing.get_args(kind)):
         claims.add_argument(flag, type=int)
 
 

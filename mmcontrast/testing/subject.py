@@ -145,7 +145,7 @@ class Subject:
         """
         allowed = self.allowed(left, right) * (1 + max(abs(_as_float(left)), scale))
         if not abs(_as_float(left) - _as_float(right)) <= allowed:
-            raise LawBroken(f"{what[0]} = {show(left)} but {what[1]} = {show(right)}")
+            raise LawBroken(f"{what[0]} is {show(left)} but {what[1]} is {show(right)}")
 
     def same_gradients(
         self, left: Mapping[str, Tensor], right: Mapping[str, Tensor], what: tuple[str, str]
@@ -172,7 +172,7 @@ class Subject:
         """LawBroken if the left number exceeds the right one by more than rounding."""
         slack = self.allowed(left, right) * (1 + abs(_as_float(right)))
         if not _as_float(left) <= _as_float(right) + slack:
-            raise LawBroken(f"{what[0]} = {show(left)} is above {what[1]} = {show(right)}")
+            raise LawBroken(f"{what[0]}, {show(left)}, is above {what[1]}, {show(right)}")
 
 
 def tensor_of(result: Any) -> Tensor:

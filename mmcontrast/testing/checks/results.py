@@ -12,7 +12,8 @@ def returns_a_scalar(subject: Subject, batch: Batch) -> None:
     """The result is one finite number: a 0-d tensor, or named terms whose total is one.
 
     A missing reduction gives a vector; `.item()` gives a float without a graph; an overflow gives
-    inf or NaN. The other laws are not tried where this one fails.
+    inf or NaN; a loss that takes labels or triplets says so by kind=. The other laws are not tried
+    where this one fails.
     """
     subject.value(batch)
 

@@ -210,6 +210,12 @@ def test_the_list_of_laws(capsys):
     assert "relabelling_invariant" not in text
 
 
+def test_a_loss_that_needs_two_samples(capsys):
+    text = run(capsys, "mmcontrast:InfoNCE", "--smallest", "2", *FEW)[1]
+    claims = text.partition("not claimed")[2]
+    assert "single_sample (smallest=1)" in " ".join(claims.split())
+
+
 def test_the_table_of_broken_losses(capsys):
     status, text = run(capsys, "--broken")
     assert status == 0

@@ -61,7 +61,7 @@ def test_json(report):
     }
     assert checks["collapse_value"]["number"] == "2, 29"
     assert checks["collapse_value"]["code"].startswith("import torch")
-    assert checks["collapse_value"]["message"].startswith("the loss of 2 equal rows = 0.34")
+    assert checks["collapse_value"]["message"].startswith("the loss of 2 equal rows is 0.34")
     assert checks["nonnegative"]["examples"] == 5
     assert checks["nonnegative"]["seconds"] > 0
 
