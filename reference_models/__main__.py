@@ -134,9 +134,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--present-index", type=int, default=1, choices=(0, 1), help="IEMOCAP")
     command.set_defaults(run=commands.convert_command)
     command = parsers.add_parser("synthesize", help="write the synthetic corpus")
-    command.add_argument("file", type=Path, metavar="FILE")
-    command.add_argument("--sizes", type=_sizes, default=(400, 100, 200), metavar="N,N,N")
-    command.add_argument("--seed", type=_seed, default=0, metavar="N")
+    command.add_argument("file", type=Path, metavar="FILE.pkl")
+    sizes = "samples in train, valid and test; default: 400,100,200"
+    command.add_argument(
+        "--sizes", type=_sizes, default=(400, 100, 200), metavar="N,N,N", help=sizes
+    )
+    command.add_argument("--seed", type=_seed, default=0, metavar="N", help="default: 0")
     command.set_defaults(run=commands.synthesize_command)
     return parser
 

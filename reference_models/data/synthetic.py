@@ -107,8 +107,13 @@ def synthesize(
         duplicates: share of samples that nearly repeat another of their split.
 
     Raises:
-        ValueError: a size below 1, or a share outside [0, 0.4].
+        ValueError: a size below 1, a share outside [0, 0.4], or a name that ends in .safetensors.
     """
+    if Path(path).suffix == ".safetensors":
+        raise ValueError(
+            f"path: expected a name for a pickle, such as corpus.pkl, got {Path(path).name!r}; "
+            "'data convert' makes safetensors of it"
+        )
     content = generate(sizes=sizes, seed=seed, absent=absent, duplicates=duplicates)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -35,8 +35,8 @@ def writing(path: Path) -> Iterator[None]:
     except Exception as error:
         words = " ".join(str(error).split())
         raise OSError(
-            f"{path}: could not be written ({words}); is the disk full, or the folder not to be"
-            " written? What was there before still is, and the same command goes on"
+            f"{path}: could not be written ({words}); is the disk full, the folder read-only, or"
+            " the name a folder's? What was there before still is, and the same command goes on"
         ) from error
 
 

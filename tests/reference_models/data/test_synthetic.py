@@ -247,3 +247,10 @@ def test_wrong_arguments(tmp_path, options, words):
     with pytest.raises(ValueError, match=words):
         synthesize(tmp_path / "x.pkl", **options)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_pickle_is_not_named_as_safetensors(tmp_path):
+    """Nothing would read it: a file is read by its name."""
+    with pytest.raises(ValueError, match=r"path: expected a name for a pickle.*'x\.safetensors'"):
+        synthesize(tmp_path / "x.safetensors", sizes=(3, 1, 1))
+    assert not list(tmp_path.iterdir())
