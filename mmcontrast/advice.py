@@ -65,3 +65,19 @@ def mask_instead(name: str, x: Tensor, like: tuple[int, ...]) -> str:
     if len(like) == 2 and x.ndim == 1 and not x.is_floating_point():
         return " (indices of partners are targets=)"
     return ""
+
+
+def bool_instead(name: str, x: Tensor) -> str:
+    """For a tensor of another dtype in the place of a mask.
+
+    Weights of pairs are above 0 nearly everywhere: ``bool()`` would make all of them True.
+
+    Example:
+        >>> import torch
+        >>> bool_instead("keep", torch.ones(2, 3))
+        ' (keep.bool() makes a mask)'
+    """
+    of_scores = {"positives": "close_scores", "negatives": "far_scores"}
+    if name in of_scores and x.is_floating_point():
+        return f" (weights do not go here; {of_scores[name]} makes a mask of scores)"
+    return f" ({name}.bool() makes a mask)"

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmcontrast.advice import NO_IDS, mask_instead, rows_instead
+from mmcontrast.advice import NO_IDS, bool_instead, mask_instead, rows_instead
 
 SHORT = Repr()
 SHORT.maxother = SHORT.maxstring = 60
@@ -89,7 +89,8 @@ def table(name: str, x: Tensor) -> None:
 def vector(name: str, x: Tensor, size: int) -> None:
     """A tensor of shape (size,), of real numbers."""
     if tensor(name, x).shape != (size,):
-        fail(name, f"shape ({size},)", shape(x))
+        column = f" (a column; {name}.squeeze(1) fits)" if x.shape == (size, 1) else ""
+        fail(name, f"shape ({size},)", shape(x) + column)
     if x.is_complex():
         fail(name, "real numbers", x.dtype)
 
@@ -156,7 +157,7 @@ def mask(name: str, x: Tensor, like: tuple[int, ...], *, weights: bool = False) 
         fail(name, expected, shape(x) + mask_instead(name, x, like))
     if x.dtype != torch.bool and not (weights and x.is_floating_point()):
         kinds = "a bool mask" + (" or floating weights" if weights else "")
-        fail(name, kinds, f"{x.dtype} ({name}.bool() makes a mask)")
+        fail(name, kinds, f"{x.dtype}{bool_instead(name, x)}")
 
 
 def weights(name: str, x: Tensor, like: tuple[int, ...], keep: Tensor | None = None) -> None:
@@ -326,7 +327,8 @@ def temperature(value: float | Tensor) -> None:
     if not isinstance(value, Tensor):
         positive("temperature", value)
     elif value.ndim != 0 or not value.is_floating_point():
-        fail("temperature", "a number above 0 or a 0-d floating tensor", shown(value))
+        squeeze = " (temperature.squeeze() is one)" if value.numel() == 1 and value.ndim else ""
+        fail("temperature", "a number above 0 or a 0-d floating tensor", shown(value) + squeeze)
 
 
 def targets(name: str, x: Tensor, rows: int, size: int, *, ignore: int) -> Tensor:

@@ -17,7 +17,7 @@ from mmcontrast.rows import SHORTEST, capped, l2_normalize, ordinary_scale, summ
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 
-MEASURES = "a function of rows, (..., D), (..., D) -> (...)"
+MEASURES = "a function of rows, (..., D), (..., D) -> (...), such as cosine_distance"
 """What a distance is, as errors say it."""
 
 

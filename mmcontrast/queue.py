@@ -43,8 +43,11 @@ class EmbeddingQueue(nn.Module):
 
     Note:
         With labels, it can be the ``candidates`` and ``candidate_labels`` of :func:`sup_con`: an
-        empty place has the label -100. Push after the backward pass, or use a copy: the losses save
-        the candidates for it.
+        empty place has the label -100. With scores (``label_dtype=torch.float32``) they are those
+        of :func:`rank_n_contrast`; or ``score_kernel(scores, queue.labels, bandwidth=1)`` is the
+        ``positives`` of :func:`sup_con`, and
+        ``labelled(scores)[:, None] & labelled(queue.labels)`` its ``keep``. Push after the backward
+        pass, or use a copy: the losses save the candidates for it.
 
     References: MoCo, arXiv:1911.05722; cross-batch memory, arXiv:1912.06798.
     """
@@ -89,7 +92,8 @@ class EmbeddingQueue(nn.Module):
             labels = self.labels.new_full((len(embeddings),), IGNORE)
         if not _holds(self.labels.dtype, arguments.tensor("labels", labels).dtype):
             kind = "scores" if labels.is_floating_point() else "classes"
-            advice = f"{self.labels.dtype} (for {kind} make the queue with label_dtype=...)"
+            wanted = labels.dtype if labels.is_floating_point() else torch.int64
+            advice = f"{self.labels.dtype} (for {kind} make the queue with label_dtype={wanted})"
             arguments.fail("labels", advice, labels.dtype)
         arguments.vector("labels", labels, len(embeddings))
         embeddings, labels = embeddings[-size:], labels[-size:]

@@ -19,7 +19,7 @@ from mmcontrast.eager import (
     under_autocast,
 )
 
-MAPS = "a function of rows, (B, D) -> (B, E), or None"
+MAPS = "a function of rows, (B, D) -> (B, E), or None for rows as they are"
 """What a row map is, as errors say it."""
 
 RowMap = Callable[[Tensor], Tensor]

@@ -120,6 +120,9 @@ def sup_con(
     else:  # every row counts as labelled; the labels themselves are not used
         if labels is not None:
             arguments.fail("labels", "None where positives are given", arguments.shown(labels))
+        if candidate_labels is not None:
+            got = arguments.shown(candidate_labels)
+            arguments.fail("candidate_labels", "None where positives are given", got)
         anchor_labels = anchors.new_ones(len(anchors))
         other_labels = others.new_ones(len(others))
     others, here = joined(others, group)  # (C of all ranks, D); here: this rank's rows

@@ -58,6 +58,8 @@ def attach(trainer: Any, loss: Loss) -> "ComputeLoss":
     Note:
         Gradients of an accumulated batch are the mean over its micro-batches. Each has only its own
         candidates: accumulation adds no negatives.
+
+        Without labels, transformers warns at each batch that ``labels=None``: it is meant so.
     """
     if not hasattr(trainer, "compute_loss_func"):
         arguments.fail("trainer", "a transformers Trainer", type(trainer).__name__)
@@ -80,7 +82,8 @@ def _only_the_models(loss: Loss, trainer: Any) -> None:
     trained = {id(x) for x in trainer.model.parameters()}
     for name, value in loss.named_parameters():
         if value.requires_grad and id(value) not in trained:
-            arguments.fail("loss", "parameters that are the model's too", f"{name!r} beside them")
+            beside = f"{name!r} beside them (trainer.model.loss = loss, before, makes them so)"
+            arguments.fail("loss", "parameters that are the model's too", beside)
 
 
 def _with_terms(log: Callable[..., Any], trainer: Any, computed: "ComputeLoss") -> Any:

@@ -14,6 +14,7 @@ X, Y = normal(1, B, D), normal(2, B, D)
 EACH = normal(3, B, K, D)
 CAPTIONS = normal(4, B * K, D)
 IDS = torch.arange(B)
+KERNEL = mm.score_kernel(IDS.float(), bandwidth=1)
 MINED = mm.hard_negatives(X, Y, 2)
 
 
@@ -52,6 +53,26 @@ MINED = mm.hard_negatives(X, Y, 2)
             lambda: mm.info_nce(X, Y, positives=torch.eye(B).long()),
             r"positives: .*positives\.bool\(\) makes a mask",
         ),
+        (
+            lambda: mm.sigmoid_contrast(X, Y, positives=KERNEL),
+            r"positives: .*weights do not go here; close_scores makes a mask",
+        ),
+        (
+            lambda: mm.intra_modal_contrast(
+                {"text": X, "audio": Y},
+                None,
+                positives=KERNEL > 0.5,
+                negatives=1 - KERNEL,
+                selection=mm.PairSelection(),
+            ),
+            r"negatives: .*weights do not go here; far_scores makes a mask",
+        ),
+        (
+            lambda: mm.info_nce(X, Y, temperature=torch.ones(1)),
+            r"temperature: .*got \(1,\) .*temperature\.squeeze\(\) is one",
+        ),
+        (lambda: mm.score_kernel(X[:, :1], bandwidth=1), r"scores: .*scores\.squeeze\(1\) fits"),
+        (lambda: mm.triplet(X, Y, Y, distance="cosine"), "distance: .*such as cosine_distance"),
         (lambda: mm.info_nce(X, Y, torch.eye(B)), r"targets: .*are positives="),
         (
             lambda: mm.info_nce(X, CAPTIONS, positives=torch.ones(B * K, B).bool()),

@@ -48,7 +48,10 @@ def test_what_can_be_used_is_taken(settings):
         ({"margin": "large"}, "margin: expected a number .*got 'large'"),
         ({"distance": nn.Identity()}, "distance: expected a function of rows.*Identity"),
         ({"normalize": mm.euclidean}, "normalize: expected a function of rows.*euclidean"),
-        ({"normalize": False}, "normalize: expected a function of rows, .* or None, got False"),
+        (
+            {"normalize": False},
+            "normalize: expected a function of rows, .* or None for rows as they are, got False",
+        ),
         ({"reduction": None}, "reduction: expected one of 'mean', 'sum', 'none', got None"),
         ({"chunk_size": 0}, "chunk_size: expected an int of at least 1, got 0"),
         ({"group": "all"}, "group: expected .*got 'all'"),

@@ -152,6 +152,10 @@ IDS, P3 = torch.tensor([0, 1, 0]), torch.ones(3, 3).bool()
         (lambda: mm.sup_con(X, IDS, Y), "candidate_labels: expected .*got"),
         (lambda: mm.sup_con(X, IDS, Y, IDS), r"candidate_labels: expected .*4.*got .*\(3,\)"),
         (lambda: mm.sup_con(X, IDS, None, IDS), "candidate_labels|candidates: expected .*got"),
+        (
+            lambda: mm.sup_con(X, None, Y, IDS, positives=torch.ones(len(X), len(Y)).bool()),
+            "candidate_labels: expected None where positives are given, got",
+        ),
         (lambda: mm.sup_con(X, IDS, torch.ones(4, 3), Y[:, 0]), "candidates: expected .*2.*got"),
         (lambda: mm.sup_con(X.long(), IDS), "anchors: expected .*float.*got .*int64"),
         (lambda: mm.sup_con(X, IDS, form="both"), "form: expected .*'out'.*'in'.*got 'both'"),
