@@ -176,7 +176,8 @@ class GradCache:
     def _chunks(self, inputs: Mapping[str, Any]) -> Iterator["_Chunk"]:
         """Every modality in chunks, an empty one in one chunk, in the same order on all ranks."""
         if not isinstance(inputs, Mapping) or not inputs:
-            arguments.fail("inputs", "a mapping of at least one modality to tensors", inputs)
+            expected = "a mapping of at least one modality to tensors"
+            arguments.fail("inputs", expected, arguments.shown(inputs))
         for name in inputs:
             arguments.one_of("inputs", name, list(self.encoders))
         for name in self.encoders:
