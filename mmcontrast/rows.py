@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.compiler import is_compiling
 
@@ -173,8 +172,10 @@ def softplus_normalize(x: Tensor) -> Tensor:
     # which they and their derivatives would underflow; detached, as in l2_normalize.
     highest = x.detach().amax(-1, keepdim=True)  # (..., 1)
     low = (x - highest).exp()
-    positive: Tensor = torch.where(highest < -64, low, F.softplus(x))
-    return l2_normalize(positive)
+    # torch's softplus rounds an entry by its place in the tensor, so that equal rows would differ;
+    # exp and log1p do not. Above 40 it is x to the last digit of a float64.
+    plain = torch.where(x > 40, x, x.clamp(max=40).exp().log1p())
+    return l2_normalize(torch.where(highest < -64, low, plain))
 
 
 ROW_MAPS = (l2_normalize, softmax_normalize, shifted_cosine_normalize, softplus_normalize)

@@ -244,6 +244,15 @@ def test_autocast_does_not_lower_the_precision(name):
     close(inside, MAPS[name](x), atol=0, rtol=0)
 
 
+@every_map
+@given(seed=seeds, size=st.integers(2, 20), width=st.integers(1, 40))
+def test_equal_rows_stay_equal(name, seed, size, width):
+    row = normal(seed, 1, width)
+    for x in (row, row.float(), 1e20 * row):
+        mapped = MAPS[name](x.expand(size, -1).contiguous())
+        assert (mapped == mapped[0]).all()
+
+
 @pytest.mark.parametrize("row", [[-104.0, -100.0], [-90.0, -95.0], [-3e3, -3001.0], [-3e38, -3e38]])
 def test_softplus_of_low_rows_is_their_exponentials_in_shares(row):
     """Below -64, softplus(x) is e^x, which a float32 does not hold below -104."""
