@@ -15,6 +15,9 @@ from reference_models.excerpt import excerpt
 
 MOST_NUMBERS = 30_000  # as keys: a table in which all of them collide is filled in a second
 
+# Bytes that an empty list or dict, and a set or what is called, need here: of one to three there.
+_CONTAINER, _CALL = 150, 400
+
 DEEPEST = 100
 TOO_DEEP = f"containers in containers, more than {DEEPEST} times"
 
@@ -60,6 +63,7 @@ _PUTS, _GETS = _codes("PUT BINPUT LONG_BINPUT MEMOIZE"), _codes("GET BINGET LONG
 _SKIPPED = _codes("PROTO FRAME READONLY_BUFFER")
 _REFUSED = dict.fromkeys(_codes("OBJ NEWOBJ NEWOBJ_EX"), "an instance of a class")
 _STOP, _MARK, _MEMOIZE, _FLOAT, _FRAME = _codes("STOP MARK MEMOIZE FLOAT FRAME")
+(_EMPTY_SET,) = _codes("EMPTY_SET")
 _SHORT_BINUNICODE, _BINUNICODE, _BINGET = _codes("SHORT_BINUNICODE BINUNICODE BINGET")
 _TWO_LINES, _TEXT_INDEX, _POPS = _codes("GLOBAL INST"), _codes("GET PUT"), _codes("POP POP_MARK")
 _REFUSED |= {_CODES["NEXT_BUFFER"]: "a buffer outside the file"}
@@ -89,7 +93,7 @@ def scan(data: Any) -> None:
         EOFError: a value, or the pickle, is longer than the file.
         pickle.UnpicklingError: an unknown opcode; a value that is missing on the stack; a memo
             index above the size of the file; a nested tuple or a long integer as a key, or very
-            many numbers as keys; containers in containers in containers, a hundred times.
+            many numbers as keys; very many containers, or in each other, a hundred times.
     """
     machine, place = _Machine(data), 0
     stack, memo = machine.stack, machine.memo
@@ -137,6 +141,7 @@ class _Machine:
         self.memo = bytearray()
         self.known = 0  # values in the memo
         self.numbers = 0  # that are keys
+        self.left = 2**25 + 30 * len(data)  # bytes
 
     def step(self, code: int, place: int) -> int:
         """Run the opcode at ``place``, or a run of them, and return the place of the next."""
@@ -157,6 +162,8 @@ class _Machine:
         if kind is not None:
             long = code in _INTEGERS and end - place > _INTEGERS[code]
             self.stack.append(_NO_KEY if long else kind)
+            if kind == _NO_KEY:
+                self._spend(_CALL if code == _EMPTY_SET else _CONTAINER)
         elif code in _PUTS:
             self._put(self.known if code == _MEMOIZE else self._index(code, place + 1, end))
         elif code in _GETS:
@@ -164,6 +171,7 @@ class _Machine:
         elif code in _MAKES:
             parts = self._taken(code, _MAKES[code])
             self.stack.append(self._made(code, parts))
+            self._spend(_CALL if code in _CALLS else _CONTAINER)
         elif code in _FILLS:
             parts = self._taken(code, _FILLS[code])
             if self._top() >= _NO_KEY:
@@ -204,6 +212,12 @@ class _Machine:
         if code in _KEYS:
             self._check_keys(taken[:: _KEYS[code]])
         return taken
+
+    def _spend(self, size: int) -> None:
+        """Take the room of one more container, or call."""
+        self.left -= size
+        if self.left < 0:
+            raise pickle.UnpicklingError("very many containers for the size of the file")
 
     def _check_keys(self, kinds: bytearray) -> None:
         if max(kinds, default=0) >= _NO_KEY:

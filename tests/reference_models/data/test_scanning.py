@@ -49,6 +49,13 @@ ATTACKS = {
         "more than 100 times",
     ),
     "dicts in dicts": (P + b"N}" * 300_000 + b"N" + b"Ns" * 2 + b".", "a key that"),
+    "a million lists": (P + b"(" + b"]" * 10**6 + b"t.", "very many containers"),
+    "a million dicts": (P + b"(" + b"}" * 10**6 + b"t.", "very many containers"),
+    "a million sets": (P + b"(" + b"\x8f" * 10**6 + b"t.", "very many containers"),
+    "sets that are called for": (
+        P + b"c__builtin__\nset\n\x94(" + b"h\x00)R" * 500_000 + b"t.",
+        "very many containers",
+    ),
     "marks": (P + b"(" * 300_000 + b".", "missing"),
     "pairs of pairs as a key": (P + b"}" + PAIRS + b"Ns.", "a key that is a container"),
     "pairs of pairs in a set": (P + b"\x8f(" + PAIRS + b"\x90.", "a key that is a container"),
