@@ -5,8 +5,9 @@ Where what came is known to mean something else, :mod:`mmcontrast.advice` adds w
 
 import inspect
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping
-from numbers import Integral, Real
+from numbers import Integral
 from reprlib import Repr
 from typing import Any, NoReturn
 
@@ -20,6 +21,8 @@ SHORT = Repr()
 SHORT.maxother = SHORT.maxstring = 60
 
 REDUCTIONS = ("mean", "sum", "none")
+
+_LARGEST, _LONGEST = sys.float_info.max, 2**63 - 1  # of a float, and of an index
 
 
 def fail(name: str, expected: str, got: object) -> NoReturn:
@@ -35,11 +38,15 @@ def shape(x: Tensor) -> str:
 def shown(value: object) -> str:
     """What came, short however long it is: a tensor by shape and dtype, a Module by its class."""
     if isinstance(value, Tensor):
+        if value.is_nested:  # it has no shape
+            return "a nested tensor"
         return f"{shape(value) if value.ndim else repr(value.detach())} {value.dtype}"
     if isinstance(value, np.ndarray):
         return f"an array {value.shape} {value.dtype}"
     if isinstance(value, nn.Module):
         return f"the Module {type(value).__name__}"
+    if isinstance(value, int) and abs(value) > _LONGEST:  # Python refuses to write very long ones
+        return f"a whole number of {value.bit_length()} bits"
     return SHORT.repr(value)
 
 
@@ -47,8 +54,9 @@ def tensor(name: str, x: object) -> Tensor:
     """A dense tensor of any shape and dtype."""
     if not isinstance(x, Tensor):
         fail(name, "a tensor", type(x).__name__)
-    if x.layout != torch.strided:
-        fail(name, "a dense tensor", x.layout)
+    if x.layout != torch.strided or x.is_nested or x.is_quantized:
+        kind = "nested" if x.is_nested else "quantized" if x.is_quantized else x.layout
+        fail(name, "a dense tensor", kind)
     return x
 
 
@@ -125,6 +133,7 @@ def classes(name: str, x: Tensor) -> Tensor:
         fail(name, "classes, whole numbers", x.dtype)
     if not x.is_floating_point():
         return x.long()  # bool and uint8 have no -100, and of uint16 few operations exist
+    x = x.float() if x.element_size() == 1 else x  # as of float8
     fractions = x.isfinite() & (x != x.round())
     if _some(fractions):
         first = x[fractions].flatten()[0].item()
@@ -200,7 +209,7 @@ def device(value: Any) -> torch.device:
     """A device by its name."""
     try:
         return torch.device(value)
-    except (RuntimeError, TypeError):
+    except (RuntimeError, TypeError, ValueError):
         fail("device", "a torch.device or its name", shown(value))
 
 
@@ -254,8 +263,10 @@ def takes(value: Callable[..., Any], number: int) -> bool:
 def is_number(value: object) -> bool:
     """A finite number of Python's or NumPy's; no bool and no tensor."""
     if type(value) is float or type(value) is int:  # first, as it is quick and the usual case
-        return -math.inf < value < math.inf
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+        return -_LARGEST <= value <= _LARGEST
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        return False  # a Fraction, too, which torch takes nowhere
+    return math.isfinite(value)
 
 
 def number(name: str, value: object, expected: str = "a number") -> None:
@@ -277,6 +288,13 @@ def number_or_scalar(name: str, value: object) -> None:
             fail(name, "a number or a 0-d floating tensor", shown(value))
     else:
         number(name, value, "a number or a 0-d floating tensor")
+
+
+def constant(name: str, value: object) -> None:
+    """A number, or a 0-d floating tensor that no gradient is asked for."""
+    number_or_scalar(name, value)
+    if isinstance(value, Tensor) and value.requires_grad:
+        fail(name, "a number, as no gradient by it is made", "a tensor that requires one")
 
 
 def floating_dtype(name: str, value: object, *, also: str = "") -> None:
@@ -303,8 +321,8 @@ def whole(name: str, value: int, *, least: int = 1) -> int:
         if isinstance(value, bool) or not isinstance(value, Integral):
             fail(name, f"an int of at least {least}", shown(value))
         value = int(value)
-    if value < least:
-        fail(name, f"an int of at least {least}", value)
+    if not least <= value <= _LONGEST:
+        fail(name, f"an int of at least {least}", shown(value))
     return value
 
 
@@ -319,7 +337,7 @@ def fits(name: str, value: int, dtype: torch.dtype) -> None:
     if isinstance(value, bool) or not isinstance(value, Integral):
         fail(name, "an int", shown(value))
     if not limits.min <= value <= limits.max:
-        fail(name, f"{limits.min} to {limits.max}, what {dtype} holds", value)
+        fail(name, f"{limits.min} to {limits.max}, what {dtype} holds", shown(value))
 
 
 def temperature(value: float | Tensor) -> None:

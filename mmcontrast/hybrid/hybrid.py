@@ -80,7 +80,7 @@ def hybrid_contrast(
         takes the mean by default.
     """
     _check_three_weights(weights)
-    arguments.number_or_scalar("margin", margin)
+    arguments.constant("margin", margin)
     targets = {"intra": 1.0, "inter": margin, "semi": margin}
     factors = dict(zip(targets, weights, strict=True))
     settings = Settings(

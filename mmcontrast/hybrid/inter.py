@@ -64,7 +64,7 @@ def inter_modal_contrast(
 
     References: HyCon, IEEE TAFFC 14(3), eq. 10-12 and 13-15.
     """
-    arguments.number_or_scalar("margin", margin)
+    arguments.constant("margin", margin)
     settings = Settings(
         refine, log, selection, refine_on, normalize, Reduction(reduction, weight, group)
     )

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -65,7 +66,9 @@ def read_batch(
     for name, x in features.items():
         if len(x) != rows:
             arguments.fail(f"features[{name!r}]", f"{rows} samples", len(x))
-    if isinstance(modalities, str | Tensor) or not isinstance(modalities, Collection | None):
+    if isinstance(modalities, str | Tensor | np.ndarray) or not isinstance(
+        modalities, Collection | None
+    ):
         arguments.fail("modalities", "a list of names, or None", arguments.shown(modalities))
     for name in () if modalities is None else modalities:
         arguments.one_of("modalities", name, list(features))

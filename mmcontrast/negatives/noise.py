@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection, Iterable, Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -112,7 +113,7 @@ def replace_tokens(
     arguments.probability(probability)
     arguments.generator(generator)
     vocabulary_size = arguments.whole("vocabulary_size", vocabulary_size)
-    if not isinstance(special, Iterable) or isinstance(special, str | Tensor):
+    if not isinstance(special, Iterable) or isinstance(special, str | Tensor | np.ndarray):
         arguments.fail("special", "a list of ids", arguments.shown(special))
     kept = sorted({arguments.whole("special", token, least=0) for token in special})
     if kept and not 0 <= kept[0] <= kept[-1] < vocabulary_size:

@@ -130,3 +130,16 @@ def test_indices_are_read_on_the_cpu_alone():
     assert torch.equal(torch.vmap(traced)(wrong[None]), wrong[None] + 1)
     torch._dynamo.reset()
     assert torch.compile(traced, fullgraph=True, backend="eager")(wrong) == 10
+
+
+def test_a_constant_is_no_learned_number():
+    arguments.constant("x", torch.tensor(0.5))
+    with pytest.raises(ValueError, match=r"^x: expected a number, as no gradient by it is made"):
+        arguments.constant("x", torch.nn.Parameter(torch.tensor(0.5)))
+
+
+def test_whole_numbers_of_any_length_are_shown():
+    with pytest.raises(ValueError, match=r"^x: expected an int of at least 1, got a whole number"):
+        arguments.whole("x", 10**5000)
+    assert not arguments.is_number(10**400)
+    assert arguments.is_number(10**300)

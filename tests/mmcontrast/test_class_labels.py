@@ -79,7 +79,7 @@ def test_complex_numbers_are_no_classes(call):
 
 
 @every_function
-@pytest.mark.parametrize("dtype", [*SMALL, *FLOATS])
+@pytest.mark.parametrize("dtype", [*SMALL, *FLOATS, torch.float8_e4m3fn])
 def test_whole_labels_of_every_dtype_are_classes(call, dtype):
     ids = IDS % 2 if dtype == torch.bool else IDS
     agree(call(ids.to(dtype)), call(ids))

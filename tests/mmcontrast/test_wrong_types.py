@@ -7,7 +7,9 @@ nonsense, may come out.
 
 import inspect
 import re
+import warnings
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -40,6 +42,12 @@ def returns_none(*_args, **_kwargs):
     return None
 
 
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of prototypes
+    NESTED = torch.nested.nested_tensor([torch.ones(2, D), torch.ones(1, D)])
+    QUANTIZED = torch.quantize_per_tensor(torch.ones(B, D), 0.1, 0, torch.quint8)
+
+
 class Many(nn.Module):
     """A Module of three inputs, which is neither a row map nor a distance."""
 
@@ -68,6 +76,11 @@ WRONG = {
     "integers": torch.ones(B, D, dtype=torch.int64),
     "complex": torch.ones(B, D, dtype=torch.complex64),
     "sparse": torch.eye(B).to_sparse(),
+    "nested": NESTED,
+    "quantized": QUANTIZED,
+    "Fraction": Fraction(1, 2),
+    "huge": 10**400,
+    "0-d array": np.array(3.0),
     "module": Many(),
     "learned": mm.LearnableTemperature(),
     "function": returns_none,
