@@ -13,7 +13,7 @@ PAPERS = [folder.removeprefix("reference_models.") for folder in FOLDERS]
 ORDER = ["checks", "excerpt", "training_config", "data", "layers", "paper", *PAPERS]
 ORDER += ["registry", "keys"]
 ORDER += ["running", "tables", "demo", "commands", "__main__"]
-LONGEST = 262
+LONGEST = 272
 
 
 def imports(path):
