@@ -51,6 +51,8 @@ def pairwise(distance: Distance, x: Tensor, y: Tensor) -> Tensor:
     arguments.matrix("x", x)
     arguments.matrix("y", y, like=x)
     x, y = upcast(x), upcast(y)
+    dtype = torch.promote_types(x.dtype, y.dtype)
+    x, y = x.to(dtype), y.to(dtype)
     if distance is cosine_distance:
         return within(1 - dot(l2_normalize(x), l2_normalize(y)), 0, 2)
     quick = _without_copies(distance, x, y) if _ordinary(x, y) else None

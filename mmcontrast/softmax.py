@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mmcontrast import arguments
 from mmcontrast.rows import RowMap, dot, exact_number, map_rows, ordinary_scale
+from mmcontrast.wide import widen_products
 
 Mask = Callable[[slice], Tensor | None]
 """Returns some rows of a (B, C) mask, None for all True: a chunk then makes only its own rows."""
@@ -58,6 +59,20 @@ def contrast(
 
     Each chunk is checkpointed: its (rows, C) tensors are freed and recomputed in the backward pass.
     """
+    if normalize is None:  # a product beyond float32 would give the gradient 0 * inf
+        x, y = widen_products(anchors, candidates)
+        if x is not anchors:
+            losses, counted = contrast(
+                x,
+                y,
+                positives,
+                keep,
+                temperature=temperature,
+                normalize=None,
+                chunk_size=chunk_size,
+                form=form,
+            )
+            return losses.float(), counted  # infinite where too large: the caller tries again
     temperature = exact_number(temperature)
     choices = map_rows(candidates, normalize)  # (C, D), once for all chunks
 
@@ -70,8 +85,8 @@ def contrast(
     arguments.whole("chunk_size", chunk_size)
     starts = range(0, max(len(anchors), 1), chunk_size)
     blocks = [checkpoint(block, slice(i, i + chunk_size), use_reentrant=False) for i in starts]
-    losses, counted = zip(*blocks, strict=True)
-    return torch.cat(losses), torch.cat(counted)
+    each, which = zip(*blocks, strict=True)
+    return torch.cat(each), torch.cat(which)
 
 
 def log_share(

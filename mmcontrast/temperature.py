@@ -42,7 +42,9 @@ class LearnableTemperature(nn.Module):
         super().__init__()
         given = (minimum, initial, maximum)
         if not (all(map(arguments.is_number, given)) and 0 < minimum < initial < maximum):
-            got = ", ".join(map(arguments.shown, given))
+            got = "{}, minimum={}, maximum={}".format(
+                *map(arguments.shown, (initial, minimum, maximum))
+            )
             arguments.fail("initial", "0 < minimum < initial < maximum", got)
         self.minimum = minimum
         self.maximum = maximum

@@ -172,6 +172,31 @@ def test_raw_dot_products_far_beyond_exp_are_finite():
     assert mm.n_pair(x, -x).item() == pytest.approx(1e8, rel=1e-6)
 
 
+IDS = torch.tensor([0, 1, 0, 1])
+
+
+@pytest.mark.parametrize("chunk_size", [None, 1])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda x, y, **k: mm.sup_con(x, IDS, y, IDS, form="in", **k),
+        lambda x, y, **k: mm.sup_con(x, IDS, keep=torch.ones(4, 4).bool(), **k) + 0 * y.sum(),
+        lambda x, y, **k: mm.info_nce(x, y, positives=torch.tensor([[0.0, 1, 0, 0]] * 4), **k),
+        lambda x, y, **k: mm.info_nce(x, y, positives=torch.zeros(4, 4), **k),
+    ],
+)
+def test_raw_products_beyond_float32_have_the_gradient_of_float64(loss, chunk_size):
+    """Also where the loss is finite, as where nothing of the product is in it."""
+    x, y = (1e25 * normal(k, 4, 3).float() for k in (1, 2))
+    options = {"normalize": None, "temperature": 1.0, "chunk_size": chunk_size}
+    value, found = gradients(lambda x, y: loss(x, y, **options), x, y)
+    expected, truth = gradients(lambda x, y: loss(x, y, **options), x.double(), y.double())
+    most = torch.finfo(torch.float32).max
+    torch.testing.assert_close(value.double(), expected.clamp(max=most), rtol=1e-6, atol=0)
+    for mine, theirs in zip(found, truth, strict=True):
+        torch.testing.assert_close(mine.double(), theirs, rtol=1e-5, atol=0)
+
+
 def test_float16_rows_with_dot_products_beyond_its_range():
     x = torch.full((2, 4), 6e4, dtype=torch.float16)
     value = mm.info_nce(x, x, normalize=None, temperature=1.0)

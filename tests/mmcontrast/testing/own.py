@@ -38,6 +38,15 @@ def triplets(loss, *names, **claims):
 INFO_NCE = {"form": "info_nce", "temperature": 0.07, "keep": True, "positives": True}
 SUP_CON = {"form": "sup_con", "temperature": 0.07, "ignore_index": -100}
 RAW = {"normalized": False, "rotation_invariant": False}
+RANKED = {
+    "normalized": False,
+    "translation_invariant": True,
+    "relabelling_invariant": False,
+    "discriminative": False,
+    "needs_positive": False,
+    "ignore_index": -100,
+    "temperature": 2.0,
+}
 HYCON = {
     **RAW,
     "labels": True,
@@ -153,6 +162,8 @@ OWN = {
     "sup_con": labelled(mm.sup_con, *SETTINGS, **SUP_CON),
     "sup_con:in": labelled(partial(mm.sup_con, form="in"), ignore_index=-100, temperature=0.07),
     "SupCon": labelled(learned(mm.SupCon), form="sup_con", ignore_index=-100, **LEARNED),
+    "rank_n_contrast": labelled(mm.rank_n_contrast, *SETTINGS, **RANKED),
+    "RankNContrast": labelled(learned(mm.RankNContrast), **RANKED | {"temperature": 0.2}),
     "ratio_contrast": labelled(
         similarity_ratio, "reduction", nonnegative=False, bounds=(-1.0, 0.0), temperature=1.0
     ),
