@@ -360,8 +360,9 @@ def targets(name: str, x: Tensor, rows: int, size: int, *, ignore: int) -> Tenso
     if x.is_floating_point() or x.is_complex() or x.dtype == torch.bool:
         fail(name, "integer indices", x.dtype)
     x = x.long()
-    if _some(((x < 0) | (x >= size)) & (x != ignore)):
-        fail(name, f"indices from 0 to {size - 1}, or {ignore} for none", x.tolist())
+    outside = ((x < 0) | (x >= size)) & (x != ignore)
+    if _some(outside):
+        fail(name, f"indices from 0 to {size - 1}, or {ignore} for none", int(x[outside][0]))
     return x
 
 

@@ -90,7 +90,7 @@ def test_what_is_right_passes(call):
         (lambda: arguments.temperature(torch.tensor(1)), "temperature: expected a number above 0"),
         (
             lambda: arguments.targets("x", INDICES, 3, 4, ignore=-100),
-            "x: expected indices from 0 to 3, or -100 for none, got [0, 4, -100]",
+            "x: expected indices from 0 to 3, or -100 for none, got 4",
         ),
         (
             lambda: arguments.targets("x", INDICES.float(), 3, 5, ignore=-100),

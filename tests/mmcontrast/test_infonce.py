@@ -33,6 +33,7 @@ from tests.mmcontrast.strategies import (
     rng,
     seeds,
     temperatures,
+    tol,
 )
 from tests.ranks import infonce as on_ranks
 from tests.ranks import launch
@@ -247,7 +248,8 @@ def test_law_14_a_negative_never_lowers_the_loss(pair, seed, temperature):
     more = torch.cat([y, normal(seed, 1, x.shape[1])])
     before = mm.info_nce(x, y, temperature=temperature, reduction="none")
     after = mm.info_nce(x, more, temperature=temperature, reduction="none")
-    assert (after >= before).all()
+    # A product with one more column may round the others otherwise.
+    assert (after >= before - tol(torch.float64, temperature, len(more))).all()
 
 
 @given(pair=pairs(square=True), temperature=temperatures)
