@@ -80,7 +80,7 @@ def test_defect_4_a_mean_that_depends_on_the_dtype():
 
 def test_defect_5_a_queue_that_is_lost_on_resume():
     found = report(MEMORY, "copies_are_worth_the_same", max_examples=10)
-    assert "loaded from its state_dict, it = " in found["copies_are_worth_the_same"].message
+    assert "loaded from its state_dict, it is " in found["copies_are_worth_the_same"].message
 
 
 @pytest.mark.parametrize("name", [name for name in PEERS if name != MEMORY])
