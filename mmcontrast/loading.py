@@ -31,7 +31,7 @@ def all_or_nothing(module: nn.Module, check: Callable[[nn.Module, State], None])
 
 
 def any_values(module: nn.Module, state: State) -> None:
-    """The check of a module whose numbers may be any."""
+    """The check of a module that takes all numbers: it refuses none."""
 
 
 def load_checked(

@@ -144,12 +144,12 @@ def _among_labelled(pairs: Tensor, labels: Tensor, others: Tensor | None) -> Ten
 
 def _equal(labels: Tensor, others: Tensor | None) -> Tensor:
     """(B, C) bool: equal in every column."""
-    x, y = like_labels(labels, others)
+    x, y = _like_labels(labels, others)
     equal = x[:, None] == y
     return equal if equal.ndim == 2 else equal.all(-1)
 
 
-def like_labels(labels: Tensor, others: Tensor | None) -> tuple[Tensor, Tensor]:
+def _like_labels(labels: Tensor, others: Tensor | None) -> tuple[Tensor, Tensor]:
     """Labels and others in a form that can be compared; an error if their numbers differ."""
     x = _classes("labels", labels)
     y = x if others is None else _classes("others", others)

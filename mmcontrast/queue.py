@@ -72,7 +72,7 @@ class EmbeddingQueue(nn.Module):
         arguments.floating_dtype("dtype", dtype)
         if label_dtype is not torch.int64:
             arguments.floating_dtype("label_dtype", label_dtype, also="torch.int64")
-            if label_dtype.itemsize == 1:  # whose nearest to -100 is -96 or -104, a score
+            if label_dtype.itemsize == 1:  # it rounds -100 to -96 or -104, a score
                 arguments.fail("label_dtype", "a dtype that holds -100", label_dtype)
         self.register_buffer("embeddings", torch.zeros(size, features, dtype=dtype))
         self.register_buffer("labels", torch.full((size,), IGNORE, dtype=label_dtype))

@@ -35,8 +35,8 @@ def rank_n_contrast(
 ) -> Tensor:
     r"""Contrast for regression: embeddings become ordered as their scores are.
 
-    Every other sample j is a positive of anchor i in turn, against those whose scores lie at least
-    as far from the anchor's. With d the distance between embeddings,
+    Every other sample j is a positive of anchor i in turn, compared with all samples that are at
+    least as far from i by their scores. With d the distance between embeddings,
 
     .. math::
         \ell_i = -\frac{1}{N - 1} \sum_{j \ne i} \log
@@ -45,9 +45,9 @@ def rank_n_contrast(
 
     Args:
         x: (B, D) embeddings, not normalised.
-        scores: (B,) real-valued labels, or (B, S): S of them, whose distance is the sum of their
-            absolute differences. A sample with NaN, infinity or -100 takes part neither as anchor
-            nor as candidate.
+        scores: (B,) real-valued labels, or (B, S): S for each sample, which differ by the sum of
+            the absolute differences. A sample with NaN, infinity or -100 takes part neither as
+            anchor nor as candidate.
         candidates: (C, D) rows that the anchors are compared with, of another modality, say.
             Default: the anchors, without each itself. With explicit candidates no pair is excluded.
         candidate_scores: (C,) or (C, S), needed with candidates.

@@ -86,11 +86,12 @@ class LossTerms(OrderedDict[str, Tensor]):
     def __reversed__(self) -> Iterator[str]:
         return reversed(list(self))
 
+    # A dict's own views go past __iter__; typing has no names for the views of an OrderedDict.
     def keys(self) -> KeysView[str]:  # type: ignore[override]
         """The names, each of which holds its weight."""
         return KeysView(self)
 
-    def items(self) -> ItemsView[str, Tensor]:  # type: ignore[override]
+    def items(self) -> ItemsView[str, Tensor]:  # type: ignore[override]  # as keys
         """Names and terms."""
         return ItemsView(self)
 
@@ -127,7 +128,7 @@ def _weighted(name: str, weight: float) -> str:
 # The compiler cannot follow the making of a str with an attribute. This is what
 # torch.compiler.assume_constant_result sets, without its import of the whole compiler. (Where names
 # are read inside compiled code, a weight that changes between calls breaks the graph.)
-_weighted._dynamo_marked_constant = True  # type: ignore[attr-defined]
+_weighted._dynamo_marked_constant = True  # type: ignore[attr-defined]  # torch's private mark
 
 
 def _flatten(terms: LossTerms) -> tuple[list[Tensor], list[str]]:

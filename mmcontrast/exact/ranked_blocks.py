@@ -28,7 +28,7 @@ class Scores(NamedTuple):
     candidates: Tensor  # (C, S)
     rated: Tensor  # (B,) bool: anchors with a score
     candidates_rated: Tensor  # (C,) bool
-    own: Tensor | None  # (B,) int64: the candidate that is the anchor itself; None: nobody is
+    own: Tensor | None  # (B,) int64: the candidate that is the anchor itself; None: none is
     rounding: float  # relative: distances that differ by less than that of their scores are equal
 
     def counted(self) -> Tensor:
