@@ -141,6 +141,13 @@ def close(actual, expected, atol=1e-10, rtol=1e-10):
     torch.testing.assert_close(actual, expected, atol=atol, rtol=rtol, equal_nan=False)
 
 
+def same_mask(actual, expected):
+    """A bool tensor and the array that it should be."""
+    assert actual.dtype == torch.bool
+    assert actual.tolist() == expected.tolist()
+    assert tuple(actual.shape) == expected.shape
+
+
 def with_ties(seed, n, m):
     """Similarities from a few values, so that ties are the rule."""
     return torch.randint(0, 4, (n, m), generator=rng(seed)).double() / 4

@@ -6,28 +6,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mmcontrast as mm
-from tests.oracles import pair_mask, unlabelled
+from tests.mmcontrast.strategies import same_mask
+from tests.oracles import both_labelled, pair_mask
+
+
+def alike(a, b):
+    return both_labelled(a, b) and a == b
+
+
+def unlike(a, b):
+    return both_labelled(a, b) and a != b
+
 
 IDS = st.lists(st.sampled_from([-100, -7, 0, 1, 2, 2**40]), min_size=0, max_size=6)
-
-
-def both(a, b):
-    return not unlabelled(a) and not unlabelled(b)
-
-
-def equal(actual, expected):
-    assert actual.dtype == torch.bool
-    assert actual.tolist() == expected.tolist()
-    assert tuple(actual.shape) == expected.shape
 
 
 @given(ids=IDS, others=IDS)
 def test_same_and_different_label(ids, others):
     x, y = torch.tensor(ids, dtype=torch.int64), torch.tensor(others, dtype=torch.int64)
-    equal(mm.same_label(x, y), pair_mask(ids, others, lambda a, b: both(a, b) and a == b))
-    equal(mm.different_label(x, y), pair_mask(ids, others, lambda a, b: both(a, b) and a != b))
-    equal(mm.same_label(x), pair_mask(ids, ids, lambda a, b: both(a, b) and a == b))
-    equal(mm.different_label(x), pair_mask(ids, ids, lambda a, b: both(a, b) and a != b))
+    same_mask(mm.same_label(x, y), pair_mask(ids, others, alike))
+    same_mask(
+        mm.different_label(x, y),
+        pair_mask(ids, others, unlike),
+    )
+    same_mask(mm.same_label(x), pair_mask(ids, ids, alike))
+    same_mask(mm.different_label(x), pair_mask(ids, ids, unlike))
 
 
 @given(ids=st.lists(st.tuples(*[st.sampled_from([0, 1, -100])] * 3), min_size=1, max_size=5))
@@ -35,8 +38,10 @@ def test_several_labels_are_equal_in_every_column(ids):
     x = torch.tensor(ids)
     there = [-100 not in row for row in ids]
     pairs = list(zip(ids, there, strict=True))
-    equal(mm.same_label(x), pair_mask(pairs, pairs, lambda a, b: a[1] and b[1] and a[0] == b[0]))
-    equal(
+    same_mask(
+        mm.same_label(x), pair_mask(pairs, pairs, lambda a, b: a[1] and b[1] and a[0] == b[0])
+    )
+    same_mask(
         mm.different_label(x),
         pair_mask(pairs, pairs, lambda a, b: a[1] and b[1] and a[0] != b[0]),
     )
@@ -45,7 +50,7 @@ def test_several_labels_are_equal_in_every_column(ids):
 @pytest.mark.parametrize("dtype", [torch.int32, torch.uint8, torch.bool, torch.float32])
 def test_law_62_labels_of_every_dtype(dtype):
     x = torch.tensor([1, 0, 1]).to(dtype)
-    equal(mm.same_label(x), pair_mask([1, 0, 1], [1, 0, 1], lambda a, b: a == b))
+    same_mask(mm.same_label(x), pair_mask([1, 0, 1], [1, 0, 1], lambda a, b: a == b))
 
 
 @given(ids=st.lists(st.integers(0, 2), min_size=1, max_size=6))
@@ -58,7 +63,7 @@ def test_law_26_relabelling_changes_nothing(ids):
 
 @pytest.mark.parametrize("n", [0, 1, 4])
 def test_off_diagonal(n):
-    equal(mm.off_diagonal(n), pair_mask(range(n), range(n), lambda a, b: a != b))
+    same_mask(mm.off_diagonal(n), pair_mask(range(n), range(n), lambda a, b: a != b))
     assert mm.off_diagonal(n, device="meta").device.type == "meta"
 
 

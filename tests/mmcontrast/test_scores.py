@@ -8,22 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mmcontrast as mm
-from tests.mmcontrast.strategies import leaf
-from tests.oracles import pair_mask, unlabelled
+from tests.mmcontrast.strategies import leaf, same_mask
+from tests.oracles import both_labelled, pair_mask
 
 SCORES = st.lists(
     st.sampled_from([-3.0, -0.4, -0.0, 0.0, 0.2, 1.0, 3.0, -100.0, math.nan]), max_size=6
 )
-
-
-def both(a, b):
-    return not unlabelled(a) and not unlabelled(b)
-
-
-def equal(actual, expected):
-    assert actual.dtype == torch.bool
-    assert actual.tolist() == expected.tolist()
-    assert tuple(actual.shape) == expected.shape
 
 
 def sign(x):
@@ -35,15 +25,15 @@ def test_close_scores(scores, others, tolerance):
     x, y = (torch.tensor(v, dtype=torch.float64) for v in (scores, others))
 
     def related(a, b):
-        return both(a, b) and abs(a - b) <= tolerance
+        return both_labelled(a, b) and abs(a - b) <= tolerance
 
     def apart(a, b):
-        return both(a, b) and abs(a - b) > tolerance
+        return both_labelled(a, b) and abs(a - b) > tolerance
 
-    equal(mm.close_scores(x, y, tolerance=tolerance), pair_mask(scores, others, related))
-    equal(mm.close_scores(x, tolerance=tolerance), pair_mask(scores, scores, related))
-    equal(mm.far_scores(x, y, tolerance=tolerance), pair_mask(scores, others, apart))
-    equal(mm.far_scores(x, tolerance=tolerance), pair_mask(scores, scores, apart))
+    same_mask(mm.close_scores(x, y, tolerance=tolerance), pair_mask(scores, others, related))
+    same_mask(mm.close_scores(x, tolerance=tolerance), pair_mask(scores, scores, related))
+    same_mask(mm.far_scores(x, y, tolerance=tolerance), pair_mask(scores, others, apart))
+    same_mask(mm.far_scores(x, tolerance=tolerance), pair_mask(scores, scores, apart))
 
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
@@ -122,10 +112,10 @@ def test_same_sign(scores, others):
     x, y = (torch.tensor(v, dtype=torch.float64) for v in (scores, others))
 
     def related(a, b):
-        return both(a, b) and sign(a) == sign(b)
+        return both_labelled(a, b) and sign(a) == sign(b)
 
-    equal(mm.same_sign(x, y), pair_mask(scores, others, related))
-    equal(mm.same_sign(x), pair_mask(scores, scores, related))
+    same_mask(mm.same_sign(x, y), pair_mask(scores, others, related))
+    same_mask(mm.same_sign(x), pair_mask(scores, scores, related))
 
 
 KERNELS = {
@@ -145,7 +135,7 @@ def test_score_kernel(shape, scores, others, bandwidth):
         (scores, scores, mm.score_kernel(x, **options)),
     ):
         expected = [
-            [KERNELS[shape](abs(a - b) / bandwidth) if both(a, b) else 0.0 for b in right]
+            [KERNELS[shape](abs(a - b) / bandwidth) if both_labelled(a, b) else 0.0 for b in right]
             for a in left
         ]
         expected = torch.tensor(expected, dtype=torch.float64).reshape(len(left), len(right))

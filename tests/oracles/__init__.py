@@ -29,7 +29,7 @@ from tests.oracles.hybrid import (
 )
 from tests.oracles.infonce import anchored_info_nce, info_nce, matched_pair_nce, symmetric_info_nce
 from tests.oracles.margin import triplet
-from tests.oracles.masks import classes_of, pair_mask, unlabelled
+from tests.oracles.masks import both_labelled, classes_of, pair_mask, unlabelled
 from tests.oracles.mining import hard_negatives, hard_triplets, ranked_candidates
 from tests.oracles.multilevel import multilevel_contrast
 from tests.oracles.negatives import deviations, real_frames, shifted, swap_choices
@@ -44,6 +44,7 @@ __all__ = [
     "DISTANCES",
     "FrozenWeights",
     "anchored_info_nce",
+    "both_labelled",
     "central_differences",
     "chebyshev",
     "classes_of",

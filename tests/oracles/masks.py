@@ -17,6 +17,10 @@ def unlabelled(value):
     return value == IGNORE or value != value  # the second: NaN
 
 
+def both_labelled(a, b):
+    return not unlabelled(a) and not unlabelled(b)
+
+
 def pair_mask(left, right, related):
     return np.array([[bool(related(a, b)) for b in right] for a in left], dtype=bool).reshape(
         len(left), len(right)
