@@ -20,6 +20,7 @@ still picks its selection by the width of a row, and tiles try one shift for all
 
 import functools
 import importlib.util
+import os
 from collections.abc import Mapping
 
 import torch
@@ -37,7 +38,7 @@ from mmcontrast.exact.infonce_whole import (
     symmetric_at_once,
     symmetric_in_one_matrix,
 )
-from mmcontrast.exact.kernels.blocks import GENERATIONS
+from mmcontrast.exact.kernels.blocks import generation
 from mmcontrast.exact.plain import plain_one_way, plain_sigmoid
 from mmcontrast.exact.ranked_blocks import (
     Scores,
@@ -193,7 +194,8 @@ def kernels_suit(*tensors: Tensor) -> bool:
     """Whether the GPU kernels are taken for these, rows and columns of the logits.
 
     They are taken for many logits of CUDA tensors that have values and are not in float64, where
-    Triton is installed, on a GPU that the blocks are made for, in eager mode.
+    Triton is installed, on a GPU that the blocks are made for, in eager mode; and not where
+    MMCONTRAST_KERNELS=0 is set in the environment.
     """
     return (
         len(tensors[0]) * len(tensors[-1]) >= sizes.KERNELS
@@ -210,11 +212,13 @@ def _has_triton() -> bool:
 
 
 def _device_suits(device: torch.device) -> bool:
+    if os.environ.get("MMCONTRAST_KERNELS") == "0":
+        return False
     if device.type != "cuda":
         return INTERPRETED and device.type == "cpu" and _has_triton()
     if torch.version.hip is not None:
         return False
-    return torch.cuda.get_device_capability(device)[0] in GENERATIONS and _has_triton()
+    return generation(torch.cuda.get_device_capability(device)) is not None and _has_triton()
 
 
 # --- SupCon --------------------------------------------------------------------------------------

@@ -17,7 +17,9 @@ Logits, sums and gradients are added up in float32 in all of them. What is round
 entry of the logits' gradient before it is multiplied by the rows, to the same bits: by as much as
 the gradient of inputs in that dtype is anyway. The positives' part of the gradient is not.
 
-Triton is imported at the first call with CUDA tensors, where it is installed, and never else.
+They are taken on GPUs of compute capability 8.0 (A100) and later. ``MMCONTRAST_KERNELS=0`` in the
+environment turns them off. Triton is imported at the first call with CUDA tensors, where it is
+installed, and never else.
 """
 
 import torch

@@ -71,7 +71,8 @@ class _SymmetricFused(NamedTuple):
         if needed[0] or needed[2]:
             gx, _ = launch.gradient(logits, base, rows, columns)
             gx.addcmul_(logits.y, pull, value=-1)
-            gt = launch.temperature_gradient_of(logits.x, gx, temperature)
+            if needed[2]:
+                gt = launch.temperature_gradient_of(logits.x, gx, temperature)
             gx = gx.to(x.dtype)
         if needed[1]:
             # The same kernel on the transpose, in which rows and columns change places.
@@ -133,7 +134,8 @@ class _OneWayFused(NamedTuple):
         if needed[0] or needed[3]:
             ga, _ = launch.gradient(logits, base, rows, None)
             ga.addcmul_(c[targets], w[:, None], value=-1)
-            gt = launch.temperature_gradient_of(a, ga, temperature)
+            if needed[3]:
+                gt = launch.temperature_gradient_of(a, ga, temperature)
         if needed[1]:
             # In the transpose, candidates are the rows and anchors the columns, and only columns
             # have sums.

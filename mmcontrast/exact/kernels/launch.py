@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mmcontrast.exact.evaluation import Gradients, Needed
-from mmcontrast.exact.kernels.blocks import Blocks, ceil, chosen, split
+from mmcontrast.exact.kernels.blocks import Blocks, Capability, ceil, chosen, split
 from mmcontrast.exact.tiles import LOG2_E, NegativeSums, scalar
 
 LOWEST = -3e38
@@ -21,6 +21,11 @@ def processors(device: torch.device) -> int:
     if device.type != "cuda":
         return 4
     return 2 * torch.cuda.get_device_properties(device).multi_processor_count
+
+
+def capability(device: torch.device) -> Capability:
+    """By which the blocks are chosen; in Triton's interpreter that of an H100."""
+    return torch.cuda.get_device_capability(device) if device.type == "cuda" else (9, 0)
 
 
 def at_device(x: Tensor) -> AbstractContextManager[Any]:
@@ -65,6 +70,13 @@ class Logits(NamedTuple):
         bound = LOG2_E / self.temperature * longest(self.x) * longest(self.y)
         return torch.where(bound <= RANGE, 0.0, LOWEST)
 
+    def chosen(self, *, gradient: bool) -> Blocks:
+        """The blocks that were given, or those of the table for this device."""
+        if self.blocks is not None:
+            return self.blocks
+        on = capability(self.x.device)
+        return chosen(self.x.shape[1], self.precision, gradient=gradient, capability=on)
+
     def how(self, blocks: Blocks) -> dict[str, Any]:
         """What the kernels are compiled for."""
         exact = self.precision if self.precision not in ROUNDED else "ieee"
@@ -101,7 +113,7 @@ def sums(logits: Logits, base: Tensor, *, both: bool) -> NegativeSums:
     from mmcontrast.exact.kernels import triton_tiles
 
     x, y = logits.x, logits.y
-    blocks = logits.blocks or chosen(x.shape[1], logits.precision, gradient=False)
+    blocks = logits.chosen(gradient=False)
     tall, wide = ceil(len(x), blocks.rows), ceil(len(y), blocks.columns)
     # A grid of p x q programs, each of which walks through a rectangle of blocks. Programs of the
     # same p share rows of logits and those of the same q columns, and each writes its partial sums
@@ -192,7 +204,7 @@ def gradient(
     x, y = logits.x, logits.y
     d = x.shape[1]
     unit = _unit(rows, columns) if x.dtype == torch.float16 else None
-    blocks = logits.blocks or chosen(d, logits.precision, gradient=True)
+    blocks = logits.chosen(gradient=True)
     # One program for each block of rows, each WIDTH features of the gradient, and each part of the
     # columns. It keeps its (rows, width) sum in registers; parts are added up below.
     grid = (ceil(len(x), blocks.rows), ceil(d, blocks.width))

@@ -66,7 +66,8 @@ class _SigmoidFused(NamedTuple):
         if needed[0] or needed[2] or needed[3]:
             gx, slopes = launch.gradient(logits, base, rows, None, slopes=needed[3])
             gx.addcmul_(y[: len(x)], over, value=-1)
-            gt = launch.temperature_gradient_of(x, gx, temperature)
+            if needed[2]:
+                gt = launch.temperature_gradient_of(x, gx, temperature)
             # The slopes came out divided by t, which the bias's gradient is not.
             gb = slopes.sum() * temperature - pull.sum() if needed[3] else None
         if needed[1]:

@@ -7,8 +7,10 @@ import sys
 import pytest
 import torch
 
+from mmcontrast.exact.kernels.blocks import generation
+
 TRITON = importlib.util.find_spec("triton") is not None
-GPU = torch.cuda.is_available() and torch.cuda.get_device_capability()[0] == 9
+GPU = torch.cuda.is_available() and generation(torch.cuda.get_device_capability()) is not None
 if TRITON and not GPU and "triton" not in sys.modules:
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton is imported
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"

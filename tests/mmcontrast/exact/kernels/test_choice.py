@@ -92,4 +92,7 @@ def test_what_the_kernels_cannot_do_takes_the_other_path(name, calls, monkeypatc
     monkeypatch.setattr(sizes, "KERNELS", 1)
     monkeypatch.setattr(choose, "INTERPRETED", False)
     loss(*rows())
+    monkeypatch.setattr(choose, "INTERPRETED", True)
+    monkeypatch.setenv("MMCONTRAST_KERNELS", "0")
+    loss(*rows())
     assert calls == []

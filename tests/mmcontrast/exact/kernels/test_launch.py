@@ -7,24 +7,38 @@ import torch
 
 from mmcontrast.exact import choose, kernels
 from mmcontrast.exact.kernels import launch
-from mmcontrast.exact.kernels.blocks import SHARED
 from tests.mmcontrast.exact.kernels.cases import BLOCKS, given
+from tests.mmcontrast.exact.kernels.compiling import fits
 from tests.mmcontrast.exact.kernels.conftest import TRITON
 from tests.processes import python
 
 
 @pytest.mark.skipif(not TRITON, reason="the kernels are NOT compiled: no Triton here")
 @pytest.mark.slow
-def test_kernels_compile_for_an_h100_and_fit_it():
-    done = python("-m", "tests.mmcontrast.exact.kernels.compiling", TRITON_INTERPRET="0")
-    assert done.returncode == 0, done.stderr[-3000:]
+def test_kernels_compile_for_every_generation_and_fit_it():
+    command = "tests.mmcontrast.exact.kernels.compiling"
+    done = python("-m", command, "--json", TRITON_INTERPRET="0")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     found = json.loads(done.stdout)
-    assert len(found) == 10 + 4 * 2 + 3
+    assert len(found) == 10 + 4 * 2 + 4 * 3 + 3
+    products = {"sm_90": "wgmma", "sm_100": "tcgen05.mma"}
     for kernel in found:
-        assert kernel["shared"] <= SHARED, kernel
-        assert kernel["stack"] <= 128, kernel  # bytes: what is spilled is not in the inner loop
+        assert fits(kernel), kernel
         on_tensor_cores = "d=" in kernel["name"] and "ieee" not in kernel["name"]
-        assert kernel["tensor_cores"] == on_tensor_cores, kernel
+        expected = products.get(kernel["target"], "mma.sync") if on_tensor_cores else None
+        assert kernel["products"] == expected, kernel
+
+
+def test_what_does_not_fit_is_told():
+    kernel = {"target": "sm_86", "d": 64, "tensor_memory": 512, "stack": 128}
+    kernel |= {"shared": 99 * 1024, "room": 99 * 1024}
+    assert fits(kernel)
+    assert not fits(kernel | {"room": 99 * 1024 + 1})
+    assert not fits(kernel | {"room": 99 * 1024 - 1})
+    assert fits(kernel | {"target": "sm_80", "room": 163 * 1024})
+    assert not fits(kernel | {"tensor_memory": 513})
+    assert not fits(kernel | {"stack": 136})
+    assert fits(kernel | {"stack": 136, "d": 63})
 
 
 # --- which tensors, which precision --------------------------------------------------------------
@@ -54,13 +68,21 @@ def test_without_triton_nothing_is_for_the_kernels(monkeypatch):
 
 @pytest.mark.parametrize(
     ("capability", "hip", "expected"),
-    [((9, 0), None, True), ((10, 0), None, False), ((8, 0), None, False), ((9, 4), "6.2", False)],
+    [
+        *(((major, minor), None, True) for major in (8, 9, 10, 12) for minor in (0, 6)),
+        ((7, 5), None, False),
+        ((13, 0), None, False),
+        ((9, 4), "6.2", False),
+    ],
 )
 def test_gpus_that_the_blocks_are_meant_for(capability, hip, expected, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     monkeypatch.setattr(torch.version, "hip", hip)
     monkeypatch.setattr(choose, "_has_triton", lambda: True)
+    monkeypatch.delenv("MMCONTRAST_KERNELS", raising=False)
     assert choose._device_suits(torch.device("cuda")) == expected
+    monkeypatch.setenv("MMCONTRAST_KERNELS", "0")
+    assert not choose._device_suits(torch.device("cuda"))
 
 
 def test_precision_is_that_of_the_inputs():

@@ -5,6 +5,8 @@ import torch
 
 import mmcontrast as mm
 from mmcontrast.exact import kernels
+from mmcontrast.exact.kernels import launch
+from mmcontrast.exact.kernels.blocks import generation
 from tests import oracles
 from tests.mmcontrast.exact.kernels.cases import (
     BIAS,
@@ -64,6 +66,18 @@ def test_sizes(loss, n, d, blocks, temperature, device):
 @every_loss
 def test_the_table_has_blocks(loss, device):
     check(loss, *given("random", 70, 40, "ieee", device), 0.07, blocks=None)
+
+
+@pytest.mark.parametrize("capability", [(8, 0), (8, 6), (9, 0), (10, 0)])
+@pytest.mark.parametrize(("precision", "d"), [("bf16", 300), ("bf16", 520), ("tf32", 70)])
+def test_the_blocks_of_other_gpus(capability, precision, d, device, monkeypatch):
+    """Each GPU runs the blocks of all that have no more shared memory."""
+    if device.type == "cuda":
+        room = generation(torch.cuda.get_device_capability()).shared
+        if generation(capability).shared > room:
+            pytest.skip(f"blocks of compute capability {capability} do not fit this GPU")
+    monkeypatch.setattr(launch, "capability", lambda device: capability)
+    check("symmetric", *given("random", 20, d, precision, device), 0.07, precision, blocks=None)
 
 
 @every_loss
@@ -252,6 +266,17 @@ def test_only_what_is_asked_for(loss, device):
         (alone,) = torch.autograd.grad(ours(*inputs, blocks=BLOCKS).sum(), inputs[k])
         torch.testing.assert_close(alone, together[k])
     assert not ours(x.detach(), y.detach(), t.detach(), blocks=BLOCKS).requires_grad
+
+
+@every_loss
+def test_the_temperature_has_no_gradient_made_where_none_is_wanted(loss, device, monkeypatch):
+    made = []
+    way = launch.temperature_gradient_of
+    monkeypatch.setattr(launch, "temperature_gradient_of", lambda *z: made.append(1) or way(*z))
+    x, y = given("random", 9, 5, "ieee", device)
+    for temperature, times in ((0.1, 0), (torch.tensor(0.1, requires_grad=True), 1)):
+        LOSSES[loss][0](x, y, temperature, blocks=BLOCKS).sum().backward()
+        assert len(made) == times
 
 
 class Seen(Made):
