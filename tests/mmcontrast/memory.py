@@ -33,7 +33,8 @@ def storage(x):
 
 def peak(function):
     """The most bytes held at once beyond what was there before, by the profiler's record."""
-    with torch.profiler.profile(profile_memory=True) as profile:
+    # Without `acc_events`, some releases warn that a second cycle would lose the first.
+    with torch.profiler.profile(profile_memory=True, acc_events=True) as profile:
         function()
     held = most = 0
     for event in profile.profiler.kineto_results.events():
