@@ -7,6 +7,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mmcontrast import add_noise, mixed_negatives, replace_tokens, shift, swap
 from mmcontrast.negatives.batches import read_batch
+from tests.capabilities import every_fake_device
 from tests.mmcontrast.negatives.batches import VOCABULARY, batches, check_form, full, options, real
 from tests.mmcontrast.strategies import close, leaf, normal, rng
 
@@ -135,9 +136,9 @@ def everything(device):
     return [x for negatives in found for mapping in negatives for x in mapping.values()]
 
 
-def test_other_devices_need_no_host():
+@every_fake_device
+def test_other_devices_need_no_host(device):
     """Fake tensors hold no values: a branch on one, or a tensor made on the CPU, raises."""
-    device = "cuda" if torch.backends.cuda.is_built() else "meta"
     with FakeTensorMode():
         with torch.no_grad():
             assert {x.device.type for x in everything(device)} == {device}
