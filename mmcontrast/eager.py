@@ -55,7 +55,7 @@ def _has_values(x: Tensor) -> bool:
 def under_autocast(x: Tensor) -> bool:
     """Whether autocast is on for the tensor's device."""
     kind = x.device.type
-    # Not torch.amp.is_autocast_available: Dynamo cannot trace it in torch 2.10.
+    # The meta device has no autocast, and asking for it is an error.
     return kind != "meta" and torch.is_autocast_enabled(kind)
 
 

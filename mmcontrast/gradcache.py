@@ -203,13 +203,10 @@ class GradCache:
                 # A copy, because a view (of the first token's state) keeps the whole output alive.
                 part = map_leaves(_copied, self._encode_one(inputs, chunk))
                 found.setdefault(chunk.name, []).append(part)
-            joined = {
+            return {
                 name: map_leaves(partial(_concatenated, name), *parts)
                 for name, parts in found.items()
             }
-        # Autocast caches cast weights, in older releases of torch without their graph.
-        torch.clear_autocast_cache()
-        return joined
 
     def _encode_one(self, inputs: Mapping[str, Any], chunk: "_Chunk") -> Any:
         """The representations of a micro-batch."""

@@ -262,26 +262,6 @@ def test_autocast_is_kept_in_both_encodings_and_its_cache_does_not_swallow_the_g
         assert gradients(encoders["x"])[0] is not None
 
 
-def test_casts_without_a_graph_are_dropped(monkeypatch):
-    """Between the two encodings; newer releases of torch would not need it."""
-    events, clear = [], torch.clear_autocast_cache
-    monkeypatch.setattr(torch, "clear_autocast_cache", lambda: (events.append("cleared"), clear()))
-
-    class Noted(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.model = tower(0)
-
-        def forward(self, x):
-            events.append(torch.is_grad_enabled())
-            return self.model(x)
-
-    cache = mm.GradCache({"x": Noted()}, lambda f: f["x"].sum(), chunk_size=2)
-    with torch.autocast("cpu", torch.bfloat16):
-        cache({"x": normal(1, 4, 3)})
-        assert events == [False, False, "cleared", True, True]
-
-
 def test_backward_passes_lie_outside_autocast():
     """What is computed in float32 in the forward pass is so in the backward pass."""
     inputs = {"x": normal(1, 5, 3).float(), "y": normal(2, 5, 3).float()}
