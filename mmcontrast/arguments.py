@@ -120,7 +120,7 @@ def columns(name: str, x: Tensor, size: int, axis: str) -> None:
     """One number for each sample, (size,), or several, (size, axis)."""
     if tensor(name, x).is_complex():
         fail(name, "real numbers", x.dtype)
-    if x.ndim not in (1, 2) or len(x) != size:
+    if x.ndim not in (1, 2) or x.shape[0] != size:
         fail(name, f"shape ({size},) or ({size}, {axis})", shape(x))
 
 

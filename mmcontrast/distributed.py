@@ -83,6 +83,18 @@ def active(group: Group | None) -> Any | None:
     return found if dist.get_world_size(found) > 1 else None
 
 
+def name_of(group: Group | None) -> str:
+    """The name of an :func:`active` group, by which operators know it; empty without one."""
+    found = active(group)
+    return "" if found is None else str(found.group_name)
+
+
+def named(name: str) -> Any | None:
+    """The process group of a :func:`name_of`."""
+    c10d: Any = dist.distributed_c10d
+    return c10d._resolve_process_group(name) if name else None
+
+
 def rank_sizes(x: Tensor, group: Group | None) -> list[int]:
     """The number of rows of each rank.
 
@@ -91,9 +103,9 @@ def rank_sizes(x: Tensor, group: Group | None) -> list[int]:
     """
     active_group = active(group)
     if active_group is None:
-        return [len(x)]
+        return [x.shape[0]]
     # Rows, dtype, ndim and sizes as a vector of one length, because all_gather takes equal shapes.
-    described = [len(x), DTYPES.index(str(x.dtype)), x.ndim, *x.shape[1:]][:16]
+    described = [x.shape[0], DTYPES.index(str(x.dtype)), x.ndim, *x.shape[1:]][:16]
     mine = torch.tensor(described + [0] * (16 - len(described)), device=x.device)
     every = [torch.empty_like(mine) for _ in range(dist.get_world_size(active_group))]
     dist.all_gather(every, mine, group=active_group)
@@ -142,7 +154,7 @@ def joined(x: Tensor, group: Group | None, counts: list[int] | None = None) -> t
         raise ValueError("x: expected rows, shape (B, ...), got a 0-d tensor")
     active_group = active(group)
     if active_group is None:
-        return x, slice(0, len(x))
+        return x, slice(0, x.shape[0])
     counts = rank_sizes(x, active_group) if counts is None else counts
     start = sum(counts[: dist.get_rank(active_group)])
     return apply(_Gather, x, counts, active_group), slice(start, start + len(x))

@@ -24,6 +24,29 @@ def is_eager(*tensors: Tensor) -> bool:
     )
 
 
+def calls_operators() -> bool:
+    """Whether losses are operators of PyTorch here: under a compiler, and no functional transform.
+
+    Operators have neither batching rules nor tangents, so transforms take the plain path.
+    """
+    return is_compiling() and not _in_a_functional_transform() and forward_ad._current_level < 0
+
+
+def _in_a_functional_transform() -> bool:
+    active: bool = torch._C._are_functorch_transforms_active()
+    return active
+
+
+# What torch.compiler.assume_constant_result sets: a compiler calls it, and puts no call into its
+# graph. That function would import torch._dynamo, which takes longer than all of this package.
+_in_a_functional_transform._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def takes_ways() -> bool:
+    """Whether gradients that are written out can be taken: in eager mode, or by an operator."""
+    return is_eager() or calls_operators()
+
+
 def in_nested_forward_mode() -> bool:
     """Whether the code runs in a forward mode of a forward mode, like ``jacfwd(jacfwd(f))``."""
     stack = get_interpreter_stack() or []

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from mmcontrast import arguments
 from mmcontrast.distributed import Group, joined
-from mmcontrast.eager import is_eager, known
+from mmcontrast.eager import is_eager, known, takes_ways
 from mmcontrast.exact.choose import one_way_info_nce, rows_at_a_time
 from mmcontrast.held import check_settings
 from mmcontrast.loading import load_checked
@@ -102,7 +102,7 @@ def info_nce(
             counted = targets != IGNORE  # (B,)
             if not (is_eager() and known(counted.all())):
                 anchors = zero_outside(anchors, counted)
-        if keep is None and is_eager():
+        if keep is None and takes_ways():
             return one_way_info_nce(
                 anchors,
                 candidates,

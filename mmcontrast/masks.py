@@ -120,16 +120,18 @@ def partner_indices(anchors: Tensor, candidates: Tensor, targets: Tensor | None)
 
 def checked_partners(anchors: Tensor, targets: Tensor | None) -> Tensor:
     """:func:`partner_indices` after :func:`check_partners`, without a second check."""
-    return torch.arange(len(anchors), device=anchors.device) if targets is None else targets
+    return torch.arange(anchors.shape[0], device=anchors.device) if targets is None else targets
 
 
 def check_partners(anchors: Tensor, candidates: Tensor, targets: Tensor | None) -> Tensor | None:
     """The targets as int64, after the checks of :func:`partner_indices`; None without any."""
     if targets is not None:
-        return arguments.targets("targets", targets, len(anchors), len(candidates), ignore=IGNORE)
+        return arguments.targets(
+            "targets", targets, anchors.shape[0], candidates.shape[0], ignore=IGNORE
+        )
     if candidates.shape[0] < anchors.shape[0]:
-        few = f"{len(candidates)}{SEVERAL_PARTNERS}"
-        arguments.fail("candidates", f"at least {len(anchors)} rows, a partner each", few)
+        few = f"{candidates.shape[0]}{SEVERAL_PARTNERS}"
+        arguments.fail("candidates", f"at least {anchors.shape[0]} rows, a partner each", few)
     return None
 
 

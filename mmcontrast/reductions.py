@@ -37,7 +37,7 @@ class Reduction(NamedTuple):
         if counted is not None:
             values = torch.where(counted, values, 0)
         if weight is not None:
-            arguments.vector("weight", weight, len(values))
+            arguments.vector("weight", weight, values.shape[0])
             weight = weight.to(values.dtype).reshape(-1, *[1] * (values.ndim - 1))
             if counted is not None:  # (B, ...): what is masked counts for nothing, even if NaN
                 weight = torch.where(counted, weight, 0)
@@ -64,12 +64,14 @@ class Reduction(NamedTuple):
         """
         how, weight, group = self
         if counted is None and weight is None and active(group) is None:
-            each = 1 / max(len(rows), 1) if how == "mean" else 1.0
-            return None if how == "none" else rows.new_full((), each)
+            if how == "none":
+                return None
+            # Divided as a tensor: a compiler would start again for a number that depends on a size.
+            return rows.new_ones(()) / (max(rows.shape[0], 1) if how == "mean" else 1)
         if counted is None:
-            counted = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
+            counted = torch.ones(rows.shape[0], dtype=torch.bool, device=rows.device)
         if weight is not None:
-            arguments.vector("weight", weight, len(counted))
+            arguments.vector("weight", weight, counted.shape[0])
         if how == "none":
             return None
         factors = counted.to(rows.dtype)

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from mmcontrast import arguments
 from mmcontrast.advice import SEVERAL_PARTNERS
-from mmcontrast.distributed import Group, joined
+from mmcontrast.distributed import Group, joined, name_of
+from mmcontrast.eager import takes_ways
 from mmcontrast.exact.choose import sigmoid_of_pairs
 from mmcontrast.held import check_settings
 from mmcontrast.loading import all_or_nothing, any_values, load_checked
@@ -80,11 +81,13 @@ def sigmoid_contrast(
     arguments.temperature(temperature)
     arguments.number_or_scalar("bias", bias)
     arguments.reduction(reduction)
-    if positives is None and len(y) < len(x):
-        few = f"{len(y)}{SEVERAL_PARTNERS}"
-        arguments.fail("y", f"at least {len(x)} rows, a partner each", few)
-    y, own = joined(y, group)  # (C of all ranks, D)
-    size = (len(x), len(y))
+    if positives is None and y.shape[0] < x.shape[0]:
+        few = f"{y.shape[0]}{SEVERAL_PARTNERS}"
+        arguments.fail("y", f"at least {x.shape[0]} rows, a partner each", few)
+    # Without masks, whose sizes are checked here, the ranks' rows are gathered where they are used.
+    later = positives is None and keep is None and takes_ways()
+    y, own = (y, slice(0, x.shape[0])) if later else joined(y, group)  # (C of all ranks, D)
+    size = (x.shape[0], y.shape[0])
     if positives is not None:
         arguments.mask("positives", positives, size)
     if keep is not None:
@@ -96,6 +99,7 @@ def sigmoid_contrast(
         positives,
         keep,
         own.start,
+        name_of(group) if later else "",
         temperature=temperature,
         bias=bias,
         normalize=normalize,

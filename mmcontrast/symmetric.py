@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from mmcontrast import arguments
 from mmcontrast.distributed import Group, active, joined, rank_sizes
-from mmcontrast.eager import is_eager
+from mmcontrast.eager import takes_ways
 from mmcontrast.exact.choose import both_ways_info_nce, rows_at_a_time
 from mmcontrast.held import check_settings
 from mmcontrast.infonce import info_nce
@@ -80,7 +80,7 @@ def symmetric_info_nce(
     arguments.temperature(temperature)
     arguments.reduction(reduction)
     chunk_size = arguments.chunk(chunk_size)
-    if positives is None and keep is None and is_eager():
+    if positives is None and keep is None and takes_ways():
         return both_ways_info_nce(
             x,
             y,

@@ -28,8 +28,8 @@ from torch import Tensor, nn
 
 from mmcontrast import arguments
 from mmcontrast.distances import WITHOUT_PARAMETERS, Distance
-from mmcontrast.distributed import active, joined, rank_sizes
-from mmcontrast.eager import is_eager
+from mmcontrast.distributed import active, joined, name_of, named, rank_sizes
+from mmcontrast.eager import is_eager, takes_ways
 from mmcontrast.exact import kernels, sizes
 from mmcontrast.exact.infonce_blocks import one_way_in_blocks
 from mmcontrast.exact.infonce_tiles import symmetric_in_tiles
@@ -39,6 +39,7 @@ from mmcontrast.exact.infonce_whole import (
     symmetric_in_one_matrix,
 )
 from mmcontrast.exact.kernels.blocks import generation
+from mmcontrast.exact.operators import as_operator
 from mmcontrast.exact.plain import plain_one_way, plain_sigmoid
 from mmcontrast.exact.ranked_blocks import (
     Scores,
@@ -75,42 +76,62 @@ def one_way_info_nce(
     reduction: Reduction,
     chunk_size: int | None,
 ) -> Tensor:
-    """:func:`info_nce` without masks, in eager mode, with checked arguments."""
+    """:func:`info_nce` without masks, in no functional transform, with checked arguments."""
     group = reduction.group
-    if active(group) is None and fits_at_once(anchors, candidates, chunk_size):
+    counted = None if targets is None else targets != IGNORE
+    if is_eager() and active(group) is None and fits_at_once(anchors, candidates, chunk_size):
         rows, columns = map_rows(anchors, normalize), map_rows(candidates, normalize)
         losses = one_way_at_once(rows, columns, targets, temperature)
-        return reduction.reduce(losses, None if targets is None else targets != IGNORE)
-
-    partners = checked_partners(anchors, targets)
-    counted = partners != IGNORE
-    counts = rank_sizes(candidates, group)
-    if ring_suits(candidates, counts):
-        rows, columns = map_rows(anchors, normalize), map_rows(candidates, normalize)
-        losses = info_nce_on_ring(
-            rows, columns, partners, temperature, False, chunk_size, counts, active(group)
-        )
         return reduction.reduce(losses, counted)
+    rows, columns = mapped(anchors, candidates, normalize, chunk_size)
+    shares = reduction.shares(counted, rows)
+    inputs = rows, columns, scalar(temperature, rows), shares, checked_partners(anchors, targets)
+    rounded = kernels.rounded_to(anchors, candidates)
+    value = weighted_one_way(*inputs, chunk_size, rounded, name_of(group))
+    return reduction.finish(value, counted)
 
-    candidates, own = joined(candidates, group, counts)
-    # Partners count this rank's candidates; from here on those of all ranks.
-    partners = torch.where(counted, partners + own.start, IGNORE)
-    step = rows_at_a_time(len(anchors), len(candidates), chunk_size) or len(anchors)
-    if not step or not len(candidates):
-        rows, columns = map_rows(anchors, normalize), map_rows(candidates, normalize)
-        return reduction.reduce(plain_one_way(rows, columns, partners, temperature), counted)
 
-    rows, columns = (map_in_pieces(x, normalize, step) for x in (anchors, candidates))
+@as_operator
+def weighted_one_way(
+    rows: Tensor,
+    columns: Tensor,
+    temperature: Tensor,
+    weight: Tensor | None,
+    targets: Tensor,
+    chunk_size: int | None,
+    rounded: str,
+    group: str,
+) -> Tensor:
+    """InfoNCE of this rank's (B, D) rows among all ranks' (C, D) columns, in one dtype.
+
+    Args:
+        weight: (B,) or 0-d factors of the losses, which are added up; None for the (B,) losses.
+        targets: (B,) int64, which of this rank's columns are the rows' own.
+        chunk_size: as in :func:`info_nce`.
+        rounded: what :func:`kernels.rounded_to` says of the inputs before they were mapped.
+        group: a :func:`name_of`.
+    """
+    ranks = named(group)
+    if ranks is None and fits_at_once(rows, columns, chunk_size):
+        return weighted(one_way_at_once(rows, columns, targets, temperature), weight)
+    counts = rank_sizes(columns, ranks)
+    if ring_suits(columns, counts):
+        inputs = rows, columns, targets, temperature
+        return weighted(info_nce_on_ring(*inputs, False, chunk_size, counts, ranks), weight)
+
+    columns, own = joined(columns, ranks, counts)
+    # Partners count this rank's columns; from here on those of all ranks.
+    targets = torch.where(targets == IGNORE, IGNORE, targets + own.start)
+    step = rows_at_a_time(len(rows), len(columns), chunk_size) or len(rows)
+    if not step or not len(columns):
+        return weighted(plain_one_way(rows, columns, targets, temperature), weight)
     # Blocks and kernels make gradients in the same pass as the losses, so they need each loss's
     # share of the result beforehand.
-    shares = reduction.shares(None if targets is None else counted, rows)
-    inputs = rows, columns, partners, temperature, shares
+    inputs = rows, columns, targets, temperature
     if kernels_suit(rows, columns):
-        precision = kernels.precision(anchors, candidates)
-        value = kernels.one_way_fused(*inputs, precision=precision)
-    else:
-        value = one_way_in_blocks(*inputs, step)
-    return reduction.finish(value, counted)
+        precision = kernels.of_products(rounded)
+        return kernels.one_way_fused(*inputs, weight, precision=precision)
+    return one_way_in_blocks(*inputs, weight, step)
 
 
 def both_ways_info_nce(
@@ -122,37 +143,67 @@ def both_ways_info_nce(
     reduction: Reduction,
     chunk_size: int | None,
 ) -> Tensor:
-    """:func:`symmetric_info_nce` without masks, in eager mode, with checked arguments."""
+    """:func:`symmetric_info_nce` without masks, in no transform, with checked arguments."""
     group = reduction.group
-    alone = active(group) is None
-    if alone and fits_at_once(x, y, chunk_size):
+    if is_eager() and active(group) is None and fits_at_once(x, y, chunk_size):
         rows, columns = map_rows(x, normalize), map_rows(y, normalize)
         return reduction.reduce(symmetric_at_once(rows, columns, temperature), None)
+    rows, columns = mapped(x, y, normalize, chunk_size)
+    shares = reduction.shares(None, rows)
+    inputs = rows, columns, scalar(temperature, rows), shares, chunk_size
+    value = weighted_both_ways(*inputs, kernels.rounded_to(x, y), name_of(group))
+    return reduction.finish(value, None)
 
-    counts = rank_sizes(y, group)
+
+@as_operator
+def weighted_both_ways(
+    x: Tensor,
+    y: Tensor,
+    temperature: Tensor,
+    weight: Tensor | None,
+    chunk_size: int | None,
+    rounded: str,
+    group: str,
+) -> Tensor:
+    """:func:`weighted_one_way`, averaged over both directions, of this rank's pairs (B, D)."""
+    ranks = named(group)
+    if ranks is None and fits_at_once(x, y, chunk_size):
+        return weighted(symmetric_at_once(x, y, temperature), weight)
+    counts = rank_sizes(y, ranks)
     if ring_suits(y, counts):
-        rows, columns = map_rows(x, normalize), map_rows(y, normalize)
         own = torch.arange(len(x), device=x.device)
-        losses = info_nce_on_ring(
-            rows, columns, own, temperature, True, chunk_size, counts, active(group)
-        )
-        return reduction.reduce(losses, None)
+        inputs = x, y, own, temperature
+        return weighted(info_nce_on_ring(*inputs, True, chunk_size, counts, ranks), weight)
 
-    y, here = joined(y, group, counts)
+    y, here = joined(y, ranks, counts)
     step = rows_at_a_time(len(x), len(y), chunk_size, side=sizes.TILE)
     sides = sizes.WIDE if chunk_size is None or step is None else (step, step)
-    rows, columns = (map_in_pieces(z, normalize, sides[0]) for z in (x, y))
-    if alone and kernels_suit(rows, columns):
-        precision = kernels.precision(x, y)
-        losses = kernels.symmetric_fused(rows, columns, temperature, precision=precision)
-    elif alone and 0 < len(x) <= (step or len(x)):
-        losses = symmetric_in_one_matrix(rows, columns, temperature)
+    if ranks is None and kernels_suit(x, y):
+        precision = kernels.of_products(rounded)
+        losses = kernels.symmetric_fused(x, y, temperature, precision=precision)
+    elif ranks is None and 0 < len(x) <= (step or len(x)):
+        losses = symmetric_in_one_matrix(x, y, temperature)
     else:  # in a group always: the columns' sums are taken over ranks of any size
-        losses = symmetric_in_tiles(
-            rows, columns, temperature, sides, start=here.start, group=group
-        )
-    shares = reduction.shares(None, rows)
-    return reduction.finish(losses if shares is None else (losses * shares).sum(), None)
+        losses = symmetric_in_tiles(x, y, temperature, sides, start=here.start, group=ranks)
+    return weighted(losses, weight)
+
+
+def mapped(
+    x: Tensor, y: Tensor, normalize: RowMap | None, chunk_size: int | None
+) -> tuple[Tensor, Tensor]:
+    """Rows and columns in one dtype; in eager mode in pieces, as a compiler's loops are anyway."""
+    size = chunk_size or sizes.WIDE[0]
+    both = (
+        map_in_pieces(z, normalize, size) if is_eager() else map_rows(z, normalize) for z in (x, y)
+    )
+    rows, columns = both
+    dtype = torch.promote_types(rows.dtype, columns.dtype)
+    return rows.to(dtype), columns.to(dtype)
+
+
+def weighted(losses: Tensor, weight: Tensor | None) -> Tensor:
+    """The sum of (B,) losses times the weight, (B,) or 0-d; the losses themselves without one."""
+    return losses if weight is None else (losses * weight).sum()
 
 
 def rows_at_a_time(
@@ -297,6 +348,7 @@ def sigmoid_of_pairs(
     positives: Tensor | None,
     keep: Tensor | None,
     start: int,
+    group: str,
     *,
     temperature: float | Tensor,
     bias: float | Tensor,
@@ -308,42 +360,70 @@ def sigmoid_of_pairs(
 
     Args:
         x: (B, D) anchors.
-        y: (C, D) candidates of all ranks.
+        y: (C, D) candidates.
         positives, keep: (B, C) masks or None.
         start: which row of y belongs to the first anchor, where there are no positives.
+        group: the :func:`name_of` ranks whose candidates are still to be gathered.
         temperature, bias, normalize, chunk_size: as in :func:`sigmoid_contrast`.
         reduction: of the (B,) losses.
     """
-    size = (len(x), len(y))
     counted = None
     if keep is not None:
         # Rows that take part in no pair may hold anything, even NaN: they become 0.
         counted = keep.any(1)
         x, y = zero_outside(x, counted), zero_outside(y, keep.any(0))
-    if not is_eager() or 0 in size:
-        x, y = map_rows(x, normalize), map_rows(y, normalize)
-        losses = plain_sigmoid(x, y, temperature, bias, positives, keep, start)
+    if not takes_ways():
+        rows, columns = map_rows(x, normalize), map_rows(y, normalize)
+        losses = plain_sigmoid(rows, columns, temperature, bias, positives, keep, start)
         return reduction.reduce(losses, counted)
-    sides = sizes.WIDE if chunk_size is None else (chunk_size, chunk_size)
+    rows, columns = mapped(x, y, normalize, chunk_size)
+    shares = reduction.shares(counted, rows)
+    inputs = rows, columns, scalar(temperature, rows), scalar(bias, rows), shares
+    rounded = kernels.rounded_to(x, y)
+    value = weighted_sigmoid(*inputs, positives, keep, start, chunk_size, rounded, group)
+    return reduction.finish(value, counted)
+
+
+@as_operator
+def weighted_sigmoid(
+    x: Tensor,
+    y: Tensor,
+    temperature: Tensor,
+    bias: Tensor,
+    weight: Tensor | None,
+    positives: Tensor | None,
+    keep: Tensor | None,
+    start: int,
+    chunk_size: int | None,
+    rounded: str,
+    group: str,
+) -> Tensor:
+    """The sigmoid loss of (B, D) rows with all (C, D) columns, in one dtype.
+
+    Args:
+        weight, rounded: as in :func:`weighted_one_way`.
+        positives, keep, start, chunk_size, group: as in :func:`sigmoid_of_pairs`.
+    """
+    ranks = named(group)
+    if ranks is not None:
+        y, own = joined(y, ranks)
+        start = own.start
+    size = (len(x), len(y))
+    inputs = x, y, temperature, bias
+    if 0 in size:
+        return weighted(plain_sigmoid(*inputs, positives, keep, start), weight)
+    alone = ranks is None and start == 0
+    if positives is None and keep is None and alone and kernels_suit(x, y):
+        each = None if weight is None else weight.expand(size[0])
+        return kernels.sigmoid_fused(*inputs, each, precision=kernels.of_products(rounded))
     if chunk_size is None:
         at_once = size[0] * size[1] < sizes.SIGMOID_TILES
     else:
         at_once = chunk_size >= max(size)
-    precision = kernels.precision(x, y)
-    x, y = (map_in_pieces(z, normalize, sides[0]) for z in (x, y))
-    dtype = torch.promote_types(x.dtype, y.dtype)
-    x, y = x.to(dtype), y.to(dtype)
-    shares = reduction.shares(counted, x)
-    inputs = x, y, scalar(temperature, x), scalar(bias, x)
-    alone = active(reduction.group) is None
-    if positives is None and keep is None and alone and kernels_suit(x, y):
-        shares = None if shares is None else shares.expand(size[0])
-        value = kernels.sigmoid_fused(*inputs, shares, precision=precision)
-    elif at_once:
-        value = sigmoid_at_once(*inputs, shares, positives, keep, start)
-    else:
-        value = sigmoid_in_tiles(*inputs, shares, positives, keep, start, sides)
-    return reduction.finish(value, counted)
+    if at_once:
+        return sigmoid_at_once(*inputs, weight, positives, keep, start)
+    sides = sizes.WIDE if chunk_size is None else (chunk_size, chunk_size)
+    return sigmoid_in_tiles(*inputs, weight, positives, keep, start, sides)
 
 
 # --- Rank-N-Contrast -----------------------------------------------------------------------------

@@ -34,8 +34,10 @@ from mmcontrast.exact.kernels.supcon_fused import sup_con_fused
 __all__ = [
     "PRECISIONS",
     "Blocks",
+    "of_products",
     "one_way_fused",
     "precision",
+    "rounded_to",
     "sigmoid_fused",
     "sup_con_fused",
     "symmetric_fused",
@@ -44,12 +46,20 @@ __all__ = [
 
 def precision(*inputs: Tensor) -> str:
     """The precision of the products for inputs as they are given, before a row map upcasts them."""
+    return of_products(rounded_to(*inputs))
+
+
+def rounded_to(*inputs: Tensor) -> str:
+    """``"bf16"`` or ``"fp16"`` where all inputs are in it, else empty: the dtypes' part of it."""
     dtypes = {x.dtype for x in inputs}
     if dtypes == {torch.bfloat16}:
         return "bf16"
-    if dtypes == {torch.float16}:
-        return "fp16"
-    return "tf32" if _tf32() else "ieee"
+    return "fp16" if dtypes == {torch.float16} else ""
+
+
+def of_products(rounded: str) -> str:
+    """The :func:`precision` for what :func:`rounded_to` says; reads PyTorch's settings."""
+    return rounded or ("tf32" if _tf32() else "ieee")
 
 
 def _tf32() -> bool:

@@ -1,0 +1,120 @@
+"""Under a compiler a loss is one operator: the same value, gradients and memory for any size."""
+
+import pytest
+import torch
+from torch._dynamo.testing import CompileCounterWithBackend
+from torch._dynamo.utils import counters
+
+import mmcontrast as mm
+from tests.mmcontrast.strategies import normal
+
+OPERATORS = torch.ops.mmcontrast
+
+
+def leaf(seed, *shape):
+    return normal(seed, *shape).float().requires_grad_()
+
+
+def number(value):
+    return torch.tensor(value, requires_grad=True)
+
+
+def samples(name):
+    """Inputs of an operator: with 0-d weights, with (B,) ones, and without."""
+    x, y = leaf(1, 5, 3), leaf(2, 7, 3)
+    weights = (torch.tensor(0.2), leaf(3, 5), None)
+    targets = torch.tensor([6, 0, -100, 2, 2])
+    masks = normal(4, 5, 7) > 0, normal(5, 5, 7) > -1
+    each = {
+        "weighted_one_way": lambda w: (x, y, number(0.5), w, targets, None, "", ""),
+        "weighted_both_ways": lambda w: (x, leaf(2, 5, 3), number(0.5), w, 2, "", ""),
+        "weighted_sigmoid": lambda w: (
+            *(x, y, number(0.5), number(-1.0), w, *masks, 0, None, "", ""),
+        ),
+    }
+    for weight in weights:
+        given = each[name](weight)
+        place = [x is weight for x in given].index(True)
+        for needed in ([False] * (place + 1), [True] * place + [weight is not None]):
+            if weight is not None or not any(needed):
+                yield *given, needed
+
+
+NAMES = ["weighted_one_way", "weighted_both_ways", "weighted_sigmoid"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_operators_do_what_they_say_to_compilers(name):
+    for given in samples(name):
+        torch.library.opcheck(getattr(OPERATORS, name).default, given)
+
+
+def masked(x, y, **settings):
+    keep = torch.ones(x.shape[0], y.shape[0], dtype=torch.bool, device=x.device).tril()
+    return mm.sigmoid_contrast(x, y, keep=keep, **settings)
+
+
+LOSSES = {
+    "one way": mm.info_nce,
+    "both ways": mm.symmetric_info_nce,
+    "sigmoid": mm.sigmoid_contrast,
+    "sigmoid, masked": masked,
+}
+SETTINGS = {
+    "mean": {},
+    "sum in tiles": {"reduction": "sum", "chunk_size": 3},
+    "none": {"reduction": "none"},
+}
+
+
+def found(loss, x, y, t):
+    """The value and all gradients, under an upstream that is not 1."""
+    x, y, t = (z.detach().clone().requires_grad_() for z in (x, y, t))
+    value = loss(x, y, t)
+    upstream = torch.linspace(1, 2, value.numel(), dtype=value.dtype).view_as(value)
+    return value.detach(), *torch.autograd.grad(value, (x, y, t), upstream)
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+def test_compiled_is_eager_for_all_sizes_after_two_compilations(loss, settings):
+    def call(x, y, t):
+        weight = x.detach()[:, 0].exp()
+        return loss(x, y, temperature=t, weight=weight, **settings)
+
+    torch._dynamo.reset()
+    counters.clear()
+    counter = CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(call, backend=counter, fullgraph=True)
+    for n in (4, 5, 33, 300, 2):
+        given = normal(n, n, 3), normal(n + 1, n, 3), torch.tensor(0.5, dtype=torch.float64)
+        for mine, truth in zip(found(compiled, *given), found(call, *given), strict=True):
+            torch.testing.assert_close(mine, truth, rtol=1e-12, atol=1e-14)
+    assert counters["stats"]["unique_graphs"] == 2
+    for graph in counter.graphs:
+        assert sum("weighted" in str(node.target) for node in graph.graph.nodes) == 1
+
+
+@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+def test_exported_programs_take_any_size_and_can_be_trained(loss):
+    class Program(torch.nn.Module):
+        def forward(self, x, y):
+            return loss(x, y, temperature=0.5)
+
+    size = torch.export.Dim("size", min=2, max=4096)
+    given = normal(1, 8, 3), normal(2, 8, 3)
+    program = torch.export.export(Program(), given, dynamic_shapes=({0: size}, {0: size}))
+    for n in (3, 8, 300):
+        x, y = normal(n, n, 3).requires_grad_(), normal(n + 1, n, 3).requires_grad_()
+        mine, truth = program.module()(x, y), loss(x, y, temperature=0.5)
+        torch.testing.assert_close(mine, truth, rtol=1e-12, atol=0)
+        pairs = zip(*(torch.autograd.grad(v, (x, y)) for v in (mine, truth)), strict=True)
+        for a, b in pairs:
+            torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-15)
+        # The second derivative, which only eager mode has.
+        twice = [
+            torch.autograd.grad(v, x, create_graph=True)[0].square().sum()
+            for v in (program.module()(x, y), loss(x, y, temperature=0.5))
+        ]
+        a, b = (torch.autograd.grad(v, y)[0] for v in twice)
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
