@@ -12,12 +12,14 @@ from mmcontrast.infonce import info_nce
 from mmcontrast.loading import load_checked
 from mmcontrast.presence import only_present, presence
 from mmcontrast.rows import RowMap, exact_number, l2_normalize
+from mmcontrast.sharded import local_rows
 from mmcontrast.temperature import LearnableTemperature, current
 from mmcontrast.terms import LossTerms
 
 DIRECTIONS = ("from_anchor", "to_anchor", "both")
 
 
+@local_rows
 def anchored_info_nce(
     features: Mapping[str, Tensor],
     *,

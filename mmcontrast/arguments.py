@@ -75,9 +75,14 @@ def matrix(name: str, x: Tensor, *, rows: int | None = None, like: Tensor | None
 
 
 def floating_rows(name: str, x: Tensor) -> None:
-    """A floating (..., D) tensor with D >= 1."""
+    """A floating (..., D) tensor with D >= 1; of a DTensor, each row on one rank as a whole."""
     if not tensor(name, x).is_floating_point():
         fail(name, "a floating dtype", x.dtype)
+    # A rank without any of the features has nothing to take a row's maximum of.
+    places: Iterable[Any] = getattr(x, "placements", ())
+    if any(place.is_shard(x.ndim - 1) for place in places):
+        instead = "x.redistribute(...) or x.full_tensor() puts them together"
+        fail(name, "a DTensor with whole rows", f"one placed {places} ({instead})")
     if x.ndim == 0 or x.shape[-1] == 0:
         fail(name, "shape (..., D) with at least one feature", shape(x))
 

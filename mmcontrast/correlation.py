@@ -14,11 +14,13 @@ from mmcontrast.loading import load_checked
 from mmcontrast.margin import triplet
 from mmcontrast.presence import presence
 from mmcontrast.rows import l2_normalize, summable_scale, upcast
+from mmcontrast.sharded import local_rows
 from mmcontrast.terms import LossTerms
 
 REDUCE = ("flatten", "mean", "per_step")
 
 
+@local_rows
 def modality_correlation(
     x: Tensor, y: Tensor, *, reduce: str = "flatten", mask: Tensor | None = None
 ) -> Tensor:
@@ -66,6 +68,7 @@ def modality_correlation(
     return _cosine(x, y).sum(1) / number
 
 
+@local_rows
 def modality_correlation_triplet(
     features: Mapping[str, Tensor],
     negatives: Mapping[str, Tensor],

@@ -22,6 +22,7 @@ from mmcontrast.exact.ties import first_equal, map_equal_rows, share_scores
 from mmcontrast.exact.tiles import slices
 from mmcontrast.masks import IGNORE, partner_indices
 from mmcontrast.rows import RowMap, dot, l2_normalize, map_rows
+from mmcontrast.sharded import local_rows
 from mmcontrast.wide import retry_in_float64
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ class Diagnosis(NamedTuple):
         return figure
 
 
+@local_rows
 @retry_in_float64
 @torch.no_grad()
 def diagnose(

@@ -19,8 +19,10 @@ from mmcontrast.distances import (
 from mmcontrast.eager import is_eager
 from mmcontrast.mahalanobis import Mahalanobis
 from mmcontrast.rows import dot, l2_normalize, ordinary_scale, upcast
+from mmcontrast.sharded import local_rows
 
 
+@local_rows
 def pairwise(distance: Distance, x: Tensor, y: Tensor) -> Tensor:
     """All distances between two sets of rows.
 

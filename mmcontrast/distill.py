@@ -10,11 +10,13 @@ from mmcontrast.distributed import Group
 from mmcontrast.held import check_settings
 from mmcontrast.reductions import Reduction
 from mmcontrast.rows import upcast
+from mmcontrast.sharded import local_rows
 from mmcontrast.wide import retry_in_float64
 
 DIRECTIONS = ("teacher_student", "student_teacher")
 
 
+@local_rows
 @retry_in_float64
 def kl_distill(
     student: Tensor,

@@ -49,7 +49,7 @@ def gather(x: Tensor, group: Group | None = None) -> Tensor:
         (sum of all B, ...); ``x`` itself with one rank, or without a process group.
 
     Raises:
-        ValueError: a 0-d tensor; rows that differ in shape or dtype between ranks.
+        ValueError: a 0-d tensor; rows that differ in shape or dtype between ranks; a DTensor.
 
     Example:
         >>> gather(torch.eye(2))  # no process group
@@ -59,7 +59,8 @@ def gather(x: Tensor, group: Group | None = None) -> Tensor:
     Note:
         A collective: every rank must call it. It copies the ranks' sizes to the host.
     """
-    arguments.tensor("x", x)
+    if hasattr(arguments.tensor("x", x), "full_tensor"):
+        arguments.fail("x", "this rank's rows", "a DTensor (x.full_tensor() has those of all)")
     return joined(x, "world" if group is None else group)[0]
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mmcontrast import arguments
 from mmcontrast.masks import off_diagonal
 from mmcontrast.mining import HardNegatives, sample_one, uniform_draws
+from mmcontrast.sharded import local_rows
 
 Rows = TypeVar("Rows", Tensor, Tensor | None)
 
@@ -26,6 +27,7 @@ class Gate(NamedTuple):
     paired: Tensor
     """int64: 1 kept, 0 replaced; the targets of :func:`pair_prediction`."""
 
+    @local_rows
     def take(self, *tensors: Rows) -> tuple[Rows, ...]:
         """The modality's tensors, each row taken from its source.
 
@@ -72,6 +74,7 @@ def replacement_gate(
     """A gate for each modality."""
 
 
+@local_rows
 def replacement_gate(
     negatives: HardNegatives | Mapping[str, HardNegatives],
     *,
@@ -120,6 +123,7 @@ def replacement_gate(
     }
 
 
+@local_rows
 def uniform_negatives(
     anchors: Tensor,
     k: int,

@@ -13,11 +13,13 @@ from mmcontrast.masks import IGNORE, check_partners, checked_partners
 from mmcontrast.presence import zero_outside
 from mmcontrast.reductions import Reduction
 from mmcontrast.rows import RowMap, l2_normalize, map_rows
+from mmcontrast.sharded import local_rows
 from mmcontrast.softmax import contrast, masked_logsumexp
 from mmcontrast.temperature import LearnableTemperature, current
 from mmcontrast.wide import retry_in_float64
 
 
+@local_rows
 @retry_in_float64
 def info_nce(
     anchors: Tensor,
@@ -66,7 +68,9 @@ def info_nce(
             mean and sum are over all its anchors, the same on every rank; see :func:`gather`. Masks
             are (B of this rank, C of all), targets index this rank's own candidates, and ``"none"``
             gives this rank's (B,). Without masks, candidates of 2^26 numbers or more in all are
-            passed around a ring of ranks, and no rank holds all of them. None: this rank alone.
+            passed around a ring of ranks, and no rank holds all of them. None: this rank alone,
+            or, for DTensors of rows sharded over a mesh, the mesh's ranks, with the gradient of one
+            process.
 
     Returns:
         Scalar or (B,), float32, or float64 for float64 input.
@@ -142,6 +146,7 @@ def info_nce(
     return Reduction(reduction, weight, group).reduce(losses, found)
 
 
+@local_rows
 @retry_in_float64
 def matched_pair_nce(
     x: Tensor,

@@ -7,6 +7,7 @@ from mmcontrast import arguments
 from mmcontrast.distances import length, of_difference
 from mmcontrast.loading import all_or_nothing, any_values, load_checked
 from mmcontrast.rows import dot, upcast
+from mmcontrast.sharded import local_rows
 
 
 class Mahalanobis(nn.Module):
@@ -63,6 +64,7 @@ class Mahalanobis(nn.Module):
         all_or_nothing(self, any_values)
 
     @classmethod
+    @local_rows
     def estimate(cls, samples: Tensor, *, shrinkage: float = 0.0) -> "Mahalanobis":
         r"""The distance for the covariance of samples, shrunk towards a multiple of the identity.
 
@@ -121,10 +123,12 @@ class Mahalanobis(nn.Module):
         """
         return cls(torch.eye(arguments.whole("size", size)), trainable=True)
 
+    @local_rows
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """(..., D), (..., D) -> (...), in float32, or float64 for float64 input."""
         return of_difference(lambda apart: length(self.whiten(apart)), x, y)
 
+    @local_rows
     def whiten(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., D): rows with a Euclidean distance that is the Mahalanobis one."""
         arguments.floating_rows("x", x)

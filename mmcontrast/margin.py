@@ -13,9 +13,11 @@ from mmcontrast.held import check_settings
 from mmcontrast.loading import load_checked
 from mmcontrast.presence import zero_outside
 from mmcontrast.reductions import Reduction
+from mmcontrast.sharded import local_rows
 from mmcontrast.wide import may_widen, narrow, widen
 
 
+@local_rows
 def triplet(
     anchors: Tensor,
     positives: Tensor,

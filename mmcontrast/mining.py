@@ -19,6 +19,7 @@ from mmcontrast.exact.topk import filled, top_at_once
 from mmcontrast.masks import check_partners, different_label, ignoring
 from mmcontrast.presence import zero_outside
 from mmcontrast.rows import RowMap, l2_normalize, map_rows
+from mmcontrast.sharded import local_rows
 from mmcontrast.wide import narrow, widen_products
 
 
@@ -34,6 +35,7 @@ class HardNegatives(NamedTuple):
     K and ``exclude_positive="after"`` removed it."""
 
 
+@local_rows
 @torch.no_grad()
 def hard_negatives(
     anchors: Tensor,
@@ -184,6 +186,7 @@ def _partners(anchors: Tensor, targets: Tensor | None, start: int) -> Tensor:
     return torch.where(targets < 0, targets, targets + start) if start else targets
 
 
+@local_rows
 @torch.no_grad()
 def hard_triplets(
     anchors: Tensor,
@@ -240,6 +243,7 @@ def hard_triplets(
     return own, torch.where(found, positive, own), torch.where(found, negative, own)
 
 
+@local_rows
 @torch.no_grad()
 def sample_one(mask: Tensor, *, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
     """Draw one True entry of each row, uniformly.
@@ -276,6 +280,7 @@ def uniform_draws(
     return torch.rand(shape, generator=generator, device=device, dtype=dtype)
 
 
+@local_rows
 @torch.no_grad()
 def extreme(similarity: Tensor, mask: Tensor, *, largest: bool) -> tuple[Tensor, Tensor]:
     """The most or the least similar candidate of each anchor among those in the mask.

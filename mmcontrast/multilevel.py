@@ -12,6 +12,7 @@ from mmcontrast.infonce import info_nce
 from mmcontrast.loading import load_checked
 from mmcontrast.masks import different_label, labelled, same_label
 from mmcontrast.rows import RowMap, checked_map, exact_number, l2_normalize, upcast
+from mmcontrast.sharded import local_rows
 from mmcontrast.symmetric import symmetric_info_nce
 from mmcontrast.temperature import LearnableTemperature, current
 from mmcontrast.terms import LossTerms
@@ -24,6 +25,7 @@ LEVELS = "a list of pairs, or a callable without arguments that returns it"
 DESIGNS = ("A", "B", "C")
 
 
+@local_rows
 def multilevel_contrast(
     levels: Mapping[str, Level | Callable[[], Level]],
     *,

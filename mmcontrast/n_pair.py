@@ -5,8 +5,10 @@ from torch import Tensor
 from mmcontrast.distributed import Group
 from mmcontrast.infonce import info_nce
 from mmcontrast.rows import RowMap
+from mmcontrast.sharded import local_rows
 
 
+@local_rows
 def n_pair(
     anchors: Tensor,
     candidates: Tensor,

@@ -8,9 +8,11 @@ from mmcontrast import arguments
 from mmcontrast.masks import IGNORE
 from mmcontrast.reductions import Reduction
 from mmcontrast.rows import upcast
+from mmcontrast.sharded import local_rows
 from mmcontrast.wide import retry_in_float64
 
 
+@local_rows
 @retry_in_float64
 def pair_prediction(
     logits: Tensor,

@@ -10,6 +10,7 @@ from mmcontrast import arguments
 from mmcontrast.eager import is_eager
 from mmcontrast.loading import State, all_or_nothing, load_checked
 from mmcontrast.masks import IGNORE
+from mmcontrast.sharded import local_rows
 
 
 class EmbeddingQueue(nn.Module):
@@ -80,6 +81,7 @@ class EmbeddingQueue(nn.Module):
         self.register_buffer("position", torch.zeros((), dtype=torch.int64))
         all_or_nothing(self, _refuse_position)
 
+    @local_rows
     @torch.no_grad()
     def push(self, embeddings: Tensor, labels: Tensor | None = None) -> None:
         """Replace the oldest entries by a batch, (B, D) with labels or ids (B,); -100 for none.
@@ -103,6 +105,7 @@ class EmbeddingQueue(nn.Module):
         self.filled[places] = True
         self.position.copy_((self.position + len(labels)) % size)
 
+    @local_rows
     def extend(self, candidates: Tensor, *, rows: int) -> tuple[Tensor, Tensor]:
         """The candidates (C, D) followed by the queue, and the mask of the filled ones.
 

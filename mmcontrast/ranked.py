@@ -16,10 +16,12 @@ from mmcontrast.presence import zero_outside
 from mmcontrast.reductions import Reduction
 from mmcontrast.rows import exact_number, upcast
 from mmcontrast.scores import ROUNDINGS
+from mmcontrast.sharded import local_rows
 from mmcontrast.temperature import LearnableTemperature, current
 from mmcontrast.wide import narrow, widen_products
 
 
+@local_rows
 def rank_n_contrast(
     x: Tensor,
     scores: Tensor,

@@ -92,8 +92,10 @@ def map_leaves(function: Callable[..., Any], *trees: Any) -> Any:
     """The first tree, each leaf replaced by the function of that leaf in all trees."""
     first = trees[0]
     if isinstance(first, Mapping):
-        # A copy, so that a BatchEncoding or a ModelOutput keeps its class.
-        made = copy.copy(first) if isinstance(first, MutableMapping) else dict(first)
+        # A copy, so that a BatchEncoding or a ModelOutput keeps its class; of a dict without
+        # copy.copy, which the compiler cannot trace.
+        plain = type(first) is dict or not isinstance(first, MutableMapping)
+        made: Any = dict(first) if plain else copy.copy(first)
         for key in first:
             made[key] = map_leaves(function, *(tree[key] for tree in trees))
         return made

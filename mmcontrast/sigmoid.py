@@ -14,9 +14,11 @@ from mmcontrast.held import check_settings
 from mmcontrast.loading import all_or_nothing, any_values, load_checked
 from mmcontrast.reductions import Reduction
 from mmcontrast.rows import RowMap, l2_normalize, upcast
+from mmcontrast.sharded import local_rows
 from mmcontrast.wide import retry_in_float64
 
 
+@local_rows
 @retry_in_float64
 def sigmoid_contrast(
     x: Tensor,

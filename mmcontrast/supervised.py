@@ -17,6 +17,7 @@ from mmcontrast.masks import labelled, same_label
 from mmcontrast.presence import zero_outside
 from mmcontrast.reductions import Reduction
 from mmcontrast.rows import RowMap, l2_normalize
+from mmcontrast.sharded import local_rows
 from mmcontrast.softmax import contrast
 from mmcontrast.temperature import LearnableTemperature, current
 from mmcontrast.wide import retry_in_float64
@@ -24,6 +25,7 @@ from mmcontrast.wide import retry_in_float64
 FORMS = ("out", "in")
 
 
+@local_rows
 @retry_in_float64
 def sup_con(
     anchors: Tensor,

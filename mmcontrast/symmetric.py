@@ -13,11 +13,13 @@ from mmcontrast.loading import load_checked
 from mmcontrast.presence import zero_outside
 from mmcontrast.reductions import Reduction
 from mmcontrast.rows import RowMap, dot, exact_number, l2_normalize, map_rows
+from mmcontrast.sharded import local_rows
 from mmcontrast.softmax import log_share
 from mmcontrast.temperature import LearnableTemperature, current
 from mmcontrast.wide import retry_in_float64
 
 
+@local_rows
 @retry_in_float64
 def symmetric_info_nce(
     x: Tensor,

@@ -13,9 +13,11 @@ from mmcontrast.hybrid.selection import PairSelection
 from mmcontrast.hybrid.settings import Settings, check_selection
 from mmcontrast.reductions import Reduction
 from mmcontrast.rows import RowMap, softmax_normalize, upcast
+from mmcontrast.sharded import local_rows
 from mmcontrast.terms import LossTerms
 
 
+@local_rows
 def hybrid_contrast(
     features: Mapping[str, Tensor],
     labels: Tensor | None,

@@ -11,8 +11,10 @@ from mmcontrast.hybrid.selection import PairSelection
 from mmcontrast.hybrid.settings import Settings
 from mmcontrast.reductions import Reduction
 from mmcontrast.rows import RowMap, softmax_normalize
+from mmcontrast.sharded import local_rows
 
 
+@local_rows
 def inter_modal_contrast(
     features: Mapping[str, Tensor],
     labels: Tensor | None,

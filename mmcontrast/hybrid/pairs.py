@@ -13,6 +13,7 @@ from mmcontrast.distributed import Group, joined, total
 from mmcontrast.masks import different_label, labelled, same_label
 from mmcontrast.presence import only_present, presence
 from mmcontrast.rows import RowMap, map_rows
+from mmcontrast.sharded import local_rows
 
 ALL = slice(None)
 
@@ -51,6 +52,7 @@ class Pairs(NamedTuple):
     """(B,) bool: which samples have this modality, and a label."""
 
 
+@local_rows
 def intra_modal_pairs(
     features: Mapping[str, Tensor],
     labels: Tensor | None,
@@ -90,6 +92,7 @@ def intra_modal_pairs(
     return modal_pairs(rows, taking_part, related.masks(ALL), inter=False)
 
 
+@local_rows
 def inter_modal_pairs(
     features: Mapping[str, Tensor],
     labels: Tensor | None,

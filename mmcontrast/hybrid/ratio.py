@@ -12,9 +12,11 @@ from mmcontrast.distances import within
 from mmcontrast.distributed import Group
 from mmcontrast.reductions import Reduction
 from mmcontrast.rows import upcast
+from mmcontrast.sharded import local_rows
 from mmcontrast.wide import may_widen, narrow, widen
 
 
+@local_rows
 def ratio_contrast(
     similarity: Tensor,
     positives: Tensor,

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mmcontrast import arguments
 from mmcontrast.rows import upcast
+from mmcontrast.sharded import local_rows
 from mmcontrast.softmax import masked_softmax
 
 
@@ -64,6 +65,7 @@ class PairSelection:
         return max(1, math.floor(batch_size * self.fraction + 1e-9))
 
 
+@local_rows
 def select_pairs(
     similarity: Tensor,
     positives: Tensor,
@@ -125,6 +127,7 @@ def thin(
     return hardest, closest
 
 
+@local_rows
 def hardness_weights(
     similarity: Tensor, positives: Tensor, negatives: Tensor, *, gamma: float = 1.0
 ) -> tuple[Tensor, Tensor]:

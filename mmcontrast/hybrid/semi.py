@@ -13,9 +13,11 @@ from mmcontrast.masks import off_diagonal
 from mmcontrast.presence import presence
 from mmcontrast.reductions import Reduction
 from mmcontrast.rows import RowMap, dot, softmax_normalize
+from mmcontrast.sharded import local_rows
 from mmcontrast.wide import may_widen, narrow, widen
 
 
+@local_rows
 def semi_contrast(
     features: Mapping[str, Tensor],
     *,

@@ -12,8 +12,10 @@ from mmcontrast.negatives.batches import Negatives, is_sequence, read_batch
 from mmcontrast.negatives.noise import add_noise, replace_tokens
 from mmcontrast.negatives.shift import shift
 from mmcontrast.negatives.swap import swap
+from mmcontrast.sharded import local_rows
 
 
+@local_rows
 def mixed_negatives(
     features: Mapping[str, Tensor],
     *,

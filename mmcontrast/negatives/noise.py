@@ -11,8 +11,10 @@ from mmcontrast import arguments
 from mmcontrast.mining import extreme, uniform_draws
 from mmcontrast.negatives.batches import Negatives, feature_shapes, read_batch
 from mmcontrast.rows import upcast
+from mmcontrast.sharded import local_rows
 
 
+@local_rows
 def add_noise(
     features: Mapping[str, Tensor],
     *,
@@ -70,6 +72,7 @@ def add_noise(
     return negatives
 
 
+@local_rows
 def replace_tokens(
     features: Mapping[str, Tensor],
     *,

@@ -8,8 +8,10 @@ from torch import Tensor
 from mmcontrast import arguments
 from mmcontrast.mining import sample_one
 from mmcontrast.negatives.batches import Negatives, feature_shapes, is_sequence, read_batch
+from mmcontrast.sharded import local_rows
 
 
+@local_rows
 def shift(
     features: Mapping[str, Tensor],
     *,

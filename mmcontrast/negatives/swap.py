@@ -9,8 +9,10 @@ from mmcontrast import arguments
 from mmcontrast.masks import off_diagonal
 from mmcontrast.mining import sample_one
 from mmcontrast.negatives.batches import Negatives, read_batch
+from mmcontrast.sharded import local_rows
 
 
+@local_rows
 def swap(
     features: Mapping[str, Tensor],
     *,
