@@ -59,12 +59,6 @@ def rounded_to(*inputs: Tensor) -> str:
 
 def of_products(rounded: str) -> str:
     """The :func:`precision` for what :func:`rounded_to` says; reads PyTorch's settings."""
-    return rounded or ("tf32" if _tf32() else "ieee")
-
-
-def _tf32() -> bool:
-    """Whether PyTorch's own products of float32 are in tf32, by its newer setting or its older."""
-    matmul = torch.backends.cuda.matmul
-    if hasattr(matmul, "fp32_precision"):
-        return bool(matmul.fp32_precision == "tf32")
-    return bool(matmul.allow_tf32)
+    # What the older settings say, this one says too.
+    tf32 = torch.backends.cuda.matmul.fp32_precision == "tf32"
+    return rounded or ("tf32" if tf32 else "ieee")

@@ -104,9 +104,8 @@ torch.set_float32_matmul_precision("highest")
 assert kernels.precision(x) == "ieee"
 torch.backends.cuda.matmul.allow_tf32 = True
 assert kernels.precision(x) == "tf32"
-if hasattr(torch.backends.cuda.matmul, "fp32_precision"):
-    torch.backends.cuda.matmul.fp32_precision = "ieee"
-    assert kernels.precision(x) == "ieee"
+torch.backends.cuda.matmul.fp32_precision = "ieee"
+assert kernels.precision(x) == "ieee"
 """
 
 
