@@ -210,12 +210,14 @@ def mapping(name: str, value: object, of: str) -> Mapping[str, Any]:
     return value
 
 
-def device(value: Any) -> torch.device:
-    """A device by its name."""
+def device(value: object) -> torch.device:
+    """A device by its name; a number is another device, or an error of its own, in each build."""
     try:
-        return torch.device(value)
-    except (RuntimeError, TypeError, ValueError):
-        fail("device", "a torch.device or its name", shown(value))
+        if isinstance(value, str):
+            return torch.device(value)
+    except RuntimeError:
+        pass
+    fail("device", "a torch.device or its name", shown(value))
 
 
 def generator(value: object) -> None:

@@ -34,6 +34,7 @@ INDICES = torch.tensor([0, 4, -100])
         lambda: arguments.targets("x", INDICES, 3, 5, ignore=-100),
         lambda: arguments.features({"a": X, "b": X}),
         lambda: arguments.reduction("none"),
+        lambda: arguments.device("meta"),
     ],
 )
 def test_what_is_right_passes(call):
@@ -110,6 +111,12 @@ def test_what_is_right_passes(call):
             lambda: arguments.reduction("avg"),
             "reduction: expected one of 'mean', 'sum', 'none', got 'avg'",
         ),
+        (
+            lambda: arguments.device("nowhere"),
+            "device: expected a torch.device or its name, got 'nowhere'",
+        ),
+        # A build for GPUs would take it.
+        (lambda: arguments.device(0), "device: expected a torch.device or its name, got 0"),
     ],
 )
 def test_each_error_names_the_argument_what_was_expected_and_what_came(call, message):
