@@ -23,7 +23,8 @@ class LossTerms(OrderedDict[str, Tensor]):
     or a pytree: DistributedDataParallel, FSDP, ``default_collate``, Accelerate, Lightning, the
     Trainer of transformers, ``torch.func``, ``torch.compile``, pickle. Most of these make
     ``type(terms)({name: ... for name in terms})`` and know nothing of weights. Therefore a name
-    that comes out of ``LossTerms`` is a str that also holds its weight.
+    that comes out of ``LossTerms`` is a str that also holds its weight. (Only in code that torch
+    2.15 compiles, ``{**terms}`` goes past these names; ``{**dict(terms)}`` does not.)
 
     Args:
         terms: unweighted terms, all of one shape, or pairs of name and term. Nothing at all, not

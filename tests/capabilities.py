@@ -1,39 +1,62 @@
 """What the torch at hand can do, found by doing it. No test asks for a version.
 
-A test that needs something of this list is skipped by its name where it fails.
+A test calls :func:`need` with a function of this file, and is skipped by its words where it fails.
 """
 
-from collections.abc import Callable
+import functools
+from collections import OrderedDict
+from collections.abc import Callable, ItemsView, KeysView
 
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+CANNOT = "this torch cannot "
+FAILURES = (RuntimeError, AssertionError, AttributeError, ImportError)
 
+
+@functools.cache
 def can(attempt: Callable[[], object]) -> bool:
     """Whether it ends without an error."""
     try:
         attempt()
-    except (RuntimeError, AssertionError, AttributeError, ImportError):
+    except FAILURES:
         return False
     return True
 
 
-def needs(name: str, attempt: Callable[[], object]) -> pytest.MarkDecorator:
-    return pytest.mark.skipif(not can(attempt), reason=f"not with this torch: {name}")
+def need(attempt: Callable[[], object]) -> None:
+    """Skip the test that calls this, unless the attempt ends without an error."""
+    if not can(attempt):
+        pytest.skip(f"{CANNOT}{attempt.__doc__}")
 
 
-def fake_cuda() -> None:
-    """Its backward pass asks for a GPU, although nothing is computed."""
+def autograd_of_fake_cuda_tensors() -> None:
+    """differentiate fake CUDA tensors, where there is no GPU"""
     if not torch.backends.cuda.is_built():
-        raise RuntimeError(
-            "without CUDA in the build the process would end in a segmentation fault"
-        )
+        raise RuntimeError("the process would end in a segmentation fault")
     with FakeTensorMode():
         torch.ones(1, device="cuda", requires_grad=True).sum().backward()
 
 
-needs_fake_cuda = needs("autograd on fake CUDA tensors", fake_cuda)
-every_fake_device = pytest.mark.parametrize(
-    "device", ["meta", pytest.param("cuda", marks=needs_fake_cuda)]
-)
+class _Upper(OrderedDict[str, torch.Tensor]):
+    def __iter__(self):
+        return iter([name.upper() for name in super().__iter__()])
+
+    def keys(self):
+        return KeysView(self)
+
+    def items(self):
+        return ItemsView(self)
+
+    def __getitem__(self, name):
+        return super().__getitem__(name.lower())
+
+
+def compiled_unpacking_by_keys() -> None:
+    """compile `{**x}`, where the class of `x` has its own `keys`"""
+
+    def call(x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {**_Upper(a=x)}
+
+    assert list(torch.compile(call, fullgraph=True, backend="eager")(torch.ones(1))) == ["A"]

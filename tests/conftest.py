@@ -7,6 +7,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from tests.capabilities import autograd_of_fake_cuda_tensors, need
+
 # No test asks a model hub for anything; a name that is not on this machine shall fail at once.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -24,6 +26,14 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.ge
 def generator() -> torch.Generator:
     """One source of random numbers a test, the same on every run."""
     return torch.Generator().manual_seed(20240607)
+
+
+@pytest.fixture(params=["meta", "cuda"])
+def fake_device(request: pytest.FixtureRequest) -> str:
+    """Where fake tensors lie that are not on the CPU."""
+    if request.param == "cuda":
+        need(autograd_of_fake_cuda_tensors)
+    return request.param
 
 
 @pytest.fixture(scope="session")

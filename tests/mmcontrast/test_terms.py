@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import mmcontrast as mm
+from tests.capabilities import compiled_unpacking_by_keys, need
 
 
 def terms(**weights):
@@ -63,12 +64,17 @@ def test_the_callers_mappings_are_not_shared():
     assert t.total.item() == 2.0
 
 
-@pytest.mark.parametrize("take", ["total", "terms", "rebuilt", "unpacked"])
+@pytest.mark.parametrize("take", ["total", "terms", "rebuilt", "joined", "unpacked"])
 def test_they_compile_and_what_is_rebuilt_inside_keeps_the_weights(take):
+    if take == "unpacked":
+        need(compiled_unpacking_by_keys)
+
     def call(x):
         made = mm.LossTerms({"a": x.sin().sum(), "b": x.square().sum()}, {"b": 0.25})
         if take == "rebuilt":  # as Accelerate does around a forward pass
             made = type(made)({name: 3 * term for name, term in made.items()})
+        if take == "joined":
+            made = mm.LossTerms({"task": x.mean(), **dict(made)})
         if take == "unpacked":
             made = mm.LossTerms({"task": x.mean(), **made})
         return made.total if take == "total" else made
@@ -81,7 +87,7 @@ def test_they_compile_and_what_is_rebuilt_inside_keeps_the_weights(take):
         found = function(x)
         if take != "total":
             assert type(found) is mm.LossTerms
-            task = {"task": 1} if take == "unpacked" else {}
+            task = {"task": 1} if take in ("joined", "unpacked") else {}
             assert found.weights == {**task, "a": 1, "b": 0.25}
             found = found.total
         found.backward()
