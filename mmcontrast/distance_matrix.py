@@ -32,7 +32,8 @@ def pairwise(distance: Distance, x: Tensor, y: Tensor) -> Tensor:
 
     Rows so large or small that squares of their entries are out of range, as far as values can be
     read, take the views too. All but the cosine distance use ``torch.cdist``, which has no second
-    derivative. Wrapped in a lambda, a distance counts as any other callable, and has one.
+    derivative before torch 2.15. Wrapped in a lambda, a distance counts as any other callable, and
+    has one.
 
     Args:
         distance: one of them, or a callable (..., D), (..., D) -> (...).

@@ -54,7 +54,7 @@ def ranked_at_once(
     if scores.own is not None:
         columns = torch.arange(len(candidates), device=x.device)
         keep = keep & (columns != scores.own[rows, None])
-    # In a lambda, a distance is evaluated without torch.cdist, which has no second derivative.
+    # In a lambda, a distance is evaluated without torch.cdist, whose second derivative is new.
     measure = (lambda a, b: distance(a, b)) if twice else distance
     logits = -pairwise(measure, x[rows], candidates) / temperature
     away = torch.cdist(scores.anchors[rows], scores.candidates, p=1)
