@@ -7,6 +7,7 @@ import torch
 
 from mmcontrast.exact import choose, kernels
 from mmcontrast.exact.kernels import launch
+from mmcontrast.exact.kernels.blocks import chosen
 from tests.mmcontrast.exact.kernels.cases import BLOCKS, given
 from tests.mmcontrast.exact.kernels.compiling import fits
 from tests.mmcontrast.exact.kernels.conftest import TRITON
@@ -159,3 +160,17 @@ def test_a_logit_above_its_shift_counts_as_the_shift(ways, device):
     expected = octaves.clamp_max(0).exp2() @ y.double() * (2 if ways == "both" else 1)
     assert octaves.max() > 1000
     torch.testing.assert_close(found.double(), expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("gradient", [False, True])
+def test_blocks_are_those_of_the_device_or_those_given(gradient, monkeypatch):
+    x, t = torch.zeros(3, 300), torch.ones(())
+    logits = launch.Logits(x, x, t, "bf16")
+    for capability in ((8, 0), (8, 6), (9, 0), (10, 0)):
+        monkeypatch.setattr(launch, "capability", lambda device, found=capability: found)
+        expected = chosen(300, "bf16", gradient=gradient, capability=capability)
+        assert logits.chosen(gradient=gradient) == expected
+    assert logits._replace(blocks=BLOCKS).chosen(gradient=gradient) == BLOCKS
+    monkeypatch.undo()
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 9))
+    assert launch.capability(torch.device("cuda")) == (8, 9)
