@@ -7,13 +7,17 @@ import types
 import pytest
 import torch
 
-from tests.benchmarks import cases, gpu, gpu_cases, gpu_measure, gpu_targets
+from mmcontrast.exact.kernels import launch
+from mmcontrast.exact.kernels.blocks import generation
+from mmcontrast.exact.tiles import NegativeSums
+from tests.benchmarks import cases, gpu, gpu_blocks, gpu_cases, gpu_measure, gpu_targets
 from tests.benchmarks.cases import OURS, PLAIN, SYMMETRIC, TEMPERATURE, TORCH
 from tests.benchmarks.gpu import Part
 from tests.benchmarks.gpu_cases import TILES, GpuCase
 from tests.benchmarks.gpu_measure import DeviceLost, Tools
 from tests.benchmarks.gpu_targets import INF_CL, MEMEFF
 from tests.benchmarks.peers import OPEN_CLIP
+from tests.mmcontrast.exact.kernels.compiling import room
 
 SMALL = ["--sizes", "12", "--dims", "4", "--rounds", "3"]
 
@@ -375,3 +379,63 @@ def test_targets_are_ratios_where_they_are_meant():
 def test_each_precision_of_a_loss_has_tables_of_its_own():
     assert len({loss.name for loss in gpu_targets.LOSSES.values()}) == 3
     assert all(loss.name.startswith(SYMMETRIC.name) for loss in gpu_targets.LOSSES.values())
+
+
+# --- blocks beside each other --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("capability", [(8, 0), (8, 6), (9, 0), (10, 0), (12, 0)])
+def test_blocks_that_do_not_fit_are_not_tried(capability):
+    for lists, gradient in ((gpu_blocks.SUMS, False), (gpu_blocks.GRADIENTS, True)):
+        for kind, d in lists:
+            found = gpu_blocks.others(kind, d, gradient, capability)
+            for blocks in found:
+                assert bool(blocks.width) == gradient
+                assert room(blocks, d, kind, capability) <= generation(capability).shared
+            if capability == (9, 0):
+                assert len(found) == len(lists[kind, d])
+    assert gpu_blocks.others("ieee", 64, True, capability) == []
+    assert gpu_blocks.others("bf16", 500, True, (9, 0)) == gpu_blocks.others(
+        "bf16", 512, True, (9, 0)
+    )
+
+
+def test_blocks_are_compared_told_and_written(tmp_path, monkeypatch, tools, said, capsys):
+    launched = []
+
+    def sums(logits, base, *, both):
+        launched.append(logits.blocks)
+        ones = torch.ones(len(logits.x))
+        return NegativeSums(ones, ones, 0 * ones, 0 * ones)
+
+    def gradient(logits, base, rows, columns):
+        if logits.blocks.rows == 32:
+            raise RuntimeError("out of resource")
+        launched.append(logits.blocks)
+
+    monkeypatch.setattr(launch, "sums", sums)
+    monkeypatch.setattr(launch, "gradient", gradient)
+    options = types.SimpleNamespace(kinds=["bf16"], dims=[300], size=8, out=tmp_path)
+    once = tools._replace(peak=lambda call: (call(), 5.0)[1])
+    gpu_blocks.compare(options, once, (9, 0), "cpu")
+    assert sum("out of resource" in line for line in said) == 1  # one of the blocks of 512
+    written = json.loads((tmp_path / "gpu-blocks.json").read_text())["results"]
+    cases_of = {(r["loss"], r["case"]) for r in written}
+    assert ("gradient kernel, bf16", "(64, 64, 512, 512, 8, 2) of the table") in cases_of
+    assert ("sums kernel, bf16", "(128, 256, 64, 0, 8, 3) of the table") in cases_of
+    tried = {str(tuple(blocks)) for blocks in launched if blocks is not None}
+    assert tried == {case.removesuffix(" of the table") for _, case in cases_of}
+    assert "### sums kernel, bf16, d=300" in capsys.readouterr().out
+    assert "(64, 32, 512, 512, 8, 3)" in (tmp_path / "gpu-blocks.md").read_text()
+
+
+def test_the_floor_of_a_gradient_is_two_products():
+    inputs = gpu_cases.given(20, 5, "ieee", "cpu")
+    x, y = (z.detach() for z in inputs.rows)
+    torch.testing.assert_close(gpu_blocks.two_products(inputs), x @ y.T @ y)
+
+
+def test_without_a_gpu_no_blocks_are_compared(capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert gpu_blocks.main([]) == 1
+    assert "not compared" in capsys.readouterr().out

@@ -207,21 +207,15 @@ def text_of(done: dict[str, dict]) -> str:
 
 
 def write(folder: Path, machine: dict, rounds: int, done: dict[str, dict]) -> None:
-    """Both files, each of which is whole at any time."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Both files."""
     judged = [
         {"line": verdict.line(), "met": verdict.met, "ratio": verdict.ratio}
         for verdict in gpu_targets.verdicts(results_of(done))
     ]
     found = {"machine": machine, "rounds": rounds, "parts": done, "targets": judged}
     header = "\n".join(f"- {key}: {value}" for key, value in machine.items())
-    for name, text in (
-        ("gpu.json", json.dumps(found, indent=1)),
-        ("gpu.md", f"{header}\n\n{text_of(done)}"),
-    ):
-        beside = folder / f"{name}.part"
-        beside.write_text(text + "\n")
-        os.replace(beside, folder / name)
+    report.write_whole(folder / "gpu.json", json.dumps(found, indent=1))
+    report.write_whole(folder / "gpu.md", f"{header}\n\n{text_of(done)}")
 
 
 def measure(options: argparse.Namespace, tools: Tools, device: str = "cuda") -> list[dict]:

@@ -90,6 +90,14 @@ def aligned(lines: list[list[str]]) -> str:
     return "\n".join(f"| {line} |" for line in text)
 
 
+def write_whole(path: Path, text: str) -> None:
+    """So that the file is whole at any time, whenever the process ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f"{path.name}.part")
+    beside.write_text(text + "\n")
+    os.replace(beside, path)
+
+
 def write(folder: Path, found: dict, text: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "bench.json").write_text(json.dumps(found, indent=1) + "\n")
