@@ -131,7 +131,7 @@ def check_names(argument: str, given: object, group: Group | None) -> None:
     # There may be no tensor to take the device from, so it is one that the backend sends.
     kind = str(dist.get_backend(active_group))
     on_host = "gloo" in kind or kind in ("mpi", "undefined")
-    device = "cpu" if on_host else torch.accelerator.current_accelerator()
+    device = "cpu" if on_host else torch.accelerator.current_accelerator(check_available=True)
     # Python's own hash differs from process to process.
     digest = hashlib.sha256(repr(names).encode()).digest()[:8]
     mine = torch.tensor([int.from_bytes(digest, "big", signed=True)], device=device)

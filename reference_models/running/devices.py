@@ -6,7 +6,8 @@ from accelerate import PartialState
 
 def device() -> torch.device:
     """The device on which the Trainer puts a network."""
-    return torch.device(torch.accelerator.current_accelerator() or "cpu")
+    # The build alone may name one that this machine does not have.
+    return torch.device(torch.accelerator.current_accelerator(check_available=True) or "cpu")
 
 
 def ranks() -> PartialState:
