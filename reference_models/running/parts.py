@@ -30,7 +30,7 @@ from reference_models.paper import Paper
 from reference_models.running.devices import device
 from reference_models.training_config import TrainingConfig
 
-PACKAGES = ("mmcontrast", "torch", "transformers", "accelerate", "numpy", "scikit-learn")
+PACKAGES = ("mmcontrast", "transformers", "accelerate", "numpy", "scikit-learn")
 BERT_VOCABULARY = 30_522  # of the token ids in the column text_bert, in most files
 
 
@@ -151,6 +151,7 @@ def build(
         "versions": {
             "python": platform.python_version(),
             **{package: metadata.version(package) for package in PACKAGES},
+            "torch": str(torch.__version__),  # with its build, which its metadata may leave out
         },
     }
     parts = Parts(
