@@ -73,11 +73,12 @@ class _SymmetricFused(NamedTuple):
             gx.addcmul_(logits.y, pull, value=-1)
             if needed[2]:
                 gt = launch.temperature_gradient_of(logits.x, gx, temperature)
-            gx = gx.to(x.dtype)
+            gx = launch.without_padding(gx, x).to(x.dtype)
         if needed[1]:
             # The same kernel on the transpose, in which rows and columns change places.
             gy, _ = launch.gradient(logits.mT, base, columns, rows)
             gy.addcmul_(logits.x, pull, value=-1)
+            gy = launch.without_padding(gy, y)
         return gx, gy, gt
 
     def plain(self, *inputs: Tensor) -> Tensor:
@@ -136,12 +137,14 @@ class _OneWayFused(NamedTuple):
             ga.addcmul_(c[targets], w[:, None], value=-1)
             if needed[3]:
                 gt = launch.temperature_gradient_of(a, ga, temperature)
+            ga = launch.without_padding(ga, anchors)
         if needed[1]:
             # In the transpose, candidates are the rows and anchors the columns, and only columns
             # have sums.
             gc, _ = launch.gradient(logits.mT, base, None, rows)
             # index_put_ sorts, so that its sums have one order; index_add_ has none on a GPU.
             gc.index_put_((targets,), a.float() * -w[:, None], accumulate=True)
+            gc = launch.without_padding(gc, candidates)
         return losses, (ga, gc, None, gt)
 
     def plain(self, *inputs: Tensor) -> Tensor:

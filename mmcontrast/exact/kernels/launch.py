@@ -4,6 +4,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mmcontrast.exact.evaluation import Gradients, Needed
@@ -12,6 +13,7 @@ from mmcontrast.exact.tiles import LOG2_E, NegativeSums, scalar
 
 LOWEST = -3e38
 RANGE = 60  # octaves either way in which a float32 holds sums and their inverses
+ALIGNED = 8  # features, so that each row begins at 16 bytes, which are loaded together
 ROUNDED = {"bf16": torch.bfloat16, "fp16": torch.float16}
 PRECISIONS = ("ieee", "tf32", *ROUNDED)
 
@@ -101,8 +103,14 @@ def longest(x: Tensor) -> Tensor:
 
 
 def rounded(x: Tensor, precision: str) -> Tensor:
-    """Rows in the dtype of the products."""
-    return x.detach().to(ROUNDED.get(precision, torch.float32)).contiguous()
+    """Rows in the dtype of the products, with features of 0 up to a multiple of ALIGNED."""
+    found, more = x.detach().to(ROUNDED.get(precision, torch.float32)), -x.shape[1] % ALIGNED
+    return F.pad(found, (0, more)) if more else found.contiguous()
+
+
+def without_padding(gradient: Tensor, x: Tensor) -> Tensor:
+    """The gradient by the features that the rows were given with."""
+    return gradient[:, : x.shape[1]].contiguous()
 
 
 def sums(logits: Logits, base: Tensor, *, both: bool) -> NegativeSums:

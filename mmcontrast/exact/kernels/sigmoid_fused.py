@@ -48,6 +48,7 @@ class _SigmoidFused(NamedTuple):
         if len(x) == 0 or len(y) == 0:
             zeros = launch.zeros(needed, x, y, temperature, bias)
             return x.new_zeros(len(x), dtype=torch.float32), zeros
+        given = x, y
         x, y = launch.rounded(x, self.precision), launch.rounded(y, self.precision)
         settings = temperature, self.precision
         logits = Logits(x, y, *settings, diagonal=True, bias=bias.detach(), blocks=self.blocks)
@@ -70,9 +71,11 @@ class _SigmoidFused(NamedTuple):
                 gt = launch.temperature_gradient_of(x, gx, temperature)
             # The slopes came out divided by t, which the bias's gradient is not.
             gb = slopes.sum() * temperature - pull.sum() if needed[3] else None
+            gx = launch.without_padding(gx, given[0])
         if needed[1]:
             gy, _ = launch.gradient(logits.mT, base, None, rows)
             gy[: len(x)].addcmul_(x, over, value=-1)
+            gy = launch.without_padding(gy, given[1])
         return losses, (gx, gy, gt, gb)
 
     def plain(self, *inputs: Tensor) -> Tensor:

@@ -88,10 +88,11 @@ class _SupConFused(NamedTuple):
             own, ids, weight = logits.x[i].double(), self.classes.ids[i], slope[i, None]
             pull = weight * (totals[ids] - own) + (slopes[ids] - weight * own)
             found[i] -= (pull / (number[i, None] - 1).clamp_min(1)).float()
-        if not needed[1]:
-            return found, None
-        # Both rows of a product are of the same batch, so half of it is the temperature's.
-        return found, launch.temperature_gradient_of(logits.x, found, temperature) / 2
+        gt = None
+        if needed[1]:
+            # Both rows of a product are of the same batch, so half of it is the temperature's.
+            gt = launch.temperature_gradient_of(logits.x, found, temperature) / 2
+        return launch.without_padding(found, rows), gt
 
     def plain(self, *inputs: Tensor) -> Tensor:
         rows, temperature = inputs
