@@ -43,7 +43,7 @@ def anchored_info_nce(
         anchor: the modality that all others are compared with.
         direction: ``"from_anchor"`` (the anchor picks its partner), ``"to_anchor"`` (the partner
             picks the anchor), or ``"both"`` (the sum of the two).
-        temperature: above 0; a float, or a 0-d tensor when it is learned.
+        temperature: above 0; a float, or a tensor of shape () or (1,) when it is learned.
         present: (B,) bool by modality, which samples have it; all where it is left out. Absent rows
             affect neither value nor gradient.
         weight: (B,) sample weights.
@@ -73,7 +73,7 @@ def anchored_info_nce(
     arguments.features(features)
     arguments.one_of("anchor", anchor, list(features))
     arguments.one_of("direction", direction, DIRECTIONS)
-    arguments.temperature(temperature)
+    temperature = arguments.temperature(temperature)
     arguments.reduction(reduction)
     present = presence(features, present)
     rows = only_present(features, present)

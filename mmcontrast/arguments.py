@@ -22,6 +22,9 @@ SHORT.maxother = SHORT.maxstring = 60
 
 REDUCTIONS = ("mean", "sum", "none")
 
+SCALAR = "a floating tensor of shape () or (1,)"
+"""A learned number, as errors say it."""
+
 _LARGEST, _LONGEST = sys.float_info.max, 2**63 - 1  # of a float, and of an index
 
 
@@ -288,20 +291,30 @@ def _no_number(name: str, value: object) -> str:
     return shown(value) + call
 
 
-def number_or_scalar(name: str, value: object) -> None:
-    """A number, or a 0-d floating tensor (a learned one: its value is not read)."""
+def number_or_scalar(name: str, value: float | Tensor) -> float | Tensor:
+    """A number, or a learned one: :func:`zero_dimensional`."""
     if isinstance(value, Tensor):
-        if value.ndim != 0 or not value.is_floating_point():
-            fail(name, "a number or a 0-d floating tensor", shown(value))
-    else:
-        number(name, value, "a number or a 0-d floating tensor")
+        return zero_dimensional(name, value, "a number")
+    number(name, value, f"a number or {SCALAR}")
+    return value
 
 
-def constant(name: str, value: object) -> None:
-    """A number, or a 0-d floating tensor that no gradient is asked for."""
-    number_or_scalar(name, value)
+def zero_dimensional(name: str, x: Tensor, otherwise: str) -> Tensor:
+    """A floating tensor of shape () or (1,) as one of shape (); its value is not read.
+
+    Parameters have shape (1,), because FSDP2 takes none without a dimension to shard.
+    """
+    if x.ndim > 1 or x.numel() != 1 or not x.is_floating_point():
+        fail(name, f"{otherwise} or {SCALAR}", shown(x))
+    return x.reshape(()) if x.ndim else x
+
+
+def constant(name: str, value: float | Tensor) -> float | Tensor:
+    """A number, or a floating tensor of shape () or (1,) that no gradient is asked for."""
+    value = number_or_scalar(name, value)
     if isinstance(value, Tensor) and value.requires_grad:
         fail(name, "a number, as no gradient by it is made", "a tensor that requires one")
+    return value
 
 
 def floating_dtype(name: str, value: object, *, also: str = "") -> None:
@@ -347,13 +360,12 @@ def fits(name: str, value: int, dtype: torch.dtype) -> None:
         fail(name, f"{limits.min} to {limits.max}, what {dtype} holds", shown(value))
 
 
-def temperature(value: float | Tensor) -> None:
-    """A float above zero, or a 0-d floating tensor (a learned one: its value is not read)."""
-    if not isinstance(value, Tensor):
-        positive("temperature", value)
-    elif value.ndim != 0 or not value.is_floating_point():
-        squeeze = " (temperature.squeeze() is one)" if value.numel() == 1 and value.ndim else ""
-        fail("temperature", "a number above 0 or a 0-d floating tensor", shown(value) + squeeze)
+def temperature(value: float | Tensor) -> float | Tensor:
+    """A number above zero, or a learned one: :func:`zero_dimensional`."""
+    if isinstance(value, Tensor):
+        return zero_dimensional("temperature", value, "a number above 0")
+    positive("temperature", value)
+    return value
 
 
 def targets(name: str, x: Tensor, rows: int, size: int, *, ignore: int) -> Tensor:

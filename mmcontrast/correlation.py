@@ -74,7 +74,7 @@ def modality_correlation_triplet(
     negatives: Mapping[str, Tensor],
     *,
     altered: Mapping[str, Tensor] | None = None,
-    margin: float = 0.2,
+    margin: float | Tensor = 0.2,
     distance: Distance = cosine_distance,
     reduce: str = "flatten",
     skip_unaltered: bool = True,
@@ -185,7 +185,7 @@ class ModalityCorrelationTriplet(nn.Module):
     def __init__(
         self,
         *,
-        margin: float = 0.2,
+        margin: float | Tensor = 0.2,
         distance: Distance = cosine_distance,
         reduce: str = "flatten",
         skip_unaltered: bool = True,

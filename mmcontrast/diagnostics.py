@@ -169,7 +169,7 @@ def diagnose(
     """
     arguments.matrix("anchors", anchors)
     arguments.matrix("candidates", candidates, like=anchors)
-    arguments.temperature(temperature)
+    temperature = arguments.temperature(temperature)
     k = arguments.whole("k", k)
     own = partner_indices(anchors, candidates, targets)
     given = _labels(anchors, candidates, labels, candidate_labels)

@@ -19,11 +19,11 @@ def check_settings(module: nn.Module) -> None:
 
 
 def held_temperature(name: str, value: Any) -> None:
-    """A number above 0, a 0-d tensor, or a Module that returns one, as LearnableTemperature."""
+    """A number above 0, a tensor of shape () or (1,), or a Module that returns either."""
     if isinstance(value, Tensor) or not isinstance(value, nn.Module):
         arguments.temperature(value)
     elif not arguments.takes(value, 0):
-        expected = "a number above 0, a 0-d floating tensor or a LearnableTemperature"
+        expected = f"a number above 0, {arguments.SCALAR}, or a LearnableTemperature"
         arguments.fail(name, expected, arguments.shown(value))
 
 

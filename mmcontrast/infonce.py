@@ -50,7 +50,7 @@ def info_nce(
         candidates: (C, D) what each anchor chooses from: partners first, extra negatives after.
         targets: (B,) index of each anchor's partner, -100 for none. Default: row ``i`` belongs to
             anchor ``i``.
-        temperature: :math:`\tau > 0`; a float, or a 0-d tensor when it is learned.
+        temperature: :math:`\tau > 0`; a float, or a tensor of shape () or (1,) when it is learned.
         positives: instead of targets, (B, C) bool for several positives: their log shares are
             averaged; or (B, C) floating soft targets of at least 0, scaled here to sum to one.
         keep: (B, C) bool: a candidate outside it takes no part for that anchor at all.
@@ -97,7 +97,7 @@ def info_nce(
     """
     arguments.matrix("anchors", anchors)
     arguments.matrix("candidates", candidates, like=anchors)
-    arguments.temperature(temperature)
+    temperature = arguments.temperature(temperature)
     arguments.reduction(reduction)
     chunk_size = arguments.chunk(chunk_size)
     if positives is None:
@@ -171,7 +171,7 @@ def matched_pair_nce(
     Args:
         x: (B, D) one view of each sample.
         y: (B, D) the other view.
-        temperature: :math:`\tau > 0`; a float, or a 0-d tensor when it is learned.
+        temperature: :math:`\tau > 0`; a float, or a tensor of shape () or (1,) when it is learned.
         keep: (B,) bool: which pairs take part.
         weight: (B,) sample weights.
         normalize: row map before the dot product; None for the raw dot product that is printed.
@@ -193,7 +193,7 @@ def matched_pair_nce(
     """
     arguments.matrix("x", x)
     arguments.matrix("y", y, rows=len(x), like=x)
-    arguments.temperature(temperature)
+    temperature = arguments.temperature(temperature)
     arguments.reduction(reduction)
     if keep is None:
         keep = torch.ones(len(x), dtype=torch.bool, device=x.device)

@@ -23,7 +23,7 @@ def triplet(
     positives: Tensor,
     negatives: Tensor,
     *,
-    margin: float = 1.0,
+    margin: float | Tensor = 1.0,
     distance: Distance = euclidean,
     hinge: bool = True,
     keep: Tensor | None = None,
@@ -72,7 +72,7 @@ def triplet(
     arguments.matrix("anchors", anchors)
     arguments.matrix("positives", positives, rows=len(anchors), like=anchors)
     arguments.matrix("negatives", negatives, rows=len(anchors), like=anchors)
-    arguments.number_or_scalar("margin", margin)
+    margin = arguments.number_or_scalar("margin", margin)
     arguments.flag("hinge", hinge)
     arguments.reduction(reduction)
     if keep is not None:
@@ -118,7 +118,7 @@ class Triplet(nn.Module):
     def __init__(
         self,
         *,
-        margin: float = 1.0,
+        margin: float | Tensor = 1.0,
         distance: Distance = euclidean,
         hinge: bool = True,
         reduction: str = "mean",

@@ -62,7 +62,7 @@ def multilevel_contrast(
             without pairs is 0.
         weights: a number for each level, 1 where left out. A level of weight 0 is not evaluated,
             and is 0.
-        temperature: :math:`\tau > 0`; a float, or a 0-d tensor when it is learned.
+        temperature: :math:`\tau > 0`; a float, or a tensor of shape () or (1,) when it is learned.
         symmetric: False for the first direction only, from x to y.
         pair_design: ``"A"``, ``"B"`` or ``"C"``.
         labels: (B,) or (B, L) classes, for designs B and C; -100 takes no part in them. For
@@ -103,7 +103,7 @@ def multilevel_contrast(
     for name in factors:
         arguments.one_of("weights", name, list(levels))
     arguments.one_of("pair_design", pair_design, DESIGNS)
-    arguments.temperature(temperature)
+    temperature = arguments.temperature(temperature)
     temperature = exact_number(temperature)
     arguments.reduction(reduction)
     arguments.flag("symmetric", symmetric)

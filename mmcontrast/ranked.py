@@ -53,8 +53,8 @@ def rank_n_contrast(
         candidates: (C, D) rows that the anchors are compared with, of another modality, say.
             Default: the anchors, without each itself. With explicit candidates no pair is excluded.
         candidate_scores: (C,) or (C, S), needed with candidates.
-        temperature: :math:`\tau > 0`, in the unit of the distance; a float, or a 0-d tensor when it
-            is learned.
+        temperature: :math:`\tau > 0`, in the unit of the distance; a float, or a tensor of shape ()
+            or (1,) when it is learned.
         distance: callable (..., D), (..., D) -> (...), evaluated by :func:`pairwise`.
         weight: (B,) sample weights.
         reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,).
@@ -89,7 +89,7 @@ def rank_n_contrast(
     """
     arguments.matrix("x", x)
     arguments.columns("scores", scores, len(x), "S")
-    arguments.temperature(temperature)
+    temperature = arguments.temperature(temperature)
     arguments.reduction(reduction)
     chunk_size = arguments.chunk(chunk_size)
     checked_distance(distance)

@@ -46,9 +46,9 @@ def sigmoid_contrast(
     Args:
         x: (B, D) anchors, normalised here.
         y: (C, D) candidates: partners first, extra negatives after.
-        temperature: :math:`\tau > 0`; a float, or a 0-d tensor when it is learned.
-        bias: b, a float or a 0-d tensor. At -10, SigLIP's initial value, every pair is predicted
-            negative, which is right for most pairs.
+        temperature: :math:`\tau > 0`; a float, or a tensor of shape () or (1,) when it is learned.
+        bias: b, a float or a tensor of shape () or (1,). At -10, SigLIP's initial value, every pair
+            is predicted negative, which is right for most pairs.
         positives: (B, C) bool: the positive pairs. Default: row ``i`` of x and row ``i`` of y.
         keep: (B, C) bool: which pairs take part at all.
         weight: (B,) sample weights; the mean is then the weighted one.
@@ -80,8 +80,8 @@ def sigmoid_contrast(
     """
     arguments.matrix("x", x)
     arguments.matrix("y", y, like=x)
-    arguments.temperature(temperature)
-    arguments.number_or_scalar("bias", bias)
+    temperature = arguments.temperature(temperature)
+    bias = arguments.number_or_scalar("bias", bias)
     arguments.reduction(reduction)
     if positives is None and y.shape[0] < x.shape[0]:
         few = f"{y.shape[0]}{SEVERAL_PARTNERS}"

@@ -64,7 +64,7 @@ def sup_con(
             the diagonal. With explicit candidates no pair is excluded.
         candidate_labels: (C,) or (C, L), needed with candidates.
         form: ``"out"`` or ``"in"``.
-        temperature: :math:`\tau > 0`; a float, or a 0-d tensor when it is learned.
+        temperature: :math:`\tau > 0`; a float, or a tensor of shape () or (1,) when it is learned.
         positives: instead of labels, (B, C) bool; or floating weights of at least 0, scaled here
             to sum to one for each anchor: soft targets, from :func:`score_kernel` for a regression.
             All rows are candidates; with ``known = labelled(scores)``, samples without a score are
@@ -110,7 +110,7 @@ def sup_con(
     References: SupCon, arXiv:2004.11362, eq. 2 and 3; HyCon, IEEE TAFFC 14(3), eq. 4.
     """
     arguments.matrix("anchors", anchors)
-    arguments.temperature(temperature)
+    temperature = arguments.temperature(temperature)
     arguments.reduction(reduction)
     chunk_size = arguments.chunk(chunk_size)
     arguments.one_of("form", form, FORMS)

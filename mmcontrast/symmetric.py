@@ -41,7 +41,7 @@ def symmetric_info_nce(
     Args:
         x: (B, D) one view of each sample.
         y: (B, D) the other view; row ``i`` belongs to row ``i`` of ``x``.
-        temperature: :math:`\tau > 0`; a float, or a 0-d tensor when it is learned.
+        temperature: :math:`\tau > 0`; a float, or a tensor of shape () or (1,) when it is learned.
         positives: (B, B) bool or floating, rows for ``x`` and columns for ``y``; see
             :func:`info_nce`. Default: the diagonal.
         keep: (B, B) bool, rows for ``x`` and columns for ``y``: which pairs take part.
@@ -79,7 +79,7 @@ def symmetric_info_nce(
     """
     arguments.matrix("x", x)
     arguments.matrix("y", y, rows=x.shape[0], like=x)
-    arguments.temperature(temperature)
+    temperature = arguments.temperature(temperature)
     arguments.reduction(reduction)
     chunk_size = arguments.chunk(chunk_size)
     if positives is None and keep is None and takes_ways():

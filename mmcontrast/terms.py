@@ -62,7 +62,7 @@ class LossTerms(OrderedDict[str, Tensor]):
         given = {} if weights is None else arguments.mapping("weights", weights, "name to number")
         for name, weight in given.items():
             arguments.one_of("weights", name, list(self.weights))
-            self.weights[str(name)] = weight
+            self.weights[str(name)] = _without_dimension(weight)
 
     @property
     def total(self) -> Tensor:
@@ -108,6 +108,11 @@ class LossTerms(OrderedDict[str, Tensor]):
 
     def __repr__(self) -> str:
         return f"LossTerms({dict(super().items())}, weights={self.weights})"
+
+
+def _without_dimension(weight: Any) -> Any:
+    """A learned weight of shape (1,) as a 0-d one, so that its term keeps its shape."""
+    return weight.reshape(()) if isinstance(weight, Tensor) and weight.shape == (1,) else weight
 
 
 class _Name(str):

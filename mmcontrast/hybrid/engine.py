@@ -21,7 +21,7 @@ from mmcontrast.wide import may_widen, narrow, widen
 def terms_by_name(
     features: Mapping[str, Tensor],
     labels: Tensor | None,
-    targets: Mapping[str, float],
+    targets: Mapping[str, float | Tensor],
     settings: Settings,
     *,
     positives: Tensor | None,
@@ -72,7 +72,7 @@ def _anchor_values(
     features: Mapping[str, Tensor],
     related: Relations,
     taking_part: Mapping[str, Tensor],
-    targets: Mapping[str, float],
+    targets: Mapping[str, float | Tensor],
     settings: Settings,
 ) -> _AnchorValues:
     supervised = {name: target for name, target in targets.items() if name != "semi"}
@@ -92,7 +92,7 @@ def _term_values(
     features: Mapping[str, Tensor],
     related: Relations,
     taking_part: Mapping[str, Tensor],
-    targets: Mapping[str, float],
+    targets: Mapping[str, float | Tensor],
     settings: Settings,
 ) -> tuple[dict[str, TermValues], Tensor | None]:
     """Values of "intra" and "inter", and the samples' own similarities if they came along."""

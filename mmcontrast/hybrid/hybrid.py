@@ -22,7 +22,7 @@ def hybrid_contrast(
     features: Mapping[str, Tensor],
     labels: Tensor | None,
     *,
-    margin: float = 0.8,
+    margin: float | Tensor = 0.8,
     weights: tuple[float, float, float] = (1, 1, 1),
     refine: bool = True,
     log: bool = False,
@@ -82,7 +82,7 @@ def hybrid_contrast(
         takes the mean by default.
     """
     _check_three_weights(weights)
-    arguments.constant("margin", margin)
+    margin = arguments.constant("margin", margin)
     targets = {"intra": 1.0, "inter": margin, "semi": margin}
     factors = dict(zip(targets, weights, strict=True))
     settings = Settings(
@@ -130,7 +130,7 @@ class HybridContrast(nn.Module):
     def __init__(
         self,
         *,
-        margin: float = 0.8,
+        margin: float | Tensor = 0.8,
         weights: tuple[float, float, float] = (1, 1, 1),
         refine: bool = True,
         log: bool = False,

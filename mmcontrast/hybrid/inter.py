@@ -19,7 +19,7 @@ def inter_modal_contrast(
     features: Mapping[str, Tensor],
     labels: Tensor | None,
     *,
-    margin: float = 0.8,
+    margin: float | Tensor = 0.8,
     refine: bool = True,
     log: bool = False,
     selection: PairSelection | None = None,
@@ -66,7 +66,7 @@ def inter_modal_contrast(
 
     References: HyCon, IEEE TAFFC 14(3), eq. 10-12 and 13-15.
     """
-    arguments.constant("margin", margin)
+    margin = arguments.constant("margin", margin)
     settings = Settings(
         refine, log, selection, refine_on, normalize, Reduction(reduction, weight, group)
     )

@@ -42,7 +42,7 @@ def values_by_moments(
     labels: Tensor,
     own: slice,
     taking_part: Mapping[str, Tensor],
-    targets: Mapping[str, float],
+    targets: Mapping[str, float | Tensor],
     settings: Settings,
 ) -> tuple[dict[str, TermValues], Tensor]:
     """The anchors' values of HyCon's "intra" and "inter", of those two that have a target.

@@ -62,11 +62,11 @@ class TermValues(NamedTuple):
     """bool: where no sum is too large, too near 0, or left of what cancels, for its dtype."""
 
 
-def stack_contrasts(targets: Mapping[str, float], size: int, like: Tensor) -> Contrasts:
+def stack_contrasts(targets: Mapping[str, float | Tensor], size: int, like: Tensor) -> Contrasts:
     """The losses "intra" and "inter" that have a target, for ``size`` modalities."""
     same = torch.eye(size, dtype=like.dtype, device=like.device)
     partners = [1 - same if name == "inter" else same for name in targets]
-    aims = [like.new_full((1,), target) for target in targets.values()]
+    aims = [like.new_zeros(1) + target for target in targets.values()]
     return Contrasts(torch.stack(partners), torch.stack(aims))
 
 

@@ -21,7 +21,7 @@ from mmcontrast.wide import may_widen, narrow, widen
 def semi_contrast(
     features: Mapping[str, Tensor],
     *,
-    margin: float = 0.8,
+    margin: float | Tensor = 0.8,
     normalize: RowMap | None = softmax_normalize,
     present: Mapping[str, Tensor] | None = None,
     weight: Tensor | None = None,
@@ -63,7 +63,7 @@ def semi_contrast(
     """
     check_names("features", features, group)
     arguments.features(features)
-    arguments.number_or_scalar("margin", margin)
+    margin = arguments.number_or_scalar("margin", margin)
     arguments.reduction(reduction)
     present = presence(features, present)
     here = torch.stack(list(present.values()), dim=1)  # (B, M)
@@ -84,7 +84,9 @@ def own_similarities(rows: Mapping[str, Tensor]) -> Tensor:
     return dot(x, x)
 
 
-def semi_losses(similarity: Tensor, present: Tensor, margin: float) -> tuple[Tensor, Tensor]:
+def semi_losses(
+    similarity: Tensor, present: Tensor, margin: float | Tensor
+) -> tuple[Tensor, Tensor]:
     """Eq. 6 for each sample and modality, with the mask of those that have a present partner.
 
     Args:

@@ -31,7 +31,7 @@ def all_pairs(
     rows: Mapping[str, Tensor],
     taking_part: Mapping[str, Tensor],
     masks: MaskRows,
-    targets: Mapping[str, float],
+    targets: Mapping[str, float | Tensor],
     settings: Settings,
 ) -> Block:
     """All pairs without selection, weighted where the masks are floating.
@@ -73,7 +73,7 @@ def selected_pairs(
     rows: Mapping[str, Tensor],
     taking_part: Mapping[str, Tensor],
     masks: MaskRows,
-    targets: Mapping[str, float],
+    targets: Mapping[str, float | Tensor],
     selection: PairSelection,
     settings: Settings,
 ) -> Block:
@@ -115,7 +115,7 @@ def in_blocks(
 
 def _selected_values(
     pairs: Pairs,
-    target: float,
+    target: float | Tensor,
     count: int | Tensor,
     selection: PairSelection,
     settings: Settings,

@@ -88,7 +88,7 @@ class ClipLoss(nn.Module):
             output_dict: return the loss by name.
         """
         several = _several(self.world_size)
-        temperature = 1 / _number(logit_scale)
+        temperature = 1 / _number("logit_scale", logit_scale)
         local = self.local_loss and several is not None
         loss = symmetric_info_nce(
             image_features,
@@ -165,8 +165,8 @@ class SigLipLoss(nn.Module):
         loss = sigmoid_contrast(
             image_features,
             text_features,
-            temperature=1 / _number(logit_scale),
-            bias=0.0 if logit_bias is None else _number(logit_bias),
+            temperature=1 / _number("logit_scale", logit_scale),
+            bias=0.0 if logit_bias is None else _number("logit_bias", logit_bias),
             normalize=None,
             reduction="mean" if several is None else "none",
             chunk_size=self.chunk_size or None,
@@ -176,9 +176,9 @@ class SigLipLoss(nn.Module):
         return {"contrastive_loss": loss} if output_dict else loss
 
 
-def _number(value: float | Tensor) -> float | Tensor:
-    """A 0-d tensor, in float32 at least, for one of shape (1,), which models may hold."""
-    return exact_number(value.reshape(()) if isinstance(value, Tensor) else value)
+def _number(name: str, value: float | Tensor) -> float | Tensor:
+    """A number; of a tensor of shape () or (1,), as models hold either, a 0-d one in float32."""
+    return exact_number(arguments.number_or_scalar(name, value))
 
 
 def _mean(losses: Tensor) -> Tensor:

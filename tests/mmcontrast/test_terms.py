@@ -156,3 +156,12 @@ def test_repr_names_the_terms():
 def test_wrong_calls(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_learned_weight_of_one_dimension_keeps_the_terms_shape():
+    weight = torch.nn.Parameter(torch.tensor([0.5]))
+    for term in (torch.tensor(3.0), torch.tensor([3.0, 5.0])):
+        terms = mm.LossTerms({"a": term, "b": 2 * term}, {"a": weight})
+        assert torch.equal(terms.total, 2.5 * term)
+        (found,) = torch.autograd.grad(terms.total.sum(), weight)
+        assert found.tolist() == [term.sum().item()]

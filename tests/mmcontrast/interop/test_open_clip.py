@@ -130,6 +130,11 @@ def test_nobody_is_a_zero_with_a_graph():
             "world_size: expected the default process group's, None, got 2",
         ),
         (lambda x: ours.SigLipLoss(world_size=2)(x, x, 1.0, 0.0), "world_size: expected"),
+        (
+            lambda x: ours.ClipLoss()(x, x, torch.ones(2)),
+            r"logit_scale: expected a number or a floating tensor of shape \(\) or \(1,\)",
+        ),
+        (lambda x: ours.SigLipLoss()(x, x, 1.0, torch.ones(1, 1)), "logit_bias: expected a number"),
         (lambda x: ours.ClipLoss()(x, x[:1], 1.0), r"y: expected shape \(2, 2\)"),
     ],
 )
