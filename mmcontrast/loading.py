@@ -15,6 +15,9 @@ from mmcontrast import arguments
 State = Mapping[str, Any]
 """A module's own entries of a state dict, by their names without prefix."""
 
+COUNTERS = ("step", "mu_product", "mu", "eta")
+"""What torch's optimizers hold that is 0-d for parameters of any shape."""
+
 
 def all_or_nothing(module: nn.Module, check: Callable[[nn.Module, State], None]) -> None:
     """Make a module refuse, before anything is copied, entries that do not fit it.
@@ -50,6 +53,29 @@ def load_checked(
     return nn.Module.load_state_dict(self, state_dict, strict, assign)
 
 
+def restore_dimensions(optimizer: torch.optim.Optimizer) -> None:
+    """Give an optimizer's loaded averages the dimension that their parameters have by now.
+
+    Parameters of shape (1,) were 0-d in older releases, and so are an optimizer's averages of their
+    gradients in a state of that time. The modules here read their own old states by themselves;
+    this is for the optimizer, after ``optimizer.load_state_dict``, or as its
+    ``register_load_state_dict_post_hook``. Without it the first step is torch's RuntimeError.
+
+    Example:
+        >>> parameter = nn.Parameter(torch.ones(1))
+        >>> optimizer = torch.optim.SGD([parameter], lr=0.1, momentum=0.9)
+        >>> old = {"state": {0: {"momentum_buffer": torch.tensor(2.0)}}}
+        >>> optimizer.load_state_dict(optimizer.state_dict() | old)
+        >>> restore_dimensions(optimizer)
+        >>> optimizer.state[parameter]["momentum_buffer"]
+        tensor([2.])
+    """
+    for parameter, state in optimizer.state.items():
+        for name, x in state.items():
+            if name not in COUNTERS and isinstance(x, Tensor):
+                state[name] = _with_dimension(x, parameter)
+
+
 class _Guard:
     """The hook; a class, so that modules can be pickled and copied."""
 
@@ -66,6 +92,8 @@ class _Guard:
         own = _own(module)
         state = {name: entries[prefix + name] for name in own if prefix + name in entries}
         for name, x in state.items():
+            if name in module._parameters:
+                entries[prefix + name] = state[name] = x = _with_dimension(x, own[name])
             _refuse_another_kind(name, x, own[name])
         extra = prefix + "_extra_state"
         if extra in entries:
@@ -84,6 +112,13 @@ def _own(module: nn.Module) -> dict[str, Tensor | None]:
         k: x for k, x in module._buffers.items() if k not in module._non_persistent_buffers_set
     }
     return {**module._parameters, **saved}
+
+
+def _with_dimension(x: Any, own: Tensor | None) -> Any:
+    """A 0-d tensor for a parameter of shape (1,), which older releases saved so, in that shape."""
+    if own is None or own.shape != (1,) or not isinstance(x, Tensor) or x.ndim != 0:
+        return x
+    return x.reshape(1)
 
 
 def _refuse_another_kind(name: str, x: object, own: Tensor | None) -> None:

@@ -145,8 +145,9 @@ class SigmoidContrast(nn.Module):
         super().__init__()
         arguments.positive("temperature", temperature)
         arguments.number("bias", bias)
-        self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
-        self.bias = nn.Parameter(torch.tensor(float(bias)))
+        # Shape (1,): FSDP2 refuses parameters without a dimension.
+        self.log_scale = nn.Parameter(torch.tensor([-math.log(temperature)]))
+        self.bias = nn.Parameter(torch.tensor([float(bias)]))
         self.normalize = normalize
         self.reduction = reduction
         self.chunk_size = chunk_size

@@ -19,6 +19,9 @@ class LearnableTemperature(nn.Module):
     Nothing is clamped and no ``.data`` is written: the gradient is not cut off at a bound, and the
     optimizer's state stays valid. The bounds are in the ``state_dict``, for theta means nothing
     without them, and loading one takes them over; a state without bounds is read with its own.
+    theta has shape (1,), as FSDP2 asks of parameters. States of older releases, where it was 0-d,
+    load before the module is sharded; of their optimizer's state,
+    :func:`mmcontrast.loading.restore_dimensions` makes one that fits.
 
     Args:
         initial: initial value, strictly between the bounds.
@@ -49,13 +52,15 @@ class LearnableTemperature(nn.Module):
         self.minimum = minimum
         self.maximum = maximum
         share = math.log(initial / minimum) / math.log(maximum / minimum)
-        self.theta = nn.Parameter(torch.tensor(math.log(share / (1 - share))))
+        # Shape (1,): FSDP2 shards the first dimension of a parameter, and refuses those without.
+        self.theta = nn.Parameter(torch.tensor([math.log(share / (1 - share))]))
         all_or_nothing(self, _refuse_bounds)
 
     def forward(self) -> Tensor:
         """The temperature, a 0-d tensor with a graph, in float32 at least whatever theta is in."""
         span = math.log(self.maximum / self.minimum)
-        return (math.log(self.minimum) + span * upcast(self.theta).sigmoid()).exp()
+        theta = upcast(self.theta).reshape(())
+        return (math.log(self.minimum) + span * theta.sigmoid()).exp()
 
     def get_extra_state(self) -> Tensor:
         """The bounds, (2,), for the ``state_dict``; a tensor, which safetensors can hold."""

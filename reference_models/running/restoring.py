@@ -42,7 +42,9 @@ def load(folder: Path) -> Parts:
     weights = records.written(folder, "model.safetensors")
     with torch.device("meta"):  # sizes alone: forged ones could take all of the memory
         sizes = _network(folder, config)[0].state_dict()
-    if {name: value.shape for name, value in sizes.items()} != storage.read_shapes(weights):
+    # Learned temperatures of shape (1,) were 0-d in older releases; they load either way.
+    found = {name: shape or (1,) for name, shape in storage.read_shapes(weights).items()}
+    if {name: value.shape or (1,) for name, value in sizes.items()} != found:
         raise ValueError(
             f"{weights}: expected the weights of the network of config.json, got others;"
             f" {records.REPAIR}"

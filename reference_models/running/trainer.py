@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer
 from transformers.trainer_utils import EvalLoopOutput, EvalPrediction
 
+from mmcontrast.loading import restore_dimensions
 from reference_models.data.batch import Batch
 from reference_models.layers.output import Output
 from reference_models.running.checkpoints import complete, damaged, keep_only
@@ -168,6 +169,7 @@ class TermTrainer(Trainer):
                 pretrained=self.pretrained,
             )
             self.optimizer = optimizer(groups, **options)
+            self.optimizer.register_load_state_dict_post_hook(restore_dimensions)
         return self.optimizer
 
 

@@ -11,6 +11,7 @@ import torch
 from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
 
 import mmcontrast as mm
+from mmcontrast.loading import restore_dimensions
 from tests.mmcontrast.strategies import normal
 
 X, Y = normal(1, 4, 3), normal(2, 4, 3)
@@ -187,7 +188,7 @@ def queue_state(**changes):
         (
             mm.SigmoidContrast(),
             {"log_scale": torch.tensor(1.0), "bias": torch.ones(3)},
-            r"bias: expected shape \(\), got \(3,\)",
+            r"bias: expected shape \(1,\), got \(3,\)",
         ),
         (mm.SigmoidContrast(), {"log_scale": torch.tensor(1.0)}, "state_dict: expected .*bias"),
         *(
@@ -291,3 +292,112 @@ def test_other_ways_to_load():
         assert torch.equal(other(X, Y), saved(X, Y))
     called = torch.func.functional_call(saved, dict(saved.state_dict()), (X, Y))
     assert torch.equal(called, saved(X, Y))
+
+
+OLD = {
+    "theta": torch.tensor(0.7),
+    "_extra_state": torch.tensor([0.02, 5.0], dtype=torch.float64),
+}
+"""A temperature as older releases saved it, without a dimension."""
+
+
+class Inside(torch.nn.Module):
+    """A temperature in a loss in a model."""
+
+    def __init__(self):
+        super().__init__()
+        self.loss = mm.InfoNCE(temperature=mm.LearnableTemperature())
+
+
+@pytest.mark.parametrize("channel", [None, *CHANNELS])
+@pytest.mark.parametrize("settings", [{}, {"strict": False}, {"assign": True}])
+@pytest.mark.parametrize("prefix", ["", "loss.temperature."])
+def test_parameters_without_a_dimension_are_taken(channel, settings, prefix):
+    """And new ones, from wherever they come, wherever the module is; a parameter has shape (1,)."""
+    for state in (OLD, OLD | {"theta": torch.tensor([0.7])}):
+        given = {prefix + name: x for name, x in state.items()}
+        kept = dict(given)
+        model = Inside() if prefix else mm.LearnableTemperature()
+        model.load_state_dict(CHANNELS[channel](given) if channel else given, **settings)
+        (theta,) = model.parameters()
+        assert type(theta) is torch.nn.Parameter
+        assert theta.shape == (1,)
+        assert theta.requires_grad
+        assert theta.item() == pytest.approx(0.7, rel=1e-3)
+        temperature = model.loss.temperature if prefix else model
+        assert temperature.maximum == pytest.approx(5.0, rel=1e-3)
+        assert temperature().shape == ()
+        assert {name: x.shape for name, x in given.items()} == {k: x.shape for k, x in kept.items()}
+
+
+def test_a_sigmoid_loss_without_dimensions_is_taken():
+    old = {"log_scale": torch.tensor(1.2), "bias": torch.nn.Parameter(torch.tensor(-3.0))}
+    for assign in (False, True):
+        loss = mm.SigmoidContrast()
+        loss.load_state_dict(old, assign=assign)
+        assert {name: x.tolist() for name, x in loss.named_parameters()} == {
+            "log_scale": [pytest.approx(1.2)],
+            "bias": [-3.0],
+        }
+    called = torch.func.functional_call(loss, old, (X, Y))
+    assert torch.equal(called, loss(X, Y))
+
+
+def test_only_parameters_gain_a_dimension():
+    module = mm.EmbeddingQueue(1, 3)
+    before = facts(module)
+    with pytest.raises(ValueError, match=r"labels: expected shape \(1,\), got \(\)"):
+        module.load_state_dict(module.state_dict() | {"labels": torch.tensor(3)})
+    unchanged(module, before)
+
+
+OPTIMIZERS = {
+    "SGD": lambda x: torch.optim.SGD(x, 0.1, momentum=0.9),
+    "Adam": lambda x: torch.optim.Adam(x, 0.1, amsgrad=True),
+    "AdamW, fused": lambda x: torch.optim.AdamW(x, 0.1, fused=True),
+    "NAdam": lambda x: torch.optim.NAdam(x, 0.1),
+    "RMSprop": lambda x: torch.optim.RMSprop(x, 0.1, momentum=0.5, centered=True),
+    "Adagrad": lambda x: torch.optim.Adagrad(x, 0.1),
+    "Adamax": lambda x: torch.optim.Adamax(x, 0.1),
+    "ASGD": lambda x: torch.optim.ASGD(x, 0.1),
+    "Rprop": lambda x: torch.optim.Rprop(x, 0.1),
+    "Adadelta": lambda x: torch.optim.Adadelta(x, 0.1),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("as_hook", [False, True])
+def test_an_optimizers_old_averages_go_on(name, as_hook):
+    """To the steps that an optimizer makes which was never saved; weights are left alone."""
+
+    def steps(optimizer, parameters, number):
+        for k in range(number):
+            optimizer.zero_grad()
+            sum((x - 3).square().sum() * (k + 1) for x in parameters).backward()
+            optimizer.step()
+        return [x.detach().clone() for x in parameters]
+
+    def fresh(shape):
+        parameters = [torch.nn.Parameter(torch.ones(s)) for s in (shape, (2, 3))]
+        return OPTIMIZERS[name](parameters), parameters
+
+    optimizer, parameters = fresh(())
+    steps(optimizer, parameters, 2)
+    state = copy.deepcopy(optimizer.state_dict())
+    other, resumed = fresh((1,))
+    with torch.no_grad():
+        for x, y in zip(resumed, parameters, strict=True):
+            x.copy_(y)
+    if as_hook:
+        other.register_load_state_dict_post_hook(restore_dimensions)
+    other.load_state_dict(state)
+    if not as_hook:
+        restore_dimensions(other)
+    expected, found = steps(optimizer, parameters, 3), steps(other, resumed, 3)
+    assert torch.equal(found[0], expected[0].reshape(1))
+    assert torch.equal(found[1], expected[1])
+    never_saved, parameters = fresh((1,))
+    steps(never_saved, parameters, 1)
+    for x, y in zip(resumed, parameters, strict=True):
+        shapes = {k: torch.as_tensor(v).shape for k, v in other.state[x].items()}
+        assert shapes == {k: torch.as_tensor(v).shape for k, v in never_saved.state[y].items()}

@@ -4,9 +4,12 @@ import json
 import shutil
 
 import pytest
+import safetensors.torch
+import torch
 
+from mmcontrast import LearnableTemperature
 from reference_models.data.mmsa import load_mmsa
-from reference_models.running import runs, storage
+from reference_models.running import restoring, runs, storage
 from reference_models.running.parts import build
 from reference_models.running.restoring import load
 from tests.reference_models.layers.test_text_encoder import MODULE
@@ -116,3 +119,21 @@ def test_the_data_file_must_still_be_the_one_of_the_run(copy, file, tmp_path):
     with pytest.raises(ValueError, match=r"corpus\.pkl: expected the file that the run .* --data$"):
         runs.evaluate(copy)
     assert runs.evaluate(copy, data=str(other))
+
+
+def test_a_temperature_without_a_dimension_is_restored(copy, monkeypatch):
+    """As a run of an older version saved it, in which learned temperatures were 0-d."""
+    network = restoring._network
+
+    def with_temperature(*arguments):
+        model, encoder = network(*arguments)
+        model.temperature = LearnableTemperature()
+        return model, encoder
+
+    monkeypatch.setattr(restoring, "_network", with_temperature)
+    weights = storage.read_tensors(copy / "model.safetensors")
+    for theta in (torch.tensor(0.7), torch.tensor([0.7])):
+        weights["temperature.theta"] = theta
+        weights["temperature._extra_state"] = torch.tensor([0.02, 5.0], dtype=torch.float64)
+        safetensors.torch.save_file(weights, copy / "model.safetensors")
+        assert load(copy).model.temperature.theta.tolist() == pytest.approx([0.7])

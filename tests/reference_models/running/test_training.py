@@ -1,5 +1,6 @@
 """Training: what is valid, what is logged, who learns at which rate; a kill costs nothing."""
 
+import copy
 import os
 import pickle
 import shutil
@@ -7,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
-from mmcontrast import LossTerms
+from mmcontrast import LearnableTemperature, LossTerms
 from reference_models.data.batch import Batch, collate
 from reference_models.layers.output import Output
-from reference_models.running import checkpoints
+from reference_models.running import checkpoints, storage
 from reference_models.running.checkpoints import CHECKSUMS
 from reference_models.running.trainer import NotFinite
 from reference_models.running.training import fit, predict
@@ -238,6 +240,48 @@ def test_a_training_without_all_of_its_state_is_refused(name, end, cut, tmp_path
     shutil.rmtree(tmp_path / "cut")  # what the error says; then it is as if nothing had been
     expected = run(tmp_path / "whole", toy(dropout=0.5))
     assert run(tmp_path / "cut", toy(dropout=0.5)) == expected
+
+
+class Learning(Toy):
+    """With a learned temperature of its error."""
+
+    def __init__(self):
+        super().__init__(dropout=0.5)
+        self.temperature = LearnableTemperature(0.3)
+
+    def forward(self, batch):
+        found = super().forward(batch)
+        terms = LossTerms({"task": found.terms.total / self.temperature()})
+        return Output(found.prediction, terms, found.fused)
+
+
+def without_dimension(checkpoint):
+    """The checkpoint as it was when learned temperatures were 0-d."""
+    weights = storage.read_tensors(checkpoint / "model.safetensors")
+    (theta,) = (name for name in weights if name.endswith("theta"))
+    weights[theta] = weights[theta].reshape(())
+    safetensors.torch.save_file(weights, checkpoint / "model.safetensors", {"format": "pt"})
+    state = torch.load(checkpoint / "optimizer.pt", weights_only=True)
+    averages = state["state"][max(state["state"])]  # the temperature is the last parameter
+    averages |= {name: averages[name].reshape(()) for name in ("exp_avg", "exp_avg_sq")}
+    torch.save(state, checkpoint / "optimizer.pt")
+    checkpoints.complete(checkpoint)
+
+
+def test_a_checkpoint_of_a_temperature_without_a_dimension_goes_on(tmp_path):
+    torch.manual_seed(3)
+    begun = Learning()
+    whole = copy.deepcopy(begun)
+    expected = run(tmp_path / "whole", whole)
+    with pytest.raises(Killed):
+        run(tmp_path / "cut", copy.deepcopy(begun), kill_at(3))
+    for checkpoint in (tmp_path / "cut").glob("checkpoint-*"):
+        without_dimension(checkpoint)
+    assert run(tmp_path / "cut", begun) == expected
+    assert torch.equal(begun.temperature.theta, whole.temperature.theta)
+    last = checkpoints.last_checkpoint(tmp_path / "cut")
+    averages = torch.load(last / "optimizer.pt", weights_only=True)["state"]
+    assert averages[max(averages)]["exp_avg"].shape == (1,)
 
 
 class Mark:
