@@ -10,6 +10,7 @@ from mmcontrast import arguments
 from mmcontrast.distances import Distance, checked_distance, cosine_distance, measured, within
 from mmcontrast.distributed import Group, check_names
 from mmcontrast.held import check_settings
+from mmcontrast.learned import replicated_module
 from mmcontrast.loading import load_checked
 from mmcontrast.margin import triplet
 from mmcontrast.presence import presence
@@ -136,6 +137,7 @@ def modality_correlation_triplet(
     arguments.one_of("reduce", reduce, REDUCE)
     arguments.flag("skip_unaltered", skip_unaltered)
     checked_distance(distance)
+    distance = replicated_module(distance, group)
     first = next(iter(features.values()))
     for name, x in negatives.items():
         _check_maps(f"negatives[{name!r}]", x, like=first)

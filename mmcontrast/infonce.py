@@ -8,6 +8,7 @@ from mmcontrast.distributed import Group, joined
 from mmcontrast.eager import is_eager, known, takes_ways
 from mmcontrast.exact.choose import one_way_info_nce, rows_at_a_time
 from mmcontrast.held import check_settings
+from mmcontrast.learned import replicated, replicated_module
 from mmcontrast.loading import load_checked
 from mmcontrast.masks import IGNORE, check_partners, checked_partners
 from mmcontrast.presence import zero_outside
@@ -68,9 +69,10 @@ def info_nce(
             mean and sum are over all its anchors, the same on every rank; see :func:`gather`. Masks
             are (B of this rank, C of all), targets index this rank's own candidates, and ``"none"``
             gives this rank's (B,). Without masks, candidates of 2^26 numbers or more in all are
-            passed around a ring of ranks, and no rank holds all of them. None: this rank alone,
-            or, for DTensors of rows sharded over a mesh, the mesh's ranks, with the gradient of one
-            process.
+            passed around a ring of ranks, and no rank holds all of them. What is learned here, a
+            temperature or a row map with parameters, gets the whole batch's gradient on every rank,
+            inside a wrapper (DistributedDataParallel) and beside it. None: this rank alone, or,
+            for DTensors of rows sharded over a mesh, its ranks, with the gradient of one process.
 
     Returns:
         Scalar or (B,), float32, or float64 for float64 input.
@@ -97,7 +99,8 @@ def info_nce(
     """
     arguments.matrix("anchors", anchors)
     arguments.matrix("candidates", candidates, like=anchors)
-    temperature = arguments.temperature(temperature)
+    temperature = replicated(arguments.temperature(temperature), group, anchors)
+    normalize = replicated_module(normalize, group)
     arguments.reduction(reduction)
     chunk_size = arguments.chunk(chunk_size)
     if positives is None:
@@ -193,7 +196,8 @@ def matched_pair_nce(
     """
     arguments.matrix("x", x)
     arguments.matrix("y", y, rows=len(x), like=x)
-    temperature = arguments.temperature(temperature)
+    temperature = replicated(arguments.temperature(temperature), group, x)
+    normalize = replicated_module(normalize, group)
     arguments.reduction(reduction)
     if keep is None:
         keep = torch.ones(len(x), dtype=torch.bool, device=x.device)

@@ -10,6 +10,7 @@ from mmcontrast.distances import Distance, euclidean, measured
 from mmcontrast.distributed import Group
 from mmcontrast.eager import is_eager, known, known_finite
 from mmcontrast.held import check_settings
+from mmcontrast.learned import replicated, replicated_module
 from mmcontrast.loading import load_checked
 from mmcontrast.presence import zero_outside
 from mmcontrast.reductions import Reduction
@@ -72,7 +73,8 @@ def triplet(
     arguments.matrix("anchors", anchors)
     arguments.matrix("positives", positives, rows=len(anchors), like=anchors)
     arguments.matrix("negatives", negatives, rows=len(anchors), like=anchors)
-    margin = arguments.number_or_scalar("margin", margin)
+    margin = replicated(arguments.number_or_scalar("margin", margin), group, anchors)
+    distance = replicated_module(distance, group)
     arguments.flag("hinge", hinge)
     arguments.reduction(reduction)
     if keep is not None:

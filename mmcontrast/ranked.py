@@ -11,6 +11,7 @@ from mmcontrast.distributed import Group, joined
 from mmcontrast.exact.choose import ranked_losses
 from mmcontrast.exact.ranked_blocks import Scores
 from mmcontrast.held import check_settings
+from mmcontrast.learned import replicated, replicated_module
 from mmcontrast.masks import IGNORE
 from mmcontrast.presence import zero_outside
 from mmcontrast.reductions import Reduction
@@ -89,10 +90,11 @@ def rank_n_contrast(
     """
     arguments.matrix("x", x)
     arguments.columns("scores", scores, len(x), "S")
-    temperature = arguments.temperature(temperature)
+    temperature = replicated(arguments.temperature(temperature), group, x)
     arguments.reduction(reduction)
     chunk_size = arguments.chunk(chunk_size)
     checked_distance(distance)
+    distance = replicated_module(distance, group)
     if (candidates is None) != (candidate_scores is None):
         arguments.fail("candidate_scores", "candidates and their scores together", "one of the two")
     others = x if candidates is None else candidates

@@ -11,6 +11,7 @@ from mmcontrast.distributed import Group, joined, name_of
 from mmcontrast.eager import takes_ways
 from mmcontrast.exact.choose import sigmoid_of_pairs
 from mmcontrast.held import check_settings
+from mmcontrast.learned import replicated, replicated_module
 from mmcontrast.loading import all_or_nothing, any_values, load_checked
 from mmcontrast.reductions import Reduction
 from mmcontrast.rows import RowMap, l2_normalize, upcast
@@ -80,8 +81,9 @@ def sigmoid_contrast(
     """
     arguments.matrix("x", x)
     arguments.matrix("y", y, like=x)
-    temperature = arguments.temperature(temperature)
-    bias = arguments.number_or_scalar("bias", bias)
+    temperature = replicated(arguments.temperature(temperature), group, x)
+    normalize = replicated_module(normalize, group)
+    bias = replicated(arguments.number_or_scalar("bias", bias), group, x)
     arguments.reduction(reduction)
     if positives is None and y.shape[0] < x.shape[0]:
         few = f"{y.shape[0]}{SEVERAL_PARTNERS}"

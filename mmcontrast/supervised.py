@@ -12,6 +12,7 @@ from mmcontrast.exact.choose import (
     supcon_side,
 )
 from mmcontrast.held import check_settings
+from mmcontrast.learned import replicated, replicated_module
 from mmcontrast.loading import load_checked
 from mmcontrast.masks import labelled, same_label
 from mmcontrast.presence import zero_outside
@@ -110,7 +111,8 @@ def sup_con(
     References: SupCon, arXiv:2004.11362, eq. 2 and 3; HyCon, IEEE TAFFC 14(3), eq. 4.
     """
     arguments.matrix("anchors", anchors)
-    temperature = arguments.temperature(temperature)
+    temperature = replicated(arguments.temperature(temperature), group, anchors)
+    normalize = replicated_module(normalize, group)
     arguments.reduction(reduction)
     chunk_size = arguments.chunk(chunk_size)
     arguments.one_of("form", form, FORMS)

@@ -9,6 +9,7 @@ from mmcontrast.eager import takes_ways
 from mmcontrast.exact.choose import both_ways_info_nce, rows_at_a_time
 from mmcontrast.held import check_settings
 from mmcontrast.infonce import info_nce
+from mmcontrast.learned import replicated, replicated_module
 from mmcontrast.loading import load_checked
 from mmcontrast.presence import zero_outside
 from mmcontrast.reductions import Reduction
@@ -86,8 +87,8 @@ def symmetric_info_nce(
         return both_ways_info_nce(
             x,
             y,
-            temperature=temperature,
-            normalize=normalize,
+            temperature=replicated(temperature, group, x),
+            normalize=replicated_module(normalize, group),
             reduction=Reduction(reduction, weight, group),
             chunk_size=chunk_size,
         )

@@ -15,6 +15,7 @@ from mmcontrast.hybrid.pairs import Relations, map_modalities, participation, re
 from mmcontrast.hybrid.semi import own_similarities, semi_losses
 from mmcontrast.hybrid.settings import Settings
 from mmcontrast.hybrid.similarities import all_pairs, in_blocks, selected_pairs
+from mmcontrast.learned import replicated_module
 from mmcontrast.wide import may_widen, narrow, widen
 
 
@@ -34,6 +35,8 @@ def terms_by_name(
     """
     check_names("features", features, settings.reduction.group)
     settings.check()
+    shared = replicated_module(settings.normalize, settings.reduction.group)
+    settings = settings._replace(normalize=shared)
     related = relations(features, labels, positives, negatives, settings.reduction.group)
     taking_part = participation(features, related.known, present)
     if not targets:

@@ -9,6 +9,7 @@ from mmcontrast import arguments
 from mmcontrast.distributed import Group, check_names
 from mmcontrast.eager import known_finite
 from mmcontrast.hybrid.pairs import map_modalities
+from mmcontrast.learned import replicated, replicated_module
 from mmcontrast.masks import off_diagonal
 from mmcontrast.presence import presence
 from mmcontrast.reductions import Reduction
@@ -63,7 +64,9 @@ def semi_contrast(
     """
     check_names("features", features, group)
     arguments.features(features)
-    margin = arguments.number_or_scalar("margin", margin)
+    some = next(iter(features.values()))
+    margin = replicated(arguments.number_or_scalar("margin", margin), group, some)
+    normalize = replicated_module(normalize, group)
     arguments.reduction(reduction)
     present = presence(features, present)
     here = torch.stack(list(present.values()), dim=1)  # (B, M)

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from mmcontrast import arguments
-from mmcontrast.distributed import Group, active, total
+from mmcontrast.distributed import Group
 from mmcontrast.infonce import info_nce
+from mmcontrast.learned import replicated
 from mmcontrast.rows import RowMap, l2_normalize
 from mmcontrast.temperature import LearnableTemperature, current
 
@@ -119,23 +119,13 @@ class InfoNCELoss(nn.Module):
         if len(embeddings) < 2:
             arguments.fail("embeddings", "anchors and positives at least", len(embeddings))
         anchors, *documents = embeddings
-        temperature = self._temperature()
+        # For several ranks the trainer wraps the model, not the loss: each would go its own way.
+        temperature = replicated(current(self.temperature), "world", anchors)
         parts = {"query_to_doc": self._one_way(anchors, torch.cat(documents), temperature)}
         if self.symmetric:
             parts["doc_to_query"] = self._one_way(documents[0], anchors, temperature)
         parts = {name: part / len(parts) for name, part in parts.items()}
         return parts if self.components else torch.stack(list(parts.values())).sum()
-
-    def _temperature(self) -> float | Tensor:
-        """While it is learned, the mean over ranks, and so is its gradient.
-
-        For several ranks the trainer wraps the model, not the loss: each would go its own way.
-        """
-        value = current(self.temperature)
-        ranks = active("world")
-        if ranks is None or not (isinstance(value, Tensor) and value.requires_grad):
-            return value
-        return total(value, "world") / dist.get_world_size(ranks)
 
     def _one_way(self, anchors: Tensor, candidates: Tensor, temperature: float | Tensor) -> Tensor:
         return info_nce(
