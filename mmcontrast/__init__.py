@@ -57,6 +57,7 @@ from mmcontrast.negatives import Negatives, add_noise, mixed_negatives, replace_
 from mmcontrast.pair_prediction import pair_prediction
 from mmcontrast.queue import EmbeddingQueue
 from mmcontrast.ranked import RankNContrast, rank_n_contrast
+from mmcontrast.retrieval import Retrieval, retrieval
 from mmcontrast.rows import (
     l2_normalize,
     shifted_cosine_normalize,
@@ -99,6 +100,7 @@ __all__ = [
     "Pairs",
     "RankNContrast",
     "ReplacementGate",
+    "Retrieval",
     "SigmoidContrast",
     "SupCon",
     "SymmetricInfoNCE",
@@ -140,6 +142,7 @@ __all__ = [
     "ratio_contrast",
     "replace_tokens",
     "replacement_gate",
+    "retrieval",
     "same_label",
     "same_sign",
     "sample_one",

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from mmcontrast import arguments
-from mmcontrast.eager import is_eager
 from mmcontrast.embedding_measures import (
     LabelPair,
     anchor_sums,
@@ -18,9 +17,12 @@ from mmcontrast.embedding_measures import (
     uniformity,
 )
 from mmcontrast.exact import sizes
+from mmcontrast.exact.counting import partner_ranks
 from mmcontrast.exact.ties import first_equal, map_equal_rows, share_scores
 from mmcontrast.exact.tiles import slices
 from mmcontrast.masks import IGNORE, partner_indices
+from mmcontrast.presence import refuse_not_finite
+from mmcontrast.retrieval import median_rank
 from mmcontrast.rows import RowMap, dot, l2_normalize, map_rows
 from mmcontrast.sharded import local_rows
 from mmcontrast.wide import retry_in_float64
@@ -47,6 +49,10 @@ class Diagnosis(NamedTuple):
     """log C: the loss when all similarities are equal."""
     accuracy: Tensor
     """Share of anchors with their partner strictly more similar than any other candidate."""
+    mrr: Tensor
+    """Mean over the anchors of 1 / rank of the partner, see :func:`retrieval`."""
+    median_rank: Tensor
+    """Median rank of the partner among the candidates: 1 if found first."""
     anchor_rank: Tensor
     """Effective rank of the anchors: the number of directions they use, from 1 to D or to their own
     number; 0 if all of them are zero."""
@@ -76,6 +82,7 @@ class Diagnosis(NamedTuple):
             ("modality gap", f"{self.gap:.3f}", "0: one cloud, 2: opposite poles"),
             ("loss", f"{self.loss:.3f}", f"{self.chance - self.loss:.3f} below chance"),
             ("accuracy", f"{self.accuracy:.1%}", "partners found"),
+            ("median rank", f"{self.median_rank:g}", "of the partner, 1: found"),
             (
                 "effective rank",
                 f"{self.anchor_rank:.1f} and {self.candidate_rank:.1f}",
@@ -174,8 +181,8 @@ def diagnose(
     own = partner_indices(anchors, candidates, targets)
     given = _labels(anchors, candidates, labels, candidate_labels)
     x, y = map_rows(anchors, normalize), map_equal_rows(candidates, normalize)
-    _refuse_not_finite("anchors", x)
-    _refuse_not_finite("candidates", y)
+    refuse_not_finite("anchors", x)
+    refuse_not_finite("candidates", y)
     dtype = torch.promote_types(x.dtype, y.dtype)
     x, y = x.to(dtype), y.to(dtype)
     # Blocks have at most ``width`` columns: uniformity compares each side with itself.
@@ -186,15 +193,17 @@ def diagnose(
     columns = torch.arange(len(y), device=y.device)
     # Block by block, each reduced to sums and histograms at once. Without anchors, one empty block
     # gives the zeros.
-    blocks, first_of = [], first_equal(y)
+    blocks, found, first_of = [], [], first_equal(y)
     for i in slices(max(len(x), 1), size):
         similarity = share_scores(dot(x[i], y), first_of)  # (b, C)
         positive = columns == own[i, None]  # (b, C): none where own is -100
         negative = ~positive & counted[i, None]
+        found.append(partner_ranks(similarity, own[i].clamp_min(0)))
         sums = anchor_sums(similarity, positive, negative, counted[i], temperature, edges)
         blocks.append((*sums, *false_negatives(similarity, negative, i, given, k)))
     sums = tuple(torch.stack(parts).sum(0) for parts in zip(*blocks, strict=True))
     loss, right, perplexity, positives, negatives, hardest, false, known = sums
+    ranks = torch.cat(found)  # (B,)
     partnered = counted.sum().clamp_min(1)
     partners = y[own.clamp_min(0)] if len(y) else torch.zeros_like(x)
     distances = torch.where(counted, (x - partners).square().sum(1), 0)
@@ -206,6 +215,8 @@ def diagnose(
         loss=loss / partnered,
         chance=x.new_full((), math.log(max(len(y), 1))),
         accuracy=right.to(dtype) / partnered,
+        mrr=torch.where(counted, 1 / ranks, 0).sum() / partnered,
+        median_rank=median_rank(torch.where(counted, ranks, 0)),
         anchor_rank=effective_rank(x),
         candidate_rank=effective_rank(y),
         effective_negatives=perplexity / partnered,
@@ -215,16 +226,6 @@ def diagnose(
         negatives=negatives,
         hardest=hardest,
     )
-
-
-def _refuse_not_finite(name: str, rows: Tensor) -> None:
-    """Mapped rows with NaN or infinity, for which no number says anything; reads the device."""
-    if not is_eager(rows):
-        return
-    faulty = (~rows.isfinite().all(1)).nonzero()[:, 0].tolist()
-    if faulty:
-        got = f"NaN or infinity in {len(faulty)} of {len(rows)}, the first in row {faulty[0]}"
-        arguments.fail(name, "finite rows", got)
 
 
 def _labels(

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mmcontrast import arguments
+from mmcontrast.eager import is_eager
 
 
 def presence(
@@ -54,3 +55,13 @@ def only_present(
                 [0., 0.]])}
     """
     return {name: zero_outside(x, present[name]) for name, x in features.items()}
+
+
+def refuse_not_finite(name: str, rows: Tensor) -> None:
+    """Mapped rows with NaN or infinity, for which no number says anything; reads the device."""
+    if not is_eager(rows):
+        return
+    faulty = (~rows.isfinite().all(1)).nonzero()[:, 0].tolist()
+    if faulty:
+        got = f"NaN or infinity in {len(faulty)} of {len(rows)}, the first in row {faulty[0]}"
+        arguments.fail(name, "finite rows", got)

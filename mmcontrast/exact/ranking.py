@@ -60,7 +60,7 @@ def highest(
         # Every row writes one entry, so that no rows have to be picked out: minus infinity at its
         # banned column, or at column 0 the score that is there anyway.
         at, out = at.clamp_min(0), at >= 0
-    for i, block in _blocks(x, y, step):  # (step, C)
+    for i, block in score_blocks(x, y, step):  # (step, C)
         if banned is not None:
             block.scatter_(1, at[i], torch.where(out[i], -math.inf, block.gather(1, at[i])))
         if allowed is not None:
@@ -101,7 +101,7 @@ def batch_hard(
     rows, own = order[places] - start, ids[places]
     least = torch.zeros_like(rows)
     near = windows(own, ids, step)
-    for i, block in _blocks(y.index_select(0, places), y, step):  # (step, n)
+    for i, block in score_blocks(y.index_select(0, places), y, step):  # (step, n)
         block.scatter_(1, places[i, None], math.inf)  # the anchor itself is no positive
         for part, columns, one in near[i.start]:
             same = block[part.start - i.start : part.stop - i.start, columns]
@@ -141,7 +141,7 @@ def batch_hard_at_once(x: Tensor, labels: Tensor, anchors: slice) -> tuple[Tenso
     return positives, negatives, (gap[:, 0] > -math.inf) & there[anchors]
 
 
-def _blocks(x: Tensor, y: Tensor, step: int) -> Iterator[tuple[slice, Tensor]]:
+def score_blocks(x: Tensor, y: Tensor, step: int) -> Iterator[tuple[slice, Tensor]]:
     """Dot products of some rows with all columns; each block overwrites the last.
 
     Equal columns have equal products.

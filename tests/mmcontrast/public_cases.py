@@ -265,6 +265,12 @@ CASES = {
     "select_pairs": other(selected, lambda s, p, n: mm.select_pairs(s, p, n, selection=SELECTION)),
     "hardness_weights": other(selected, mm.hardness_weights),
     "extreme": other(selected, lambda s, p, n: mm.extreme(s, p, largest=True)),
+    "retrieval": other(two, lambda a, c: mm.retrieval(a, c, ks=(1, 2))),
+    "retrieval:positives": other(
+        lambda m: (*two(m), m.mask(7, m.n, m.n)),
+        lambda a, c, p: mm.retrieval(a, c, positives=p, ks=(1, 2)),
+        waits=True,  # the most positives of an anchor
+    ),
     "hard_triplets": other(lambda m: (m.rows(1), m.classes()), mm.hard_triplets),
     "diagnose": other(
         lambda m: (
@@ -313,6 +319,7 @@ NOT_CASES = {
     "Mahalanobis": "a distance with a state: test_mahalanobis.py",
     "Negatives": "a result: negatives/test_batches.py",
     "Pairs": "a result",
+    "Retrieval": "a result: test_retrieval.py",
     "SigmoidContrast": "learns two numbers: test_sigmoid.py",
     "add_noise": "draws at random: negatives/test_noise.py",
     "gather": "needs ranks: test_distributed.py",

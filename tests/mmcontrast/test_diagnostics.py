@@ -13,6 +13,7 @@ from mmcontrast.exact import sizes
 from tests.mmcontrast.memory import Made
 from tests.mmcontrast.strategies import close, numpy, pairs
 from tests.mmcontrast.test_embedding_measures import effective_rank, uniformity
+from tests.oracles.retrieval import expected_rank, median
 
 SETTINGS = {"temperature": 0.3, "k": 2}
 
@@ -26,7 +27,7 @@ def oracle(anchors, candidates, targets, labels=None, others=None, temperature=0
     x, y = unit(numpy(anchors)), unit(numpy(candidates))
     found = {name: [] for name in ("alignment", "loss", "accuracy", "effective")}
     lists = {name: [] for name in ("positives", "negatives", "hardest")}
-    false, known = 0, 0
+    false, known, ranks = 0, 0, []
     for i, t in enumerate(targets):
         if t < 0:
             continue
@@ -38,6 +39,7 @@ def oracle(anchors, candidates, targets, labels=None, others=None, temperature=0
         odds = [math.exp(v / temperature) for v in s]
         found["loss"].append(-math.log(odds[t] / sum(odds)))
         found["accuracy"].append(all(s[t] > s[j] for j in apart))
+        ranks.append(expected_rank(s[t], s))
         if not apart:
             continue
         lists["hardest"].append(max(s[j] for j in apart))
@@ -58,6 +60,8 @@ def oracle(anchors, candidates, targets, labels=None, others=None, temperature=0
         "loss": mean["loss"],
         "chance": math.log(max(len(y), 1)),
         "accuracy": mean["accuracy"],
+        "mrr": sum(1 / r for r in ranks) / max(len(ranks), 1),
+        "median_rank": median(ranks),
         "anchor_rank": effective_rank(x),
         "candidate_rank": effective_rank(y),
         "effective_negatives": mean["effective"],
@@ -262,7 +266,7 @@ def test_errors(call, message):
 def test_the_summary_says_every_number(rows):
     found = mm.diagnose(*rows, labels=torch.zeros(9), candidate_labels=torch.zeros(12))
     lines = found.summary().splitlines()
-    assert len(lines) == 8
+    assert len(lines) == 9
     for line, value in zip(
         lines,
         (
@@ -271,6 +275,7 @@ def test_the_summary_says_every_number(rows):
             f"{found.gap:.3f}",
             f"{found.loss:.3f}",
             f"{found.accuracy:.1%}",
+            f"{found.median_rank:g}",
             f"{found.anchor_rank:.1f} and {found.candidate_rank:.1f}",
             f"{found.effective_negatives:.1f}",
             "100.0%",

@@ -399,6 +399,22 @@ CALLS = {
             "group": None,
         },
     ),
+    "retrieval": (
+        mm.retrieval,
+        {
+            "anchors": ROWS,
+            "candidates": OTHERS,
+            "targets": torch.arange(B),
+            "ks": (1, 2),
+            "normalize": mm.l2_normalize,
+            "chunk_size": 2,
+            "group": None,
+        },
+    ),
+    "retrieval:positives": (
+        mm.retrieval,
+        {"anchors": ROWS, "candidates": OTHERS, "positives": POSITIVES},
+    ),
     "hard_triplets": (
         mm.hard_triplets,
         {
@@ -602,7 +618,16 @@ CALLS = {
     ),
 }
 
-RESULTS = {"IGNORE", "Diagnosis", "Gate", "HardNegatives", "LossTerms", "Negatives", "Pairs"}
+RESULTS = {
+    "IGNORE",
+    "Diagnosis",
+    "Gate",
+    "HardNegatives",
+    "LossTerms",
+    "Negatives",
+    "Pairs",
+    "Retrieval",
+}
 
 LEARNED = {
     "InfoNCE",
@@ -644,6 +669,7 @@ TAKEN = {
     "text": {"text"},
     "anchor": {"text"},
     "special": {"list"},
+    "ks": {"list"},
     "weights": {"None"},
     "loss": {"function", "module", "learned", "class"},
     "backward": {"function", "module", "learned", "class"},
@@ -665,6 +691,7 @@ TAKEN_INSIDE = {
     "weights": NUMBERS | {"0-d"},
     "special": NUMBERS,
     "steps": NUMBERS,
+    "ks": {"int", "NumPy int"},
     "modalities": {"text"},
     "features": {"integers"},
     "encoders": {"function", "module", "learned", "class"},

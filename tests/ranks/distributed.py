@@ -120,6 +120,22 @@ def samples(rank, world):
             torch.testing.assert_close(leaf.grad, whole.grad[own], rtol=1e-12, atol=1e-12, msg=name)
 
 
+def retrieved(rank, world):
+    """Ranks among all ranks' candidates, and means over all ranks' anchors."""
+    x, y, own = batch(rank, world)
+    mask = (x @ y.T) > 1
+    for whole, mine in (
+        (mm.retrieval(x, y, ks=(1, 3)), mm.retrieval(x[own], y[own], ks=(1, 3), group="world")),
+        (
+            mm.retrieval(x, y, positives=mask),
+            mm.retrieval(x[own], y[own], positives=mask[own], group="world"),
+        ),
+    ):
+        for name in ("ranks", "average_precision", "counted"):
+            torch.testing.assert_close(getattr(mine, name), getattr(whole, name)[own])
+        torch.testing.assert_close(mine[3:], whole[3:], rtol=1e-12, atol=0)
+
+
 def compiled(rank, world):
     """Under a compiler the losses of all ranks are what they are without."""
     x, y, own = batch(rank, world)

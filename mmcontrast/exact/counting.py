@@ -1,0 +1,72 @@
+"""Ranks by counting: how many scores of a row are above one of them, without sorting the row."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmcontrast.eager import is_eager
+
+
+def counts(scores: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+    """How many of each row's (R, C) scores are above its (R,) level, and how many at it."""
+    if scores.is_cpu and is_eager(scores, level):
+        # Row by row in NumPy: a row is in the cache for both, and bits are counted eight at a time.
+        rows, levels = scores.numpy(), level.numpy()
+        pairs = [
+            (np.count_nonzero(row > one), np.count_nonzero(row >= one))
+            for row, one in zip(rows, levels, strict=True)
+        ]
+        above, least = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).unbind(1)
+        return above, least - above
+    return (scores > level[:, None]).sum(1), (scores == level[:, None]).sum(1)
+
+
+def partner_ranks(scores: Tensor, columns: Tensor) -> Tensor:
+    """(R,) rank of one column in each row of (R, C) scores, from 1; the mean over ties."""
+    if scores.shape[1] == 0:
+        return scores.new_ones(scores.shape[0])
+    above, equal = counts(scores, scores.gather(1, columns[:, None])[:, 0])
+    return 1 + above + (equal - 1).to(scores.dtype) / 2
+
+
+def positive_ranks(scores: Tensor, positives: Tensor) -> tuple[Tensor, Tensor]:
+    """Of rows with several positives, (R, C) bool: the first one's rank, and average precision.
+
+    (R,) each; 0 for a row without positives. Ties count by expected ranks: of n negatives that tie
+    with p positives, n / (p + 1) come before the first of these, and half of them before any one.
+    """
+    if scores.shape[1] == 0:
+        return scores.new_zeros(scores.shape[0]), scores.new_zeros(scores.shape[0])
+    number = positives.sum(1)  # (R,)
+    # Under a compiler or a transform, there is room for as many as there are candidates.
+    most = max([1, *number.tolist()]) if is_eager(scores, positives) else scores.shape[1]
+    # The positives' own scores, ascending, behind places for those that a row has fewer of.
+    own = torch.where(positives, scores, -math.inf).topk(most).values.flip(1)  # (R, P)
+    taken = torch.arange(most, device=scores.device) >= most - number[:, None]
+    above, equal = _counts_at(own, scores)
+    above_own, equal_own = _counts_at(own, own)
+    rank = 1 + above + (equal - 1).to(scores.dtype) / 2
+    among_own = 1 + above_own + (equal_own - 1).to(scores.dtype) / 2
+    precision = torch.where(taken, among_own / rank, 0).sum(1) / number.clamp_min(1)
+    tied = equal_own[:, -1]  # with the best positive, that one included
+    first = 1 + above[:, -1] + (equal[:, -1] - tied) / (tied + 1)
+    return torch.where(number > 0, first, 0).to(scores.dtype), precision
+
+
+def _counts_at(levels: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+    """How many of each row's (R, C) scores are above, and at, each of its ascending (R, P) levels.
+
+    A score is above as many levels as its place among them says, so that a histogram of the places,
+    summed from its far end, is the number of scores above each level: O(C log P).
+    """
+
+    def from_the_end(right: bool) -> Tensor:
+        places = torch.searchsorted(levels, scores.contiguous(), right=right)  # (R, C)
+        histogram = places.new_zeros(len(levels), levels.shape[1] + 1)
+        histogram.scatter_add_(1, places, torch.ones_like(places))
+        return histogram[:, 1:].flip(1).cumsum(1).flip(1)
+
+    above = from_the_end(False)
+    return above, from_the_end(True) - above

@@ -1,0 +1,46 @@
+"""Counting against comparing one by one, by NumPy and by torch."""
+
+import hypothesis.strategies as st
+import pytest
+import torch
+from hypothesis import given
+
+from mmcontrast.exact.counting import counts, partner_ranks, positive_ranks
+from tests.mmcontrast.strategies import normal, seeds
+from tests.oracles import retrieval as oracle
+
+
+def whole(seed, rows, columns):
+    """Scores of which many are equal."""
+    return (normal(seed, rows, columns) * 1.5).round()
+
+
+@given(seed=seeds, rows=st.integers(0, 4), columns=st.integers(0, 9))
+def test_counts_are_comparisons(seed, rows, columns):
+    scores, level = whole(seed, rows, columns), whole(seed + 1, rows, 1)[:, 0]
+    above, equal = counts(scores, level)
+    pairs = list(zip(scores.tolist(), level.tolist(), strict=True))
+    assert above.tolist() == [sum(s > one for s in row) for row, one in pairs]
+    assert equal.tolist() == [sum(s == one for s in row) for row, one in pairs]
+
+
+@given(seed=seeds, rows=st.integers(1, 4), columns=st.integers(1, 9))
+def test_a_transform_counts_the_same(seed, rows, columns):
+    """There NumPy cannot, and places are as many as candidates."""
+    scores, mask = whole(seed, rows, columns), normal(seed + 1, rows, columns) > 0
+    at = torch.arange(rows) % columns
+    mine = torch.func.vmap(lambda s: partner_ranks(s, at))(scores[None])[0]
+    torch.testing.assert_close(mine, partner_ranks(scores, at), rtol=0, atol=0)
+    both = torch.func.vmap(lambda s: positive_ranks(s, mask))(scores[None])
+    for found, truth in zip(both, positive_ranks(scores, mask), strict=True):
+        torch.testing.assert_close(found[0], truth, rtol=1e-15, atol=0)
+
+
+@given(seed=seeds, rows=st.integers(0, 4), columns=st.integers(1, 6))
+def test_positives_are_ranked_as_defined(seed, rows, columns):
+    scores, mask = whole(seed, rows, columns), normal(seed + 1, rows, columns) > 0
+    first, precision = positive_ranks(scores, mask)
+    given_rows = list(zip(scores.tolist(), mask.tolist(), strict=True))
+    assert first.tolist() == pytest.approx([oracle.first_rank(*row) for row in given_rows])
+    expected = [oracle.average_precision(*row) for row in given_rows]
+    assert precision.tolist() == pytest.approx(expected)
