@@ -60,10 +60,8 @@ def is_dtensor(x: object) -> bool:
 
 
 def is_sharded(x: Any) -> bool:
-    """``Shard(0)`` on a mesh of one dimension; a strided shard is of another class."""
-    from torch.distributed.tensor import Shard
-
-    return x.device_mesh.ndim == 1 and type(x.placements[0]) is Shard and x.placements[0].dim == 0
+    """``Shard(0)`` on a mesh of one dimension; a strided shard is another class."""
+    return bool(x.device_mesh.ndim == 1 and x.placements[0].is_shard(0))
 
 
 def check_placement(leaf: Given, first: Given, takes: Takes) -> None:

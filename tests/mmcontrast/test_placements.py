@@ -1,15 +1,8 @@
-"""DTensors that do not go together, and what else does not come with them."""
+"""Tensors by the names that errors give them; on ranks, test_sharded.py goes over all refusals."""
 
-import pytest
 import torch
 
 from mmcontrast.placements import Given, tensors_of
-from tests.ranks import launch
-
-
-@pytest.mark.slow
-def test_refusals_on_ranks():
-    launch(3, "tests.ranks.sharded", "refusals")
 
 
 def test_tensors_are_named_as_a_caller_would_name_them():

@@ -22,16 +22,17 @@ UNDECORATED = {
 }
 
 
+ON_THREE = [
+    *("cases", "split_features", "unfinished_sums", "uneven", "temperatures", "modules", "cached"),
+    *("received", "stateful", "groups", "refusals"),
+]
+"""Together, because most of a program's time goes into starting its processes."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "programs",
-    [
-        ["cases", "split_features", "unfinished_sums"],
-        ["uneven", "temperatures", "modules", "cached", "stateful", "groups", "compiled"],
-    ],
-)
-def test_on_ranks(programs):
-    launch(3, "tests.ranks.sharded", *programs)
+@pytest.mark.parametrize(("world", "programs"), [(3, ON_THREE), (2, ["compiled"])])
+def test_on_ranks(world, programs):
+    launch(world, "tests.ranks.sharded", *programs)
 
 
 def takes_tensors(function):

@@ -1,4 +1,4 @@
-"""DTensors over ranks: what test_sharded.py and test_placements.py run there, by name."""
+"""DTensors over ranks: what test_sharded.py runs there, by name."""
 
 import re
 from functools import partial
@@ -16,6 +16,7 @@ from torch.distributed.tensor import (
     distribute_module,
     distribute_tensor,
 )
+from torch.distributed.tensor.placement_types import _StridedShard
 
 import mmcontrast as mm
 from tests.mmcontrast.public_cases import CASES, Make, floats, leaves, mapped, tensors
@@ -323,19 +324,41 @@ def cached(rank, world):
 
 
 def compiled(rank, world):
-    """Under a compiler as without: whole rows in one graph, sharded ones around its breaks."""
+    """Under a compiler as without, in one graph; what is refused, is refused."""
     mesh = init_device_mesh("cpu", (world,))
     batch = Rows(5)
 
     def loss(x, y):
         return mm.symmetric_info_nce(x, y)
 
-    whole = torch.compile(loss, backend="eager", fullgraph=True)
-    same("whole", whole, (batch.x, batch.y), mesh, WHOLE)
-    broken = torch.compile(loss, backend="eager")
-    same("sharded", broken, (batch.x, batch.y), mesh, SHARDED)
+    for placements in (WHOLE, SHARDED):
+        torch.compiler.reset()
+        call = torch.compile(loss, backend="aot_eager", fullgraph=True)
+        same("compiled", call, (batch.x, batch.y), mesh, placements)
+    call = torch.compile(loss, backend="aot_eager")
     with pytest.raises(ValueError, match="x: expected a DTensor placed"):
-        broken(*distributed((batch.x, batch.y), mesh, (Shard(1),)))
+        call(*distributed((batch.x, batch.y), mesh, (Shard(1),)))
+
+
+def received(rank, world):
+    """Rows that are still on their way from other ranks are waited for."""
+    mesh = init_device_mesh("cpu", (world,))
+    batch, seen = Rows(5), []
+
+    def normalize(x):
+        seen.append(type(x))
+        return mm.l2_normalize(x)
+
+    def loss(x, y):
+        x, y = (z.redistribute(placements=WHOLE, async_op=True) for z in (x, y))
+        return mm.symmetric_info_nce(x, y, normalize=normalize)
+
+    x, y = distributed((batch.x, batch.y), mesh, SHARDED)
+    loss(x, y).backward()
+    assert set(seen) == {torch.Tensor}
+    z = batch.x.clone().requires_grad_()
+    mm.symmetric_info_nce(z, batch.y).backward()
+    close(x.grad.full_tensor(), z.grad, "gradient")
 
 
 def stateful(rank, world):
@@ -422,10 +445,14 @@ def refusals(rank, world):
         return distribute_tensor(x, mesh, placements or SHARDED)
 
     x, y = put(b.x), put(b.y)
+    strided = [_StridedShard(0, split_factor=2)]
     theta = put(torch.full((1,), 0.1))
     calls = {
         r"x: .* got a DTensor placed \(Shard\(dim=1\),\) on a mesh of shape \(3,\) \(x.redistr": (
             lambda: mm.symmetric_info_nce(put(b.x, Shard(1)), put(b.y, Shard(1)))
+        ),
+        r"x: .* got a DTensor placed \(_StridedShard\(dim=0": (
+            lambda: mm.symmetric_info_nce(*2 * [DTensor.from_local(b.x, mesh, strided)])
         ),
         r"x: .* got a DTensor placed \(Replicate\(\), Shard\(dim=0\)\) on a mesh of shape \(1": (
             lambda: mm.symmetric_info_nce(
