@@ -96,3 +96,17 @@ def test_what_the_kernels_cannot_do_takes_the_other_path(name, calls, monkeypatc
     monkeypatch.setenv("MMCONTRAST_KERNELS", "0")
     loss(*rows())
     assert calls == []
+
+
+def test_a_compiled_loss_takes_the_kernels_too(calls, device):
+    """The graph holds one operator, whose body chooses by the tensors that it meets."""
+    loss = LOSSES["symmetric"]
+    expected, inputs = loss(*rows(device=device)), rows(device=device)
+    compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
+    close(compiled(*inputs), expected, 1e-6, 1e-6)
+    compiled(*inputs).backward()
+    assert len(calls) == 3
+    plain = rows(device=device)
+    loss(*plain).backward()
+    for ours, theirs in zip(inputs, plain, strict=True):
+        close(ours.grad, theirs.grad, 1e-6, 1e-6)
