@@ -393,7 +393,7 @@ def features(features: Mapping[str, Tensor]) -> None:
         fail("features", "at least two modalities", list(features))
     first: Tensor | None = None
     for name, x in features.items():
-        matrix(f"features[{name!r}]", x, rows=None if first is None else len(first), like=first)
+        matrix(f"features[{name!r}]", x, rows=None if first is None else first.shape[0], like=first)
         first = x if first is None else first
 
 

@@ -260,9 +260,10 @@ def _changed(
     given = {} if altered is None else dict(altered)
     for name, mask in given.items():
         arguments.one_of("altered", name, list(features))
-        arguments.mask(f"altered[{name!r}]", mask, (len(features[name]),))
+        arguments.mask(f"altered[{name!r}]", mask, (features[name].shape[0],))
     every = {
-        name: torch.ones(len(x), dtype=torch.bool, device=x.device) for name, x in features.items()
+        name: torch.ones(x.shape[0], dtype=torch.bool, device=x.device)
+        for name, x in features.items()
     }
     return every | given
 

@@ -61,7 +61,7 @@ def pairwise(distance: Distance, x: Tensor, y: Tensor) -> Tensor:
     quick = _without_copies(distance, x, y) if _ordinary(x, y) else None
     if quick is not None:
         return quick
-    size = (len(x), len(y))
+    size = (x.shape[0], y.shape[0])
     rows, columns = x[:, None].expand(*size, -1), y.expand(*size, -1)
     return measured(distance, rows, columns, f"(N, M, D), (N, M, D) -> {size}")
 

@@ -195,13 +195,13 @@ def matched_pair_nce(
     References: TeCaFN, Multimedia Systems 30(4):228, eq. 6 and 15.
     """
     arguments.matrix("x", x)
-    arguments.matrix("y", y, rows=len(x), like=x)
+    arguments.matrix("y", y, rows=x.shape[0], like=x)
     temperature = replicated(arguments.temperature(temperature), group, x)
     normalize = replicated_module(normalize, group)
     arguments.reduction(reduction)
     if keep is None:
-        keep = torch.ones(len(x), dtype=torch.bool, device=x.device)
-    arguments.mask("keep", keep, (len(x),))
+        keep = torch.ones(x.shape[0], dtype=torch.bool, device=x.device)
+    arguments.mask("keep", keep, (x.shape[0],))
     x, y = zero_outside(x, keep), zero_outside(y, keep)
     logits = (map_rows(x, normalize) * map_rows(y, normalize)).sum(-1) / temperature  # (B,)
     all_logits, all_keep = joined(logits, group)[0], joined(keep, group)[0]  # (B of all ranks,)

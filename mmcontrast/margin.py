@@ -71,14 +71,14 @@ def triplet(
     References: FaceNet, arXiv:1503.03832; HyCon, IEEE TAFFC 14(3), eq. 19.
     """
     arguments.matrix("anchors", anchors)
-    arguments.matrix("positives", positives, rows=len(anchors), like=anchors)
-    arguments.matrix("negatives", negatives, rows=len(anchors), like=anchors)
+    arguments.matrix("positives", positives, rows=anchors.shape[0], like=anchors)
+    arguments.matrix("negatives", negatives, rows=anchors.shape[0], like=anchors)
     margin = replicated(arguments.number_or_scalar("margin", margin), group, anchors)
     distance = replicated_module(distance, group)
     arguments.flag("hinge", hinge)
     arguments.reduction(reduction)
     if keep is not None:
-        arguments.mask("keep", keep, (len(anchors),))
+        arguments.mask("keep", keep, (anchors.shape[0],))
         if is_eager() and known(keep.all()):
             keep = None
     if keep is not None:

@@ -124,7 +124,7 @@ def multilevel_contrast(
     some = _first_view(pairs)
     if some is None:
         return LossTerms({name: upcast(torch.zeros(())) for name in levels}, factors)
-    size = len(some)
+    size = some.shape[0]
     if keep is not None:
         every, _ = joined(some[:, 0].detach(), group)
         arguments.mask("keep", keep, (size, len(every)))
@@ -256,9 +256,9 @@ def _first_view(pairs: Mapping[str, Level]) -> Tensor | None:
             here = f"levels[{name!r}][{place}]"
             if not isinstance(pair, tuple | list) or len(pair) not in (2, 3):
                 arguments.fail(here, "(x, y) or (x, y, present)", type(pair).__name__)
-            rows = None if first is None else len(first)
+            rows = None if first is None else first.shape[0]
             arguments.matrix(f"{here}[0]", pair[0], rows=rows)
-            arguments.matrix(f"{here}[1]", pair[1], rows=len(pair[0]), like=pair[0])
+            arguments.matrix(f"{here}[1]", pair[1], rows=pair[0].shape[0], like=pair[0])
             if len(pair) == 3:
                 arguments.mask(f"{here}[2]", pair[2], (len(pair[0]),))
             first = pair[0] if first is None else first
@@ -267,7 +267,7 @@ def _first_view(pairs: Mapping[str, Level]) -> Tensor | None:
 
 def _design_masks(design: str, labels: Tensor, own: slice) -> tuple[Tensor, Tensor]:
     """Designs B and C: (B, B of all ranks) bool: the positives, and the pairs compared."""
-    place = torch.arange(len(labels), device=labels.device)
+    place = torch.arange(labels.shape[0], device=labels.device)
     others = place[own, None] != place
     positives = same_label(labels[own], labels) & others if design == "C" else ~others
     return positives, positives | different_label(labels[own], labels)

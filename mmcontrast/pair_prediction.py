@@ -56,7 +56,7 @@ def pair_prediction(
     arguments.table("logits", logits)
     if logits.shape[1] != 2:
         arguments.fail("logits", "shape (B, 2)", arguments.shape(logits))
-    paired = arguments.targets("paired", paired, len(logits), 2, ignore=IGNORE)
+    paired = arguments.targets("paired", paired, logits.shape[0], 2, ignore=IGNORE)
     arguments.reduction(reduction)
     counted = paired != IGNORE
     if keep is not None:

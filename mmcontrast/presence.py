@@ -28,8 +28,8 @@ def presence(
         arguments.one_of("present", name, list(features))
     masks = {}
     for name, x in features.items():
-        masks[name] = given.get(name, torch.ones(len(x), dtype=torch.bool, device=x.device))
-        arguments.mask(f"present[{name!r}]", masks[name], (len(x),))
+        masks[name] = given.get(name, torch.ones(x.shape[0], dtype=torch.bool, device=x.device))
+        arguments.mask(f"present[{name!r}]", masks[name], (x.shape[0],))
     return masks
 
 

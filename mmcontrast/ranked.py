@@ -89,7 +89,7 @@ def rank_n_contrast(
     References: Rank-N-Contrast, arXiv:2210.01189, eq. 1 and 2.
     """
     arguments.matrix("x", x)
-    arguments.columns("scores", scores, len(x), "S")
+    arguments.columns("scores", scores, x.shape[0], "S")
     temperature = replicated(arguments.temperature(temperature), group, x)
     arguments.reduction(reduction)
     chunk_size = arguments.chunk(chunk_size)
@@ -100,7 +100,7 @@ def rank_n_contrast(
     others = x if candidates is None else candidates
     other_scores = scores if candidate_scores is None else candidate_scores
     arguments.matrix("candidates", others, like=x)
-    arguments.columns("candidate_scores", other_scores, len(others), "S")
+    arguments.columns("candidate_scores", other_scores, others.shape[0], "S")
     if scores.shape[1:] != other_scores.shape[1:]:
         arguments.fail(
             "candidate_scores", "as many a sample as scores", arguments.shape(other_scores)

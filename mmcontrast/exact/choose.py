@@ -220,7 +220,7 @@ def rows_at_a_time(
         arguments.whole("chunk_size", chunk_size)
         split = is_eager() or torch.compiler.is_compiling()
         return chunk_size if split and chunk_size < rows and columns > 0 else None
-    if rows * columns < sizes.SPLIT or not is_eager():
+    if not is_eager() or rows * columns < sizes.SPLIT:
         return None
     return side if side is not None else min(rows_in_cache(columns), sizes.TILE)
 
@@ -441,18 +441,50 @@ def ranked_losses(
 ) -> Tensor:
     """:func:`rank_n_contrast` with checked arguments."""
     counted = scores.counted()
-    inputs = scores, distance, x, candidates, temperature
-    step = rows_at_a_time(len(x), len(candidates), chunk_size)
-    if step is not None and chunk_size is None:
-        step = max(sizes.ORDERED // len(candidates), 8)
     # The gradient of a caller's distance may go to more than its arguments.
-    if is_eager() and distance in WITHOUT_PARAMETERS:
-        shares = reduction.shares(counted, x)
-        return reduction.finish(
-            ranked_in_one_pass(*inputs, step or max(len(x), 1), shares), counted
-        )
-    losses = ranked_at_once(*inputs) if step is None else ranked_checkpointed(*inputs, step)
+    if takes_ways() and distance in WITHOUT_PARAMETERS:
+        inputs = x, candidates, scalar(temperature, x), reduction.shares(counted, x)
+        name = WITHOUT_PARAMETERS.index(distance)
+        return reduction.finish(weighted_ranks(*inputs, *scores, name, chunk_size), counted)
+    step = _ranked_rows_at_a_time(x, candidates, chunk_size)
+    given = scores, distance, x, candidates, temperature
+    losses = ranked_at_once(*given) if step is None else ranked_checkpointed(*given, step)
     return reduction.reduce(losses, counted)
+
+
+@as_operator
+def weighted_ranks(
+    x: Tensor,
+    candidates: Tensor,
+    temperature: Tensor,
+    weight: Tensor | None,
+    scores: Tensor,
+    candidate_scores: Tensor,
+    rated: Tensor,
+    candidates_rated: Tensor,
+    own: Tensor | None,
+    rounding: float,
+    distance: int,
+    chunk_size: int | None,
+) -> Tensor:
+    """Rank-N-Contrast of (B, D) rows with (C, D) candidates.
+
+    Args:
+        weight: as in :func:`weighted_one_way`.
+        scores, candidate_scores, rated, candidates_rated, own, rounding: of a :class:`Scores`.
+        distance: which of ``WITHOUT_PARAMETERS``.
+        chunk_size: as in :func:`rank_n_contrast`.
+    """
+    among = Scores(scores, candidate_scores, rated, candidates_rated, own, rounding)
+    step = _ranked_rows_at_a_time(x, candidates, chunk_size) or max(len(x), 1)
+    inputs = among, WITHOUT_PARAMETERS[distance], x, candidates, temperature
+    return ranked_in_one_pass(*inputs, step, weight)
+
+
+def _ranked_rows_at_a_time(x: Tensor, candidates: Tensor, chunk_size: int | None) -> int | None:
+    rows, columns = x.shape[0], candidates.shape[0]
+    step = rows_at_a_time(rows, columns, chunk_size)
+    return step if step is None or chunk_size is not None else max(sizes.ORDERED // columns, 8)
 
 
 # --- HyCon ---------------------------------------------------------------------------------------

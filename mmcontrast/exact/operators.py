@@ -101,6 +101,52 @@ def as_operator(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return call
 
 
+def as_operator_run_twice(
+    function: Callable[..., Sequence[Tensor]], shapes: Callable[..., Sequence[Tensor]]
+) -> Callable[..., Sequence[Tensor]]:
+    """An operator of a function whose backward pass runs the function again.
+
+    Args:
+        function: of anything of an operator's types. The first argument is a tensor, the only one
+            with a gradient, and so is the first result.
+        shapes: the results' shapes and dtypes, as empty tensors.
+    """
+    schema = torch.library.infer_schema(function, mutates_args=())
+    name = f"mmcontrast::{function.__name__}"
+    operator: Any = torch.library.custom_op(name, function, mutates_args=(), schema=schema)
+    operator.register_fake(shapes)
+
+    def slope(upstream: Tensor, *inputs: Any) -> Tensor:
+        with recording():
+            x = inputs[0].detach().requires_grad_()
+            value = function(x, *inputs[1:])[0]
+            (made,) = torch.autograd.grad(value, x, upstream, materialize_grads=True)
+        slopes: Tensor = made.contiguous()
+        return slopes
+
+    again = "(Tensor upstream, " + schema[1:].rpartition(" -> ")[0] + " -> Tensor"
+    gradient: Any = torch.library.custom_op(f"{name}_slope", slope, mutates_args=(), schema=again)
+    gradient.register_fake(lambda upstream, x, *_: _like(x))
+
+    def keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.numbers = [None if isinstance(x, Tensor) else x for x in inputs]
+        ctx.save_for_backward(*(x if isinstance(x, Tensor) else None for x in inputs))
+
+    def backward(ctx: Any, upstream: Tensor, *_: Any) -> Any:
+        pairs = zip(ctx.saved_tensors, ctx.numbers, strict=True)
+        given = [x if n is None else n for x, n in pairs]
+        if torch.is_grad_enabled():  # as above
+            value = function(*given)[0]
+            (made,) = torch.autograd.grad(value, given[:1], upstream, create_graph=True)
+        else:
+            made = gradient(upstream, *given)
+        return made, *[None] * (len(given) - 1)
+
+    operator.register_autograd(backward, setup_context=keep)
+    called: Callable[..., Sequence[Tensor]] = operator
+    return called
+
+
 def _with_gradients(
     function: Callable[..., Tensor], inputs: Sequence[Any], needed: Sequence[bool]
 ) -> list[Tensor]:
@@ -108,7 +154,7 @@ def _with_gradients(
     if not any(needed):
         return [function(*inputs)]
     wants = [*needed, *[False] * (len(inputs) - len(needed))]
-    with _recording():
+    with recording():
         given = [
             x.detach().requires_grad_(wanted) if isinstance(x, Tensor) else x
             for x, wanted in zip(inputs, wants, strict=True)
@@ -120,7 +166,7 @@ def _with_gradients(
 
 
 @contextmanager
-def _recording() -> Iterator[None]:
+def recording() -> Iterator[None]:
     """A graph of what is done inside, also in the body of an operator."""
     off = [torch._C._dispatch_tls_is_dispatch_key_excluded(key) for key in RECORDS]
     for key in RECORDS:

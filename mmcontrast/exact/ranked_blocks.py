@@ -52,7 +52,7 @@ def ranked_at_once(
     """
     keep = scores.rated[rows, None] & scores.candidates_rated  # (R, C)
     if scores.own is not None:
-        columns = torch.arange(len(candidates), device=x.device)
+        columns = torch.arange(candidates.shape[0], device=x.device)
         keep = keep & (columns != scores.own[rows, None])
     # In a lambda, a distance is evaluated without torch.cdist, whose second derivative is new.
     measure = (lambda a, b: distance(a, b)) if twice else distance
@@ -78,7 +78,7 @@ def _ranked(
     s = logits.gather(1, order).double()
     sums = sums_of(s)
 
-    none = away.new_full((len(away), 1), -math.inf)
+    none = away.new_full((away.shape[0], 1), -math.inf)
     # A candidate's score is at most the anchor's and their distance. So one with a large score
     # adds to the slack of its own distance only, and does not tie all others.
     slack = slack + rounding * away.clamp_min(0)
@@ -124,7 +124,7 @@ def ranked_checkpointed(
 ) -> Tensor:
     """The same, ``step`` anchors at a time, each block evaluated again in the backward pass."""
     inputs = scores, distance, x, candidates, temperature
-    blocks = slices(max(len(x), 1), step)
+    blocks = slices(max(x.shape[0], 1), step)
     return torch.cat([checkpoint(ranked_at_once, *inputs, i, use_reentrant=False) for i in blocks])
 
 

@@ -8,7 +8,7 @@ weighted sum ``hybrid`` (eq. 16), the contrast without exponentials ``ratio`` (e
       Settings                      the arguments that all of them share        settings
       evaluate                      checks, terms, reduction                    engine
         relations, participation    positives, negatives, missing modalities    pairs
-        one of three ways to the (B, M) values of the anchors:
+        contrasted_values           one of three ways to the (B, M) values      contrasts
           values_by_moments         large batches: sums over classes            moments
             sort_by_size, cut_...   the batch by class, in parts                class_parts
             sum_classes             sums and moments of classes                 class_sums

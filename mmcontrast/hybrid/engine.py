@@ -1,4 +1,4 @@
-"""HyCon's terms from features and labels: by class moments, or by the similarities of all pairs."""
+"""HyCon's terms from features and labels: their anchors' values, reduced."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -6,15 +6,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mmcontrast.distributed import Group, active, check_names, joined
+from mmcontrast.distributed import check_names
 from mmcontrast.eager import known_finite
-from mmcontrast.exact.choose import anchors_of_a_block, moments_suit
-from mmcontrast.hybrid.moments import values_by_moments
+from mmcontrast.hybrid.contrasts import contrasted_values
 from mmcontrast.hybrid.pair_sums import TermValues
 from mmcontrast.hybrid.pairs import Relations, map_modalities, participation, relations
 from mmcontrast.hybrid.semi import own_similarities, semi_losses
 from mmcontrast.hybrid.settings import Settings
-from mmcontrast.hybrid.similarities import all_pairs, in_blocks, selected_pairs
 from mmcontrast.learned import replicated_module
 from mmcontrast.wide import may_widen, narrow, widen
 
@@ -79,7 +77,7 @@ def _anchor_values(
     settings: Settings,
 ) -> _AnchorValues:
     supervised = {name: target for name, target in targets.items() if name != "semi"}
-    values, similarity = _term_values(features, related, taking_part, supervised, settings)
+    values, similarity = contrasted_values(features, related, taking_part, supervised, settings)
     if "semi" not in targets:
         return _AnchorValues(values, None)
     if similarity is None:
@@ -89,39 +87,3 @@ def _anchor_values(
         similarity = own_similarities(map_modalities(features, taking_part, settings.normalize))
     here = torch.stack(list(taking_part.values()), dim=1)  # (B, M)
     return _AnchorValues(values, semi_losses(similarity, here, targets["semi"]))
-
-
-def _term_values(
-    features: Mapping[str, Tensor],
-    related: Relations,
-    taking_part: Mapping[str, Tensor],
-    targets: Mapping[str, float | Tensor],
-    settings: Settings,
-) -> tuple[dict[str, TermValues], Tensor | None]:
-    """Values of "intra" and "inter", and the samples' own similarities if they came along."""
-    if not targets:
-        return {}, None
-    labels, selection = related.labels, settings.selection
-    if labels is not None and selection is None and moments_suit(features, labels):
-        return values_by_moments(features, labels, related.own, taking_part, targets, settings)
-    local = map_modalities(features, taking_part, settings.normalize)
-    rows, everywhere = _of_all_ranks(local, taking_part, settings.reduction.group)
-    # The similarities that one anchor needs at a time, which say how many anchors fit a block.
-    width = len(rows) * len(next(iter(rows.values())))
-    if selection is None:
-        block = all_pairs(rows, everywhere, related.masks, targets, settings)
-        width *= len(rows)
-    else:
-        block = selected_pairs(rows, everywhere, related.masks, targets, selection, settings)
-    return in_blocks(block, rows, related.own, anchors_of_a_block(width)), None
-
-
-def _of_all_ranks(
-    rows: Mapping[str, Tensor], taking_part: Mapping[str, Tensor], group: Group | None
-) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
-    """The rows and masks of all ranks, in one exchange each."""
-    if active(group) is None:
-        return rows, taking_part
-    x, _ = joined(torch.stack(list(rows.values()), dim=1), group)  # (B of all ranks, M, D)
-    here, _ = joined(torch.stack(list(taking_part.values()), dim=1), group)
-    return dict(zip(rows, x.unbind(1), strict=True)), dict(zip(rows, here.unbind(1), strict=True))

@@ -70,9 +70,11 @@ def hybrid_contrast(
         From 200 samples on, with labels and without selection, the terms are evaluated by sums over
         classes: the same values in O(B D^2) time and O(B D) memory, for any number of classes. This
         reads the labels, which waits for the device. Smaller batches, masks instead of labels,
-        selection, ``torch.compile``, ``torch.func`` and forward mode use the similarities: all of
-        them at once; or, in eager mode and for more than 2^22 of them, those of some anchors at a
-        time, computed again in the backward pass. Both ways can be differentiated twice.
+        selection, ``torch.func`` and forward mode use the similarities: all of them at once; or, in
+        eager mode and for more than 2^22 of them, those of some anchors at a time, computed again
+        in the backward pass. Under ``torch.compile`` and ``torch.export``, terms of labels are one
+        operator that does the same by the size of the batch at hand, and is evaluated again in its
+        backward pass. Both ways can be differentiated twice.
 
         Similarities of rows that are nearly one-hot add up to sums that a float32 does not hold.
         Such a sum counts as 0; where values can be read, on the CPU in eager mode without a group,

@@ -176,13 +176,12 @@ def relations(
 ) -> Relations:
     """Positives and negatives among the samples of all ranks; a sample is neither to itself."""
     arguments.features(features)
-    size = len(next(iter(features.values())))
+    size = next(iter(features.values())).shape[0]
     if labels is not None:
         labels = arguments.labels("labels", labels, size)
         if positives is not None or negatives is not None:
             arguments.fail("positives", "None where labels are given", "a mask")
-        every, own = joined(labels, group)
-        return Relations(partial(_by_label, every), labelled(labels), own, every)
+        return related_by_label(*joined(labels, group))
     if positives is None or negatives is None:
         arguments.fail("labels", "labels, or positives and negatives in their place", None)
     arguments.tensor("positives", positives)
@@ -194,9 +193,14 @@ def relations(
     return Relations(partial(_by_mask, positives, negatives, own.start), known, own, None)
 
 
+def related_by_label(labels: Tensor, own: slice) -> Relations:
+    """Relations by the labels of all ranks' samples, ``own`` of which are this rank's."""
+    return Relations(partial(_by_label, labels), labelled(labels[own]), own, labels)
+
+
 def _by_label(labels: Tensor, anchors: slice) -> tuple[Tensor, Tensor]:
     own = labels[anchors]
-    others = _others(anchors, len(labels), labels.device)
+    others = _others(anchors, labels.shape[0], labels.device)
     return same_label(own, labels) & others, different_label(own, labels)
 
 

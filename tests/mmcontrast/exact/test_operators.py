@@ -25,11 +25,16 @@ def samples(name):
     weights = (torch.tensor(0.2), leaf(3, 5), None)
     targets = torch.tensor([6, 0, -100, 2, 2])
     masks = normal(4, 5, 7) > 0, normal(5, 5, 7) > -1
+    scores = torch.arange(5.0)[:, None] % 3, torch.arange(7.0)[:, None] % 4
     each = {
         "weighted_one_way": lambda w: (x, y, number(0.5), w, targets, None, "", ""),
         "weighted_both_ways": lambda w: (x, leaf(2, 5, 3), number(0.5), w, 2, "", ""),
         "weighted_sigmoid": lambda w: (
             *(x, y, number(0.5), number(-1.0), w, *masks, 0, None, "", ""),
+        ),
+        "weighted_ranks": lambda w: (
+            *(x, y, number(0.5), w, *scores, scores[0][:, 0] > 0, scores[1][:, 0] > 0),
+            *(None, 1e-7, 1, 2),
         ),
     }
     for weight in weights:
@@ -40,7 +45,7 @@ def samples(name):
                 yield *given, needed
 
 
-NAMES = ["weighted_one_way", "weighted_both_ways", "weighted_sigmoid"]
+NAMES = ["weighted_one_way", "weighted_both_ways", "weighted_sigmoid", "weighted_ranks"]
 
 
 # The check itself reads it, of its copies of the inputs.
@@ -56,11 +61,17 @@ def masked(x, y, **settings):
     return mm.sigmoid_contrast(x, y, keep=keep, **settings)
 
 
+def ranked(x, y, **settings):
+    scores = torch.arange(x.shape[0]) % 5, torch.arange(y.shape[0]) % 3
+    return mm.rank_n_contrast(x, scores[0], y, scores[1], distance=mm.manhattan, **settings)
+
+
 LOSSES = {
     "one way": mm.info_nce,
     "both ways": mm.symmetric_info_nce,
     "sigmoid": mm.sigmoid_contrast,
     "sigmoid, masked": masked,
+    "ranks": ranked,
 }
 SETTINGS = {
     "mean": {},
