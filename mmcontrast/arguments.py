@@ -306,7 +306,16 @@ def zero_dimensional(name: str, x: Tensor, otherwise: str) -> Tensor:
     """
     if x.ndim > 1 or x.numel() != 1 or not x.is_floating_point():
         fail(name, f"{otherwise} or {SCALAR}", shown(x))
+    on_every_rank(name, x)
     return x.reshape(()) if x.ndim else x
+
+
+def on_every_rank(name: str, x: Tensor) -> None:
+    """A number that, if it is a DTensor, every rank holds."""
+    places: Iterable[Any] = getattr(x, "placements", ())
+    if not all(place.is_replicate() for place in places):
+        advice = "FSDP's are whole in the forward of the module that it wraps; else x.full_tensor()"
+        fail(name, "a number that every rank holds", f"a DTensor placed {places} ({advice})")
 
 
 def constant(name: str, value: float | Tensor) -> float | Tensor:

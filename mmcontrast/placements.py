@@ -67,10 +67,8 @@ def is_sharded(x: Any) -> bool:
 def check_placement(leaf: Given, first: Given, takes: Takes) -> None:
     """A DTensor that is the same on every rank, or rows of all ranks; on the mesh of the first."""
     mesh, whole = leaf.x.device_mesh, all(place.is_replicate() for place in leaf.x.placements)
-    if _is_number(leaf, takes) and not whole:
-        advice = "FSDP's parameters are whole in the forward of the module that it wraps"
-        got = f"{_placed(leaf.x)} ({advice}; else x.full_tensor())"
-        arguments.fail(leaf.path, "a number that is the same on every rank", got)
+    if _is_number(leaf, takes):
+        arguments.on_every_rank(leaf.path, leaf.x)
     if not whole and not is_sharded(leaf.x):
         expected = "a DTensor placed Replicate(), or Shard(dim=0) on a mesh of one dimension"
         arguments.fail(leaf.path, expected, f"{_placed(leaf.x)} ({OTHERWISE})")

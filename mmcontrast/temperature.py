@@ -59,7 +59,7 @@ class LearnableTemperature(nn.Module):
     def forward(self) -> Tensor:
         """The temperature, a 0-d tensor with a graph, in float32 at least whatever theta is in."""
         span = math.log(self.maximum / self.minimum)
-        theta = upcast(self.theta).reshape(())
+        theta = arguments.zero_dimensional("theta", upcast(self.theta), "a number")
         return (math.log(self.minimum) + span * theta.sigmoid()).exp()
 
     def get_extra_state(self) -> Tensor:

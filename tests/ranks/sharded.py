@@ -447,7 +447,10 @@ def refusals(rank, world):
     x, y = put(b.x), put(b.y)
     strided = [_StridedShard(0, split_factor=2)]
     theta = put(torch.full((1,), 0.1))
+    learned = mm.LearnableTemperature()
+    learned.theta = nn.Parameter(theta)
     calls = {
+        "theta: expected a number that every rank holds, got a DTensor placed": learned,
         r"x: .* got a DTensor placed \(Shard\(dim=1\),\) on a mesh of shape \(3,\) \(x.redistr": (
             lambda: mm.symmetric_info_nce(put(b.x, Shard(1)), put(b.y, Shard(1)))
         ),
@@ -483,7 +486,7 @@ def refusals(rank, world):
         r"targets: expected None, as anchors is sharded .* \(6,\) torch.int64 \(positives=": (
             lambda: mm.info_nce(x, y, put(torch.arange(6)))
         ),
-        r"temperature: expected a number that is the same on every rank, got .*Shard.* \(FSDP": (
+        r"temperature: expected a number that every rank holds, got .*Shard.* \(FSDP": (
             lambda: mm.info_nce(b.x, b.y, temperature=theta)
         ),
         r"labels: expected 6 rows on all ranks, as anchors, .* got 9": (
