@@ -21,6 +21,7 @@ WITHOUT = {
     "hard_triplets": "a miner",
     "ratio_contrast": "of similarities",
     "gather": "no loss",
+    "retrieval": "a report",
 }
 
 
