@@ -117,6 +117,14 @@ def rank_sizes(x: Tensor, group: Group | None) -> list[int]:
     return [row[0] for row in rows]
 
 
+def own_rows(group: Group | None, counts: list[int]) -> slice:
+    """Which of all ranks' rows are this rank's; ``counts`` are the :func:`rank_sizes`."""
+    active_group = active(group)
+    rank = 0 if active_group is None else dist.get_rank(active_group)
+    start = sum(counts[:rank])
+    return slice(start, start + counts[rank])
+
+
 def check_names(argument: str, given: object, group: Group | None) -> None:
     """Refuse a mapping with other names, or names in another order, than on another rank.
 
@@ -157,8 +165,7 @@ def joined(x: Tensor, group: Group | None, counts: list[int] | None = None) -> t
     if active_group is None:
         return x, slice(0, x.shape[0])
     counts = rank_sizes(x, active_group) if counts is None else counts
-    start = sum(counts[: dist.get_rank(active_group)])
-    return apply(_Gather, x, counts, active_group), slice(start, start + len(x))
+    return apply(_Gather, x, counts, active_group), own_rows(active_group, counts)
 
 
 def total(x: Tensor, group: Group | None) -> Tensor:

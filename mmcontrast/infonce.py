@@ -1,12 +1,15 @@
 """InfoNCE, and the variant of it that TeCaFN prints."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from mmcontrast import arguments
 from mmcontrast.distributed import Group, joined
 from mmcontrast.eager import is_eager, known, takes_ways
-from mmcontrast.exact.choose import one_way_info_nce, rows_at_a_time
+from mmcontrast.exact.choose import masked_contrast, one_way_info_nce, one_way_under_a_mask
+from mmcontrast.exact.masked_blocks import Partners
 from mmcontrast.held import check_settings
 from mmcontrast.learned import replicated, replicated_module
 from mmcontrast.loading import load_checked
@@ -15,7 +18,7 @@ from mmcontrast.presence import zero_outside
 from mmcontrast.reductions import Reduction
 from mmcontrast.rows import RowMap, l2_normalize, map_rows
 from mmcontrast.sharded import local_rows
-from mmcontrast.softmax import contrast, masked_logsumexp
+from mmcontrast.softmax import masked_logsumexp
 from mmcontrast.temperature import LearnableTemperature, current
 from mmcontrast.wide import retry_in_float64
 
@@ -58,13 +61,13 @@ def info_nce(
         weight: (B,) sample weights; the mean is then the weighted one.
         normalize: row map before the dot product; None for raw dot products.
         reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,).
-        chunk_size: number of anchors at a time, for O(chunk_size C + (B + C) D) memory and the same
-            value and gradient. The gradient is computed in the forward pass; with ``keep``,
-            ``positives`` or ``"none"``, blocks are recomputed in the backward pass instead. None
-            chooses blocks that fit the cache; up to 2^15 logits, or 2^16 of at most 512 anchors,
-            stay in memory unsplit. ``torch.func``, forward mode and second derivatives take a plain
-            path that holds all logits in memory, and so does ``torch.compile`` without a
-            chunk_size.
+        chunk_size: number of anchors at a time, for O(chunk_size C + (B + C) D) memory beyond the
+            masks and the same value and gradient. The gradient is computed in the forward pass;
+            with ``"none"``, or ``positives`` that require a gradient, blocks are recomputed in the
+            backward pass instead. None chooses blocks that fit the cache; up to 2^15 logits, or
+            2^16 of at most 512 anchors, stay in memory unsplit. ``torch.func``, forward mode and
+            second derivatives take a plain path that holds all logits in memory, and so does
+            ``torch.compile`` without a chunk_size.
         group: a process group, or ``"world"``: the candidates are the rows of all its ranks, and
             mean and sum are over all its anchors, the same on every rank; see :func:`gather`. Masks
             are (B of this rank, C of all), targets index this rank's own candidates, and ``"none"``
@@ -103,6 +106,12 @@ def info_nce(
     normalize = replicated_module(normalize, group)
     arguments.reduction(reduction)
     chunk_size = arguments.chunk(chunk_size)
+    settings: dict[str, Any] = {
+        "temperature": temperature,
+        "normalize": normalize,
+        "reduction": Reduction(reduction, weight, group),
+        "chunk_size": chunk_size,
+    }
     if positives is None:
         targets = check_partners(anchors, candidates, targets)
         if targets is not None:
@@ -110,43 +119,24 @@ def info_nce(
             if not (is_eager() and known(counted.all())):
                 anchors = zero_outside(anchors, counted)
         if keep is None and takes_ways():
-            return one_way_info_nce(
-                anchors,
-                candidates,
-                targets,
-                temperature=temperature,
-                normalize=normalize,
-                reduction=Reduction(reduction, weight, group),
-                chunk_size=chunk_size,
-            )
+            return one_way_info_nce(anchors, candidates, targets, **settings)
     elif targets is not None:
         arguments.fail("targets", "None where positives are given", arguments.shown(targets))
-    chosen = checked_partners(anchors, targets) if positives is None else positives
     candidates, own = joined(candidates, group)  # (C of all ranks, D)
-    size = (len(anchors), len(candidates))
-    if positives is None:  # targets index this rank's candidates: shift them to the gathered rows
-        chosen = torch.where(chosen == IGNORE, IGNORE, chosen + own.start)  # (B,)
+    size = anchors.shape[0], candidates.shape[0]
     if keep is not None:
         arguments.mask("keep", keep, size)
     if positives is not None:
         arguments.weights("positives", positives, size, keep)
-    if keep is not None:
-        # Unused rows become zero before any arithmetic: masked later, a NaN in them would still
-        # reach the gradient, as 0 * NaN.
-        anchors = zero_outside(anchors, keep.any(1))
-        candidates = zero_outside(candidates, keep.any(0))
-    # Targets become a one-hot mask a chunk of rows at a time; -100 matches no column.
-    columns = torch.arange(len(candidates), device=candidates.device)
-    losses, found = contrast(
-        anchors,
-        candidates,
-        lambda rows: chosen[rows] if chosen.ndim == 2 else columns == chosen[rows, None],
-        lambda rows: None if keep is None else keep[rows],
-        temperature=temperature,
-        normalize=normalize,
-        chunk_size=rows_at_a_time(*size, chunk_size),
-    )
-    return Reduction(reduction, weight, group).reduce(losses, found)
+        return masked_contrast(anchors, candidates, Partners(positives, keep=keep), **settings)
+    # Targets index this rank's candidates: shift them to the gathered rows.
+    chosen = checked_partners(anchors, targets)
+    chosen = torch.where(chosen == IGNORE, IGNORE, chosen + own.start)  # (B,)
+    if keep is not None and takes_ways():
+        return one_way_under_a_mask(anchors, candidates, chosen, keep, **settings)
+    # As classes, of which -100 is none of the columns': a one-hot mask for each chunk of rows.
+    columns = torch.arange(size[1], device=chosen.device)
+    return masked_contrast(anchors, candidates, Partners(chosen, columns, keep), **settings)
 
 
 @local_rows

@@ -12,8 +12,8 @@ from mmcontrast import arguments
 from mmcontrast.rows import RowMap, dot, exact_number, map_rows, ordinary_scale
 from mmcontrast.wide import widen_products
 
-Mask = Callable[[slice], Tensor | None]
-"""Returns some rows of a (B, C) mask, None for all True: a chunk then makes only its own rows."""
+Masks = Callable[[slice], tuple[Tensor, Tensor | None]]
+"""Returns, for some rows, the positives and the mask of who takes part, None for all: (R, C)."""
 
 
 def masked_logsumexp(logits: Tensor, keep: Tensor, *, empty: float = -math.inf) -> Tensor:
@@ -47,8 +47,7 @@ def _kept(logits: Tensor, keep: Tensor) -> Tensor:
 def contrast(
     anchors: Tensor,
     candidates: Tensor,
-    positives: Callable[[slice], Tensor],
-    keep: Mask,
+    masks: Masks,
     *,
     temperature: float | Tensor,
     normalize: RowMap | None,
@@ -58,6 +57,8 @@ def contrast(
     """:func:`log_share` of the similarities over the temperature, a chunk of anchors at a time.
 
     Each chunk is checkpointed: its (rows, C) tensors are freed and recomputed in the backward pass.
+    For compilers and transforms, and for gradients by the positives' weights; elsewhere
+    :mod:`mmcontrast.exact.masked_blocks` makes the same numbers in one pass.
     """
     if normalize is None:  # a product beyond float32 would give the gradient 0 * inf
         x, y = widen_products(anchors, candidates)
@@ -65,8 +66,7 @@ def contrast(
             losses, counted = contrast(
                 x,
                 y,
-                positives,
-                keep,
+                masks,
                 temperature=temperature,
                 normalize=None,
                 chunk_size=chunk_size,
@@ -78,10 +78,10 @@ def contrast(
 
     def block(rows: slice) -> tuple[Tensor, Tensor]:
         logits = dot(map_rows(anchors[rows], normalize), choices) / temperature  # (rows, C)
-        return log_share(logits, positives(rows), keep(rows), form=form)
+        return log_share(logits, *masks(rows), form=form)
 
     if chunk_size is None:
-        return block(slice(None))
+        return block(slice(0, len(anchors)))
     arguments.whole("chunk_size", chunk_size)
     starts = range(0, max(len(anchors), 1), chunk_size)
     blocks = [checkpoint(block, slice(i, i + chunk_size), use_reentrant=False) for i in starts]

@@ -1,25 +1,23 @@
 """Supervised contrastive loss, SupCon: positives and negatives by label."""
 
-import torch
 from torch import Tensor, nn
 
 from mmcontrast import arguments
 from mmcontrast.distributed import Group, joined
 from mmcontrast.exact.choose import (
-    rows_at_a_time,
+    masked_contrast,
     sup_con_among_themselves,
-    supcon_rows_at_a_time,
     supcon_side,
 )
+from mmcontrast.exact.masked_blocks import Partners
 from mmcontrast.held import check_settings
 from mmcontrast.learned import replicated, replicated_module
 from mmcontrast.loading import load_checked
-from mmcontrast.masks import labelled, same_label
+from mmcontrast.masks import labelled
 from mmcontrast.presence import zero_outside
 from mmcontrast.reductions import Reduction
 from mmcontrast.rows import RowMap, l2_normalize
 from mmcontrast.sharded import local_rows
-from mmcontrast.softmax import contrast
 from mmcontrast.temperature import LearnableTemperature, current
 from mmcontrast.wide import retry_in_float64
 
@@ -76,8 +74,8 @@ def sup_con(
         reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,).
         chunk_size: for the "out" form by labels alone (no candidates, positives or keep), the side
             of square tiles, by default 384 on the CPU and 4096 elsewhere; up to that many anchors
-            are evaluated at once. Otherwise the number of anchors at a time, by default all.
-            Tiles and blocks never hold all similarities, and compute each of them twice.
+            are evaluated at once. Tiles compute each similarity twice. Otherwise the number of
+            anchors at a time, as in :func:`info_nce`. Neither ever holds all similarities.
         group: a process group, or ``"world"``: the candidates are those of all its ranks, C in all,
             in the order of the ranks, and mean and sum are over all ranks' anchors.
 
@@ -153,40 +151,26 @@ def sup_con(
             )
             if value is not None:
                 return value
-            chunk_size = supcon_rows_at_a_time(size, side, chunk_size)
 
-    if chunk_size is not None:  # not under a transform, which cannot recompute blocks
-        chunk_size = rows_at_a_time(*size, chunk_size)
     # Rows that take no part become zero before any arithmetic, so that not even NaN propagates.
-    columns = torch.arange(len(others), device=others.device)
     known = labelled(other_labels)  # (C,)
-    others = zero_outside(others, known if keep is None else known & keep.any(0))
-    anchors = zero_outside(anchors, labelled(anchor_labels))
-    if keep is not None:
-        anchors = zero_outside(anchors, keep.any(1))
-
-    def partners(rows: slice) -> Tensor:  # (rows, C)
-        return (
-            same_label(anchor_labels[rows], other_labels) if positives is None else positives[rows]
-        )
-
-    def kept(rows: slice) -> Tensor:  # (rows, C)
-        mask = known.expand(len(anchors[rows]), len(others))
-        if candidates is None:  # exclude the diagonal: an anchor's own column
-            mask = mask & (columns != columns[here][rows, None])
-        return mask if keep is None else mask & keep[rows]
-
-    losses, counted = contrast(
+    if positives is None:
+        anchors = zero_outside(anchors, labelled(anchor_labels))
+        partners = Partners(anchor_labels, other_labels, keep, known)
+    else:
+        partners = Partners(positives, keep=keep)
+    if candidates is None:  # exclude the diagonal: an anchor's own column
+        partners = partners._replace(own=here.start)
+    return masked_contrast(
         anchors,
         others,
         partners,
-        kept,
         form=form,
         temperature=temperature,
         normalize=normalize,
+        reduction=Reduction(reduction, weight, group),
         chunk_size=chunk_size,
     )
-    return Reduction(reduction, weight, group).reduce(losses, counted)
 
 
 def _label_pair(

@@ -1,12 +1,14 @@
 """InfoNCE in both directions, from one set of logits."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from mmcontrast import arguments
-from mmcontrast.distributed import Group, active, joined, rank_sizes
-from mmcontrast.eager import takes_ways
-from mmcontrast.exact.choose import both_ways_info_nce, rows_at_a_time
+from mmcontrast.distributed import Group, active, joined, own_rows, rank_sizes
+from mmcontrast.eager import calls_operators, takes_ways
+from mmcontrast.exact.choose import both_ways_info_nce, both_ways_under_a_mask, rows_at_a_time
 from mmcontrast.held import check_settings
 from mmcontrast.infonce import info_nce
 from mmcontrast.learned import replicated, replicated_module
@@ -50,11 +52,11 @@ def symmetric_info_nce(
         normalize: row map before the dot product; None for raw dot products.
         reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,).
         chunk_size: side of the square tiles in which both directions are computed together, in
-            O(chunk_size^2 + B D) memory; with ``keep`` or ``positives``, number of rows at a time.
-            None chooses tiles of 2^18 logits. A chunk_size of B or more keeps one (B, B) matrix,
-            which saves one of four matrix products and pays off when D is in the hundreds. That is
-            the default up to B = 512, with two such matrices up to B = 256. The plain path is as in
-            :func:`info_nce`.
+            O(chunk_size^2 + B D) memory beyond ``keep``; with ``positives``, number of rows at a
+            time, for each direction. None chooses tiles of 2^18 logits. Without masks, a chunk_size
+            of B or more keeps one (B, B) matrix, which saves one of four matrix products and pays
+            off when D is in the hundreds. That is the default up to B = 512, with two such matrices
+            up to B = 256. The plain path is as in :func:`info_nce`.
         group: as in :func:`info_nce`; this rank's rows of ``x`` are compared with all ranks' rows
             of ``y``, and both directions share the products. Masks are (B of this rank, B of all).
 
@@ -83,29 +85,29 @@ def symmetric_info_nce(
     temperature = arguments.temperature(temperature)
     arguments.reduction(reduction)
     chunk_size = arguments.chunk(chunk_size)
-    if positives is None and keep is None and takes_ways():
-        return both_ways_info_nce(
-            x,
-            y,
-            temperature=replicated(temperature, group, x),
-            normalize=replicated_module(normalize, group),
-            reduction=Reduction(reduction, weight, group),
-            chunk_size=chunk_size,
-        )
+    if positives is None and takes_ways():
+        settings: dict[str, Any] = {
+            "temperature": replicated(temperature, group, x),
+            "normalize": replicated_module(normalize, group),
+            "reduction": Reduction(reduction, weight, group),
+            "chunk_size": chunk_size,
+        }
+        if keep is None:
+            return both_ways_info_nce(x, y, **settings)
+        return both_ways_under_a_mask(x, y, keep, **settings)
     counts = rank_sizes(y, group)
-    size = (len(x), sum(counts))
+    size, own = (x.shape[0], sum(counts)), own_rows(group, counts)
     if keep is not None:
         arguments.mask("keep", keep, size)
     if positives is not None:
         arguments.weights("positives", positives, size, keep)
-    if active(group) is None and rows_at_a_time(*size, chunk_size) is None:
+    apart = active(group) is not None or calls_operators()
+    if not apart and rows_at_a_time(*size, chunk_size) is None:
         both = _at_once(x, y, positives, keep, temperature, normalize)
         ways = [Reduction(reduction, weight).reduce(*way) for way in both]
         return (ways[0] + ways[1]) / 2
-    # One info_nce for each direction. From y to x, the masks of this rank's rows of y are its
-    # columns of all ranks' masks, transposed: (all B, all B) -> (all B, B) -> (B, all B).
-    own = joined(y, group, counts)[1]
-    backwards = [None if m is None else joined(m, group)[0][:, own].mT for m in (positives, keep)]
+    # One info_nce for each direction.
+    backwards = _backwards(positives, own, group), _backwards(keep, own, group)
     temperature = exact_number(temperature)
     ways = [
         info_nce(
@@ -123,6 +125,14 @@ def symmetric_info_nce(
         for a, b, (partners, kept_pairs) in ((x, y, (positives, keep)), (y, x, backwards))
     ]
     return (ways[0] + ways[1]) / 2
+
+
+def _backwards(mask: Tensor | None, own: slice, group: Group | None) -> Tensor | None:
+    """(B, B of all) of rows of x and all of y -> that of this rank's rows of y and all of x."""
+    if mask is None or active(group) is None:
+        return None if mask is None else mask.mT
+    # Its columns of all ranks' masks, transposed: (all B, all B) -> (all B, B) -> (B, all B).
+    return joined(mask, group)[0][:, own].mT
 
 
 def _at_once(

@@ -54,7 +54,7 @@ BENEATH = {"interop", "testing"}
 
 BELOW_EXACT = {
     *("arguments", "distance_matrix", "distances", "distributed", "eager", "exact", "masks"),
-    *("presence", "reductions", "rows", "softmax"),
+    *("presence", "reductions", "rows", "softmax", "wide"),
 }
 """All that mmcontrast/exact imports of the package: itself, and what every loss shares."""
 

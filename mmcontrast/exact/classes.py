@@ -79,3 +79,11 @@ def windows(ids: Tensor, columns: Tensor, step: int) -> dict[int, list[Window]]:
     ):
         found.setdefault(block, []).append(Window(rows, near, first == last))
     return found
+
+
+def numbered(labels: Tensor, others: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """(B,) and (C,) numbers of the classes of labels (B,) and (C,), or (B, L) and (C, L)."""
+    every = torch.cat([labels, others])
+    axis = None if every.ndim == 1 else 0
+    numbers = torch.unique(every, dim=axis, return_inverse=True)[1].to(dtype)
+    return numbers[: len(labels)], numbers[len(labels) :]

@@ -16,6 +16,8 @@ from mmcontrast.exact.evaluation import Losses, Needed, evaluate_in_one_pass
 from mmcontrast.exact.plain import plain_one_way
 from mmcontrast.exact.tiles import (
     LOG2_E,
+    exclude,
+    excluded,
     largest_octave,
     piece,
     slices,
@@ -34,10 +36,12 @@ def one_way_in_blocks(
     temperature: float | Tensor,
     weight: Tensor | None,
     step: int,
+    keep: Tensor | None = None,
 ) -> Tensor:
     """InfoNCE of (B, D) anchors among (C, D) candidates, ``step`` anchors at a time.
 
-    The loss of an anchor with a negative target is a finite placeholder, masked by the caller.
+    ``keep``: (B, C) bool, which candidates take part; None for all. The loss of an anchor with a
+    negative target, or with one outside the mask, is a finite placeholder, masked by the caller.
     See :func:`evaluate_in_one_pass` for ``weight``.
     """
     dtype = torch.promote_types(anchors.dtype, candidates.dtype)
@@ -46,17 +50,19 @@ def one_way_in_blocks(
         temperature = temperature.to(dtype)
     weight = None if weight is None else weight.to(dtype)
     inputs = anchors, candidates, targets, temperature
-    return evaluate_in_one_pass(_RowBlocks(step), weight, *inputs)
+    return evaluate_in_one_pass(_RowBlocks(step, keep), weight, *inputs)
 
 
 class _RowBlocks(NamedTuple):
     step: int
+    keep: Tensor | None
 
     def losses(self, needed: Needed, weight: Tensor | None, *inputs: Any) -> Losses:
         """The shift of each row is its largest negative, or 0 where no logit can be large."""
         a, c, targets, temperature = inputs
         step, targets = self.step, targets.clamp_min(0)
         scale, limits = LOG2_E / temperature, torch.finfo(a.dtype)
+        low = limits.min if self.keep is None else excluded(a.dtype) / 2
         gaps, room = [], a.new_empty(min(step, len(a)) * len(c))
         ga = torch.empty_like(a) if needed[0] or needed[3] else None
         gc = torch.zeros_like(c) if needed[1] else None
@@ -69,13 +75,15 @@ class _RowBlocks(NamedTuple):
             own = (scaled * c.index_select(0, columns)).sum(1, keepdim=True)  # (R, 1)
             odds = torch.mm(scaled, c.T, out=tile_of(room, len(scaled), len(c)))  # (R, C)
             # The sum is over the negatives only; the partner's place gets its gradient below.
+            if self.keep is not None:
+                exclude(odds, piece(self.keep, i))
             odds.scatter_(1, partner, -math.inf)
             if small:
                 shift = scaled.new_zeros(())
             else:
                 # The clamp is for a row without negatives: minus infinity minus itself would be
                 # NaN.
-                shift = odds.amax(1, keepdim=True).clamp_min_(limits.min)
+                shift = odds.amax(1, keepdim=True).clamp_min_(low)
                 odds.sub_(shift)
             sums = odds.exp2_().sum(1, keepdim=True)
             gap = sums.log().add_((shift - own).div_(LOG2_E))  # see infonce_tiles
@@ -100,4 +108,5 @@ class _RowBlocks(NamedTuple):
         return F.softplus(torch.cat(gaps)[:, 0], threshold=50), (ga, gc, None, gt)
 
     def plain(self, *inputs: Any) -> Tensor:
-        return plain_one_way(*inputs)
+        anchors, candidates, targets, temperature = inputs
+        return plain_one_way(anchors, candidates, targets, temperature, self.keep)

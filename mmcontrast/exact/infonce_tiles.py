@@ -24,6 +24,7 @@ from mmcontrast.exact.tiles import (
     LOG2_E,
     NegativeSums,
     Sides,
+    as_bytes,
     largest_octave,
     memory,
     scalar,
@@ -42,6 +43,7 @@ def symmetric_in_tiles(
     *,
     start: int = 0,
     group: Group | None = None,
+    keep: Tensor | None = None,
 ) -> Tensor:
     """(B,) losses of the pairs x[i], y[start + i], averaged over both directions.
 
@@ -52,26 +54,30 @@ def symmetric_in_tiles(
         sides: rows and columns of a tile.
         start: which row of y belongs to the first row of x.
         group: the ranks over which the columns are summed.
+        keep: (B, C) bool, which pairs take part; None for all. The loss of a pair outside it is a
+            finite placeholder, masked by the caller.
     """
     dtype = torch.promote_types(x.dtype, y.dtype)
     x, y = x.to(dtype), y.to(dtype)
-    return evaluate(_SymmetricTiles(sides, start, active(group)), x, y, scalar(temperature, x))
+    way = _SymmetricTiles(sides, start, active(group), keep)
+    return evaluate(way, x, y, scalar(temperature, x))
 
 
 class _SymmetricTiles(NamedTuple):
     sides: Sides
     start: int
     group: Any
+    keep: Tensor | None
 
     def forward(self, needed: Needed, *inputs: Tensor) -> tuple[Tensor, Kept]:
         x, y, temperature = inputs
-        sides, start, group = self
+        sides, start, group, keep = self
         own = slice(start, start + len(x))
         scale = LOG2_E / temperature
         # One shift for all where that is accurate: it saves an exponential per logit, here and in
         # the backward pass. Otherwise a running maximum for each row and column.
-        sums = _bounded_sums(x, y, scale, sides, start) if len(x) > 0 else None
-        sums = sums or _shifted_sums(x, y, scale, sides, start)
+        sums = _bounded_sums(x, y, scale, sides, start, keep) if len(x) > 0 else None
+        sums = sums or _shifted_sums(x, y, scale, sides, start, keep)
         # A rank sees the logits of its own rows only, so its rows' sums are complete and its
         # columns' sums are one rank's part. The losses take the total over ranks in units of the
         # ranks' common shift; the backward pass keeps it in units of this rank's own shift, which
@@ -109,7 +115,7 @@ class _SymmetricTiles(NamedTuple):
     def plain(self, *inputs: Tensor) -> Tensor:
         x, y, temperature = inputs
         own = slice(self.start, self.start + len(x))
-        return plain_symmetric(x, y, temperature, own, self.group)
+        return plain_symmetric(x, y, temperature, own, self.group, self.keep)
 
     def gradients(
         self,
@@ -126,7 +132,7 @@ class _SymmetricTiles(NamedTuple):
         The gradients by a row's negatives sum to u, by a column's to v, and that by their pair is
         minus both.
         """
-        sides, start, _ = self
+        sides, start, _, keep = self
         # Of d(gap_i)/d(s_ij), the negatives have their parts e^s_ij / N_i of the sum, which add up
         # to 1, and the positive has -1. So row i gives u_i 2^(s_ij - shift) / sum_i to a negative
         # and -u_i to its pair; column j gives v_j 2^(s_ij - shift) / sum_j and -v_j. A pair is in
@@ -142,9 +148,13 @@ class _SymmetricTiles(NamedTuple):
         for i, j, tile in tiles(x, y, sides, scale=scale, add=add):
             # One shift for both directions: one exponential, times the sum of both factors.
             if bounded:
-                both = torch.add(u[i, None], v[j], out=tile_of(room, *tile.shape))
-                tile.exp2_().mul_(both)
+                other = tile_of(room, *tile.shape)
+                tile.exp2_().mul_(torch.add(u[i, None], v[j], out=other))
+                if keep is not None:
+                    tile.mul_(other.copy_(as_bytes(keep[i, j])))
             else:
+                if keep is not None:
+                    tile.masked_fill_(~keep[i, j], -math.inf)
                 negatives_gradient(tile, i, j, sums, u, v, room)
             # Row i.start + r has its pair in column start + i.start + r, which is column r + offset
             # of the tile. Where offset is negative, the tile's diagonal begins at row -offset; a
@@ -200,7 +210,7 @@ def negatives_gradient(
 
 
 def _bounded_sums(
-    x: Tensor, y: Tensor, scale: Tensor, sides: Sides, start: int
+    x: Tensor, y: Tensor, scale: Tensor, sides: Sides, start: int, keep: Tensor | None
 ) -> NegativeSums | None:
     """One shift, and so one exponential, for all rows and columns: no logit is above |x| |y|.
 
@@ -211,17 +221,35 @@ def _bounded_sums(
     # Shifted by the bound, no exponential is above 1, so none overflows. The danger is underflow:
     # where the bound is far above a row's logits, `certain` finds its sum too small.
     rows, columns = x.new_zeros(len(x)), x.new_zeros(len(y))
+    # 1 for a row or column that keeps no negative: its sum, which is 0, is certain.
+    bare_rows, bare_columns = (torch.full_like(z, keep is not None) for z in (rows, columns))
+    room = memory(x, y, sides if keep is not None else (0, 0))
     for i, j, tile in tiles(x, y, sides, scale=scale, add=-shift):
         tile.exp2_().diagonal(i.start + start - j.start).zero_()  # no pair is a negative
+        if keep is not None:
+            out = outside(keep, i, j, start)
+            bare_rows[i].mul_(out.amin(1))
+            bare_columns[j].mul_(out.amin(0))
+            tile.mul_(tile_of(room, *tile.shape).copy_(1 - out))
         rows[i] += tile.sum(1)
         columns[j] += tile.sum(0)
         # A row of tiles is complete: if its sums are too small, the other tiles need not be made.
-        if j.stop == len(y) and not certain(rows[i], len(y)):
+        if j.stop == len(y) and not certain(rows[i] + bare_rows[i], len(y)):
             return None
-    return NegativeSums(rows, columns, shift, shift) if certain(columns, len(x)) else None
+    found = NegativeSums(rows, columns, shift, shift)
+    return found if certain(columns + bare_columns, len(x)) else None
 
 
-def _shifted_sums(x: Tensor, y: Tensor, scale: Tensor, sides: Sides, start: int) -> NegativeSums:
+def outside(keep: Tensor, i: slice, j: slice, start: int) -> Tensor:
+    """(R, K) bytes of a tile, 1 where a pair is no negative: outside the mask, or the positive."""
+    found = keep[i, j].logical_not()
+    found.diagonal(i.start + start - j.start).fill_(True)
+    return as_bytes(found)
+
+
+def _shifted_sums(
+    x: Tensor, y: Tensor, scale: Tensor, sides: Sides, start: int, keep: Tensor | None
+) -> NegativeSums:
     """The largest negative of each row and column as its shift, updated as the tiles come."""
     lowest = torch.finfo(x.dtype).min
     rows, columns = x.new_zeros(len(x)), x.new_zeros(len(y))
@@ -230,6 +258,8 @@ def _shifted_sums(x: Tensor, y: Tensor, scale: Tensor, sides: Sides, start: int)
     )
     for i, j, tile in tiles(x, y, sides, scale=scale):
         tile.diagonal(i.start + start - j.start).fill_(-math.inf)  # 2^-inf = 0
+        if keep is not None:
+            tile.masked_fill_(~keep[i, j], -math.inf)
         add_to_sums(sums.rows[i], sums.row_shift[i], tile)
         add_to_sums(sums.columns[j], sums.column_shift[j], tile.T)
     return sums

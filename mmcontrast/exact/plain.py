@@ -16,9 +16,13 @@ from mmcontrast.softmax import log_share
 
 
 def plain_one_way(
-    anchors: Tensor, candidates: Tensor, targets: Tensor | None, temperature: float | Tensor
+    anchors: Tensor,
+    candidates: Tensor,
+    targets: Tensor | None,
+    temperature: float | Tensor,
+    keep: Tensor | None = None,
 ) -> Tensor:
-    """(B,) InfoNCE of (B, D) anchors among (C, D) candidates.
+    """(B,) InfoNCE of (B, D) anchors among (C, D) candidates, those in a (B, C) mask.
 
     Without targets, candidate i belongs to anchor i. An anchor with a negative target has a finite
     placeholder for a loss, masked by the caller.
@@ -26,11 +30,28 @@ def plain_one_way(
     columns = torch.arange(len(candidates), device=candidates.device)
     own = columns[: len(anchors)] if targets is None else targets
     logits = dot(anchors, candidates) / temperature  # (B, C)
-    return log_share(logits, columns == own[:, None], None)[0]
+    return log_share(logits, columns == own[:, None], keep)[0]
+
+
+def plain_contrast(
+    anchors: Tensor,
+    candidates: Tensor,
+    temperature: float | Tensor,
+    positives: Tensor,
+    keep: Tensor | None,
+    form: str,
+) -> Tensor:
+    """(B,) losses by :func:`log_share` of (B, D) anchors among (C, D) candidates."""
+    return log_share(dot(anchors, candidates) / temperature, positives, keep, form=form)[0]
 
 
 def plain_symmetric(
-    x: Tensor, y: Tensor, temperature: float | Tensor, own: slice, group: Any
+    x: Tensor,
+    y: Tensor,
+    temperature: float | Tensor,
+    own: slice,
+    group: Any,
+    keep: Tensor | None = None,
 ) -> Tensor:
     """(B,) InfoNCE of two views, averaged over both directions.
 
@@ -40,14 +61,16 @@ def plain_symmetric(
         temperature: above 0.
         own: which rows of ``y`` are this rank's.
         group: the ranks; None for this one alone.
+        keep: (B, C) bool, which pairs take part; None for all.
     """
     every = x if group is None else joined(x, group)[0]  # (C, D)
     columns = torch.arange(len(y), device=x.device)
     pairs = columns == columns[own, None]  # (B, C)
     # Rows of x choose among all y, then this rank's rows of y among all x. The pairs are the same
     # matrix for both, because x[i] and y[own][i] have the same index over all ranks.
-    there = log_share(dot(x, y) / temperature, pairs, None)[0]
-    return (there + log_share(dot(y[own], every) / temperature, pairs, None)[0]) / 2
+    back = None if keep is None else joined(keep, group)[0][:, own].mT  # (B, C)
+    there = log_share(dot(x, y) / temperature, pairs, keep)[0]
+    return (there + log_share(dot(y[own], every) / temperature, pairs, back)[0]) / 2
 
 
 def plain_sup_con(

@@ -549,6 +549,10 @@ X, Y = torch.ones(3, 2), torch.ones(4, 2)
             r"keep: expected .*\(3, 4\).*got .*\(4, 3\)",
         ),
         (lambda: mm.info_nce(X, Y, keep=torch.ones(3, 4)), "keep: expected .*bool.*got .*float32"),
+        (
+            lambda: mm.info_nce(X, Y, positives=torch.tensor([[math.nan, -0.5, 0, 0]] * 3)),
+            "positives: expected weights of at least 0, got -0.5",
+        ),
         (lambda: mm.info_nce(X, Y, weight=torch.ones(4)), r"weight: expected .*3.*got .*\(4,\)"),
         (
             lambda: mm.info_nce(X, Y, reduction="avg"),

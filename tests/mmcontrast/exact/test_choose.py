@@ -22,7 +22,7 @@ from tests.mmcontrast.exact.ways import (
     same,
     views,
 )
-from tests.mmcontrast.strategies import close, gradients, labels, leaf, normal, seeds
+from tests.mmcontrast.strategies import close, gradients, labels, leaf, mask, normal, seeds
 
 # --- the same as all at once ---------------------------------------------------------------------
 
@@ -85,7 +85,7 @@ def test_large_batches_stream_by_themselves(form, monkeypatch):
 WAYS = [
     *("one_way_at_once", "one_way_in_blocks", "symmetric_at_once", "symmetric_in_one_matrix"),
     *("symmetric_in_tiles", "info_nce_on_ring", "sigmoid_at_once", "sigmoid_in_tiles"),
-    *("sup_con_at_once", "sup_con_in_tiles"),
+    *("sup_con_at_once", "sup_con_in_tiles", "masked_in_blocks"),
 ]
 
 
@@ -171,6 +171,27 @@ def test_a_chunk_size_of_all_rows_is_no_chunk(chunk_size, one_matrix):
     assert found == ["symmetric_in_one_matrix" if one_matrix else "symmetric_in_tiles"]
 
 
+def test_masks_take_blocks_or_tiles_whatever_the_size():
+    keep = torch.ones(5, 5, dtype=torch.bool)
+    x, y = rows(5), rows(5, 2)
+    for size in (None, 2):
+        settings = {"keep": keep, "chunk_size": size}
+        assert taken(lambda s=settings: mm.info_nce(x, y, **s)) == ["one_way_in_blocks"]
+        assert taken(lambda s=settings: mm.symmetric_info_nce(x, y, **s)) == ["symmetric_in_tiles"]
+        several = {"positives": keep, "chunk_size": size}
+        assert taken(lambda s=several: mm.info_nce(x, y, **s)) == ["masked_in_blocks"]
+    both = taken(lambda: mm.symmetric_info_nce(x, y, positives=keep, chunk_size=2))
+    assert both == ["masked_in_blocks"] * 2
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("shape", [(3, 4), (0, 4), (3, 0), (0, 0)])
+def test_any_of_is_any(axis, shape):
+    for share in (0.0, 0.3, 1.0):
+        for some in (mask(1, *shape, share=share), mask(1, *shape[::-1], share=share).mT):
+            assert torch.equal(choose.any_of(some, axis), some.any(axis))
+
+
 @pytest.mark.parametrize(("n", "way"), [(5, "sigmoid_at_once"), (6, "sigmoid_in_tiles")])
 def test_the_sigmoid_loss_is_at_once_below_a_size_and_in_tiles_from_it_on(n, way):
     with sized(SIGMOID_TILES=36):
@@ -198,22 +219,6 @@ def test_sup_con_of_too_many_ranks_goes_by_blocks(ranks, suits):
         close(found, whole[2:4])
     else:
         assert found is None
-
-
-@pytest.mark.parametrize(
-    ("size", "side", "chunk_size", "expected"),
-    [
-        ((4, 25), 10, None, None),
-        ((4, 26), 10, None, 3),
-        ((50, 100), 10, None, 1),
-        ((50, 101), 10, None, 1),
-        ((50, 20), 10, None, 5),
-        ((50, 20), 10, 7, 7),
-        ((2, 2), 10, 7, 7),
-    ],
-)
-def test_blocks_of_sup_con_hold_as_many_logits_as_a_tile(size, side, chunk_size, expected):
-    assert choose.supcon_rows_at_a_time(size, side, chunk_size) == expected
 
 
 def test_a_ring_suits_ranks_with_many_candidates():

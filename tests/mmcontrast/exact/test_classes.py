@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmcontrast.exact import sizes
-from mmcontrast.exact.classes import by_class, windows
+from mmcontrast.exact.classes import by_class, numbered, windows
 from tests.mmcontrast.strategies import labels, seeds
 
 
@@ -60,3 +60,24 @@ def test_windows_hold_every_pair_of_one_class(seed, rows, columns, step, piece):
             wanted = (others >= own[0]) & (others <= own[-1])
             assert torch.equal(others[window.columns], others[wanted])
     assert seen == list(range(rows))
+
+
+@given(
+    seed=seeds,
+    n=st.integers(0, 6),
+    m=st.integers(0, 6),
+    columns=st.booleans(),
+    floating=st.booleans(),
+)
+def test_equal_labels_and_no_others_have_equal_numbers(seed, n, m, columns, floating):
+    x, y = (labels(seed + k, size, 4, ignored=0.2) for k, size in enumerate((n, m)))
+    if columns:
+        x, y = (torch.stack([z, labels(seed + 2, len(z), 2)], 1) for z in (x, y))
+    if floating:
+        x, y = x.double(), y.double()
+    left, right = numbered(x, y, torch.float32)
+    assert left.dtype == right.dtype == torch.float32
+    assert (len(left), len(right)) == (n, m)
+    for i in range(n):
+        for j in range(m):
+            assert (left[i] == right[j]) == (x[i].tolist() == y[j].tolist())

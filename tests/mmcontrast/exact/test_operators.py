@@ -26,6 +26,7 @@ def samples(name):
     targets = torch.tensor([6, 0, -100, 2, 2])
     masks = normal(4, 5, 7) > 0, normal(5, 5, 7) > -1
     scores = torch.arange(5.0)[:, None] % 3, torch.arange(7.0)[:, None] % 4
+    classes = torch.tensor([0, 1, 0, 1, 2]), torch.tensor([0, 0, 0, 1, 1, -100, 5])
     each = {
         "weighted_one_way": lambda w: (x, y, number(0.5), w, targets, None, "", ""),
         "weighted_both_ways": lambda w: (x, leaf(2, 5, 3), number(0.5), w, 2, "", ""),
@@ -35,6 +36,13 @@ def samples(name):
         "weighted_ranks": lambda w: (
             *(x, y, number(0.5), w, *scores, scores[0][:, 0] > 0, scores[1][:, 0] > 0),
             *(None, 1e-7, 1, 2),
+        ),
+        "weighted_one_way_masked": lambda w: (x, y, number(0.5), w, targets, masks[1], 2),
+        "weighted_both_ways_masked": lambda w: (
+            *(x, leaf(2, 5, 3), number(0.5), w, masks[1][:, :5], 2, ""),
+        ),
+        "weighted_masked": lambda w: (
+            *(x, y, number(0.5), w, *classes, masks[1], classes[1] >= 0, 1, 2, "out"),
         ),
     }
     for weight in weights:
@@ -46,6 +54,7 @@ def samples(name):
 
 
 NAMES = ["weighted_one_way", "weighted_both_ways", "weighted_sigmoid", "weighted_ranks"]
+NAMES += ["weighted_one_way_masked", "weighted_both_ways_masked", "weighted_masked"]
 
 
 # The check itself reads it, of its copies of the inputs.
@@ -56,9 +65,8 @@ def test_operators_do_what_they_say_to_compilers(name):
         torch.library.opcheck(getattr(OPERATORS, name).default, given)
 
 
-def masked(x, y, **settings):
-    keep = torch.ones(x.shape[0], y.shape[0], dtype=torch.bool, device=x.device).tril()
-    return mm.sigmoid_contrast(x, y, keep=keep, **settings)
+def lower(x, y):
+    return torch.ones(x.shape[0], y.shape[0], dtype=torch.bool, device=x.device).tril()
 
 
 def ranked(x, y, **settings):
@@ -66,11 +74,20 @@ def ranked(x, y, **settings):
     return mm.rank_n_contrast(x, scores[0], y, scores[1], distance=mm.manhattan, **settings)
 
 
+MASKED = {
+    "one way": lambda x, y, **k: mm.info_nce(x, y, keep=lower(x, y), **k),
+    "both ways": lambda x, y, **k: mm.symmetric_info_nce(x, y, keep=lower(x, y), **k),
+    "bool": lambda x, y, **k: mm.info_nce(x, y, positives=lower(x, y), keep=~lower(y, x).T, **k),
+    "soft": lambda x, y, **k: mm.info_nce(x, y, positives=(x @ y.T).detach().exp(), **k),
+    "classes": lambda x, y, **k: mm.sup_con(
+        x, torch.arange(x.shape[0]) // 3, y, torch.arange(y.shape[0]) // 2, **k
+    ),
+}
 LOSSES = {
     "one way": mm.info_nce,
     "both ways": mm.symmetric_info_nce,
     "sigmoid": mm.sigmoid_contrast,
-    "sigmoid, masked": masked,
+    "sigmoid, masked": lambda x, y, **k: mm.sigmoid_contrast(x, y, keep=lower(x, y), **k),
     "ranks": ranked,
 }
 SETTINGS = {
@@ -91,6 +108,15 @@ def found(loss, x, y, t):
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 def test_compiled_is_eager_for_all_sizes_after_two_compilations(loss, settings):
+    compiled_is_eager(loss, settings)
+
+
+@pytest.mark.parametrize("loss", MASKED.values(), ids=MASKED)
+def test_compiled_masks_are_eager_ones(loss):
+    compiled_is_eager(loss, SETTINGS["mean"])
+
+
+def compiled_is_eager(loss, settings):
     def call(x, y, t):
         weight = x.detach()[:, 0].exp()
         return loss(x, y, temperature=t, weight=weight, **settings)

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from mmcontrast.exact import sizes
 from mmcontrast.exact.choose import rows_at_a_time
 from mmcontrast.exact.tiles import (
+    as_bytes,
+    exclude,
     largest_octave,
     map_in_pieces,
     rows_in_cache,
@@ -249,3 +251,26 @@ def test_memory_grows_with_the_batch_and_not_with_its_square(form):
     few, many = of(64), of(512)
     assert 0 < many < 9 * few
     assert many < 512 * 512
+
+
+def test_the_bytes_of_a_mask_share_its_memory():
+    given = torch.tensor([[True, False, True], [False, False, True]]).mT
+    found = as_bytes(given)
+    assert found.tolist() == [[1, 0], [0, 0], [1, 1]]
+    assert found.data_ptr() == given.data_ptr()
+    numbers = normal(1, 3)
+    assert as_bytes(numbers) is numbers
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [0.0, 3.0, 1e20])
+def test_what_is_excluded_has_no_exponential_and_the_rest_every_bit(dtype, size):
+    octaves = normal(1, 4, 5).to(dtype) * size
+    keep = normal(2, 4, 5) > 0
+    found = octaves.clone()
+    exclude(found, keep)
+    assert torch.equal(found[keep], octaves[keep])
+    shift = found.amax(1, keepdim=True)
+    assert (found[~keep].exp2() == 0).all()
+    assert ((found - shift)[~keep].exp2() == 0).all()
+    assert (0 * found == 0).all()

@@ -1,0 +1,197 @@
+r"""Softmax losses under masks, in blocks of whole rows: 3 products, the gradients in the same pass.
+
+With P the positives of an anchor, w their weights, and Q the other candidates that it keeps, the
+loss is the two gaps of :func:`mmcontrast.softmax.log_share`, and its gradient by the logits theirs:
+
+.. math:: (\mathrm{softmax}_P - w) + \sigma(\mathrm{gap}) (\mathrm{softmax}_Q - \mathrm{softmax}_P)
+
+A block holds all candidates of its anchors, so both softmaxes are complete at once. Nothing but the
+masks has B x C entries.
+"""
+
+import functools
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmcontrast.exact.evaluation import Losses, Needed, evaluate_in_one_pass
+from mmcontrast.exact.plain import plain_contrast
+from mmcontrast.exact.tiles import (
+    LOG2_E,
+    as_bytes,
+    excluded,
+    piece,
+    slices,
+    temperature_gradient,
+)
+from mmcontrast.rows import ordinary_scale
+
+
+class Partners(NamedTuple):
+    """Which candidates are an anchor's positives, and which take part at all."""
+
+    positives: Tensor  # (B, C) bool, or floating weights; or (B,) numbers, the anchors' classes
+    classes: Tensor | None = None  # (C,) the candidates' classes; None where positives are (B, C)
+    keep: Tensor | None = None  # (B, C) bool; None for all
+    columns: Tensor | None = None  # (C,) bool, candidates that take part at all; None for all
+    own: int | None = None  # the first anchor's index among the candidates; None if they are others
+
+    def masks(self, i: slice) -> tuple[Tensor, Tensor | None]:
+        """Some rows of the positives or their weights, and of who takes part: (R, C), or None."""
+        positives = self.positives[i]
+        if self.classes is not None:
+            positives = positives[:, None] == self.classes
+            positives = positives if positives.ndim == 2 else positives.all(-1)
+        others = []  # (R, C) or (C,) masks, all of which a candidate is in
+        if self.own is not None:
+            columns = torch.arange(positives.shape[1], device=positives.device)
+            own = columns[self.own : self.own + self.positives.shape[0]]
+            others.append(columns != own[i, None])
+        others += [] if self.columns is None else [self.columns.expand_as(positives)]
+        others += [] if self.keep is None else [self.keep[i]]
+        return positives, functools.reduce(torch.logical_and, others) if others else None
+
+    def weights(self, i: slice, room: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The positives' weights, 1 unless given and 0 elsewhere, in memory; and ``outside``."""
+        found, given = room[: i.stop - i.start], piece(self.positives, i)
+        if self.classes is not None:
+            torch.eq(given[:, None], self.classes, out=found)
+        else:
+            found.copy_(as_bytes(given))
+        outside = self.outside(i, found)
+        if outside is None:
+            return found, None
+        if self.classes is None and given.is_floating_point():
+            return found.masked_fill_(outside, 0), outside  # not times 0: they may be NaN there
+        return found.mul_(as_bytes(~outside)), outside
+
+    def outside(self, i: slice, like: Tensor) -> Tensor | None:
+        """(R, C) bool in new memory, laid out like a tensor: who takes no part; None for nobody."""
+        if self.keep is None and self.columns is None and self.own is None:
+            return None
+        found = torch.zeros_like(like, dtype=torch.bool)
+        if self.keep is not None:
+            torch.logical_not(piece(self.keep, i), out=found)
+        if self.columns is not None:
+            found.logical_or_(~self.columns)
+        if self.own is not None:
+            found.diagonal(self.own + i.start).fill_(True)
+        return found
+
+    def room(self, dtype: torch.dtype, columns: int, step: int) -> Tensor:
+        """Memory for the (R, C) numbers of a block, laid out like the masks."""
+        size = min(step, len(self.positives)), columns
+        mask = self.positives if self.classes is None else self.keep
+        if mask is not None and mask.stride(0) < mask.stride(1):  # a view of the other direction's
+            return self.positives.new_empty(size[::-1], dtype=dtype).mT
+        return self.positives.new_empty(size, dtype=dtype)
+
+    def counted(self, dtype: torch.dtype, columns: int, step: int | None) -> Tensor:
+        """(B,) bool: anchors with a positive that takes part, its weight being one of a dtype.
+
+        ``step``: anchors at a time; None for all, in operations that compilers trace.
+        """
+        size = self.positives.shape[0]
+        if step is None or 0 in (size, columns):
+            positives, keep = self.masks(slice(0, size))
+            positives = positives.to(dtype) > 0
+            return (positives if keep is None else positives & keep).any(1)
+        room = self.room(dtype, columns, step)
+        each = [self.weights(i, room)[0].amax(1) for i in slices(size, step)]
+        return torch.cat(each) > 0
+
+
+def masked_in_blocks(
+    anchors: Tensor,
+    candidates: Tensor,
+    temperature: Tensor,
+    weight: Tensor | None,
+    partners: Partners,
+    step: int,
+    form: str,
+) -> Tensor:
+    """Sum of the (B,) losses times ``weight``, see :func:`evaluate_in_one_pass`.
+
+    The loss of an anchor without a positive is a finite placeholder, masked by the caller.
+
+    Args:
+        anchors: (B, D).
+        candidates: (C, D) of the same dtype, C at least 1.
+        temperature: 0-d of that dtype.
+        weight: (B,) or 0-d, or None for the losses themselves.
+        partners: who is whose positive, and takes part; classes as numbers of that dtype.
+        step: anchors at a time.
+        form: ``"out"`` or ``"in"``, as in :func:`log_share`.
+    """
+    way = _MaskedBlocks(partners, step, form)
+    return evaluate_in_one_pass(way, weight, anchors, candidates, temperature)
+
+
+class _MaskedBlocks(NamedTuple):
+    partners: Partners
+    step: int
+    form: str
+
+    def losses(self, needed: Needed, weight: Tensor | None, *inputs: Tensor) -> Losses:
+        a, c, temperature = inputs
+        scale, limits = LOG2_E / temperature, torch.finfo(a.dtype)
+        low = excluded(a.dtype)
+        rooms = [self.partners.room(a.dtype, len(c), self.step) for _ in range(4)]
+        ga = torch.empty_like(a) if needed[0] or needed[2] else None
+        gc = torch.zeros_like(c) if needed[1] else None
+        losses = a.new_empty(len(a))
+        for i in slices(len(a), self.step):
+            rows = piece(a, i)
+            p, q, spare = (room[: len(rows)] for room in rooms[1:])
+            shares, outside = self.partners.weights(i, rooms[0])  # (R, C)
+            torch.mm(rows, c.T, out=q).mul_(scale)
+            torch.add(q, torch.le(shares, 0, out=spare), alpha=low, out=p)
+            q.add_(torch.gt(shares, 0, out=spare), alpha=low)
+            if outside is not None:
+                q.add_(as_bytes(outside), alpha=low)
+            # The clamps are for rows without an entry: all of them are to be far below the shift.
+            p_shift, q_shift = (x.amax(1, keepdim=True).clamp_min_(low / 2) for x in (p, q))
+            p.sub_(p_shift)
+            first: Tensor | float = 0.0
+            if self.form == "out":
+                total = self.scaled(shares)  # (R, 1)
+                first = torch.mul(shares, p, out=spare).sum(1, keepdim=True).div_(-total)
+            p_sum = p.exp2_().sum(1, keepdim=True).clamp_min_(limits.tiny)
+            q_sum = q.sub_(q_shift).exp2_().sum(1, keepdim=True)
+            if self.form == "out":  # shifted by their largest, a single positive has log(1) - 0
+                first = first / LOG2_E + p_sum.log()
+            gap = (q_sum.log() - p_sum.log()).add_((q_shift - p_shift) / LOG2_E)
+            losses[i] = (F.softplus(gap, threshold=50) + first)[:, 0]
+            if weight is None or (ga is None and gc is None):
+                continue
+            slope = gap.sigmoid_()
+            by_rest = slope / q_sum.clamp_min_(limits.tiny)
+            if self.form == "out":
+                # softmax_P - w on its own: it is 0 for a single positive, and what is added to it
+                # may be so small that a number of order 1 would round it away.
+                shares.div_(-total).addcdiv_(p, p_sum).addcmul_(p, slope / -p_sum)
+            else:
+                torch.mul(p, slope / -p_sum, out=shares)
+            logits = shares.addcmul_(q, by_rest)  # (R, C): the gradient by them
+            factor = (piece(weight, i)[:, None] if weight.ndim else weight) / temperature
+            if ga is not None:
+                torch.mm(logits, c, out=piece(ga, i)).mul_(factor)
+            if gc is not None:
+                gc.addmm_(logits.T, rows * factor)
+        gt = temperature_gradient(a, ga, temperature) if ga is not None and needed[2] else None
+        return losses, (ga, gc, gt)
+
+    def scaled(self, shares: Tensor) -> Tensor:
+        """(R, 1) sums of the weights, which get a size, in place, that is in range of sums."""
+        given = self.partners.positives
+        if self.partners.classes is None and given.is_floating_point():
+            shares.mul_(ordinary_scale(shares.amax(1, keepdim=True)))
+        total = shares.sum(1, keepdim=True)
+        return total.masked_fill_(total == 0, 1)
+
+    def plain(self, *inputs: Tensor) -> Tensor:
+        a, c, temperature = inputs
+        masks = self.partners.masks(slice(0, len(a)))
+        return plain_contrast(a, c, temperature, *masks, self.form)
