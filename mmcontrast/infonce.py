@@ -63,11 +63,10 @@ def info_nce(
         reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,).
         chunk_size: number of anchors at a time, for O(chunk_size C + (B + C) D) memory beyond the
             masks and the same value and gradient. The gradient is computed in the forward pass;
-            with ``"none"``, or ``positives`` that require a gradient, blocks are recomputed in the
-            backward pass instead. None chooses blocks that fit the cache; up to 2^15 logits, or
-            2^16 of at most 512 anchors, stay in memory unsplit. ``torch.func``, forward mode and
-            second derivatives take a plain path that holds all logits in memory, and so does
-            ``torch.compile`` without a chunk_size.
+            with ``"none"``, blocks are recomputed in the backward pass instead. None chooses blocks
+            that fit the cache; without masks, up to 2^15 logits, or 2^16 of at most 512 anchors,
+            stay in memory unsplit. ``torch.func``, forward mode and second derivatives take a plain
+            path that holds all logits in memory.
         group: a process group, or ``"world"``: the candidates are the rows of all its ranks, and
             mean and sum are over all its anchors, the same on every rank; see :func:`gather`. Masks
             are (B of this rank, C of all), targets index this rank's own candidates, and ``"none"``

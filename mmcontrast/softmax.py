@@ -57,7 +57,7 @@ def contrast(
     """:func:`log_share` of the similarities over the temperature, a chunk of anchors at a time.
 
     Each chunk is checkpointed: its (rows, C) tensors are freed and recomputed in the backward pass.
-    For compilers and transforms, and for gradients by the positives' weights; elsewhere
+    For transforms, and for compilers where the positives' weights have a gradient; elsewhere
     :mod:`mmcontrast.exact.masked_blocks` makes the same numbers in one pass.
     """
     if normalize is None:  # a product beyond float32 would give the gradient 0 * inf

@@ -1,5 +1,6 @@
 """Supervised contrastive loss, SupCon: positives and negatives by label."""
 
+import torch
 from torch import Tensor, nn
 
 from mmcontrast import arguments
@@ -116,8 +117,8 @@ def sup_con(
     arguments.one_of("form", form, FORMS)
     others = anchors if candidates is None else candidates
     arguments.matrix("candidates", others, like=anchors)
+    size = anchors.shape[0], others.shape[0]
     if positives is None:
-        size = (len(anchors), len(others))
         anchor_labels, other_labels = _label_pair(labels, candidates, candidate_labels, size)
     else:  # every row counts as labelled; the labels themselves are not used
         if labels is not None:
@@ -125,11 +126,11 @@ def sup_con(
         if candidate_labels is not None:
             got = arguments.shown(candidate_labels)
             arguments.fail("candidate_labels", "None where positives are given", got)
-        anchor_labels = anchors.new_ones(len(anchors))
-        other_labels = others.new_ones(len(others))
+        anchor_labels = torch.ones(size[0], device=anchors.device)
+        other_labels = torch.ones(size[1], device=others.device)
     others, here = joined(others, group)  # (C of all ranks, D); here: this rank's rows
     other_labels, _ = joined(other_labels, group)
-    size = (len(anchors), len(others))
+    size = anchors.shape[0], others.shape[0]
     if keep is not None:
         arguments.mask("keep", keep, size)
     if positives is not None:

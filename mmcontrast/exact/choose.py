@@ -6,7 +6,7 @@ Every way gives the same numbers. A loss asks, in this order:
 InfoNCE, one way        plain under a tracer; at once; ring of ranks; kernels; blocks
 InfoNCE, both ways      plain under a tracer; at once; ring; kernels, on one rank; one matrix; tiles
 ...  with ``keep``      plain under a tracer; blocks one way, tiles both ways
-...  ``positives``      plain under a tracer, or if they learn; blocks, one way after the other
+...  ``positives``      plain under a tracer; blocks, for each way
 SupCon                  plain under a tracer; kernels; at once; tiles
 sigmoid                 plain under a tracer; kernels, without masks on one rank; at once; tiles
 Rank-N-Contrast         in one pass, blocks where they are many; at once; checkpointed blocks
@@ -40,7 +40,7 @@ from mmcontrast.distributed import (
     rank_sizes,
     total,
 )
-from mmcontrast.eager import is_eager, takes_ways
+from mmcontrast.eager import calls_operators, is_eager, takes_ways
 from mmcontrast.exact import kernels, sizes
 from mmcontrast.exact.classes import numbered
 from mmcontrast.exact.infonce_blocks import one_way_in_blocks
@@ -320,7 +320,8 @@ def masked_contrast(
         candidates = zero_outside(candidates, any_of(keep, 0))
     if columns is not None:
         candidates = zero_outside(candidates, columns)
-    learned = positives.requires_grad and torch.is_grad_enabled()
+    # To an operator, masks have no gradient.
+    learned = calls_operators() and positives.requires_grad and torch.is_grad_enabled()
     if not takes_ways() or learned:
         losses, found = contrast(
             anchors if keep is None else zero_outside(anchors, keep.any(1)),

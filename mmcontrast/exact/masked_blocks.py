@@ -126,7 +126,8 @@ def masked_in_blocks(
         form: ``"out"`` or ``"in"``, as in :func:`log_share`.
     """
     way = _MaskedBlocks(partners, step, form)
-    return evaluate_in_one_pass(way, weight, anchors, candidates, temperature)
+    inputs = anchors, candidates, temperature, partners.positives
+    return evaluate_in_one_pass(way, weight, *inputs)
 
 
 class _MaskedBlocks(NamedTuple):
@@ -135,12 +136,13 @@ class _MaskedBlocks(NamedTuple):
     form: str
 
     def losses(self, needed: Needed, weight: Tensor | None, *inputs: Tensor) -> Losses:
-        a, c, temperature = inputs
+        a, c, temperature, positives = inputs
         scale, limits = LOG2_E / temperature, torch.finfo(a.dtype)
         low = excluded(a.dtype)
         rooms = [self.partners.room(a.dtype, len(c), self.step) for _ in range(4)]
         ga = torch.empty_like(a) if needed[0] or needed[2] else None
         gc = torch.zeros_like(c) if needed[1] else None
+        gp = torch.zeros_like(positives) if needed[3] else None
         losses = a.new_empty(len(a))
         for i in slices(len(a), self.step):
             rows = piece(a, i)
@@ -156,7 +158,8 @@ class _MaskedBlocks(NamedTuple):
             p.sub_(p_shift)
             first: Tensor | float = 0.0
             if self.form == "out":
-                total = self.scaled(shares)  # (R, 1)
+                total, size = self.scaled(shares)  # (R, 1) each
+                behind = None if gp is None else p / -LOG2_E  # (R, C)
                 first = torch.mul(shares, p, out=spare).sum(1, keepdim=True).div_(-total)
             p_sum = p.exp2_().sum(1, keepdim=True).clamp_min_(limits.tiny)
             q_sum = q.sub_(q_shift).exp2_().sum(1, keepdim=True)
@@ -164,34 +167,44 @@ class _MaskedBlocks(NamedTuple):
                 first = first / LOG2_E + p_sum.log()
             gap = (q_sum.log() - p_sum.log()).add_((q_shift - p_shift) / LOG2_E)
             losses[i] = (F.softplus(gap, threshold=50) + first)[:, 0]
-            if weight is None or (ga is None and gc is None):
+            if weight is None or not any(needed):
                 continue
+            each = piece(weight, i)[:, None] if weight.ndim else weight
             slope = gap.sigmoid_()
             by_rest = slope / q_sum.clamp_min_(limits.tiny)
             if self.form == "out":
+                if gp is not None and behind is not None:
+                    # By a share, minus the log of its softmax_P; the shares are quotients by their
+                    # sum, so less the mean of these, which is the first gap. 0 outside the mask.
+                    behind.add_(p_sum.log()).masked_fill_(shares <= 0, 0).sub_(first)
+                    behind.mul_(each * size / total)
+                    gp[i] = behind if outside is None else behind.masked_fill_(outside, 0)
                 # softmax_P - w on its own: it is 0 for a single positive, and what is added to it
                 # may be so small that a number of order 1 would round it away.
                 shares.div_(-total).addcdiv_(p, p_sum).addcmul_(p, slope / -p_sum)
             else:
                 torch.mul(p, slope / -p_sum, out=shares)
             logits = shares.addcmul_(q, by_rest)  # (R, C): the gradient by them
-            factor = (piece(weight, i)[:, None] if weight.ndim else weight) / temperature
+            factor = each / temperature
             if ga is not None:
                 torch.mm(logits, c, out=piece(ga, i)).mul_(factor)
             if gc is not None:
                 gc.addmm_(logits.T, rows * factor)
         gt = temperature_gradient(a, ga, temperature) if ga is not None and needed[2] else None
-        return losses, (ga, gc, gt)
+        return losses, (ga, gc, gt, gp)
 
-    def scaled(self, shares: Tensor) -> Tensor:
-        """(R, 1) sums of the weights, which get a size, in place, that is in range of sums."""
+    def scaled(self, shares: Tensor) -> tuple[Tensor, Tensor | int]:
+        """(R, 1) sums of the weights, which are multiplied, in place, by the (R, 1) behind them."""
         given = self.partners.positives
+        size: Tensor | int = 1
         if self.partners.classes is None and given.is_floating_point():
-            shares.mul_(ordinary_scale(shares.amax(1, keepdim=True)))
+            size = ordinary_scale(shares.amax(1, keepdim=True))
+            shares.mul_(size)
         total = shares.sum(1, keepdim=True)
-        return total.masked_fill_(total == 0, 1)
+        return total.masked_fill_(total == 0, 1), size
 
     def plain(self, *inputs: Tensor) -> Tensor:
-        a, c, temperature = inputs
-        masks = self.partners.masks(slice(0, len(a)))
+        a, c, temperature, positives = inputs
+        partners = self.partners._replace(positives=positives)
+        masks = partners.masks(slice(0, len(a)))
         return plain_contrast(a, c, temperature, *masks, self.form)

@@ -185,13 +185,39 @@ def test_first_and_second_derivatives(name, reduction):
     assert torch.autograd.gradgradcheck(loss_of(name, reduction=reduction), inputs)
 
 
-def test_positives_that_require_a_gradient_get_it():
-    x, y, positives = normal(1, 5, 3), normal(2, 6, 3), normal(3, 5, 6).abs() + 0.1
-    for size in (None, 2):
-        assert torch.autograd.gradcheck(
-            lambda p, k=size: mm.info_nce(x, y, positives=p, temperature=0.5, chunk_size=k),
-            leaf(positives),
-        )
+@pytest.mark.parametrize("size", [None, 2])
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_weights_of_positives_have_first_and_second_derivatives(size, reduction):
+    x, y, weights = normal(1, 4, 3), normal(2, 5, 3), normal(3, 4, 5).abs() + 0.1
+    options = {"temperature": 0.5, "chunk_size": size, "keep": mask(4, 4, 5, share=0.7)}
+
+    def loss(x, p):
+        return mm.info_nce(x, y, positives=p, reduction=reduction, **options)
+
+    assert torch.autograd.gradcheck(loss, (leaf(x), leaf(weights)))
+    assert torch.autograd.gradgradcheck(loss, (leaf(x), leaf(weights)))
+
+
+@given(
+    seed=seeds,
+    n=st.integers(1, 5),
+    m=st.integers(1, 6),
+    size=st.integers(1, 6),
+    form=st.sampled_from(["out", "in"]),
+    factor=st.sampled_from([1.0, 1e-200, 1e200]),
+)
+def test_the_gradient_by_weights_is_that_of_the_plain_path(seed, n, m, size, form, factor):
+    """Also by weights of 0, which are no positives, and for any size of all."""
+    x, y, keep = embeddings(seed, n, 3), embeddings(seed + 1, m, 3), mask(seed, n, m, share=0.7)
+    weights = normal(seed + 2, n, m).relu() * factor
+
+    def loss(p, **sized):
+        return mm.sup_con(x, None, y, positives=p, keep=keep, form=form, temperature=0.5, **sized)
+
+    value, (found,) = gradients(lambda p: loss(p, chunk_size=size), weights)
+    whole, expected = torch.func.grad_and_value(loss)(weights)
+    close(value, expected)
+    close(found * factor, whole * factor)
 
 
 # --- digits --------------------------------------------------------------------------------------
@@ -421,7 +447,7 @@ def test_a_record_of_masks_counts_who_has_a_positive():
     ]
 
 
-def test_only_the_way_of_a_transform_or_of_learned_positives_is_another(monkeypatch):
+def test_only_the_way_of_a_transform_is_another(monkeypatch):
     taken = []
     for name in ("contrast", "masked_in_blocks"):
         way = getattr(choose, name)
@@ -434,6 +460,5 @@ def test_only_the_way_of_a_transform_or_of_learned_positives_is_another(monkeypa
     mm.sup_con(x, torch.arange(4), y, torch.arange(5))
     assert taken == ["masked_in_blocks"] * 3
     taken.clear()
-    mm.info_nce(x, y, positives=leaf(positives.double()))
     torch.func.grad(lambda x: mm.info_nce(x, y, positives=positives))(x)
-    assert taken == ["contrast"] * 2
+    assert taken == ["contrast"]
