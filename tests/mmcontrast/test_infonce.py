@@ -533,8 +533,8 @@ X, Y = torch.ones(3, 2), torch.ones(4, 2)
         (lambda: mm.info_nce(X, Y, temperature=0.0), "temperature: expected .*got 0"),
         (lambda: mm.info_nce(X, Y, temperature=-0.1), "temperature: expected .*got -0.1"),
         (
-            lambda: mm.info_nce(X, Y, temperature=torch.ones(1)),
-            r"temperature: expected .*got .*\(1,\)",
+            lambda: mm.info_nce(X, Y, temperature=torch.ones(2)),
+            r"temperature: expected .*got .*\(2,\)",
         ),
         (
             lambda: mm.info_nce(X, Y, positives=torch.ones(3, 3)),
