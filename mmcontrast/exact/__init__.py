@@ -32,6 +32,8 @@ loss                  chosen in ``choose``           ways                       
 mining                ``ranked_at_a_time``           ``ranking``, ``topk``          no gradient
 ====================  =============================  =============================  ===============
 
-Losses with masks (``keep``, ``positives``) take :func:`mmcontrast.softmax.contrast` instead, in
-blocks of anchors. HyCon's own evaluation by class moments is in :mod:`mmcontrast.hybrid`.
+With ``keep``, ``infonce_blocks`` and ``infonce_tiles`` mask their logits; any ``positives``, and
+SupCon of other than a batch's labels, take ``masked_blocks``. Under transforms, all of these take
+:func:`mmcontrast.softmax.contrast`. HyCon's own evaluation by class moments is in
+:mod:`mmcontrast.hybrid`.
 """

@@ -51,6 +51,13 @@ def masked(n: int) -> Call:
     return lambda: torch.autograd.grad(mm.info_nce(x, y, keep=keep), (x, y), allow_unused=True)
 
 
+def several(n: int) -> Call:
+    x, y, positives = rows(n), rows(n), mm.same_label(torch.arange(n) // 8)
+    return lambda: torch.autograd.grad(
+        mm.info_nce(x, y, positives=positives), (x, y), allow_unused=True
+    )
+
+
 def labelled(of_a_class: int) -> Callable[[int], Call]:
     def of(n: int) -> Call:
         x, labels = rows(n), torch.arange(n) // of_a_class
@@ -87,6 +94,7 @@ TILES = [(256, 256), (512, 512), (1024, 256), (1024, 1024)]
 THRESHOLDS = [
     Threshold("AT_ONCE", (NEVER, ALWAYS), (128, 256, 362, 512), paired(mm.symmetric_info_nce)),
     Threshold("SPLIT", (NEVER, ALWAYS), (128, 181, 256, 512), masked),
+    Threshold("MASKED", (2**17, 2**19, 2**21), (1024, 4096), several),
     Threshold("WIDE", TILES, (2048, 4096), paired(mm.symmetric_info_nce)),
     Threshold("BLOCK", (2**18, 2**20, 2**22), (1024, 4096), paired(mm.info_nce)),
     Threshold("SIGMOID_TILES", (NEVER, ALWAYS), (256, 512, 724), paired(mm.sigmoid_contrast)),
