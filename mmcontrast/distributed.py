@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmcontrast import arguments
-from mmcontrast.eager import apply
+from mmcontrast.eager import apply, calls_operators
 
 if TYPE_CHECKING:
     Group = dist.ProcessGroup | Literal["world"]
@@ -171,7 +171,12 @@ def joined(x: Tensor, group: Group | None, counts: list[int] | None = None) -> t
 def total(x: Tensor, group: Group | None) -> Tensor:
     """The sum over ranks, with gradients; the same on every rank."""
     active_group = active(group)
-    return x if active_group is None else apply(_Total, x, active_group)
+    if active_group is None:
+        return x
+    if calls_operators():
+        summed: Tensor = _total_by_name(x, name_of(group))
+        return summed
+    return apply(_Total, x, active_group)
 
 
 def _padded(x: Tensor, size: int) -> Tensor:
@@ -234,3 +239,16 @@ class _Total(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return apply(_Total, gradient, ctx.group), None
+
+
+def _total_of(x: Tensor, group: str) -> Tensor:
+    return apply(_Total, x.detach(), named(group))
+
+
+# Under a compiler, to which a collective in place would be the end of a graph.
+_total_by_name: Any = torch.library.custom_op("mmcontrast::total", _total_of, mutates_args=())
+_total_by_name.register_fake(lambda x, group: torch.empty_like(x))
+_total_by_name.register_autograd(
+    lambda ctx, upstream: (_total_by_name(upstream, ctx.group), None),
+    setup_context=lambda ctx, inputs, output: setattr(ctx, "group", inputs[1]),
+)

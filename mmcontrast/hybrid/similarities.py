@@ -103,7 +103,7 @@ def in_blocks(
 
     A block keeps none of its similarities for the backward pass, which makes them again.
     """
-    if step >= own.stop - own.start or not is_eager(*rows.values()):
+    if not is_eager(*rows.values()) or step >= own.stop - own.start:
         return block(own)
     cuts = [*range(own.start, own.stop, step), own.stop]
     blocks = [checkpoint(block, slice(*ends), use_reentrant=False) for ends in pairwise(cuts)]

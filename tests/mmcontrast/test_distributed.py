@@ -29,6 +29,7 @@ from tests.ranks import launch
         (4, ["rows", "gradients", "reductions", "samples", "retrieved"]),
         (3, ["dies"]),
         (2, ["cached", "compiled"]),
+        (2, ["breaking"]),
     ],
 )
 def test_on_ranks(world, programs):

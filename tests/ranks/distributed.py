@@ -1,6 +1,7 @@
 """Gathering, sums and parameters over ranks: what test_distributed.py runs there, by name."""
 
 import os
+from functools import partial
 
 import pytest
 import torch
@@ -137,25 +138,57 @@ def retrieved(rank, world):
 
 
 def compiled(rank, world):
-    """Under a compiler the losses of all ranks are what they are without."""
-    x, y, own = batch(rank, world)
-    labels = torch.arange(len(x)) % 3
+    """Under a compiler the losses of all ranks are what they are without, in one graph."""
+    x, y, _ = batch(rank, world)
+    torch.library.opcheck(
+        torch.ops.mmcontrast.total.default,
+        (x[rank].clone().requires_grad_(), distributed.name_of("world")),
+    )
     losses = {
-        "symmetric": lambda a, b: mm.symmetric_info_nce(a, b, group="world"),
-        "one way": lambda a, b: mm.info_nce(a, b, group="world"),
-        "sigmoid": lambda a, b: mm.sigmoid_contrast(a, b, group="world"),
-        "hybrid": lambda a, b: (
+        "symmetric": partial(mm.symmetric_info_nce, group="world"),
+        "one way": partial(mm.info_nce, group=dist.group.WORLD),
+        "sigmoid": partial(mm.sigmoid_contrast, group="world", reduction="sum"),
+    }
+    for name, loss in losses.items():
+        torch.compiler.reset()
+        traced = torch.compile(loss, backend="aot_eager", fullgraph=True)
+        for cut in (3, 8, 2):  # the first rank's rows; the other has none of them, or the rest
+            own = slice(cut) if rank == 0 else slice(cut, None)
+            each = [derivatives(call, x[own], y[own]) for call in (loss, traced)]
+            for eager, other in zip(*each, strict=True):
+                torch.testing.assert_close(other, eager, rtol=1e-12, atol=1e-12, msg=name)
+
+
+def breaking(rank, world):
+    """What a compiler breaks into several graphs is right all the same."""
+    x, y, own = batch(rank, world)
+    labels, scores = torch.arange(len(x)) % 3, x[:, 0].round()
+    keep = torch.ones(len(x), len(x), dtype=torch.bool).tril(3)
+    losses = {
+        "hybrid": lambda a, b, temperature: (
             mm.hybrid_contrast({"text": a, "audio": b}, labels[own], group="world").total
+            * temperature
+        ),
+        "ranks": lambda a, b, temperature: mm.rank_n_contrast(
+            a, scores[own], b, scores[own], temperature=temperature, group="world"
+        ),
+        "masks": lambda a, b, temperature: mm.info_nce(
+            a, b, temperature=temperature, keep=keep[own], group="world"
         ),
     }
     for name, loss in losses.items():
-        results = []
-        for call in (loss, torch.compile(loss, backend="aot_eager")):
-            leaves = [rows[own].clone().requires_grad_() for rows in (x, y)]
-            value = call(*leaves)
-            results.append((value, *torch.autograd.grad(value, leaves)))
-        for eager, other in zip(*results, strict=True):
+        torch.compiler.reset()
+        calls = loss, torch.compile(loss, backend="eager")
+        for eager, other in zip(*(derivatives(f, x[own], y[own]) for f in calls), strict=True):
             torch.testing.assert_close(other, eager, rtol=1e-12, atol=1e-12, msg=name)
+
+
+def derivatives(loss, *rows):
+    """The value, and the gradients of the rows and of a learned temperature."""
+    learned = torch.tensor(0.5, dtype=torch.float64)
+    leaves = [x.clone().requires_grad_() for x in (*rows, learned)]
+    value = loss(*leaves[:-1], temperature=leaves[-1])
+    return value.detach(), *torch.autograd.grad(value * 3, leaves)
 
 
 def cached(rank, world):
