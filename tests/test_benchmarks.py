@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.benchmarks import cases, measure, report, targets
-from tests.benchmarks.__main__ import arguments, available, chosen, fits
-from tests.benchmarks.cases import OURS, SYMMETRIC, TORCH, Case
+from tests.benchmarks import cases, measure, rank_contrast, report, targets
+from tests.benchmarks.__main__ import arguments, available, chosen, fits, planned
+from tests.benchmarks.cases import OURS, OURS_COMPILED, SYMMETRIC, TORCH, TORCH_COMPILED, Case
+from tests.oracles import ranked
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = [sys.executable, "-m", "tests.benchmarks"]
@@ -21,9 +22,9 @@ RUN = [sys.executable, "-m", "tests.benchmarks"]
 def bench(tmp_path_factory):
     """The command's folder and what it printed, at sizes for the paths of small and large N."""
     folder = tmp_path_factory.mktemp("bench") / "new"
-    sizes = ["--sizes", "24,600", "--dims", "8", "--hycon", "24,256", "--rounds", "1"]
+    sizes = ["--sizes", "24,600", "--dims", "8", "--hycon", "24,256", "--ranked", "24,40"]
     done = subprocess.run(
-        [*RUN, *sizes, "--out", folder],
+        [*RUN, *sizes, "--rounds", "1", "--no-compiled", "--out", folder],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
         capture_output=True,
@@ -40,7 +41,8 @@ def results(bench):
 
 def test_every_loss_is_measured_at_every_size(results):
     ours = {(r["loss"], r["n"]) for r in results if r["case"] == OURS}
-    sizes = {loss.name: (24, 256) if loss is cases.HYCON else (24, 600) for loss in cases.LOSSES}
+    sizes = {loss.name: (24, 600) for loss in cases.LOSSES}
+    sizes |= {cases.HYCON.name: (24, 256), cases.RANKED.name: (24, 40)}
     assert ours == {(name, n) for name, some in sizes.items() for n in some}
     for loss in cases.LOSSES:
         assert len({r["case"] for r in results if r["loss"] == loss.name}) > 1 or (
@@ -57,7 +59,7 @@ def test_results_have_time_floor_and_memory(results):
     for r in results:
         assert r["ms"] > 0
         assert r["MB"] >= 0
-        assert (r["floor_ms"] is None) == (r["loss"] == cases.HYCON.name)
+        assert (r["floor_ms"] is None) == (r["loss"] in (cases.HYCON.name, cases.RANKED.name))
 
 
 def test_the_json_says_what_it_was_measured_on(bench):
@@ -84,6 +86,13 @@ def test_plots_are_written(bench):
 def test_help_says_what_is_measured():
     done = subprocess.run([*RUN, "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "--fast" in done.stdout
+
+
+def test_the_loop_over_columns_is_rank_n_contrast():
+    (x,), scores = cases.scored(9, 3)
+    inputs = cases.Inputs((x.detach().double(),), scores.double())
+    truth = ranked.rank_n_contrast(inputs.rows[0].numpy(), inputs.labels.numpy())
+    assert rank_contrast.column_loop(inputs).item() == pytest.approx(truth, rel=1e-12)
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(3, 4), (100, 100), (7, 5)])
@@ -160,6 +169,16 @@ def test_fast_leaves_what_is_said():
     assert arguments([]).rounds > 2
 
 
+def test_the_largest_sizes_are_for_ours_eager_and_compiled():
+    small = ["--sizes", "8,9", "--dims", "4", "--hycon", "", "--ranked", ""]
+    *_, (group, n, d) = planned(arguments([*small, "--large", "9,10"]))
+    assert (n, d) == (10, 4)
+    assert {case.name for case in group} == {OURS, OURS_COMPILED}
+    without = planned(arguments([*small, "--large", "9,10", "--no-compiled"]))
+    assert [n for group, n, _ in without if group] == [8, 9]
+    assert not any(case.compiled for group, *_ in without for case in group)
+
+
 def result(case, n, d, **figures):
     return {"loss": SYMMETRIC.name, "case": case, "n": n, "d": d, "apart": 0.0} | figures
 
@@ -188,6 +207,47 @@ def test_absolute_targets():
     assert (time.ratio, time.met) == (1.4, True)
     assert (memory.ratio, memory.met) == (70.0, False)
     assert "70 MB, at most 64" in memory.line()
+
+
+def test_compiled_cases_are_judged_by_eager_and_by_plain_ones():
+    found = {
+        "results": [
+            result(OURS, 4096, 64, ms=10.0, MB=3.0),
+            result(OURS_COMPILED, 4096, 64, ms=11.0, MB=9.0),
+            result(TORCH_COMPILED, 4096, 64, ms=20.0, MB=9.0),
+            result(OURS, 16384, 512, ms=10.0, MB=3.0),
+            result(OURS_COMPILED, 16384, 512, ms=10.0, MB=3.6),
+        ],
+        "compilations": [
+            result(OURS_COMPILED, 4096, 64, s=5.0, compilations=3),
+            result(TORCH_COMPILED, 4096, 64, s=8.0, compilations=2),
+        ],
+        "against": [result(OURS, 8, 4, ms=10.2, before_ms=10.0)],
+    }
+    verdicts = [v for v in targets.of_a_run(found) if int(v.target.name[1:]) > 13]
+    judged = {(v.target.name, v.n): (pytest.approx(v.ratio), v.met) for v in verdicts}
+    assert judged == {
+        ("C14", 4096): (1.1, False),
+        ("C14", 16384): (1.0, True),
+        ("C15", 4096): (0.55, True),
+        ("C16", 16384): (1.2, False),
+        ("C17", 4096): (3.0, False),
+        ("C18", 4096): (0.625, True),
+        ("C19", 8): (1.02, True),
+    }
+
+
+def test_tables_of_compilations_and_of_another_checkout():
+    compiling = [
+        result(OURS_COMPILED, 4096, 64, s=5.04, compilations=2),
+        result(TORCH_COMPILED, 4096, 64, s=None, compilations=None),
+    ]
+    text = " ".join(report.compilations(compiling).split())
+    assert "| symmetric InfoNCE: mmcontrast, compiled | 5.04 | 2 |" in text
+    assert "| symmetric InfoNCE: plain torch, compiled | - | - |" in text
+    both = [result(OURS, 8, 4, ms=10.2, before_ms=10.0, quartiles=[0.98, 1.051])]
+    text = " ".join(report.against(both).split())
+    assert "mmcontrast | 8 | 4 | 10 | 10.2 | 1.020 | 0.980 to 1.051 |" in text
 
 
 def test_table_marks_what_is_missing_and_what_disagrees():

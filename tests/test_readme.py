@@ -21,7 +21,7 @@ from reference_models.running.score_metrics import regression_metrics
 from reference_models.tables.statistics import text_table
 from tests import benchmarks
 from tests.benchmarks.__main__ import arguments as bench_arguments
-from tests.benchmarks.targets import verdicts
+from tests.benchmarks.targets import of_a_run
 from tests.readme import deviations, drawing, idea, losses, page, papers, speed
 from tests.readme.tables import maths
 
@@ -241,6 +241,10 @@ def test_storing_a_run_keeps_what_is_shown(tmp_path, monkeypatch):
     found = copy.deepcopy(speed.stored())
     found["machine"]["date"] = "today"
     found["results"][0] |= {"ms": 1.23456, "value": 7.0}
+    found["compilations"] = [
+        {"loss": "a", "case": "b", "n": 8, "d": 4, "s": 2.34567, "compilations": 2, "value": 7.0},
+        {"loss": "a", "case": "c", "n": 8, "d": 4, "s": None, "compilations": None, "value": 7.0},
+    ]
     (tmp_path / "bench.json").write_text(json.dumps(found))
     monkeypatch.setattr(speed, "STORED", tmp_path / "stored")
     monkeypatch.setattr(speed, "FILE", tmp_path / "stored" / "bench.json")
@@ -250,6 +254,8 @@ def test_storing_a_run_keeps_what_is_shown(tmp_path, monkeypatch):
     assert kept["results"][0]["ms"] == 1.235
     assert set(kept["results"][0]) == set(speed.KEPT)
     assert kept["results"][1:] == found["results"][1:]
+    assert [c["s"] for c in kept["compilations"]] == [2.346, None]
+    assert all(set(c) == set(speed.KEPT_OF_COMPILATIONS) for c in kept["compilations"])
 
 
 def test_the_stored_run_is_one_threads_and_has_what_the_picture_shows():
@@ -263,7 +269,7 @@ def test_the_stored_run_is_one_threads_and_has_what_the_picture_shows():
 
 
 def test_the_table_of_targets_shows_the_worst_of_each():
-    judged = verdicts(speed.stored()["results"])
+    judged = of_a_run(speed.stored())
     rows = [
         row.split(" | ")
         for row in speed.verdict_table().splitlines()
@@ -272,6 +278,21 @@ def test_the_table_of_targets_shows_the_worst_of_each():
     assert len(rows) == len({verdict.target for verdict in judged})
     missed = {verdict.target for verdict in judged if not verdict.met}
     assert sum("**not met**" in row[-1] for row in rows) == len(missed)
+
+
+def test_the_table_of_compiled_losses_has_the_largest_size_of_all_four(monkeypatch):
+    names = ("mmcontrast", "mmcontrast, compiled", "plain torch", "plain torch, compiled")
+    results = [
+        {"loss": "SupCon", "case": name, "n": n, "d": 64, "ms": 1.5 * n + k, "MB": 2.0}
+        for n in (8, 16, 32)
+        for k, name in enumerate(names[: 2 if n == 32 else 4])
+    ]
+    monkeypatch.setattr(speed, "stored", lambda: {"results": results})
+    (row,) = [x for x in speed.compiled_table().splitlines() if x.startswith("| SupCon")]
+    cells = [f"{24 + k} ms, 2 MB" for k in range(4)]
+    assert row == f"| SupCon | 16, 64 | {' | '.join(cells)} |"
+    monkeypatch.setattr(speed, "stored", lambda: {"results": results[-2:]})
+    assert "no compiled losses" in speed.compiled_table()
 
 
 # --- citing --------------------------------------------------------------------------------------

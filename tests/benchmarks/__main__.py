@@ -4,6 +4,9 @@ Time is the process's, forward and backward in float32, the median of rounds in 
 one size take turns. Memory is the peak above what the process held before, in a process of its own
 for each case. The floor is the matrix products alone that such a loss needs, in the same rounds.
 
+Compiled cases have met other sizes before, so that their program is the one for all sizes; a table
+tells what compiling takes, in processor time, the C++ compiler's included.
+
 Where there is a CUDA device, tests.benchmarks.gpu measures the losses there too, into OUT/gpu.
 """
 
@@ -15,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from tests.benchmarks import cases, gpu, measure, peers, report, targets
+from tests.benchmarks import against, cases, compiled, gpu, measure, peers, report, targets
 
 LOSSES = {loss.name: loss for loss in cases.LOSSES}
 
@@ -44,6 +47,10 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--sizes", type=numbers, metavar="N,..", help="batch sizes (256,1024,4096)")
     add("--dims", type=numbers, metavar="D,..", help="widths of the rows (64,512)")
     add("--hycon", type=numbers, metavar="K,..", help="HyCon's batch sizes (128,1024,8192)")
+    add("--ranked", type=numbers, metavar="N,..", help="Rank-N-Contrast's (256,1024,8192)")
+    add("--large", type=numbers, metavar="N,..", help="ours alone, eager and compiled (16384)")
+    add("--compiled", action=argparse.BooleanOptionalAction, help="with torch.compile (yes)")
+    add("--against", type=Path, metavar="DIR", help="beside the package of another checkout")
     add("--rounds", type=int, help="rounds, whose median is told (5)")
     add("--cases", metavar="NAME,..", help="only those with one of these in 'loss: case'")
     add(
@@ -54,10 +61,26 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     add("--threads", type=int, default=1, help="threads of the timed calls (1)")
     add("--out", type=Path, default=Path("bench"), help="folder (bench)")
-    add("--fast", action="store_true", help="some seconds: small sizes, one round")
+    add("--fast", action="store_true", help="some seconds: small sizes, nothing compiled")
     found = parser.parse_args(argv)
-    full = {"sizes": [256, 1024, 4096], "dims": [64, 512], "hycon": [128, 1024, 8192], "rounds": 5}
-    fast = {"sizes": [64, 512], "dims": [32], "hycon": [16, 256], "rounds": 1}
+    full = {
+        "sizes": [256, 1024, 4096],
+        "dims": [64, 512],
+        "hycon": [128, 1024, 8192],
+        "ranked": [256, 1024, 8192],
+        "large": [16384],
+        "rounds": 5,
+        "compiled": True,
+    }
+    fast = {
+        "sizes": [64, 512],
+        "dims": [32],
+        "hycon": [16, 256],
+        "ranked": [16, 128],
+        "large": [],
+        "rounds": 1,
+        "compiled": False,
+    }
     for name, value in (fast if found.fast else full).items():
         if getattr(found, name) is None:
             setattr(found, name, value)
@@ -67,7 +90,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def chosen(names: str | None) -> list[cases.Case]:
-    everything = cases.CASES + peers.CASES
+    everything = cases.CASES + compiled.CASES + peers.CASES
     everything.sort(key=lambda case: list(LOSSES).index(case.loss))
     if names is None:
         return everything
@@ -96,9 +119,12 @@ def fits(case: cases.Case, n: int, memory: float) -> bool:
 
 def timed(group: list[cases.Case], n: int, d: int, rounds: int) -> list[dict]:
     """One size's cases, in turns with their floors."""
+    if any(case.compiled for case in group):
+        torch.compiler.reset()  # or programs are those for all widths, too
     calls: list[Callable[[], object]] = []
     for case in group:
-        loss, call = LOSSES[case.loss], case.make()
+        loss = LOSSES[case.loss]
+        call = measure.ready(case, loss, d)
         inputs = loss.inputs(n, d)
         calls.append(partial(measure.run, loss, call, inputs))
     kinds = {(LOSSES[c.loss].products, n * LOSSES[c.loss].per_sample) for c in group}
@@ -131,17 +157,27 @@ def timed(group: list[cases.Case], n: int, d: int, rounds: int) -> list[dict]:
     return results
 
 
+def planned(options: argparse.Namespace) -> list[tuple[list[cases.Case], int, int]]:
+    """Which cases are measured together, and at which size and width."""
+    wanted = available([c for c in chosen(options.cases) if options.compiled or not c.compiled])
+    own_sizes = {cases.HYCON.name: (options.hycon, 50), cases.RANKED.name: (options.ranked, 64)}
+    others = [case for case in wanted if case.loss not in own_sizes]
+    plan = [(others, n, d) for d in options.dims for n in options.sizes]
+    for name, (sizes, d) in own_sizes.items():
+        plan += [([case for case in wanted if case.loss == name], n, d) for n in sizes]
+    names = (cases.OURS, cases.OURS_COMPILED) if options.compiled else ()
+    two = [c for c in others if LOSSES[c.loss] in compiled.LOSSES and c.name in names]
+    larger = [n for n in options.large if n not in options.sizes]
+    plan += [(two, n, d) for d in options.dims for n in larger]
+    return [([c for c in some if fits(c, n, options.memory)], n, d) for some, n, d in plan]
+
+
 def main(argv: list[str] | None = None) -> int:
     options = arguments(argv)
     torch.set_num_threads(options.threads)
     about = report.machine()
     say(", ".join(f"{key} {value}" for key, value in about.items()))
-    wanted = available(chosen(options.cases))
-    hycon = [c for c in wanted if LOSSES[c.loss] is cases.HYCON]
-    others = [c for c in wanted if LOSSES[c.loss] is not cases.HYCON]
-    plan = [(others, n, d) for d in options.dims for n in options.sizes]
-    plan += [(hycon, k, 50) for k in options.hycon]
-    plan = [([c for c in some if fits(c, n, options.memory)], n, d) for some, n, d in plan]
+    plan = planned(options)
     memory = {}
     for group, n, d in plan:  # first of all: a fork wants a process that has done nothing yet
         for case in group:
@@ -149,23 +185,35 @@ def main(argv: list[str] | None = None) -> int:
             memory[case, n, d] = measure.peak_memory(case, LOSSES[case.loss], n, d)
             if memory[case, n, d] is None:
                 say(f"Left out: {case.name} ({case.loss}, N={n}, d={d}: its process failed)")
+    note("compiling")
+    compilations = compiled.compilations([c for group, _, _ in plan for c in group], options.rounds)
     results = []
     for everybody, n, d in plan:
         note(f"time: N={n}, d={d}")
         group = [case for case in everybody if memory[case, n, d] is not None]
         for case, result in zip(group, timed(group, n, d, options.rounds), strict=True):
             results.append(result | {"MB": memory[case, n, d]})
-    text = report.tables(results)
-    judged = targets.verdicts(results)
-    lines = [verdict.line() for verdict in judged] or ["No target is meant for these sizes."]
-    say(f"\n{text}\n\nTargets:")
-    say("\n".join(lines))
     found = {
         "machine": about,
         "rounds": options.rounds,
         "results": results,
-        "targets": [{"line": v.line(), "met": v.met, "ratio": v.ratio} for v in judged],
+        "compilations": compilations,
     }
+    parts = [report.tables(results)]
+    if compilations:
+        parts.append(report.compilations(compilations))
+    if options.against is not None:
+        note(f"against {options.against}")
+        both = against.ours(plan)
+        found["against"], left_out = against.compared(options.against, both, options.rounds)
+        parts.append(report.against(found["against"]))
+        say("\n".join(left_out))
+    text = "\n\n".join(parts)
+    judged = targets.of_a_run(found)
+    lines = [verdict.line() for verdict in judged] or ["No target is meant for these sizes."]
+    say(f"\n{text}\n\nTargets:")
+    say("\n".join(lines))
+    found["targets"] = [{"line": v.line(), "met": v.met, "ratio": v.ratio} for v in judged]
     header = "\n".join(f"- {key}: {value}" for key, value in about.items())
     verdict = "\n".join(f"- {line}" for line in lines)
     report.write(options.out, found, f"{header}\n\n{text}\n\n### Targets\n\n{verdict}")

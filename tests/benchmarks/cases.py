@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import mmcontrast
-from tests.benchmarks import hycon
+from tests.benchmarks import hycon, rank_contrast
 
 TEMPERATURE = 0.07
 SCALE = 1 / TEMPERATURE
@@ -22,7 +22,11 @@ PER_CLASS = 8
 K = 10
 OURS = "mmcontrast"
 PLAIN = "mmcontrast, all at once"
+BY_PAIRS = "mmcontrast, by pairs"
+OWN = (OURS, PLAIN, BY_PAIRS)
 TORCH = "plain torch"
+OURS_COMPILED = "mmcontrast, compiled"
+TORCH_COMPILED = "plain torch, compiled"
 
 
 class Inputs(NamedTuple):
@@ -55,6 +59,8 @@ class Case:
     """How many N x N float32 matrices it holds at once, about."""
     largest: int | None = None
     """The largest N for what grows faster than a matrix."""
+    compiled: bool = False
+    """Whether torch.compile makes the call, which then has to meet some sizes before its time."""
 
     def bytes(self, n: int) -> float:
         return 4.0 * self.matrices * n * n
@@ -83,6 +89,11 @@ def batch(n: int, d: int) -> Inputs:
     return Inputs(rows(1, n, d), classes(n, n // PER_CLASS))
 
 
+def scored(n: int, d: int) -> Inputs:
+    """Rows with a real number each."""
+    return Inputs(rows(1, n, d), torch.randn(n, generator=torch.Generator().manual_seed(n)))
+
+
 def three_modalities(n: int, d: int) -> Inputs:
     return Inputs(rows(3, n, d), classes(n, 2))
 
@@ -96,7 +107,11 @@ BATCH_HARD = Loss("batch-hard triplets", batch)
 TOP_K = Loss(f"top-{K}", pair, products=1, gradient=False)
 TOP_K_LABELS = Loss(f"top-{K} of other labels", labelled_pair, products=1, gradient=False)
 HYCON = Loss("HyCon", three_modalities, products=0)
-LOSSES = [SYMMETRIC, ONE_WAY, SIGMOID, SUP_CON, NT_XENT, BATCH_HARD, TOP_K, TOP_K_LABELS, HYCON]
+RANKED = Loss("Rank-N-Contrast", scored, products=0)
+LOSSES = [
+    *(SYMMETRIC, ONE_WAY, SIGMOID, SUP_CON, NT_XENT, BATCH_HARD, TOP_K, TOP_K_LABELS),
+    *(HYCON, RANKED),
+]
 
 
 def call(function: Call) -> Callable[[], Call]:
@@ -129,6 +144,10 @@ def sup_con(x: Tensor, labels: Tensor | None, **options) -> Tensor:
 
 def sup_con_by_mask(inputs: Inputs) -> Tensor:
     return sup_con(*inputs.rows, None, positives=mmcontrast.same_label(inputs.labels))
+
+
+def sup_con_by_label(inputs: Inputs) -> Tensor:
+    return sup_con(*inputs.rows, inputs.labels)
 
 
 def nt_xent(inputs: Inputs) -> Tensor:
@@ -217,7 +236,7 @@ CASES = [
     Case(SIGMOID.name, OURS, call(sigmoid)),
     Case(SIGMOID.name, PLAIN, at_once(sigmoid), 5),
     Case(SIGMOID.name, TORCH, call(torch_sigmoid), 5),
-    Case(SUP_CON.name, OURS, call(lambda inputs: sup_con(*inputs.rows, inputs.labels))),
+    Case(SUP_CON.name, OURS, call(sup_con_by_label)),
     Case(SUP_CON.name, PLAIN, call(sup_con_by_mask), 6),
     Case(SUP_CON.name, TORCH, call(torch_sup_con), 7),
     Case(NT_XENT.name, OURS, call(nt_xent)),
@@ -228,8 +247,11 @@ CASES = [
     Case(TOP_K_LABELS.name, OURS, call(top_k_labels)),
     Case(TOP_K_LABELS.name, TORCH, call(torch_top_k_labels), 1.25),
     Case(HYCON.name, OURS, call(hycon.ours)),
-    Case(HYCON.name, "mmcontrast, by pairs", call(hycon.by_pairs), 3),
+    Case(HYCON.name, BY_PAIRS, call(hycon.by_pairs), 3),
     Case(HYCON.name, hycon.MASKS, call(hycon.masks), 20),
     Case(HYCON.name, hycon.ANCHOR_LOOP, call(hycon.anchor_loop), largest=1024),
     Case(HYCON.name, hycon.PAIR_LOOP, call(hycon.pair_loop), largest=128),
+    Case(RANKED.name, OURS, call(rank_contrast.ours)),
+    # It keeps a matrix for each column, so that 1100 are more than it holds up to N = 1024.
+    Case(RANKED.name, rank_contrast.COLUMN_LOOP, call(rank_contrast.column_loop), 1100, 1024),
 ]

@@ -23,8 +23,8 @@ import torch
 
 from mmcontrast.exact import choose
 from tests.benchmarks import gpu_cases, gpu_targets, report
-from tests.benchmarks.cases import OURS, TORCH, Loss
-from tests.benchmarks.gpu_cases import OURS_COMPILED, TORCH_COMPILED, GpuCase, given, products
+from tests.benchmarks.cases import OURS, OURS_COMPILED, TORCH, TORCH_COMPILED, Loss
+from tests.benchmarks.gpu_cases import GpuCase, given, products
 from tests.benchmarks.gpu_measure import (
     DeviceLost,
     Tools,

@@ -12,14 +12,22 @@ from torch import Tensor
 import mmcontrast
 from mmcontrast.exact import infonce_tiles, kernels
 from tests.benchmarks import cases, peers
-from tests.benchmarks.cases import OURS, PLAIN, SCALE, TEMPERATURE, TORCH, Call, Inputs
+from tests.benchmarks.cases import (
+    OURS,
+    OURS_COMPILED,
+    PLAIN,
+    SCALE,
+    TEMPERATURE,
+    TORCH,
+    TORCH_COMPILED,
+    Call,
+    Inputs,
+)
 from tests.benchmarks.gpu_targets import DTYPES, INF_CL, MEMEFF
 from tests.benchmarks.peers import CHUNKED, OPEN_CLIP
 
 KERNELS_ALONE = "mmcontrast, kernels alone"
 TILES = "mmcontrast, tiles of PyTorch operations"
-OURS_COMPILED = "mmcontrast, compiled"
-TORCH_COMPILED = "plain torch, compiled"
 BLOCK = 2**28  # entries of the floor's block of logits
 
 

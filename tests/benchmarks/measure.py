@@ -9,16 +9,19 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 
-from tests.benchmarks.cases import Case, Inputs, Loss
+from tests.benchmarks.cases import Call, Case, Inputs, Loss
 
 SHORTEST = 0.02  # seconds a round takes at least: a call that is shorter is repeated
-LONGEST = 4.0  # seconds of a call from which on the first one, warm-up to the others, is enough
+LONGEST = 12.0  # seconds of a call from which on the first one, warm-up to the others, is enough
 WARM = 4096  # most rows of the call before the one whose memory is read, without MKL's first use
+TRACED = (480, 512)  # rows of the calls for which a compiled case is compiled
 MB = 2**20
 
 
@@ -28,6 +31,14 @@ def run(loss: Loss, call: Callable[[Inputs], torch.Tensor], inputs: Inputs) -> t
     if loss.gradient:
         torch.autograd.grad(value, inputs.rows)
     return value.detach()
+
+
+def ready(case: Case, loss: Loss, d: int) -> Call:
+    """The case's call; a compiled one has met two sizes, and has its program for all sizes."""
+    call = case.make()
+    for n in TRACED if case.compiled else ():
+        run(loss, call, loss.inputs(n, d))
+    return call
 
 
 # --- the floor -----------------------------------------------------------------------------------
@@ -107,14 +118,11 @@ def interleaved(calls: list[Callable[[], object]], rounds: int) -> list[Clock]:
 # --- memory --------------------------------------------------------------------------------------
 
 
-def peak_memory(case: Case, loss: Loss, n: int, d: int) -> float | None:
-    """MB that the call holds at most above what the process held before, in a process of its own.
-
-    None where the process ended before it could tell, for want of memory.
-    """
+def forked(function: Callable[..., Any], *inputs: object) -> Any:
+    """What a function returns in a process of its own; None where that ended before."""
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_tell_peak, args=(sender, case, loss, n, d))
+    child = context.Process(target=_tell, args=(sender, function, inputs))
     child.start()
     sender.close()
     try:
@@ -125,16 +133,28 @@ def peak_memory(case: Case, loss: Loss, n: int, d: int) -> float | None:
         child.join()
 
 
-def _tell_peak(sender, case: Case, loss: Loss, n: int, d: int) -> None:
+def _tell(sender: Connection, function: Callable[..., Any], inputs: tuple[object, ...]) -> None:
+    sender.send(function(*inputs))
+
+
+def peak_memory(case: Case, loss: Loss, n: int, d: int) -> float | None:
+    """MB that the call holds at most above what the process held before, in a process of its own.
+
+    None where the process ended before it could tell, for want of memory.
+    """
+    return forked(_peak_of_a_call, case, loss, n, d)
+
+
+def _peak_of_a_call(case: Case, loss: Loss, n: int, d: int) -> float:
     torch.set_num_threads(1)  # threads do not survive a fork
     gc.freeze()  # what was imported is no garbage, and looking through it takes its time
-    call = case.make()
+    call = ready(case, loss, d)
     run(loss, call, loss.inputs(min(n, WARM), d))
     inputs = loss.inputs(n, d)
     _give_back()
     before = _start_peak()
     run(loss, call, inputs)
-    sender.send((_peak() - before) / MB)
+    return (_peak() - before) / MB
 
 
 def _give_back() -> None:

@@ -76,6 +76,26 @@ def _table(results: list[dict], loss: str, d: int) -> str:
     return f"### {loss}, d={d}\n\n{aligned(lines)}"
 
 
+def compilations(results: list[dict]) -> str:
+    """Markdown: what it takes to compile each case."""
+    lines = [["", "first compilation, s", "compilations for all sizes"]]
+    for r in results:
+        name = f"{r['loss']}: {r['case']}"
+        lines.append([name, number(r["s"]), str(r["compilations"] or "-")])
+    return f"### Compiling\n\n{aligned(lines)}"
+
+
+def against(results: list[dict]) -> str:
+    """Markdown: our cases beside those of another checkout."""
+    lines = [["", "N", "d", "before, ms", "now, ms", "ratio", "quartiles"]]
+    for r in results:
+        ratio = r["ms"] / r["before_ms"]
+        spread = "{:.3f} to {:.3f}".format(*r["quartiles"])
+        where = [f"{r['loss']}: {r['case']}", str(r["n"]), str(r["d"])]
+        lines.append([*where, number(r["before_ms"]), number(r["ms"]), f"{ratio:.3f}", spread])
+    return f"### Against the other checkout\n\n{aligned(lines)}"
+
+
 def aligned(lines: list[list[str]]) -> str:
     """A Markdown table: the first column to the left, figures to the right."""
     widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]

@@ -4,28 +4,36 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf
 
-from tests.benchmarks import hycon
+from tests.benchmarks import cases, compiled, hycon, rank_contrast
 from tests.benchmarks.cases import (
     BATCH_HARD,
     HYCON,
     NT_XENT,
     ONE_WAY,
     OURS,
+    OURS_COMPILED,
     PLAIN,
+    RANKED,
     SIGMOID,
     SUP_CON,
     SYMMETRIC,
     TOP_K,
     TOP_K_LABELS,
     TORCH,
+    TORCH_COMPILED,
     Loss,
 )
 from tests.benchmarks.peers import CHUNKED, METRIC_LEARNING, OPEN_CLIP
 
+LOSSES = {loss.name: loss for loss in cases.LOSSES}
 FLOOR = "floor"
 ROWS = "4 N d floats + 4 MB"
 ABSOLUTE = ""
+BEFORE = "the other checkout"
+NOISE = 1.03  # what two runs of the same code differ by at most
 LARGE = 4096
+PARTS = ("results", "compilations", "against")
+"""What a run measures; each part has its own figures."""
 SMALL = [SYMMETRIC, ONE_WAY, SIGMOID, SUP_CON, BATCH_HARD, TOP_K, TOP_K_LABELS]
 
 
@@ -36,7 +44,7 @@ class Target:
     against: str
     """A case's name, the floor, or what else ours is measured by."""
     most: float
-    """Ours is at most this many times that; ms or MB where it is absolute."""
+    """Ours is at most this many times that; in the figure's unit where it is absolute."""
     d: int | None = None
     least: int = LARGE
     """The smallest N that it is meant for, and the largest."""
@@ -88,6 +96,24 @@ TARGETS = [
     *(Target("C11", loss, TORCH, 1.0, None, 1, 256) for loss in SMALL),
     Target("C11", SYMMETRIC, METRIC_LEARNING, 1 / 200, None, 1, 256),
     Target("C12", SYMMETRIC, FLOOR, 1.15, 512, LARGE, 8192, case=PLAIN),
+    *(Target("C14", loss, OURS, 1.05, case=OURS_COMPILED) for loss in compiled.LOSSES),
+    Target("C15", SYMMETRIC, TORCH_COMPILED, 0.7, 64, LARGE, LARGE, case=OURS_COMPILED),
+    *(
+        Target("C16", loss, OURS, 1.1, None, 16384, figure="MB", case=OURS_COMPILED)
+        for loss in compiled.LOSSES
+    ),
+    *(
+        Target("C17", loss, ABSOLUTE, 2, figure="compilations", case=OURS_COMPILED)
+        for loss in compiled.LOSSES
+    ),
+    Target("C18", SYMMETRIC, TORCH_COMPILED, 1.0, figure="s", case=OURS_COMPILED),
+    *(
+        Target("C19", LOSSES[x.loss], BEFORE, NOISE, least=1, case=x.name)
+        for x in cases.CASES
+        if x.name in cases.OWN
+    ),
+    Target("C20", RANKED, rank_contrast.COLUMN_LOOP, 1 / 70, None, 1024, 1024),
+    Target("C20", RANKED, ABSOLUTE, 500, None, 8192, 8192, "MB"),
 ]
 
 
@@ -127,11 +153,18 @@ def verdicts(results: Iterable[dict]) -> list[Verdict]:
                 continue
             other = found.get((loss, target.against, n, d), {}).get(target.figure)
             if target.against == FLOOR:
-                other = ours["floor_ms"]
+                other = ours.get("floor_ms")
             elif target.against == ROWS:
                 other = 16 * n * d / 2**20 + 4
             elif target.against == ABSOLUTE:
                 other = 1.0
-            if other is not None and ours[target.figure] is not None:
+            elif target.against == BEFORE:
+                other = ours.get("before_ms")
+            if other is not None and ours.get(target.figure) is not None:
                 judged.append(Verdict(target, n, d, ours[target.figure], other))
     return judged
+
+
+def of_a_run(found: dict) -> list[Verdict]:
+    """The verdicts of all that a run has measured."""
+    return [verdict for part in PARTS for verdict in verdicts(found.get(part, []))]

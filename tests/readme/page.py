@@ -17,6 +17,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "papers": papers.papers,
     "deviations": deviations.deviations,
     "machine": speed.machine,
+    "compiled": speed.compiled_table,
     "targets": speed.verdict_table,
 }
 

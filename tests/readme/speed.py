@@ -1,6 +1,7 @@
 """The figures of a stored run of ``make bench``: a picture, the targets, and what it ran on."""
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -25,8 +26,15 @@ OTHERS = (
 )
 LOOPS = {hycon.MASKS: "s", hycon.ANCHOR_LOOP: "^", hycon.PAIR_LOOP: "v"}
 """HyCon has no peers: other ways to write it, by their markers."""
+COMPILED: dict[str, Callable[[Theme], dict]] = {
+    cases.OURS_COMPILED: lambda theme: {"color": theme.blue, "linestyle": "--", "linewidth": 1.2},
+    cases.TORCH_COMPILED: lambda theme: {"color": theme.others[0], "linestyle": "--"},
+}
 ABOUT = ("processor", "cores", "python", "torch", "threads")
 KEPT = ("loss", "case", "n", "d", "ms", "floor_ms", "MB")
+KEPT_OF_COMPILATIONS = ("loss", "case", "n", "d", "s", "compilations")
+COMPARED = (cases.OURS, cases.OURS_COMPILED, cases.TORCH, cases.TORCH_COMPILED)
+"""The columns of the table of compiled losses."""
 
 
 def stored() -> dict:
@@ -37,15 +45,22 @@ def store(file: Path) -> None:
     """Keep of a run what is shown: four digits, a line a result, no date."""
     found = json.loads(file.read_text())
     machine = {key: found["machine"][key] for key in ABOUT}
-    lines = []
-    for result in found["results"]:
-        kept = {key: result[key] for key in KEPT}
-        for key in ("ms", "floor_ms", "MB"):
-            kept[key] = None if kept[key] is None else float(f"{kept[key]:.4g}")
-        lines.append(json.dumps(kept))
+    results = lines(found["results"], KEPT)
+    compilations = lines(found["compilations"], KEPT_OF_COMPILATIONS)
     STORED.mkdir(exist_ok=True)
-    head = f'{{"machine": {json.dumps(machine)},\n"rounds": {found["rounds"]},\n"results": [\n'
-    FILE.write_text(head + ",\n".join(lines) + "\n]}\n")
+    FILE.write_text(
+        f'{{"machine": {json.dumps(machine)},\n"rounds": {found["rounds"]},\n'
+        f'"results": [\n{results}\n],\n"compilations": [\n{compilations}\n]}}\n'
+    )
+
+
+def lines(results: list[dict], keys: Sequence[str]) -> str:
+    """JSON: a line for each, of these keys alone."""
+    return ",\n".join(json.dumps({key: rounded(r[key]) for key in keys}) for r in results)
+
+
+def rounded(value: object) -> object:
+    return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 def machine() -> str:
@@ -63,7 +78,7 @@ def machine() -> str:
 def verdict_table() -> str:
     """Each target that the run can judge, where it was missed by most or met most narrowly."""
     worst: dict[targets.Target, targets.Verdict] = {}
-    for verdict in targets.verdicts(stored()["results"]):
+    for verdict in targets.of_a_run(stored()):
         known = worst.get(verdict.target)
         if known is None or verdict.ratio > known.ratio:
             worst[verdict.target] = verdict
@@ -84,6 +99,25 @@ def verdict_table() -> str:
     met = sum(verdict.met for verdict in worst.values())
     head = ["loss", "N, d", "ours", "against", "ratio", "at most", ""]
     return folded(f"The targets: {met} of {len(rows)} are met", table(head, rows))
+
+
+def compiled_table() -> str:
+    """Eager and compiled, ours and plain, at the largest size that all four have."""
+    results = stored()["results"]
+    rows = []
+    for loss in cases.LOSSES:
+        found = {(r["case"], r["n"], r["d"]): r for r in results if r["loss"] == loss.name}
+        for d in sorted({r["d"] for r in found.values()}):
+            sizes = [
+                n for n in {n for _, n, _ in found} if all((c, n, d) in found for c in COMPARED)
+            ]
+            if sizes:
+                row = [found[name, max(sizes), d] for name in COMPARED]
+                cells = (f"{number(r['ms'])} ms, {number(r['MB'])} MB" for r in row)
+                rows.append([loss.name, f"{max(sizes)}, {d}", *cells])
+    if not rows:
+        return "The stored run has no compiled losses."
+    return folded("Eager and compiled", table(["loss", "N, d", *COMPARED], rows))
 
 
 def number(value: float) -> str:
@@ -145,6 +179,8 @@ def line_style(case: str, theme: Theme) -> dict | None:
     """How a case is drawn, the same in every panel; None where it is not shown."""
     if case == cases.OURS:
         return {"color": theme.blue, "marker": "o", "linewidth": 2.6, "zorder": 5, "markersize": 5}
+    if case in COMPILED:
+        return COMPILED[case](theme)
     if case in OTHERS:
         tint = theme.others[OTHERS.index(case)]
         return {"color": tint, "marker": ".", "linewidth": 1.2}
