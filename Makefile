@@ -17,7 +17,7 @@ WITH_PEERS := tests/mmcontrast/test_peers.py tests/mmcontrast/interop tests/mmco
 # What a GPU is measured beside. MISSING is what the command says of those that are not here.
 GPU_PEERS := inf-cl memeff open_clip_torch torchvision timm ftfy wcwidth
 
-.PHONY: demo test bench gpu notebooks readme lint format clean
+.PHONY: demo test test-versions bench gpu notebooks readme lint format clean
 
 demo: .venv/ready
 	$(BIN)/python -m reference_models demo
@@ -26,6 +26,13 @@ demo: .venv/ready
 test: .venv/peers/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(addprefix --ignore=,$(WITH_PEERS))
 	OMP_NUM_THREADS=1 PYTHONPATH=.venv/peers $(BIN)/python -m pytest -n 2 $(WITH_PEERS)
+
+# With the oldest and the newest torch that are supported, each in an environment of its own: some
+# 5 GB each where pip offers CUDA builds alone. Its result goes into README.md.
+# ARGS="--only newest" runs one.
+test-versions: .venv/ready
+	$(BIN)/python -m tests.versions $(addprefix --ignore=,$(WITH_PEERS)) $(ARGS)
+	$(BIN)/python -m tests.readme
 
 # One thread, so that processor time is what a call takes. ARGS="--fast", say, goes to the command.
 bench: .venv/peers/ready

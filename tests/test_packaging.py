@@ -140,7 +140,7 @@ def test_the_sdist_holds_the_code_the_tests_and_what_they_need(sdist):
     notebooks = {f"notebooks/{path.name}" for path in (ROOT / "notebooks").glob("*.ipynb")}
     pictures = {f"tests/readme/idea-{theme}.svg" for theme in ("light", "dark")}
     stored = {f"tests/benchmarks/stored/speed-{theme}.svg" for theme in ("light", "dark")}
-    shown = pictures | stored | {"tests/benchmarks/stored/bench.json"}
+    shown = pictures | stored | {f"tests/benchmarks/stored/{x}.json" for x in ("bench", "versions")}
     assert files(sdist) == code(*PACKAGES, "tests") | PACKAGED | notebooks | shown | top | made
 
 

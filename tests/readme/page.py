@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.readme import deviations, drawing, idea, losses, papers, speed
+from tests.readme import deviations, drawing, idea, losses, papers, speed, support
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
@@ -19,6 +19,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "machine": speed.machine,
     "compiled": speed.compiled_table,
     "targets": speed.verdict_table,
+    "window": support.window,
 }
 
 
