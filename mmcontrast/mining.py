@@ -10,17 +10,16 @@ import torch
 from torch import Tensor
 
 from mmcontrast import arguments
-from mmcontrast.distributed import Group, joined
-from mmcontrast.eager import is_eager, known, known_finite
-from mmcontrast.exact import ranking
-from mmcontrast.exact.choose import ranked_at_a_time
-from mmcontrast.exact.ties import map_equal_rows, tied_dot
-from mmcontrast.exact.topk import filled, top_at_once
-from mmcontrast.masks import check_partners, different_label, ignoring
-from mmcontrast.presence import zero_outside
+from mmcontrast.distributed import Group, joined, name_of
+from mmcontrast.eager import calls_operators
+from mmcontrast.exact.hardest import hardest_candidates, hardest_triplets
+from mmcontrast.exact.ties import map_equal_rows
+from mmcontrast.masks import check_partners
 from mmcontrast.rows import RowMap, l2_normalize, map_rows
 from mmcontrast.sharded import local_rows
-from mmcontrast.wide import narrow, widen_products
+
+EXCLUDED = {True: "before", "after": "after", False: "never"}
+"""When partners are removed, by ``exclude_positive``: before the top k are taken, or after."""
 
 
 class HardNegatives(NamedTuple):
@@ -73,9 +72,10 @@ def hard_negatives(
             never.
         normalize: row map before the dot product; None for raw dot products.
         chunk_size: number of anchors at a time, for O(chunk_size C) memory. None: as many as fit
-            the cache; all at once for few similarities, under a compiler and functional transforms.
+            the cache; all at once for few similarities, and under functional transforms.
         group: a process group, or ``"world"``: the candidates are those of all its ranks, C in all,
-            and indices count them in the order of the ranks.
+            and indices count them in the order of the ranks. Under a compiler K is then k, whatever
+            C is, and what is beyond the candidates is not valid.
 
     Returns:
         :class:`HardNegatives`, without gradient. K = min(k, C - 1) with ``exclude_positive=True``,
@@ -99,91 +99,30 @@ def hard_negatives(
     arguments.matrix("anchors", anchors)
     arguments.matrix("candidates", candidates, like=anchors)
     k = arguments.whole("k", k)
-    if not isinstance(exclude_positive, bool | str) or exclude_positive not in (
-        True,
-        "after",
-        False,
-    ):
+    if not isinstance(exclude_positive, bool | str) or exclude_positive not in EXCLUDED:
         got = arguments.shown(exclude_positive)
         arguments.fail("exclude_positive", "True, 'after' or False", got)
     chunk_size = arguments.chunk(chunk_size)
     targets = check_partners(anchors, candidates, targets)
     if labels is not None:
-        labels = arguments.labels("labels", labels, len(anchors))
-        others = labels if candidate_labels is None else candidate_labels
+        labels = arguments.labels("labels", labels, anchors.shape[0])
+        given = labels if candidate_labels is None else candidate_labels
         candidate_labels = arguments.labels(
-            "candidate_labels", others, len(candidates), like=labels
+            "candidate_labels", given, candidates.shape[0], like=labels
         )
     elif candidate_labels is not None:
         arguments.fail("labels", "labels, as candidate_labels are given", None)
-    candidates, here = joined(candidates, group)  # (C of all ranks, D); here: this rank's rows
-    if candidate_labels is not None:
-        candidate_labels, _ = joined(candidate_labels, group)
-    size = (len(anchors), len(candidates))
-    if allowed is not None:
-        arguments.mask("allowed", allowed, size)
-    count = min(k, max(size[1] - (exclude_positive is True), 0))
+    others = None if candidate_labels is labels else candidate_labels  # None: the anchors'
+    ranks, start = name_of(group), 0
+    if ranks and not calls_operators():  # an operator gathers them itself
+        candidates, here = joined(candidates, group)  # (C of all ranks, D)
+        others = None if candidate_labels is None else joined(candidate_labels, group)[0]
+        ranks, start = "", here.start
     x, y = map_rows(anchors, normalize), map_equal_rows(candidates, normalize)
-    if x.is_cpu and is_eager(x, y) and not (known_finite(x) and known_finite(y)):
-        finite = [rows.isfinite().all(1) for rows in (x, y)]  # (B,), (C,)
-        x, y = zero_outside(x, finite[0]), zero_outside(y, finite[1])
-        labels, candidate_labels = _labels_of(finite, labels, candidate_labels)
-    raw = x, y
-    if normalize is None:
-        x, y = widen_products(x, y, group=group)
-    step = ranked_at_a_time(x, y, chunk_size)
-    if step is None:
-        if labels is not None:
-            alone = candidate_labels is labels
-            different = different_label(labels, None if alone else candidate_labels)
-            allowed = different if allowed is None else allowed & different
-        scores = tied_dot(x, y)  # (B, C)
-        # The partner is usually the most similar candidate: left in, it would take one of the k
-        # places. So its score becomes minus infinity before the top k are taken. An anchor without
-        # a partner writes candidate 0's score back unchanged, which keeps all shapes fixed.
-        if exclude_positive is True and targets is None:
-            scores.diagonal(here.start).fill_(-math.inf)
-        elif exclude_positive is True and size[1] > 0:
-            own = _partners(anchors, targets, here.start)
-            at = own.clamp_min(0)[:, None]  # (B, 1)
-            out = torch.where(own[:, None] < 0, scores.gather(1, at), -math.inf)
-            scores = scores.scatter(1, at, out)
-        if allowed is not None:
-            scores = filled(scores, ~allowed, -math.inf)
-        scores, indices = top_at_once(scores, count)  # (B, K)
-    else:
-        banned = _partners(anchors, targets, here.start) if exclude_positive is True else None
-        apart = None if labels is None or candidate_labels is None else (labels, candidate_labels)
-        scores, indices = ranking.highest(x, y, count, step, banned, allowed, apart)
-    if exclude_positive == "after":
-        own = _partners(anchors, targets, here.start)
-        scores = torch.where(indices != own[:, None], scores, -math.inf)
-    valid = scores > -math.inf
-    if x is not raw[0]:
-        scores = narrow(torch.where(valid, scores, 0))
-    # All valid, the usual case: nothing to mask.
-    if is_eager() and known(valid.all()):
-        return HardNegatives(indices.contiguous(), scores.contiguous(), valid)
-    return HardNegatives(torch.where(valid, indices, 0), torch.where(valid, scores, 0), valid)
-
-
-def _labels_of(
-    finite: list[Tensor], labels: Tensor | None, candidate_labels: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Labels that keep rows outside the masks (B,) and (C,) apart from everything, by -100."""
-    if labels is None or candidate_labels is None:  # any two that differ
-        labels, candidate_labels = finite[0].long(), 2 * finite[1].long()
-    return ignoring(labels, finite[0]), ignoring(candidate_labels, finite[1])
-
-
-def _partners(anchors: Tensor, targets: Tensor | None, start: int) -> Tensor:
-    """(B,) index of each anchor's partner among all ranks' candidates; negative for none.
-
-    ``start`` is the index of this rank's first candidate.
-    """
-    if targets is None:
-        return torch.arange(start, start + len(anchors), device=anchors.device)
-    return torch.where(targets < 0, targets, targets + start) if start else targets
+    masks = targets, allowed, labels, others, EXCLUDED[exclude_positive]
+    return HardNegatives(
+        *hardest_candidates(x, y, k, *masks, normalize is None, chunk_size, start, ranks)
+    )
 
 
 @local_rows
@@ -224,23 +163,10 @@ def hard_triplets(
     References: batch-hard triplets, arXiv:1703.07737; HyCon, IEEE TAFFC 14(3), section 4.5.7.
     """
     arguments.matrix("anchors", anchors)
-    labels = arguments.labels("labels", labels, len(anchors))
+    labels = arguments.labels("labels", labels, anchors.shape[0])
     chunk_size = arguments.chunk(chunk_size)
     rows = map_equal_rows(anchors, normalize)
-    if not known_finite(rows):
-        finite = rows.isfinite().all(1)
-        rows, labels = zero_outside(rows, finite), ignoring(labels, finite)
-    if normalize is None:
-        rows, _ = widen_products(rows, rows, group=group)
-    rows, here = joined(rows, group)  # (N of all ranks, D)
-    labels, _ = joined(labels, group)  # (N,) or (N, L)
-    own = torch.arange(here.start, here.stop, device=anchors.device)  # (B,)
-    step = ranked_at_a_time(rows, labels, chunk_size)
-    if step is None:
-        positive, negative, found = ranking.batch_hard_at_once(rows, labels, here)
-    else:
-        positive, negative, found = ranking.batch_hard(rows, labels, own, step)
-    return own, torch.where(found, positive, own), torch.where(found, negative, own)
+    return hardest_triplets(rows, labels, normalize is None, chunk_size, name_of(group))
 
 
 @local_rows

@@ -29,7 +29,7 @@ loss                  chosen in ``choose``           ways                       
 ``sup_con``           ``sup_con_among_themselves``   ``supcon_whole``,              plain_sup_con
                                                      ``supcon_tiles``, kernels
 ``sigmoid_contrast``  ``sigmoid_of_pairs``           ``sigmoid_tiles``, kernels     plain_sigmoid
-mining                ``ranked_at_a_time``           ``ranking``, ``topk``          no gradient
+mining, ``hardest``   ``ranked_at_a_time``           ``ranking``, ``topk``          no gradient
 ====================  =============================  =============================  ===============
 
 With ``keep``, ``infonce_blocks`` and ``infonce_tiles`` mask their logits; any ``positives``, and

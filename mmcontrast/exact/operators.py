@@ -15,7 +15,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -27,6 +27,12 @@ RECORDS = [
     for name in ("AutogradFunctionality", "AutogradOther", "AutogradNestedTensor")
 ]
 """What PyTorch switches off while it runs the body of an operator, so that no graph is made."""
+
+TAGS = [x for x in [getattr(torch.Tag, "cudagraph_unsafe", None)] if x is not None]
+"""CUDA graphs leave operators out: bodies read labels, and the sizes of other ranks' batches."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def as_operator(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -82,7 +88,7 @@ def as_operator(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     schema = torch.library.infer_schema(function, mutates_args=())
     schema = schema.replace(") -> Tensor", ", bool[] needed) -> Tensor[]")
     name = f"mmcontrast::{function.__name__}"
-    operator: Any = torch.library.custom_op(name, body, mutates_args=(), schema=schema)
+    operator: Any = torch.library.custom_op(name, body, mutates_args=(), schema=schema, tags=TAGS)
     operator.register_fake(shapes)
     operator.register_autograd(backward, setup_context=keep)
 
@@ -113,7 +119,9 @@ def as_operator_run_twice(
     """
     schema = torch.library.infer_schema(function, mutates_args=())
     name = f"mmcontrast::{function.__name__}"
-    operator: Any = torch.library.custom_op(name, function, mutates_args=(), schema=schema)
+    operator: Any = torch.library.custom_op(
+        name, function, mutates_args=(), schema=schema, tags=TAGS
+    )
     operator.register_fake(shapes)
 
     def slope(upstream: Tensor, *inputs: Any) -> Tensor:
@@ -125,7 +133,9 @@ def as_operator_run_twice(
         return slopes
 
     again = "(Tensor upstream, " + schema[1:].rpartition(" -> ")[0] + " -> Tensor"
-    gradient: Any = torch.library.custom_op(f"{name}_slope", slope, mutates_args=(), schema=again)
+    gradient: Any = torch.library.custom_op(
+        f"{name}_slope", slope, mutates_args=(), schema=again, tags=TAGS
+    )
     gradient.register_fake(lambda upstream, x, *_: _like(x))
 
     def keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -145,6 +155,30 @@ def as_operator_run_twice(
     operator.register_autograd(backward, setup_context=keep)
     called: Callable[..., Sequence[Tensor]] = operator
     return called
+
+
+def as_operator_without_gradients(
+    shapes: Callable[P, R],
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Make a function an operator under compilers, and itself elsewhere; it has no gradients.
+
+    Args:
+        shapes: of the function's arguments, makes empty tensors like its results.
+    """
+
+    def decorated(function: Callable[P, R]) -> Callable[P, R]:
+        name = f"mmcontrast::{function.__name__}"
+        operator: Any = torch.library.custom_op(name, function, mutates_args=(), tags=TAGS)
+        operator.register_fake(shapes)
+
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            found: R = (operator if calls_operators() else function)(*args, **kwargs)
+            return found
+
+        return call
+
+    return decorated
 
 
 def _with_gradients(

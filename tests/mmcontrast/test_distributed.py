@@ -28,7 +28,7 @@ from tests.ranks import launch
         (3, ["gradients", "parameters", "second_derivatives", "samples", "retrieved"]),
         (4, ["rows", "gradients", "reductions", "samples", "retrieved"]),
         (3, ["dies"]),
-        (2, ["cached", "compiled"]),
+        (2, ["cached", "compiled", "mined"]),
         (2, ["breaking"]),
     ],
 )
