@@ -5,9 +5,11 @@ from torch import Tensor, nn
 
 from mmcontrast import arguments
 from mmcontrast.distributed import Group, joined
+from mmcontrast.eager import calls_operators
 from mmcontrast.exact.choose import (
     masked_contrast,
     sup_con_among_themselves,
+    sup_con_by_class,
     supcon_side,
 )
 from mmcontrast.exact.masked_blocks import Partners
@@ -102,10 +104,10 @@ def sup_con(
         and unique labels it is SimCLR's NT-Xent, the ``NTXentLoss`` of lightly and of
         pytorch-metric-learning.
 
-        Under ``torch.compile``, ``torch.func`` and forward-mode differentiation, traceable
-        operations replace the tiles. Tiles copy the labels' classes and one more number to the
-        host, evaluation at once copies the classes only. A second derivative
-        (``create_graph=True``) is exact, and holds all similarities.
+        Under ``torch.func`` and forward-mode differentiation, traceable operations replace the
+        tiles. Tiles copy the labels' classes and one more number to the host, evaluation at once
+        copies the classes only. A second derivative (``create_graph=True``) is exact, and holds
+        all similarities.
 
     References: SupCon, arXiv:2004.11362, eq. 2 and 3; HyCon, IEEE TAFFC 14(3), eq. 4.
     """
@@ -128,6 +130,16 @@ def sup_con(
             arguments.fail("candidate_labels", "None where positives are given", got)
         anchor_labels = torch.ones(size[0], device=anchors.device)
         other_labels = torch.ones(size[1], device=others.device)
+    by_class = form == "out" and candidates is None and positives is None and keep is None
+    if by_class and calls_operators():
+        return sup_con_by_class(
+            anchors,
+            anchor_labels,
+            temperature=temperature,
+            normalize=normalize,
+            reduction=Reduction(reduction, weight, group),
+            chunk_size=chunk_size,
+        )
     others, here = joined(others, group)  # (C of all ranks, D); here: this rank's rows
     other_labels, _ = joined(other_labels, group)
     size = anchors.shape[0], others.shape[0]
@@ -138,7 +150,7 @@ def sup_con(
 
     # Without masks the matrix of similarities is symmetric: evaluated by class, in tiles, where
     # the code runs eagerly and this rank holds enough of the rows. Otherwise by masks, below.
-    if form == "out" and candidates is None and positives is None and keep is None:
+    if by_class:
         side = supcon_side(others, other_labels, chunk_size)
         if side is not None:
             value = sup_con_among_themselves(

@@ -24,6 +24,7 @@ import functools
 import importlib.util
 import os
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +43,7 @@ from mmcontrast.distributed import (
 )
 from mmcontrast.eager import calls_operators, is_eager, takes_ways
 from mmcontrast.exact import kernels, sizes
-from mmcontrast.exact.classes import numbered
+from mmcontrast.exact.classes import by_class, numbered
 from mmcontrast.exact.infonce_blocks import one_way_in_blocks
 from mmcontrast.exact.infonce_tiles import symmetric_in_tiles
 from mmcontrast.exact.infonce_whole import (
@@ -52,7 +53,7 @@ from mmcontrast.exact.infonce_whole import (
 )
 from mmcontrast.exact.kernels.blocks import generation
 from mmcontrast.exact.masked_blocks import Partners, masked_in_blocks
-from mmcontrast.exact.operators import as_operator
+from mmcontrast.exact.operators import as_operator, as_operator_without_gradients
 from mmcontrast.exact.plain import plain_contrast, plain_one_way, plain_sigmoid
 from mmcontrast.exact.ranked_blocks import (
     Scores,
@@ -65,7 +66,7 @@ from mmcontrast.exact.sigmoid_tiles import sigmoid_at_once, sigmoid_in_tiles
 from mmcontrast.exact.supcon_tiles import sup_con_in_tiles
 from mmcontrast.exact.supcon_whole import sup_con_at_once
 from mmcontrast.exact.tiles import as_bytes, map_in_pieces, rows_in_cache, scalar
-from mmcontrast.masks import IGNORE, checked_partners
+from mmcontrast.masks import IGNORE, checked_partners, labelled
 from mmcontrast.presence import zero_outside
 from mmcontrast.reductions import Reduction
 from mmcontrast.rows import RowMap, map_rows
@@ -525,6 +526,7 @@ def sup_con_among_themselves(
     temperature: float | Tensor,
     normalize: RowMap | None,
     reduction: Reduction,
+    rounded: str | None = None,
 ) -> Tensor | None:
     """The "out" form of :func:`sup_con`; None where it has to be made in blocks of anchors instead.
 
@@ -537,12 +539,13 @@ def sup_con_among_themselves(
         side: of a tile, see :func:`supcon_side`.
         temperature, normalize: as in :func:`sup_con`.
         reduction: of this rank's losses.
+        rounded: what :func:`kernels.rounded_to` says of the inputs; None: of ``rows``.
     """
     if len(rows) > (own.stop - own.start) * _by_device(sizes.SUPCON_RANKS, rows):
         return None
     every: tuple[Tensor, Tensor] | None
     if kernels_suit(rows):
-        precision = kernels.precision(rows)
+        precision = kernels.of_products(kernels.rounded_to(rows) if rounded is None else rounded)
         every = kernels.sup_con_fused(
             rows, labels, temperature=temperature, normalize=normalize, precision=precision
         )
@@ -558,6 +561,66 @@ def sup_con_among_themselves(
         return None
     losses, counted = (x[own] for x in every)
     return reduction.reduce(losses, counted)
+
+
+def sup_con_by_class(
+    x: Tensor,
+    labels: Tensor,
+    *,
+    temperature: float | Tensor,
+    normalize: RowMap | None,
+    reduction: Reduction,
+    chunk_size: int | None,
+) -> Tensor:
+    """:func:`sup_con_among_themselves` as an operator, of this rank's rows: for compilers."""
+    group = name_of(reduction.group)
+    counted = have_positives(labels, group)
+    # Rows without a label become zero before any arithmetic, so that not even NaN propagates.
+    rows = map_rows(zero_outside(x, labelled(labels)), normalize)
+    inputs = rows, scalar(temperature, rows), reduction.shares(counted, rows), labels
+    value = weighted_sup_con(*inputs, chunk_size, kernels.rounded_to(x), group)
+    return reduction.finish(value, counted)
+
+
+@as_operator
+def weighted_sup_con(
+    x: Tensor,
+    temperature: Tensor,
+    weight: Tensor | None,
+    labels: Tensor,
+    chunk_size: int | None,
+    rounded: str,
+    group: str,
+) -> Tensor:
+    """The "out" form of SupCon of this rank's (B, D) rows among those of all ranks.
+
+    Args:
+        weight, rounded, group: as in :func:`weighted_one_way`.
+        labels, chunk_size: as in :func:`sup_con`.
+    """
+    ranks = named(group)
+    rows, own = joined(x, ranks)
+    labels, _ = joined(labels, ranks)
+    side = chunk_size or _by_device(sizes.SUPCON_SIDE, rows)
+    each = None if weight is None else weight.expand(len(x))
+    reduction = Reduction("none" if each is None else "sum", each)
+    settings: Any = {"temperature": temperature, "normalize": None, "reduction": reduction}
+    value = sup_con_among_themselves(rows, labels, own, side, **settings, rounded=rounded)
+    if value is not None:
+        return value
+    partners = Partners(labels[own], labels, columns=labelled(labels), own=own.start)
+    return masked_contrast(x, rows, partners, **settings, chunk_size=chunk_size)
+
+
+@as_operator_without_gradients(
+    lambda labels, group: labels.new_empty(labels.shape[0], dtype=torch.bool)
+)
+def have_positives(labels: Tensor, group: str) -> Tensor:
+    """(B,) bool: which of this rank's samples have another one of their class on some rank."""
+    every, own = joined(labels, named(group))
+    classes = by_class(every)
+    counted = torch.zeros(len(every), dtype=torch.bool, device=labels.device)
+    return counted.index_copy(0, classes.order, classes.sizes > 1)[own]
 
 
 def _by_device(by_device: Mapping[str, int], x: Tensor) -> int:

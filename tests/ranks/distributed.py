@@ -148,6 +148,9 @@ def compiled(rank, world):
         "symmetric": partial(mm.symmetric_info_nce, group="world"),
         "one way": partial(mm.info_nce, group=dist.group.WORLD),
         "sigmoid": partial(mm.sigmoid_contrast, group="world", reduction="sum"),
+        "by class": lambda a, b, temperature: mm.sup_con(
+            a + b, (a[:, 0] > 0).long(), temperature=temperature, group="world"
+        ),
     }
     for name, loss in losses.items():
         torch.compiler.reset()
@@ -186,6 +189,27 @@ def derivatives(loss, *rows):
     leaves = [x.clone().requires_grad_() for x in (*rows, learned)]
     value = loss(*leaves[:-1], temperature=leaves[-1])
     return value.detach(), *torch.autograd.grad(value * 3, leaves)
+
+
+def mined(rank, world):
+    """Under a compiler, in one graph; what is beyond all ranks' candidates is not valid."""
+    x, y, own = batch(rank, world)
+    labels = torch.arange(len(x)) % 3
+
+    def call(a, b, ids):
+        few = mm.hard_negatives(a, b, 2, labels=ids, group="world")
+        many = mm.hard_negatives(a, b, len(x) + 1, chunk_size=2, group="world")
+        return *mm.hard_triplets(a, ids, group="world"), *few, *many
+
+    given = x[own], y[own], labels[own]
+    expected = call(*given)
+    found = torch.compile(call, backend="aot_eager", fullgraph=True)(*given)
+    for mine, truth in zip(found[:6], expected[:6], strict=True):
+        torch.testing.assert_close(mine, truth)
+    for mine, truth in zip(found[6:], expected[6:], strict=True):
+        assert mine.shape == (len(x[own]), len(x) + 1)
+        torch.testing.assert_close(mine[:, : len(x) - 1], truth)
+        assert not mine[:, len(x) - 1 :].any()
 
 
 def cached(rank, world):

@@ -1,11 +1,16 @@
 """Under a compiler a loss is one operator: the same value, gradients and memory for any size."""
 
+import math
+
 import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._dynamo.utils import counters
 
 import mmcontrast as mm
+from mmcontrast import supervised
+from mmcontrast.exact import operators, sizes
+from tests.mmcontrast.memory import peak
 from tests.mmcontrast.strategies import normal
 
 OPERATORS = torch.ops.mmcontrast
@@ -33,6 +38,7 @@ def samples(name):
         "weighted_sigmoid": lambda w: (
             *(x, y, number(0.5), number(-1.0), w, *masks, 0, None, "", ""),
         ),
+        "weighted_sup_con": lambda w: (x, number(0.5), w, targets, 2, "", ""),
         "weighted_ranks": lambda w: (
             *(x, y, number(0.5), w, *scores, scores[0][:, 0] > 0, scores[1][:, 0] > 0),
             *(None, 1e-7, 1, 2),
@@ -53,8 +59,9 @@ def samples(name):
                 yield *given, needed
 
 
-NAMES = ["weighted_one_way", "weighted_both_ways", "weighted_sigmoid", "weighted_ranks"]
+NAMES = ["weighted_one_way", "weighted_both_ways", "weighted_sigmoid", "weighted_sup_con"]
 NAMES += ["weighted_one_way_masked", "weighted_both_ways_masked", "weighted_masked"]
+NAMES += ["weighted_ranks"]
 
 
 # The check itself reads it, of its copies of the inputs.
@@ -65,6 +72,25 @@ def test_operators_do_what_they_say_to_compilers(name):
         torch.library.opcheck(getattr(OPERATORS, name).default, given)
 
 
+COLUMNS = torch.tensor([[0, 1], [0, 1], [math.nan, 1], [1, 1], [1, 1]])
+
+
+@pytest.mark.parametrize("ids", [torch.tensor([0, 1, 0, -100, 1]), COLUMNS])
+def test_operators_without_gradients_do_what_they_say_to_compilers(ids):
+    x, y, targets = normal(1, 5, 3), normal(2, 7, 3), torch.tensor([6, 0, -100, 2, 2])
+    allowed, theirs = normal(4, 5, 7) > 0, ids[torch.tensor([4, 0, 1, 2, 3, 0, 0])]
+    free, limited, all_of_them = (None,) * 4, (targets, allowed), (targets, allowed, ids, theirs)
+    for name, *given in (
+        ("have_positives", ids, ""),
+        ("hardest_triplets", x, ids, True, None, ""),
+        ("hardest_triplets", x.float(), ids, False, 2, ""),
+        ("hardest_candidates", x, x.float(), 3, *free, "before", True, None, 0, ""),
+        ("hardest_candidates", x, y, 9, *limited, None, None, "after", False, 2, 0, ""),
+        ("hardest_candidates", x, y, 1, *all_of_them, "never", True, 2, 0, ""),
+    ):
+        torch.library.opcheck(getattr(OPERATORS, name).default, given)
+
+
 def lower(x, y):
     return torch.ones(x.shape[0], y.shape[0], dtype=torch.bool, device=x.device).tril()
 
@@ -72,6 +98,13 @@ def lower(x, y):
 def ranked(x, y, **settings):
     scores = torch.arange(x.shape[0]) % 5, torch.arange(y.shape[0]) % 3
     return mm.rank_n_contrast(x, scores[0], y, scores[1], distance=mm.manhattan, **settings)
+
+
+def by_class(x, y, **settings):
+    """A third of the samples is alone or unlabelled."""
+    places = torch.arange(x.shape[0])
+    ids = torch.where(places % 3 == 0, -places * 100, places % 4)
+    return mm.sup_con(x + y, ids, **settings)
 
 
 MASKED = {
@@ -88,13 +121,10 @@ LOSSES = {
     "both ways": mm.symmetric_info_nce,
     "sigmoid": mm.sigmoid_contrast,
     "sigmoid, masked": lambda x, y, **k: mm.sigmoid_contrast(x, y, keep=lower(x, y), **k),
+    "by class": by_class,
     "ranks": ranked,
 }
-SETTINGS = {
-    "mean": {},
-    "sum in tiles": {"reduction": "sum", "chunk_size": 3},
-    "none": {"reduction": "none"},
-}
+SETTINGS = [{}, {"reduction": "sum", "chunk_size": 32}, {"reduction": "none"}]
 
 
 def found(loss, x, y, t):
@@ -105,33 +135,126 @@ def found(loss, x, y, t):
     return value.detach(), *torch.autograd.grad(value, (x, y, t), upstream)
 
 
-@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def inputs(n):
+    return normal(n, n, 3), normal(n + 1, n, 3), torch.tensor(0.5, dtype=torch.float64)
+
+
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
-def test_compiled_is_eager_for_all_sizes_after_two_compilations(loss, settings):
-    compiled_is_eager(loss, settings)
+def test_compiled_is_eager_for_all_sizes_after_two_compilations(loss):
+    compiled_is_eager(loss, SETTINGS)
 
 
 @pytest.mark.parametrize("loss", MASKED.values(), ids=MASKED)
 def test_compiled_masks_are_eager_ones(loss):
-    compiled_is_eager(loss, SETTINGS["mean"])
+    compiled_is_eager(loss, SETTINGS[:1])
 
 
 def compiled_is_eager(loss, settings):
     def call(x, y, t):
         weight = x.detach()[:, 0].exp()
-        return loss(x, y, temperature=t, weight=weight, **settings)
+        values = (loss(x, y, temperature=t, weight=weight, **each) for each in settings)
+        return torch.cat([value.reshape(-1) for value in values])
 
     torch._dynamo.reset()
     counters.clear()
     counter = CompileCounterWithBackend("aot_eager")
     compiled = torch.compile(call, backend=counter, fullgraph=True)
     for n in (4, 5, 33, 300, 2):
-        given = normal(n, n, 3), normal(n + 1, n, 3), torch.tensor(0.5, dtype=torch.float64)
+        given = inputs(n)
         for mine, truth in zip(found(compiled, *given), found(call, *given), strict=True):
             torch.testing.assert_close(mine, truth, rtol=1e-12, atol=1e-14)
     assert counters["stats"]["unique_graphs"] == 2
     targets = [str(node.target) for node in counter.graphs[-1].graph.nodes]
-    assert sum("weighted" in target for target in targets) == 1
+    assert sum("weighted" in target for target in targets) == len(settings)
+
+
+def test_compiled_takes_the_memory_of_eager():
+    """A matrix of all similarities would take 18 MB."""
+    compiled = torch.compile(by_class, backend="aot_eager", fullgraph=True)
+    given = inputs(1500)
+
+    def of(loss):
+        return peak(lambda: found(lambda x, y, t: loss(x, y, temperature=t), *given))
+
+    of(compiled)
+    assert of(compiled) <= 1.1 * of(by_class)
+
+
+NAN = math.nan
+KINDS = {
+    "unlabelled": torch.tensor([3, 3, -100, 7, 3, 7, 5]),
+    "NaN": torch.tensor([1.0, NAN, -100, 1, NAN, 2, 2]),
+    "two columns": torch.tensor([[0, 1], [0, 1], [-100, 1], [1, 0], [1, 0], [1, 1], [0, 1]]),
+    "all alone": torch.arange(7),
+    "one class": torch.zeros(7, dtype=torch.uint8),
+    "none": torch.full((7,), -100),
+    "no samples": torch.zeros(0, dtype=torch.int64),
+}
+WAYS = {
+    "at once": {},
+    "tiles": {"SUPCON_SIDE": {"cpu": 3, "other": 3}},
+    "blocks": {"SUPCON_RANKS": {"cpu": 0, "other": 0}},
+}
+
+
+@pytest.mark.parametrize("ids", KINDS.values(), ids=KINDS)
+def test_sup_con_as_an_operator_takes_labels_of_every_kind(ids, monkeypatch):
+    """As eager mode does, also where samples without a label are NaN, and in every way."""
+    n = len(ids)
+    x = torch.where(mm.labelled(ids)[:, None], normal(1, n, 3), NAN).requires_grad_()
+    t, weight = torch.tensor(0.3).double().requires_grad_(), normal(2, n).abs().requires_grad_()
+
+    def of(**settings):
+        value = mm.sup_con(x, ids, temperature=t, weight=weight, **settings)
+        upstream = torch.linspace(1, 2, value.numel(), dtype=value.dtype).view_as(value)
+        return value, *torch.autograd.grad(value, (x, t, weight), upstream, materialize_grads=True)
+
+    for reduction in ("mean", "sum", "none"):
+        with monkeypatch.context() as patch:
+            expected = of(reduction=reduction)
+            for module in (supervised, operators):
+                patch.setattr(module, "calls_operators", lambda: True)
+            for way in WAYS.values():
+                for name, size in way.items():
+                    patch.setattr(sizes, name, size)
+                for mine, truth in zip(of(reduction=reduction), expected, strict=True):
+                    torch.testing.assert_close(mine, truth, rtol=1e-12, atol=1e-13)
+
+
+def mined(x, y, ids):
+    first = mm.hard_negatives(x, y, 1, labels=ids)
+    second = mm.hard_negatives(
+        *(x, y, 3), targets=ids, allowed=ids[:, None] != ids, exclude_positive="after", chunk_size=7
+    )
+    return *first, *second, *mm.hard_triplets(x, ids)
+
+
+def test_compiled_miners_are_eager_ones_after_two_compilations():
+    counter = CompileCounterWithBackend("aot_eager")
+    torch._dynamo.reset()
+    counters.clear()
+    compiled = torch.compile(mined, backend=counter, fullgraph=True)
+    for n in (4, 5, 33, 500, 3):
+        given = normal(n, n, 3).requires_grad_(), normal(n + 1, n, 3), torch.arange(n) % 3
+        for mine, truth in zip(compiled(*given), mined(*given), strict=True):
+            torch.testing.assert_close(mine, truth)
+    assert counters["stats"]["unique_graphs"] == 2
+    given = normal(1, 1024, 3), normal(2, 1024, 3), torch.arange(1024) % 3
+    assert peak(lambda: compiled(*given)) <= 1.1 * peak(lambda: mined(*given))
+
+
+def test_exported_miners_take_any_size():
+    class Miner(torch.nn.Module):
+        def forward(self, x, y, ids):
+            return mined(x, y, ids)
+
+    size = {0: torch.export.Dim("size", min=4, max=4096)}
+    given = normal(1, 8, 3), normal(2, 8, 3), torch.arange(8) % 3
+    program = torch.export.export(Miner(), given, dynamic_shapes=(size, size, size))
+    for n in (4, 600):
+        given = normal(n, n, 3), normal(n + 1, n, 3), torch.arange(n) % 3
+        for mine, truth in zip(program.module()(*given), mined(*given), strict=True):
+            torch.testing.assert_close(mine, truth)
 
 
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
