@@ -128,6 +128,9 @@ def scalar(value: float | Tensor, like: Tensor) -> Tensor:
     """A 0-d tensor of the dtype of ``like``; a tensor keeps its graph and device."""
     if isinstance(value, Tensor):
         return value.to(like.dtype)
+    if torch.compiler.is_compiling():
+        # A compiler takes a number that changes as an input only where it is a factor.
+        return value * torch.ones((), dtype=like.dtype, device=like.device)
     return torch.full((), value, dtype=like.dtype, device=like.device)
 
 

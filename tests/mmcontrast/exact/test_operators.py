@@ -168,6 +168,21 @@ def compiled_is_eager(loss, settings):
     assert sum("weighted" in target for target in targets) == len(settings)
 
 
+def test_a_schedule_of_numbers_is_two_compilations():
+    def call(x, y, number):
+        loss = mm.sigmoid_contrast(x, y, temperature=number, bias=-3 * number)
+        return loss + mm.info_nce(x, y, temperature=number)
+
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(call, backend=counter, fullgraph=True)
+    x, y = normal(1, 6, 3), normal(2, 6, 3)
+    for temperature in (0.5, 0.4, 0.3, 0.2):
+        mine, truth = compiled(x, y, temperature), call(x, y, temperature)
+        torch.testing.assert_close(mine, truth, rtol=1e-12, atol=0)
+    assert counter.frame_count == 2
+
+
 def test_compiled_takes_the_memory_of_eager():
     """A matrix of all similarities would take 18 MB."""
     compiled = torch.compile(by_class, backend="aot_eager", fullgraph=True)
