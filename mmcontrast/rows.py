@@ -263,9 +263,10 @@ def dot(x: Tensor, y: Tensor) -> Tensor:
     if not wanted or (compiled and not under_autocast(x)):
         return _product(x, y)
     if x.ndim > 2 == y.ndim:  # one matrix product, and no gradient of y for each matrix of x
-        return dot(x.flatten(0, -2), y).view(*x.shape[:-1], len(y))
+        return dot(x.flatten(0, -2), y).view(*x.shape[:-1], y.shape[0])
     if eager or compiled:
-        return apply(_Dot, x, y)
+        # A compiler traces no function of one tensor twice.
+        return apply(_Dot, x, y.view_as(y) if compiled and y is x else y)
     # PyTorch takes no tangents of a function's own tangents.
     return _product(x, y) if in_nested_forward_mode() else apply(_TransformedDot, x, y)
 

@@ -339,6 +339,11 @@ def names(kind=lambda case: True):
 
 LOSSES = names(lambda case: case.differentiable)
 HALVES = names(lambda case: case.half)
+UNROLLED = {
+    "rank_n_contrast:between": "a distance of the caller's own, in blocks of chunk_size anchors",
+}
+"""Losses that a compiler makes a graph of for each size: it writes out the loop over the blocks."""
+ANY_SIZE = [x for x in LOSSES if x[0].islower() and x not in UNROLLED]  # Modules call functions
 
 
 def tensors(nested):

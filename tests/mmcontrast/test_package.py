@@ -15,6 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import mmcontrast as mm
 from tests.mmcontrast.public_cases import (
+    ANY_SIZE,
     CASES,
     HALVES,
     LOSSES,
@@ -574,8 +575,9 @@ def test_law_66_nothing_depends_on_the_grad_mode_of_one_input(name):
 # --- compilers and transforms --------------------------------------------------------------------
 
 
-@every_case
+@pytest.mark.parametrize("name", [name for name in CASES if name not in ANY_SIZE])
 def test_law_60_compiles_into_one_graph(name):
+    """The other losses are compiled for several sizes, in test_any_size.py."""
     made = inputs(name, n=4, d=3)
     torch._dynamo.reset()
     compiled = torch.compile(CASES[name].call, fullgraph=True, backend="eager")

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._dynamo.utils import counters
+from torch.utils.checkpoint import checkpoint
 
 import mmcontrast as mm
 from mmcontrast import supervised
@@ -295,3 +296,70 @@ def test_exported_programs_take_any_size_and_can_be_trained(loss):
         ]
         a, b = (torch.autograd.grad(v, y)[0] for v in twice)
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+
+
+# --- around and inside a compiled loss -----------------------------------------------------------
+
+
+def hybrid(x, y, temperature):
+    classes = torch.arange(x.shape[0]) % 2
+    return mm.hybrid_contrast({"text": x, "audio": y}, classes).total * temperature
+
+
+def autocast(call, *inputs):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return call(*inputs)
+
+
+def checkpointed(call, *inputs):
+    return checkpoint(call, *inputs, use_reentrant=False)
+
+
+def agree(compiled, call, *inputs):
+    each = []
+    for function in (compiled, call):
+        given = [x.detach().clone().requires_grad_(x.requires_grad) for x in inputs]
+        value = function(*given)
+        wanted = [x for x in given if x.requires_grad and value.requires_grad]
+        slopes = torch.autograd.grad(3 * value, wanted) if wanted else ()
+        each.append((value.detach(), *slopes))
+    for found, expected in zip(*each, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated")  # Dynamo's own tracing
+@pytest.mark.parametrize("around", [autocast, checkpointed])
+@pytest.mark.parametrize("loss", [*LOSSES.values(), hybrid], ids=[*LOSSES, "hybrid"])
+def test_compiled_with_what_is_around_is_eager_with_it(loss, around):
+    def call(x, y, t):
+        return loss(x, y, temperature=t)
+
+    def outside(x, y, t):
+        return around(call, x, y, t)
+
+    torch._dynamo.reset()
+    given = leaf(1, 7, 3), leaf(2, 7, 3), number(0.5)
+    agree(torch.compile(outside, backend="aot_eager", fullgraph=True), outside, *given)
+    compiled = torch.compile(call, backend="aot_eager", fullgraph=True)
+    agree(lambda *x: around(compiled, *x), outside, *given)
+
+
+@pytest.mark.parametrize("loss", [*LOSSES.values(), hybrid], ids=[*LOSSES, "hybrid"])
+def test_compiled_inputs_of_all_kinds(loss, monkeypatch):
+    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 32)  # one for each kind
+
+    def call(x, y, t):
+        return loss(x, y, temperature=t)
+
+    torch._dynamo.reset()
+    compiled = torch.compile(call, backend="aot_eager", fullgraph=True)
+    x, y, t = leaf(1, 7, 3), leaf(2, 7, 3), number(0.5)
+    agree(compiled, call, x.detach(), y, t.detach())
+    agree(compiled, call, x.detach(), y.detach(), t.detach())
+    with torch.inference_mode():
+        agree(compiled, call, x, y, t)
+    agree(compiled, call, leaf(1, 3, 7).detach().mT.requires_grad_(), y, t)
+    for size in (0, 1):
+        agree(compiled, call, leaf(1, size, 3), leaf(2, size, 3), t)
+    for dtype in (torch.float64, torch.bfloat16, torch.float16):
+        agree(compiled, call, x.detach().to(dtype), y, t)
