@@ -125,7 +125,7 @@ def hardest_candidates(
 
 def _places(k: int, size: int, exclude: str) -> int:
     """How many of so many candidates there are to return."""
-    return min(k, max(size - (exclude == "before"), 0))
+    return min(k, max(size - 1, 0) if exclude == "before" else size)
 
 
 def _labels_of(
