@@ -26,9 +26,6 @@ RowMap = Callable[[Tensor], Tensor]
 SHORTEST = 1e-12
 """Above this length of a row, the sum of its squares is accurate in float32: no underflow."""
 
-LEAST = {torch.float32: 2.0**-110, torch.float64: 2.0**-1000}
-"""Rows without a larger entry have the gradient of rows with this one: their own may overflow."""
-
 
 def upcast(x: Tensor) -> Tensor:
     """Cast to the precision of all computations: float64 stays, all else becomes float32."""
@@ -76,7 +73,8 @@ def l2_normalize(x: Tensor) -> Tensor:
     largest = x.detach().abs().amax(-1, keepdim=True)  # (..., 1)
     nonzero = largest > 0
     largest = torch.where(nonzero, largest, 1)
-    floor = largest.clamp_min(LEAST[x.dtype])
+    # Rows without a larger entry have the gradient of rows with this one: their own may overflow.
+    floor = largest.clamp_min(2.0**-110 if x.dtype == torch.float32 else 2.0**-1000)
     x = x / floor
     x = torch.addcmul(x, x.detach(), floor / largest - 1)  # the value is x / largest, if below too
     squares = x.square().sum(-1, keepdim=True)  # (..., 1)

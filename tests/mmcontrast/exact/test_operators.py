@@ -184,6 +184,14 @@ def test_a_schedule_of_numbers_is_two_compilations():
     assert counter.frame_count == 2
 
 
+def test_a_region_that_is_compiled_once_may_hold_a_loss():
+    region = torch.compiler.nested_compile_region(lambda x, y: mm.info_nce(x, y))
+    both = torch.compile(lambda x, y: region(x, y) + region(y, x), backend="aot_eager")
+    x, y = normal(1, 6, 3), normal(2, 6, 3)
+    truth = mm.info_nce(x, y) + mm.info_nce(y, x)
+    torch.testing.assert_close(both(x, y), truth, rtol=1e-12, atol=0)
+
+
 def test_compiled_takes_the_memory_of_eager():
     """A matrix of all similarities would take 18 MB."""
     compiled = torch.compile(by_class, backend="aot_eager", fullgraph=True)
