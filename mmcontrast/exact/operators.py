@@ -20,7 +20,9 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
+from mmcontrast import arguments
 from mmcontrast.eager import calls_operators
+from mmcontrast.masks import IGNORE
 
 RECORDS = [
     getattr(torch._C.DispatchKey, name)
@@ -42,13 +44,18 @@ def as_operator(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         function: of positional arguments: floating tensors, first of all one of B rows; ``weight``,
             (B,) or 0-d, or None; and then anything of an operator's types, tensors without
             gradient, numbers and strings. With a weight, it returns the sum of B losses times it;
-            with None, the (B,) losses.
+            with None, the (B,) losses. ``targets`` are (B,) indices of rows of the second argument
+            or -100; the operator checks their values, which a compiler could not.
     """
     # The weight's gradient is the losses: it is the last of those that have one.
-    differentiable = list(inspect.signature(function).parameters).index("weight") + 1
+    names = list(inspect.signature(function).parameters)
+    differentiable = names.index("weight") + 1
 
     def body(*inputs: Any) -> list[Tensor]:
         *given, needed = inputs
+        if "targets" in names:
+            rows, columns, targets = given[0], given[1], given[names.index("targets")]
+            arguments.targets("targets", targets, len(rows), len(columns), ignore=IGNORE)
         return _with_gradients(function, given, needed)
 
     def shapes(*inputs: Any) -> list[Tensor]:

@@ -184,6 +184,21 @@ def test_a_schedule_of_numbers_is_two_compilations():
     assert counter.frame_count == 2
 
 
+@pytest.mark.parametrize("wrong", [6, -5])
+def test_an_operator_refuses_targets_that_a_compiler_cannot_read(wrong):
+    def call(x, targets, keep):
+        plain = mm.info_nce(x, x, targets, reduction="none", chunk_size=2)
+        return plain + mm.info_nce(x, x, targets, keep=keep, reduction="none")
+
+    torch._dynamo.reset()
+    compiled = torch.compile(call, backend="aot_eager", fullgraph=True)
+    x, keep = normal(1, 6, 3), torch.ones(6, 6, dtype=torch.bool)
+    right = torch.tensor([3, -100, 0, 1, 5, 4])
+    torch.testing.assert_close(compiled(x, right, keep), call(x, right, keep), rtol=1e-12, atol=0)
+    with pytest.raises(ValueError, match=f"targets: expected indices from 0 to 5, .* got {wrong}"):
+        compiled(x, torch.tensor([wrong, -100, 0, 1, 5, 4]), keep)
+
+
 def test_a_region_that_is_compiled_once_may_hold_a_loss():
     region = torch.compiler.nested_compile_region(lambda x, y: mm.info_nce(x, y))
     both = torch.compile(lambda x, y: region(x, y) + region(y, x), backend="aot_eager")
