@@ -119,8 +119,12 @@ class _ClassTiles(NamedTuple):
         found = _gradient(rows, float(scale), sums, slope, classes, shift, side)
         # x_i found_i adds up the gradients by all logits of row i, as anchor and as candidate; over
         # all rows each logit is counted twice, hence the half.
-        by_scale = (rows.double() * found).sum() / 2 if needed[1] else None
-        return found * scale, by_scale, None
+        by_scale: Tensor | None = None
+        if needed[1]:  # in pieces, because float64 copies of all rows are large
+            by_scale = torch.zeros_like(scale)
+            for i in slices(len(rows), side):
+                by_scale += (rows[i].double() * found[i]).sum() / 2
+        return found.mul_(scale), by_scale, None
 
     def plain(self, *inputs: Tensor) -> Tensor:
         rows, scale, _ = inputs
