@@ -177,7 +177,8 @@ class _MaskedBlocks(NamedTuple):
                     # By a share, minus the log of its softmax_P; the shares are quotients by their
                     # sum, so less the mean of these, which is the first gap. 0 outside the mask.
                     behind.add_(p_sum.log()).masked_fill_(shares <= 0, 0).sub_(first)
-                    behind.mul_(each * size / total)
+                    # One factor after the other, for together they may be infinite, and 0 stays 0.
+                    behind.mul_(each).mul_(size).div_(total)
                     gp[i] = behind if outside is None else behind.masked_fill_(outside, 0)
                 # softmax_P - w on its own: it is 0 for a single positive, and what is added to it
                 # may be so small that a number of order 1 would round it away.

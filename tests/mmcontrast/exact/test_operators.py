@@ -368,9 +368,8 @@ def test_compiled_with_what_is_around_is_eager_with_it(loss, around):
 
 
 @pytest.mark.parametrize("loss", [*LOSSES.values(), hybrid], ids=[*LOSSES, "hybrid"])
-def test_compiled_inputs_of_all_kinds(loss, monkeypatch):
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 32)  # one for each kind
-
+@torch._dynamo.config.patch(recompile_limit=32)  # one for each kind
+def test_compiled_inputs_of_all_kinds(loss):
     def call(x, y, t):
         return loss(x, y, temperature=t)
 
