@@ -14,7 +14,10 @@ from mmcontrast import arguments
 from mmcontrast.distributed import checked_group
 
 FULL = "x.full_tensor() has the rows of all ranks"
-OTHERWISE = f"x.redistribute(...) changes it; {FULL}; x.to_local() has this rank's, for group="
+OTHERWISE = (
+    f"x.redistribute(placements=[Shard(0)]) changes it; {FULL}; "
+    "x.to_local() has this rank's, for group="
+)
 
 
 class Takes(NamedTuple):
@@ -107,7 +110,13 @@ def check_beside(found: list[Given], first: Given, takes: Takes, given: Mapping[
             continue
         if not (is_dtensor(leaf.x) and is_sharded(leaf.x)):
             got = _placed(leaf.x) if is_dtensor(leaf.x) else f"a plain {arguments.shown(leaf.x)}"
-            instead = "distribute_tensor(x, mesh, [Shard(0)]) if it is that of all ranks"
+            name = leaf.argument
+            instead = (
+                f"{name}.redistribute(placements=[Shard(0)])"
+                if is_dtensor(leaf.x)
+                else f"distribute_tensor({name}, mesh, [Shard(0)]) if it is that of all ranks, "
+                f"DTensor.from_local({name}, mesh, [Shard(0)]) if it is this rank's part"
+            )
             expected = f"a DTensor placed (Shard(dim=0),), as {first.path}"
             arguments.fail(leaf.path, expected, f"{got} ({instead})")
         like = sizes.setdefault(place_is_free and leaf.argument.startswith("candidate"), leaf)

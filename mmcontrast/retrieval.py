@@ -80,7 +80,8 @@ def retrieval(
         candidates: (C, D) what each anchor searches.
         targets: (B,) index of each anchor's partner, -100 for none. Default: row ``i`` belongs to
             anchor ``i``.
-        positives: instead of targets, (B, C) bool for several positives.
+        positives: instead of targets, (B, C) bool for several positives: of images and their
+            captions, ``same_label(image_ids, image_ids_of_captions)``.
         ks: for each, the recall among so many.
         normalize: row map before the dot product; None for raw dot products.
         chunk_size: number of anchors at a time, for O(chunk_size C) memory. None: what the cache
@@ -94,6 +95,7 @@ def retrieval(
     Raises:
         ValueError: on shapes or dtypes that disagree, targets and positives both given, fewer
             candidates than anchors with neither, a k below 1, or mapped rows with NaN or infinity.
+            A compiler cannot read them: there, what is no number comes before the positives.
 
     Example:
         >>> x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])

@@ -20,8 +20,8 @@ class LearnableTemperature(nn.Module):
     optimizer's state stays valid. The bounds are in the ``state_dict``, for theta means nothing
     without them, and loading one takes them over; a state without bounds is read with its own.
     theta has shape (1,), as FSDP2 asks of parameters. States of older releases, where it was 0-d,
-    load before the module is sharded; of their optimizer's state,
-    :func:`mmcontrast.loading.restore_dimensions` makes one that fits.
+    load before the module is sharded. Call :func:`mmcontrast.loading.restore_dimensions` with the
+    optimizer after ``optimizer.load_state_dict`` of such a state, or its first step fails.
 
     Args:
         initial: initial value, strictly between the bounds.

@@ -20,7 +20,8 @@ def counts(scores: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
         ]
         above, least = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).unbind(1)
         return above, least - above
-    return (scores > level[:, None]).sum(1), (scores == level[:, None]).sum(1)
+    # Not a comparison with >, so that what is no number is above all, and found last.
+    return (~(scores <= level[:, None])).sum(1), (scores == level[:, None]).sum(1)
 
 
 def partner_ranks(scores: Tensor, columns: Tensor) -> Tensor:
@@ -28,7 +29,7 @@ def partner_ranks(scores: Tensor, columns: Tensor) -> Tensor:
     if scores.shape[1] == 0:
         return scores.new_ones(scores.shape[0])
     above, equal = counts(scores, scores.gather(1, columns[:, None])[:, 0])
-    return 1 + above + (equal - 1).to(scores.dtype) / 2
+    return 1 + above + (equal - 1).clamp_min(0).to(scores.dtype) / 2
 
 
 def positive_ranks(scores: Tensor, positives: Tensor) -> tuple[Tensor, Tensor]:
@@ -40,6 +41,9 @@ def positive_ranks(scores: Tensor, positives: Tensor) -> tuple[Tensor, Tensor]:
     if scores.shape[1] == 0:
         return scores.new_zeros(scores.shape[0]), scores.new_zeros(scores.shape[0])
     number = positives.sum(1)  # (R,)
+    # What is no number is found last. Eager callers refuse it; a compiler cannot read it.
+    last = torch.where(positives, -math.inf, math.inf)
+    scores = torch.where(scores.isnan(), last, scores)
     # Under a compiler or a transform, there is room for as many as there are candidates.
     most = max([1, *number.tolist()]) if is_eager(scores, positives) else scores.shape[1]
     # The positives' own scores, ascending, behind places for those that a row has fewer of.

@@ -44,19 +44,14 @@ def as_operator(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         function: of positional arguments: floating tensors, first of all one of B rows; ``weight``,
             (B,) or 0-d, or None; and then anything of an operator's types, tensors without
             gradient, numbers and strings. With a weight, it returns the sum of B losses times it;
-            with None, the (B,) losses. ``targets`` are (B,) indices of rows of the second argument
-            or -100; the operator checks their values, which a compiler could not.
+            with None, the (B,) losses.
     """
     # The weight's gradient is the losses: it is the last of those that have one.
-    names = list(inspect.signature(function).parameters)
-    differentiable = names.index("weight") + 1
+    differentiable = list(inspect.signature(function).parameters).index("weight") + 1
 
     def body(*inputs: Any) -> list[Tensor]:
         *given, needed = inputs
-        if "targets" in names:
-            rows, columns, targets = given[0], given[1], given[names.index("targets")]
-            arguments.targets("targets", targets, len(rows), len(columns), ignore=IGNORE)
-        return _with_gradients(function, given, needed)
+        return _with_gradients(_checking(function), given, needed)
 
     def shapes(*inputs: Any) -> list[Tensor]:
         *given, needed = inputs
@@ -127,7 +122,7 @@ def as_operator_run_twice(
     schema = torch.library.infer_schema(function, mutates_args=())
     name = f"mmcontrast::{function.__name__}"
     operator: Any = torch.library.custom_op(
-        name, function, mutates_args=(), schema=schema, tags=TAGS
+        name, _checking(function), mutates_args=(), schema=schema, tags=TAGS
     )
     operator.register_fake(shapes)
 
@@ -175,7 +170,9 @@ def as_operator_without_gradients(
 
     def decorated(function: Callable[P, R]) -> Callable[P, R]:
         name = f"mmcontrast::{function.__name__}"
-        operator: Any = torch.library.custom_op(name, function, mutates_args=(), tags=TAGS)
+        operator: Any = torch.library.custom_op(
+            name, _checking(function), mutates_args=(), tags=TAGS
+        )
         operator.register_fake(shapes)
 
         @functools.wraps(function)
@@ -186,6 +183,31 @@ def as_operator_without_gradients(
         return call
 
     return decorated
+
+
+def _checking(function: Callable[P, R]) -> Callable[P, R]:
+    """A function for an operator's body: it refuses values that no compiler could have read.
+
+    By the names of its arguments: ``targets`` index the second one, ``labels`` and ``classes`` are
+    whole numbers, and ``positives`` are weights of at least 0 where no classes come with them.
+    """
+    names = list(inspect.signature(function).parameters)
+
+    @functools.wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        given: dict[str, Any] = {**dict(zip(names, args, strict=False)), **kwargs}
+        if given.get("targets") is not None:
+            rows, columns = given[names[0]], given[names[1]]
+            arguments.targets("targets", given["targets"], len(rows), len(columns), ignore=IGNORE)
+        for name in ("labels", "candidate_labels", "classes"):
+            if given.get(name) is not None:
+                arguments.classes(name, given[name])
+        positives = given.get("positives")
+        if positives is not None and given.get("classes") is None:
+            arguments.weights("positives", positives, tuple(positives.shape), given.get("keep"))
+        return function(*args, **kwargs)
+
+    return checked
 
 
 def _with_gradients(

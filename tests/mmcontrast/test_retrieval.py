@@ -109,6 +109,20 @@ def test_no_matrix_of_all_similarities_exists():
     assert made.largest <= 2**20
 
 
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("spoilt", ["anchors", "candidates"])
+def test_what_is_no_number_is_found_last_where_it_cannot_be_refused(spoilt, several):
+    """Under a compiler a model that has diverged does not look as if it were perfect."""
+    x, y = normal(1, 6, 3), normal(2, 6, 3)
+    (x if spoilt == "anchors" else y)[:] = torch.nan
+    mask = torch.eye(6, dtype=torch.bool) if several else None
+    call = torch.compile(mm.retrieval, backend="eager", fullgraph=True)
+    found = call(x, y, positives=mask, ks=(1,))
+    assert (found.ranks >= 3.5).all()
+    assert found.recall[1] == 0
+    assert found.mrr < 0.3
+
+
 def test_the_summary_names_every_mean():
     x = normal(1, 8, 3)
     lines = mm.retrieval(x, x, ks=(1, 3)).summary().splitlines()

@@ -385,3 +385,23 @@ def test_compiled_inputs_of_all_kinds(loss):
         agree(compiled, call, leaf(1, size, 3), leaf(2, size, 3), t)
     for dtype in (torch.float64, torch.bfloat16, torch.float16):
         agree(compiled, call, x.detach().to(dtype), y, t)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x, s: mm.sup_con(x, s), "labels: expected classes"),
+        (lambda x, s: mm.hybrid_contrast({"a": x, "b": x.flip(0)}, s).total, "labels: expected"),
+        (lambda x, s: mm.hard_triplets(x, s)[1], "labels: expected classes"),
+        (lambda x, s: mm.hard_negatives(x, x, 1, labels=s).scores, "labels: expected classes"),
+        (lambda x, s: mm.info_nce(x, x, positives=x @ x.T), "positives: expected weights"),
+        (lambda x, s: mm.sup_con(x, None, positives=x @ x.T), "positives: expected weights"),
+    ],
+)
+def test_an_operator_refuses_values_that_a_compiler_cannot_read(call, message):
+    """Scores in the place of labels, and weights below 0: as in eager mode."""
+    x = normal(1, 300, 3).float()
+    torch._dynamo.reset()
+    for function in (call, torch.compile(call, backend="aot_eager", fullgraph=True)):
+        with pytest.raises(ValueError, match=message):
+            function(x, x[:, 0].clone())
