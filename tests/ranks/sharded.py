@@ -132,7 +132,7 @@ def split_features(rank, world):
         expected = "a DTensor with whole rows" if name in NATIVE else "a DTensor placed Replicate"
         with pytest.raises(ValueError, match=expected) as error:
             case.call(*given)
-        assert "x.redistribute(placements=[Shard(0)])" in str(error.value)
+        assert ".redistribute(" in str(error.value)
 
 
 def unfinished_sums(rank, world):
