@@ -67,10 +67,6 @@ MINED = mm.hard_negatives(X, Y, 2)
             ),
             r"negatives: .*weights do not go here; far_scores makes a mask",
         ),
-        (
-            lambda: mm.info_nce(X, Y, temperature=torch.ones(1)),
-            r"temperature: .*got \(1,\) .*temperature\.squeeze\(\) is one",
-        ),
         (lambda: mm.score_kernel(X[:, :1], bandwidth=1), r"scores: .*scores\.squeeze\(1\) fits"),
         (lambda: mm.triplet(X, Y, Y, distance="cosine"), "distance: .*such as cosine_distance"),
         (lambda: mm.info_nce(X, Y, torch.eye(B)), r"targets: .*are positives="),
