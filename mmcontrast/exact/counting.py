@@ -42,7 +42,7 @@ def positive_ranks(scores: Tensor, positives: Tensor) -> tuple[Tensor, Tensor]:
         return scores.new_zeros(scores.shape[0]), scores.new_zeros(scores.shape[0])
     number = positives.sum(1)  # (R,)
     # What is no number is found last. Eager callers refuse it; a compiler cannot read it.
-    last = torch.where(positives, -math.inf, math.inf)
+    last = torch.where(positives, -math.inf, math.inf).to(scores.dtype)
     scores = torch.where(scores.isnan(), last, scores)
     # Under a compiler or a transform, there is room for as many as there are candidates.
     most = max([1, *number.tolist()]) if is_eager(scores, positives) else scores.shape[1]
