@@ -85,13 +85,13 @@ def active(group: Group | None) -> Any | None:
 
 
 def name_of(group: Group | None) -> str:
-    """The name of an :func:`active` group, by which operators know it; empty without one."""
+    """The name of an :func:`active` group, as operators take it; empty without one."""
     found = active(group)
     return "" if found is None else str(found.group_name)
 
 
 def named(name: str) -> Any | None:
-    """The process group of a :func:`name_of`."""
+    """The process group of that name; None for the empty one."""
     c10d: Any = dist.distributed_c10d
     return c10d._resolve_process_group(name) if name else None
 

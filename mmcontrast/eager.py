@@ -39,7 +39,7 @@ def _in_a_functional_transform() -> bool:
 
 # What torch.compiler.assume_constant_result sets: a compiler calls it, and puts no call into its
 # graph. That function would import torch._dynamo, which takes longer than all of this package.
-_in_a_functional_transform._dynamo_marked_constant = True  # type: ignore[attr-defined]
+_in_a_functional_transform._dynamo_marked_constant = True  # type: ignore[attr-defined]  # torch's private mark
 
 
 def takes_ways() -> bool:

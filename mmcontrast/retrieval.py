@@ -68,8 +68,8 @@ def retrieval(
               + \tfrac12 |\{j \ne p : s_{ij} = s_{ip}\}|,
 
     the expected rank where ties are broken at random, so that a collapsed model gets the rank of
-    chance, (C + 1) / 2, and not 1. Candidates that are equal always tie. The rank is a count: no
-    row is sorted, and no (B, C) matrix exists.
+    chance, (C + 1) / 2, and not 1. Candidates that are equal always tie. The rank is a count:
+    candidates are not sorted, and in eager mode no (B, C) matrix exists.
 
     With several positives the rank is that of the first one found, as recall is counted for images
     with five captions, and average precision is the mean over an anchor's positives of the share of

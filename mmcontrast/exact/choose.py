@@ -125,7 +125,7 @@ def weighted_one_way(
         targets: (B,) int64, which of this rank's columns are the rows' own.
         chunk_size: as in :func:`info_nce`.
         rounded: what :func:`kernels.rounded_to` says of the inputs before they were mapped.
-        group: a :func:`name_of`.
+        group: name of the process group; empty without one.
     """
     ranks = named(group)
     if ranks is None and fits_at_once(rows, columns, chunk_size):
@@ -145,7 +145,7 @@ def weighted_one_way(
     # share of the result beforehand.
     inputs = rows, columns, targets, temperature
     if kernels_suit(rows, columns):
-        precision = kernels.of_products(rounded)
+        precision = kernels.precision(rounded)
         return kernels.one_way_fused(*inputs, weight, precision=precision)
     return one_way_in_blocks(*inputs, weight, step)
 
@@ -195,7 +195,7 @@ def weighted_both_ways(
     step = rows_at_a_time(len(x), len(y), chunk_size, side=sizes.TILE)
     sides = sizes.WIDE if chunk_size is None or step is None else (step, step)
     if ranks is None and kernels_suit(x, y):
-        precision = kernels.of_products(rounded)
+        precision = kernels.precision(rounded)
         losses = kernels.symmetric_fused(x, y, temperature, precision=precision)
     elif ranks is None and 0 < len(x) <= (step or len(x)):
         losses = symmetric_in_one_matrix(x, y, temperature)
@@ -545,7 +545,7 @@ def sup_con_among_themselves(
         return None
     every: tuple[Tensor, Tensor] | None
     if kernels_suit(rows):
-        precision = kernels.of_products(kernels.rounded_to(rows) if rounded is None else rounded)
+        precision = kernels.precision(kernels.rounded_to(rows) if rounded is None else rounded)
         every = kernels.sup_con_fused(
             rows, labels, temperature=temperature, normalize=normalize, precision=precision
         )
@@ -651,7 +651,7 @@ def sigmoid_of_pairs(
         y: (C, D) candidates.
         positives, keep: (B, C) masks or None.
         start: which row of y belongs to the first anchor, where there are no positives.
-        group: the :func:`name_of` ranks whose candidates are still to be gathered.
+        group: name of the process group whose candidates are still to be gathered.
         temperature, bias, normalize, chunk_size: as in :func:`sigmoid_contrast`.
         reduction: of the (B,) losses.
     """
@@ -703,7 +703,7 @@ def weighted_sigmoid(
     alone = ranks is None and start == 0
     if positives is None and keep is None and alone and kernels_suit(x, y):
         each = None if weight is None else weight.expand(size[0])
-        return kernels.sigmoid_fused(*inputs, each, precision=kernels.of_products(rounded))
+        return kernels.sigmoid_fused(*inputs, each, precision=kernels.precision(rounded))
     if chunk_size is None:
         at_once = size[0] * size[1] < sizes.SIGMOID_TILES
     else:

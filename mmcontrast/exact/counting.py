@@ -41,11 +41,14 @@ def positive_ranks(scores: Tensor, positives: Tensor) -> tuple[Tensor, Tensor]:
     if scores.shape[1] == 0:
         return scores.new_zeros(scores.shape[0]), scores.new_zeros(scores.shape[0])
     number = positives.sum(1)  # (R,)
-    # What is no number is found last. Eager callers refuse it; a compiler cannot read it.
-    last = torch.where(positives, -math.inf, math.inf).to(scores.dtype)
-    scores = torch.where(scores.isnan(), last, scores)
-    # Under a compiler or a transform, there is room for as many as there are candidates.
-    most = max([1, *number.tolist()]) if is_eager(scores, positives) else scores.shape[1]
+    if is_eager(scores, positives):
+        most = max([1, *number.tolist()])
+    else:
+        # No value can be read: there is room for as many positives as there are candidates, and
+        # what is no number, which eager callers refuse, is found last.
+        most = scores.shape[1]
+        last = torch.where(positives, -math.inf, math.inf).to(scores.dtype)
+        scores = torch.where(scores.isnan(), last, scores)
     # The positives' own scores, ascending, behind places for those that a row has fewer of.
     own = torch.where(positives, scores, -math.inf).topk(most).values.flip(1)  # (R, P)
     taken = torch.arange(most, device=scores.device) >= most - number[:, None]

@@ -1,6 +1,7 @@
 """The hardest candidates of rows that are mapped already: one operator each under a compiler."""
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,20 +22,8 @@ from mmcontrast.wide import narrow, widen_products
 # --- hard negatives ------------------------------------------------------------------------------
 
 
-def _empty_candidates(
-    x: Tensor,
-    y: Tensor,
-    k: int,
-    targets: Tensor | None,
-    allowed: Tensor | None,
-    labels: Tensor | None,
-    candidate_labels: Tensor | None,
-    exclude: str,
-    raw: bool,
-    chunk_size: int | None,
-    start: int,
-    group: str,
-) -> tuple[Tensor, Tensor, Tensor]:
+def _empty_candidates(x: Tensor, y: Tensor, k: int, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
+    exclude, *_, group = others[4:]
     size = x.shape[0], k if group else _places(k, y.shape[0], exclude)
     scores = x.new_empty(size, dtype=torch.promote_types(x.dtype, y.dtype))
     return x.new_empty(size, dtype=torch.int64), scores, x.new_empty(size, dtype=torch.bool)
@@ -65,8 +54,8 @@ def hardest_candidates(
             ``"never"``.
         raw: whether no row map bounds the rows.
         start: which candidate belongs to the first anchor, where there are no targets.
-        group: the :func:`name_of` ranks whose candidates are still to be gathered. How many these
-            are nobody knows before, so K is k then, and what is beyond them is not valid.
+        group: name of the process group whose candidates are still to be gathered. Their number is
+            not known beforehand, so K is k then, and places beyond them are not valid.
     """
     theirs = labels if candidate_labels is None else candidate_labels
     ranks = named(group)
@@ -150,9 +139,7 @@ def _partners(anchors: Tensor, targets: Tensor | None, start: int) -> Tensor:
 # --- batch-hard triplets -------------------------------------------------------------------------
 
 
-def _empty_triplets(
-    rows: Tensor, labels: Tensor, raw: bool, chunk_size: int | None, group: str
-) -> tuple[Tensor, Tensor, Tensor]:
+def _empty_triplets(rows: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
     first, second, third = (rows.new_empty(rows.shape[0], dtype=torch.int64) for _ in range(3))
     return first, second, third
 
@@ -167,7 +154,7 @@ def hardest_triplets(
         rows: (B, D) this rank's anchors.
         labels, chunk_size: as in :func:`hard_triplets`.
         raw: whether no row map bounds the rows.
-        group: the :func:`name_of` ranks.
+        group: name of the process group; empty without one.
     """
     ranks = named(group)
     if not known_finite(rows):

@@ -68,7 +68,7 @@ class Partners(NamedTuple):
         return found.mul_(as_bytes(~outside)), outside
 
     def outside(self, i: slice, like: Tensor) -> Tensor | None:
-        """(R, C) bool in new memory, laid out like a tensor: who takes no part; None for nobody."""
+        """(R, C) bool in new memory, laid out like a tensor: pairs that take no part, if any."""
         if self.keep is None and self.columns is None and self.own is None:
             return None
         found = torch.zeros_like(like, dtype=torch.bool)

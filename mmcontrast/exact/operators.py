@@ -2,13 +2,13 @@
 
 A compiler cannot choose between tiles, blocks and kernels: it traces one path for all sizes, with
 values that it does not know. So under ``torch.compile`` and ``torch.export`` a loss is one operator
-of the namespace ``mmcontrast``, whose body is the eager evaluation of the tensors at hand. In eager
+of the namespace ``mmcontrast``, whose body is the eager evaluation of the given tensors. In eager
 mode the function itself is called, without an operator in between.
 
 The operator makes the value and, in the same pass, the gradients that were asked for when it was
 traced. Its backward pass scales them, or calls the operator again where they could not be known:
-for (B,) losses, whose weights come with the backward pass, and for an exported program that is
-trained though it was exported without gradients.
+for (B,) losses, whose upstream gradient comes with the backward pass, and for an exported program
+that is trained though it was exported without gradients.
 """
 
 import functools
@@ -112,7 +112,7 @@ def as_operator(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 def as_operator_run_twice(
     function: Callable[..., Sequence[Tensor]], shapes: Callable[..., Sequence[Tensor]]
 ) -> Callable[..., Sequence[Tensor]]:
-    """An operator of a function whose backward pass runs the function again.
+    """An operator that evaluates its function once more in its backward pass.
 
     Args:
         function: of anything of an operator's types. The first argument is a tensor, the only one
@@ -160,7 +160,7 @@ def as_operator_run_twice(
 
 
 def as_operator_without_gradients(
-    shapes: Callable[P, R],
+    shapes: Callable[..., R],
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Make a function an operator under compilers, and itself elsewhere; it has no gradients.
 

@@ -124,7 +124,7 @@ def values_by_label(
         names, aims: of the N targets.
         refine, log: as in :class:`Settings`.
         kind: which of ``ROW_MAPS``; -1 where the rows are mapped.
-        group: a :func:`name_of`.
+        group: name of the process group; empty without one.
 
     Returns:
         (B, 2 N, M) ratios and refinements of N terms, and (B, 3 N, M) bool: which anchors have the

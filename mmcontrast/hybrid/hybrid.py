@@ -73,8 +73,8 @@ def hybrid_contrast(
         selection, ``torch.func`` and forward mode use the similarities: all of them at once; or, in
         eager mode and for more than 2^22 of them, those of some anchors at a time, computed again
         in the backward pass. Under ``torch.compile`` and ``torch.export``, terms of labels are one
-        operator that does the same by the size of the batch at hand, and is evaluated again in its
-        backward pass. Both ways can be differentiated twice.
+        operator that chooses between the two by the size of each batch, and is evaluated again in
+        its backward pass. Both ways can be differentiated twice.
 
         Similarities of rows that are nearly one-hot add up to sums that a float32 does not hold.
         Such a sum counts as 0; where values can be read, on the CPU in eager mode without a group,

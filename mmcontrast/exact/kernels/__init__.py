@@ -34,7 +34,6 @@ from mmcontrast.exact.kernels.supcon_fused import sup_con_fused
 __all__ = [
     "PRECISIONS",
     "Blocks",
-    "of_products",
     "one_way_fused",
     "precision",
     "rounded_to",
@@ -44,21 +43,16 @@ __all__ = [
 ]
 
 
-def precision(*inputs: Tensor) -> str:
-    """The precision of the products for inputs as they are given, before a row map upcasts them."""
-    return of_products(rounded_to(*inputs))
-
-
 def rounded_to(*inputs: Tensor) -> str:
-    """``"bf16"`` or ``"fp16"`` where all inputs are in it, else empty: the dtypes' part of it."""
+    """``"bf16"`` or ``"fp16"`` where all inputs, as they are given, are in it; else empty."""
     dtypes = {x.dtype for x in inputs}
     if dtypes == {torch.bfloat16}:
         return "bf16"
     return "fp16" if dtypes == {torch.float16} else ""
 
 
-def of_products(rounded: str) -> str:
-    """The :func:`precision` for what :func:`rounded_to` says; reads PyTorch's settings."""
+def precision(rounded: str) -> str:
+    """The precision of the products of rows :func:`rounded_to` this; reads PyTorch's settings."""
     # What the older settings say, this one says too.
     tf32 = torch.backends.cuda.matmul.fp32_precision == "tf32"
     return rounded or ("tf32" if tf32 else "ieee")

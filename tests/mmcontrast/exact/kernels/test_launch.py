@@ -87,11 +87,11 @@ def test_gpus_that_the_blocks_are_meant_for(capability, hip, expected, monkeypat
 
 def test_precision_is_that_of_the_inputs():
     x = torch.randn(2, 2)
-    assert kernels.precision(x, x) == "ieee"
-    assert kernels.precision(x.bfloat16(), x.bfloat16()) == "bf16"
-    assert kernels.precision(x.half()) == "fp16"
-    assert kernels.precision(x, x.half()) == "ieee"
-    assert kernels.precision(x.bfloat16(), x.half()) == "ieee"
+    assert kernels.precision(kernels.rounded_to(x, x)) == "ieee"
+    assert kernels.precision(kernels.rounded_to(x.bfloat16(), x.bfloat16())) == "bf16"
+    assert kernels.precision(kernels.rounded_to(x.half())) == "fp16"
+    assert kernels.precision(kernels.rounded_to(x, x.half())) == "ieee"
+    assert kernels.precision(kernels.rounded_to(x.bfloat16(), x.half())) == "ieee"
 
 
 SETTINGS = """
@@ -99,13 +99,14 @@ import torch
 from mmcontrast.exact import kernels
 x = torch.zeros(1)
 torch.set_float32_matmul_precision("high")
-assert kernels.precision(x) == "tf32" and kernels.precision(x.half()) == "fp16"
+assert kernels.precision(kernels.rounded_to(x)) == "tf32"
+assert kernels.precision(kernels.rounded_to(x.half())) == "fp16"
 torch.set_float32_matmul_precision("highest")
-assert kernels.precision(x) == "ieee"
+assert kernels.precision(kernels.rounded_to(x)) == "ieee"
 torch.backends.cuda.matmul.allow_tf32 = True
-assert kernels.precision(x) == "tf32"
+assert kernels.precision(kernels.rounded_to(x)) == "tf32"
 torch.backends.cuda.matmul.fp32_precision = "ieee"
-assert kernels.precision(x) == "ieee"
+assert kernels.precision(kernels.rounded_to(x)) == "ieee"
 """
 
 
