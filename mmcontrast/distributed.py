@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from mmcontrast import arguments
 from mmcontrast.eager import apply, calls_operators
+from mmcontrast.rows import upcast
 
 if TYPE_CHECKING:
     Group = dist.ProcessGroup | Literal["world"]
@@ -179,6 +180,11 @@ def total(x: Tensor, group: Group | None) -> Tensor:
     return apply(_Total, x, active_group)
 
 
+def with_gradient(x: Tensor, *, summed: Any | None = None, divided: int = 1) -> Tensor:
+    """x, with its gradient summed over a group's ranks, and then divided by a number."""
+    return apply(_Identity, x, summed, divided)
+
+
 def _padded(x: Tensor, size: int) -> Tensor:
     """(B, ...) -> (size, ...) with zero rows at the end."""
     return F.pad(x, (0, 0) * (x.ndim - 1) + (0, size - len(x)))
@@ -239,6 +245,21 @@ class _Total(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return apply(_Total, gradient, ctx.group), None
+
+
+class _Identity(torch.autograd.Function):
+    """:func:`with_gradient`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, group: Any, number: int) -> Tensor:
+        ctx.group, ctx.number = group, number
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        # In float32 at least: in half precision the sum over many ranks would lose digits.
+        found = total(upcast(gradient), ctx.group) / ctx.number
+        return found.to(gradient.dtype), None, None
 
 
 def _total_of(x: Tensor, group: str) -> Tensor:

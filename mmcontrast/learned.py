@@ -14,8 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from mmcontrast.distributed import Group, active, total
-from mmcontrast.eager import apply
+from mmcontrast.distributed import Group, active, with_gradient
 from mmcontrast.rows import upcast
 
 
@@ -31,7 +30,7 @@ def replicated(value: float | Tensor, group: Group | None, rows: Tensor) -> floa
     """
     if group is None or not isinstance(value, Tensor) or not _learned(value, group):
         return value
-    return apply(_Replicated, upcast(value).to(rows.device), active(group))
+    return _mean_over_ranks(upcast(value).to(rows.device), group)
 
 
 def replicated_module(function: Any, group: Group | None) -> Any:
@@ -42,7 +41,7 @@ def replicated_module(function: Any, group: Group | None) -> Any:
     if group is None or not isinstance(function, nn.Module) or _synchronised(function):
         return function
     parameters = {
-        name: apply(_Replicated, value, active(group))
+        name: _mean_over_ranks(value, group)
         for name, value in function.named_parameters()
         if _learned(value, group)
     }
@@ -51,6 +50,12 @@ def replicated_module(function: Any, group: Group | None) -> Any:
         return functional_call(function, parameters, inputs)
 
     return called if parameters else function
+
+
+def _mean_over_ranks(value: Tensor, group: Group) -> Tensor:
+    """The value; its gradient is the mean of the ranks'."""
+    ranks = active(group)
+    return with_gradient(value, summed=ranks, divided=dist.get_world_size(ranks))
 
 
 def _learned(value: Tensor, group: Group) -> bool:
@@ -62,18 +67,3 @@ def _synchronised(module: nn.Module) -> bool:
     """Whether a wrapper of DDP's or FSDP's kind is in it."""
     marks = ("no_sync", "set_requires_gradient_sync")
     return any(hasattr(part, mark) for part in module.modules() for mark in marks)
-
-
-class _Replicated(torch.autograd.Function):
-    """The identity; its gradient is the mean of the ranks'."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, group: Any) -> Tensor:
-        ctx.group = group
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        # In float32 at least: in half precision the sum over many ranks would lose digits.
-        mean = total(upcast(gradient), ctx.group) / dist.get_world_size(ctx.group)
-        return mean.to(gradient.dtype), None

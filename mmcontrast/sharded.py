@@ -24,12 +24,10 @@ from collections.abc import Callable, Iterable, Mapping
 from types import FunctionType
 from typing import Any, ParamSpec, TypeVar, cast, get_args
 
-import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from mmcontrast.distributed import total
-from mmcontrast.eager import apply
+from mmcontrast.distributed import with_gradient
 from mmcontrast.placements import (
     Takes,
     check_beside,
@@ -112,7 +110,7 @@ def _of_dtensors(
         if is_dtensor(x) and is_sharded(x):
             return _local(x)
         x = _local(x)
-        return apply(_SummedGradient, x, group) if isinstance(x, Tensor) and x.requires_grad else x
+        return with_gradient(x, summed=group) if isinstance(x, Tensor) and x.requires_grad else x
 
     own_options = {**map_leaves(own, options), "group": group}
     return _with_divided_gradient(
@@ -135,31 +133,5 @@ def _with_divided_gradient(found: Any, number: int) -> Any:
         terms: Any = type(found)
         return terms({name: _with_divided_gradient(value, number) for name, value in found.items()})
     if isinstance(found, Tensor) and found.ndim == 0 and found.requires_grad:
-        return apply(_DividedGradient, found, number)
+        return with_gradient(found, divided=number)
     return found
-
-
-class _DividedGradient(torch.autograd.Function):
-    """The same value, and its gradient divided by a number."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, number: int) -> Tensor:
-        ctx.number = number
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return gradient / ctx.number, None
-
-
-class _SummedGradient(torch.autograd.Function):
-    """The same value, which all ranks have, and the sum of their gradients."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, group: Any) -> Tensor:
-        ctx.group = group
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return total(gradient, ctx.group), None
