@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from mmcontrast import arguments
 from mmcontrast.distributed import Group, joined
 from mmcontrast.eager import is_eager, known, takes_ways
-from mmcontrast.exact.choose import masked_contrast, one_way_info_nce, one_way_under_a_mask
+from mmcontrast.exact.infonce_choice import one_way_info_nce
 from mmcontrast.exact.masked_blocks import Partners
+from mmcontrast.exact.masked_choice import masked_contrast, one_way_under_a_mask
 from mmcontrast.held import check_settings
 from mmcontrast.learned import replicated, replicated_module
 from mmcontrast.loading import load_checked

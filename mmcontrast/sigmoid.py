@@ -9,7 +9,7 @@ from mmcontrast import arguments
 from mmcontrast.advice import SEVERAL_PARTNERS
 from mmcontrast.distributed import Group, joined, name_of
 from mmcontrast.eager import takes_ways
-from mmcontrast.exact.choose import sigmoid_of_pairs
+from mmcontrast.exact.sigmoid_choice import sigmoid_of_pairs
 from mmcontrast.held import check_settings
 from mmcontrast.learned import replicated, replicated_module
 from mmcontrast.loading import all_or_nothing, any_values, load_checked

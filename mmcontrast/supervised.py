@@ -6,13 +6,9 @@ from torch import Tensor, nn
 from mmcontrast import arguments
 from mmcontrast.distributed import Group, joined
 from mmcontrast.eager import calls_operators
-from mmcontrast.exact.choose import (
-    masked_contrast,
-    sup_con_among_themselves,
-    sup_con_by_class,
-    supcon_side,
-)
 from mmcontrast.exact.masked_blocks import Partners
+from mmcontrast.exact.masked_choice import masked_contrast
+from mmcontrast.exact.supcon_choice import sup_con_among_themselves, sup_con_by_class, supcon_side
 from mmcontrast.held import check_settings
 from mmcontrast.learned import replicated, replicated_module
 from mmcontrast.loading import load_checked

@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from mmcontrast import arguments
 from mmcontrast.distributed import Group, active, joined, own_rows, rank_sizes
 from mmcontrast.eager import calls_operators, takes_ways
-from mmcontrast.exact.choose import both_ways_info_nce, both_ways_under_a_mask, rows_at_a_time
+from mmcontrast.exact.choose import rows_at_a_time
+from mmcontrast.exact.infonce_choice import both_ways_info_nce
+from mmcontrast.exact.masked_choice import both_ways_under_a_mask
 from mmcontrast.held import check_settings
 from mmcontrast.infonce import info_nce
 from mmcontrast.learned import replicated, replicated_module

@@ -1,11 +1,12 @@
 """The same numbers at any size: how losses are evaluated, from 2 samples to 2^20 and more.
 
-A public loss checks its arguments and asks ``choose`` for a way; ``sizes`` holds the thresholds.
+A public loss checks its arguments and asks its ``..._choice`` for a way, by what ``choose`` says
+of sizes and devices; ``sizes`` holds the thresholds.
 All ways go through the one autograd function of ``evaluation``, and equal the few lines of
 ``plain``::
 
     symmetric_info_nce(x, y)                            mmcontrast/symmetric.py
-      choose.both_ways_info_nce                         decides, in this order
+      infonce_choice.both_ways_info_nce                 decides, in this order
         | up to 2^16 logits      infonce_whole.symmetric_at_once
         | too many for a rank    ring.info_nce_on_ring
         | many on one GPU        kernels.symmetric_fused
@@ -22,7 +23,7 @@ All ways go through the one autograd function of ``evaluation``, and equal the f
 The same for the other losses:
 
 ====================  =============================  =============================  ===============
-loss                  chosen in ``choose``           ways                           plain form
+loss                  chosen by                      ways                           plain form
 ====================  =============================  =============================  ===============
 ``info_nce``          ``one_way_info_nce``           ``infonce_whole``, ``ring``,   plain_one_way
                                                      ``infonce_blocks``, kernels

@@ -5,7 +5,7 @@ import torch.distributed as dist
 
 import mmcontrast as mm
 from mmcontrast import distributed
-from mmcontrast.exact import choose
+from mmcontrast.exact import infonce_choice
 from mmcontrast.exact import sizes as limits
 from mmcontrast.exact.ring import info_nce_on_ring
 from tests.mmcontrast.memory import Made
@@ -130,7 +130,7 @@ def chosen(rank, world):
         calls.append(both)
         return around(x, y, targets, temperature, both, *how)
 
-    around, choose.info_nce_on_ring, least = info_nce_on_ring, counted, limits.RING
+    around, infonce_choice.info_nce_on_ring, least = info_nce_on_ring, counted, limits.RING
     targets = torch.arange(len(x[own]))
     targets[-1:] = -100
     everybody = mm.gather(torch.where(targets < 0, targets, targets + own.start))
@@ -155,7 +155,7 @@ def chosen(rank, world):
                 ours = torch.autograd.grad(got / world, here)
                 for mine, all_rows in zip(ours, truth, strict=True):
                     near(mine, all_rows[own], all_rows)
-    choose.info_nce_on_ring, limits.RING = around, least
+    infonce_choice.info_nce_on_ring, limits.RING = around, least
 
 
 def memory(rank, world):

@@ -5,8 +5,8 @@ import torch.distributed as dist
 
 import mmcontrast as mm
 from mmcontrast import supervised
-from mmcontrast.exact import choose
 from mmcontrast.exact import sizes as limits
+from mmcontrast.exact import supcon_choice
 from tests import oracles
 from tests.mmcontrast.strategies import labels, mask, numpy
 from tests.ranks import run
@@ -106,7 +106,7 @@ def many_rows(rank, world):
         return lambda *args, **options: calls.append(1) or way(*args, **options)
 
     for name in ("sup_con_at_once", "sup_con_in_tiles"):
-        setattr(choose, name, watched(getattr(choose, name)))
+        setattr(supcon_choice, name, watched(getattr(supcon_choice, name)))
     for ranks, side in ((16, 384), (16, 3), (1, 384), (1, 2)):
         limits.SUPCON_RANKS = {"cpu": ranks, "other": ranks}
         supervised.supcon_side = lambda *args, side=side: side

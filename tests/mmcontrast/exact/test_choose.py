@@ -1,7 +1,5 @@
 """Whichever way a loss is evaluated, values and gradients are the same; and what falls back."""
 
-from contextlib import contextmanager
-
 import pytest
 import torch
 from hypothesis import given
@@ -10,7 +8,6 @@ from torch.autograd import forward_ad
 
 import mmcontrast as mm
 from mmcontrast.exact import choose, sizes
-from mmcontrast.reductions import Reduction
 from tests.mmcontrast.closed_form import EXACT, relative, unit_rows
 from tests.mmcontrast.exact.ways import (
     FORMS,
@@ -19,10 +16,13 @@ from tests.mmcontrast.exact.ways import (
     Allocations,
     every_form,
     reductions,
+    rows,
     same,
+    sized,
+    transformed,
     views,
 )
-from tests.mmcontrast.strategies import close, gradients, labels, leaf, mask, normal, seeds
+from tests.mmcontrast.strategies import close, gradients, leaf, normal, seeds
 
 # --- the same as all at once ---------------------------------------------------------------------
 
@@ -82,144 +82,6 @@ def test_large_batches_stream_by_themselves(form, monkeypatch):
 
 # --- by size -------------------------------------------------------------------------------------
 
-WAYS = [
-    *("one_way_at_once", "one_way_in_blocks", "symmetric_at_once", "symmetric_in_one_matrix"),
-    *("symmetric_in_tiles", "info_nce_on_ring", "sigmoid_at_once", "sigmoid_in_tiles"),
-    *("sup_con_at_once", "sup_con_in_tiles", "masked_in_blocks"),
-]
-
-
-def taken(call):
-    """The names of the ways that a call takes; each does what it does."""
-    names = []
-
-    def watched(name, way):
-        def named(*given, **settings):
-            names.append(name)
-            return way(*given, **settings)
-
-        return named
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name in WAYS:
-            patch.setattr(choose, name, watched(name, getattr(choose, name)))
-        call()
-    return names
-
-
-@contextmanager
-def sized(**chosen):
-    with pytest.MonkeyPatch.context() as patch:
-        for name, size in chosen.items():
-            patch.setattr(sizes, name, size)
-        yield
-
-
-def rows(n, k=1):
-    return normal(k, n, 3)
-
-
-def transformed(function):
-    """What a function without arguments says under a functional transform."""
-    said = []
-
-    def inside(x):
-        said.append(function())
-        return x
-
-    torch.func.vmap(inside)(torch.ones(2))
-    return said[0]
-
-
-@pytest.mark.parametrize(
-    ("b", "c", "way"),
-    [(4, 9, "one_way_at_once"), (4, 10, "one_way_in_blocks"), (1, 36, "one_way_at_once")],
-)
-def test_one_way_is_at_once_up_to_a_size_and_in_blocks_above(b, c, way):
-    with sized(AT_ONCE=36, SPLIT=1000):
-        assert taken(lambda: mm.info_nce(rows(b), rows(c, 2))) == [way]
-
-
-@pytest.mark.parametrize(
-    ("n", "way"),
-    [(6, "symmetric_at_once"), (7, "symmetric_in_one_matrix")],
-)
-def test_symmetric_is_at_once_up_to_a_size_and_in_one_matrix_above(n, way):
-    with sized(AT_ONCE=36, SPLIT=1000):
-        assert taken(lambda: mm.symmetric_info_nce(rows(n), rows(n, 2))) == [way]
-
-
-@pytest.mark.parametrize(
-    ("n", "split", "way"),
-    [
-        (10, 100, "symmetric_in_one_matrix"),
-        (11, 100, "symmetric_in_tiles"),
-        (11, 122, "symmetric_in_one_matrix"),
-        (11, 121, "symmetric_in_tiles"),
-    ],
-)
-def test_symmetric_is_in_one_matrix_up_to_a_tile_and_in_tiles_above(n, split, way):
-    """Below SPLIT logits, whatever the tile."""
-    with sized(AT_ONCE=36, SPLIT=split, TILE=10, WIDE=(10, 10)):
-        assert taken(lambda: mm.symmetric_info_nce(rows(n), rows(n, 2))) == [way]
-
-
-@pytest.mark.parametrize(("chunk_size", "one_matrix"), [(6, False), (7, True), (8, True)])
-def test_a_chunk_size_of_all_rows_is_no_chunk(chunk_size, one_matrix):
-    with sized(AT_ONCE=36):
-        found = taken(lambda: mm.symmetric_info_nce(rows(7), rows(7, 2), chunk_size=chunk_size))
-    assert found == ["symmetric_in_one_matrix" if one_matrix else "symmetric_in_tiles"]
-
-
-def test_masks_take_blocks_or_tiles_whatever_the_size():
-    keep = torch.ones(5, 5, dtype=torch.bool)
-    x, y = rows(5), rows(5, 2)
-    for size in (None, 2):
-        settings = {"keep": keep, "chunk_size": size}
-        assert taken(lambda s=settings: mm.info_nce(x, y, **s)) == ["one_way_in_blocks"]
-        assert taken(lambda s=settings: mm.symmetric_info_nce(x, y, **s)) == ["symmetric_in_tiles"]
-        several = {"positives": keep, "chunk_size": size}
-        assert taken(lambda s=several: mm.info_nce(x, y, **s)) == ["masked_in_blocks"]
-    both = taken(lambda: mm.symmetric_info_nce(x, y, positives=keep, chunk_size=2))
-    assert both == ["masked_in_blocks"] * 2
-
-
-@pytest.mark.parametrize("axis", [0, 1])
-@pytest.mark.parametrize("shape", [(3, 4), (0, 4), (3, 0), (0, 0)])
-def test_any_of_is_any(axis, shape):
-    for share in (0.0, 0.3, 1.0):
-        for some in (mask(1, *shape, share=share), mask(1, *shape[::-1], share=share).mT):
-            assert torch.equal(choose.any_of(some, axis), some.any(axis))
-
-
-@pytest.mark.parametrize(("n", "way"), [(5, "sigmoid_at_once"), (6, "sigmoid_in_tiles")])
-def test_the_sigmoid_loss_is_at_once_below_a_size_and_in_tiles_from_it_on(n, way):
-    with sized(SIGMOID_TILES=36):
-        assert taken(lambda: mm.sigmoid_contrast(rows(n), rows(n, 2), bias=0.0)) == [way]
-
-
-@pytest.mark.parametrize(("n", "way"), [(6, "sup_con_at_once"), (7, "sup_con_in_tiles")])
-def test_sup_con_is_at_once_up_to_a_tile_and_in_tiles_above(n, way):
-    with sized(SUPCON_SIDE={"cpu": 6, "other": 1}):
-        assert taken(lambda: mm.sup_con(rows(n), labels(1, n))) == [way]
-    with sized(SUPCON_SIDE={"cpu": 1, "other": 1}):
-        assert taken(lambda: mm.sup_con(rows(n), labels(1, n), chunk_size=6)) == [way]
-
-
-@pytest.mark.parametrize(("ranks", "suits"), [(3, True), (2, False)])
-def test_sup_con_of_too_many_ranks_goes_by_blocks(ranks, suits):
-    """Six rows, two of them this rank's: three ranks."""
-    x, ids = rows(6), torch.tensor([0, 0, 1, 1, 0, 1])
-    reduction = Reduction("none")
-    settings = {"temperature": 0.5, "normalize": None, "reduction": reduction}
-    with sized(SUPCON_RANKS={"cpu": ranks, "other": 99}):
-        found = choose.sup_con_among_themselves(x, ids, slice(2, 4), 4, **settings)
-    if suits:
-        whole = mm.sup_con(x, ids, temperature=0.5, normalize=None, reduction="none")
-        close(found, whole[2:4])
-    else:
-        assert found is None
-
 
 def test_a_ring_suits_ranks_with_many_candidates():
     """Ten candidates of three numbers, on two ranks."""
@@ -232,27 +94,6 @@ def test_a_ring_suits_ranks_with_many_candidates():
         assert not transformed(lambda: choose.ring_suits(x, [4, 6]))
     with sized(RING=31):
         assert not choose.ring_suits(x, [4, 6])
-
-
-@pytest.mark.parametrize(("ring", "takes"), [(24, True), (25, False)])
-@pytest.mark.parametrize("form", ["one way", "symmetric"])
-def test_losses_ask_whether_a_ring_suits(form, ring, takes, monkeypatch):
-    """Four rows of three numbers, and as many on another rank; nobody is asked for them."""
-
-    class Ring(Exception):
-        """It was taken."""
-
-    def ring_of(*given):
-        raise Ring
-
-    monkeypatch.setattr(choose, "rank_sizes", lambda x, group: [4, 4])
-    monkeypatch.setattr(choose, "info_nce_on_ring", ring_of)
-    with sized(RING=ring, AT_ONCE=0):
-        if takes:
-            with pytest.raises(Ring):
-                FORMS[form](rows(4), rows(4, 2))
-        else:
-            assert FORMS[form](rows(4), rows(4, 2)).isfinite()
 
 
 def test_moments_suit_large_batches_with_labels():
@@ -408,7 +249,7 @@ def test_transforms_and_forward_mode_take_the_plain_path(form, chunk_size, monke
 
 
 @every_form
-def test_a_compiled_loss_takes_the_plain_path(form, monkeypatch):
+def test_a_compiled_loss_is_the_same(form, monkeypatch):
     monkeypatch.setattr(sizes, "SPLIT", 1)
     torch._dynamo.reset()
     x, y = normal(1, 5, 3), normal(2, 5, 3)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mmcontrast as mm
-from mmcontrast.exact import choose, sizes
+from mmcontrast.exact import infonce_choice, sizes
 from tests import oracles
 from tests.mmcontrast.closed_form import exact_direction, relative, unit_rows
 from tests.mmcontrast.exact.ways import KINDS, TEMPERATURES, Allocations, same, views
@@ -183,8 +183,8 @@ def test_what_is_small(form, monkeypatch):
     """At most so many logits, and no chunk of less than all anchors."""
     taken = []
     name = form.replace(" ", "_") + "_at_once"
-    function = getattr(choose, name)
-    monkeypatch.setattr(choose, name, lambda *a: taken.append(1) or function(*a))
+    function = getattr(infonce_choice, name)
+    monkeypatch.setattr(infonce_choice, name, lambda *a: taken.append(1) or function(*a))
 
     def is_small(n, chunk_size=None, **options):
         taken.clear()
@@ -206,8 +206,10 @@ def test_what_is_small(form, monkeypatch):
 
 def test_wide_and_tall_ones_are_small_too(monkeypatch):
     taken = []
-    function = choose.one_way_at_once
-    monkeypatch.setattr(choose, "one_way_at_once", lambda *a: taken.append(1) or function(*a))
+    function = infonce_choice.one_way_at_once
+    monkeypatch.setattr(
+        infonce_choice, "one_way_at_once", lambda *a: taken.append(1) or function(*a)
+    )
     x, y = normal(1, 16, 2), normal(2, 4096, 2)
     mm.info_nce(x, y)
     mm.info_nce(y, x, torch.zeros(4096, dtype=torch.int64))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mmcontrast as mm
-from mmcontrast.exact import choose, sizes
+from mmcontrast.exact import masked_choice, sizes
 from mmcontrast.exact.masked_blocks import Partners
 from tests import oracles
 from tests.mmcontrast.closed_form import TEMPERATURES, relative, unit_rows
@@ -450,9 +450,9 @@ def test_a_record_of_masks_counts_who_has_a_positive():
 def test_only_the_way_of_a_transform_is_another(monkeypatch):
     taken = []
     for name in ("contrast", "masked_in_blocks"):
-        way = getattr(choose, name)
+        way = getattr(masked_choice, name)
         monkeypatch.setattr(
-            choose, name, lambda *a, n=name, w=way, **k: taken.append(n) or w(*a, **k)
+            masked_choice, name, lambda *a, n=name, w=way, **k: taken.append(n) or w(*a, **k)
         )
     x, y, positives = normal(1, 4, 3), normal(2, 5, 3), mask(3, 4, 5)
     mm.info_nce(x, y, positives=positives)

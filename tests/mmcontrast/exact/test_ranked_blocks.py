@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mmcontrast as mm
-from mmcontrast.exact import choose, ranked_blocks, sizes
+from mmcontrast.exact import ranked_blocks, ranked_choice, sizes
 from tests.mmcontrast.memory import peak
 from tests.mmcontrast.strategies import close, gradients, leaf, normal, seeds
 
@@ -20,10 +20,10 @@ def spy(monkeypatch):
     taken = []
 
     def watch(name, way):
-        monkeypatch.setattr(choose, name, lambda *args: taken.append(name) or way(*args))
+        monkeypatch.setattr(ranked_choice, name, lambda *args: taken.append(name) or way(*args))
 
     for name in WAYS:
-        watch(name, getattr(choose, name))
+        watch(name, getattr(ranked_choice, name))
     return taken
 
 

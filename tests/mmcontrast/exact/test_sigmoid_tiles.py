@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import mmcontrast as mm
-from mmcontrast.exact import choose, sizes
+from mmcontrast.exact import sigmoid_choice, sizes
 from tests import oracles
 from tests.mmcontrast.strategies import close, gradients, normal, numpy
 
@@ -14,8 +14,8 @@ from tests.mmcontrast.strategies import close, gradients, normal, numpy
 def test_many_pairs_take_tiles_by_default(monkeypatch):
     pair, calls = (normal(1, 12, 4), normal(2, 15, 4)), []
     at_once = gradients(mm.sigmoid_contrast, *pair)
-    tiled = choose.sigmoid_in_tiles
-    monkeypatch.setattr(choose, "sigmoid_in_tiles", lambda *a: calls.append(1) or tiled(*a))
+    tiled = sigmoid_choice.sigmoid_in_tiles
+    monkeypatch.setattr(sigmoid_choice, "sigmoid_in_tiles", lambda *a: calls.append(1) or tiled(*a))
     for least, times in ((12 * 15 + 1, 0), (12 * 15, 1)):
         monkeypatch.setattr(sizes, "SIGMOID_TILES", least)
         value, found = gradients(mm.sigmoid_contrast, *pair)

@@ -1,0 +1,33 @@
+"""Which way SupCon takes, by its size and over ranks."""
+
+import pytest
+import torch
+
+import mmcontrast as mm
+from mmcontrast.exact import supcon_choice
+from mmcontrast.reductions import Reduction
+from tests.mmcontrast.exact.ways import rows, sized, taken
+from tests.mmcontrast.strategies import close, labels
+
+
+@pytest.mark.parametrize(("n", "way"), [(6, "sup_con_at_once"), (7, "sup_con_in_tiles")])
+def test_sup_con_is_at_once_up_to_a_tile_and_in_tiles_above(n, way):
+    with sized(SUPCON_SIDE={"cpu": 6, "other": 1}):
+        assert taken(lambda: mm.sup_con(rows(n), labels(1, n))) == [way]
+    with sized(SUPCON_SIDE={"cpu": 1, "other": 1}):
+        assert taken(lambda: mm.sup_con(rows(n), labels(1, n), chunk_size=6)) == [way]
+
+
+@pytest.mark.parametrize(("ranks", "suits"), [(3, True), (2, False)])
+def test_sup_con_of_too_many_ranks_goes_by_blocks(ranks, suits):
+    """Six rows, two of them this rank's: three ranks."""
+    x, ids = rows(6), torch.tensor([0, 0, 1, 1, 0, 1])
+    reduction = Reduction("none")
+    settings = {"temperature": 0.5, "normalize": None, "reduction": reduction}
+    with sized(SUPCON_RANKS={"cpu": ranks, "other": 99}):
+        found = supcon_choice.sup_con_among_themselves(x, ids, slice(2, 4), 4, **settings)
+    if suits:
+        whole = mm.sup_con(x, ids, temperature=0.5, normalize=None, reduction="none")
+        close(found, whole[2:4])
+    else:
+        assert found is None
