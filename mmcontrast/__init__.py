@@ -5,7 +5,7 @@ The files behind them, from top to bottom (each imports only what is below it):
 
 - losses, one family a file: ``infonce``, ``symmetric``, ``supervised``, ``sigmoid``, ``margin``,
   ...; ``hybrid`` is HyCon's, ``negatives`` are CorMulT's negative batches,
-- miners, queues and measures: ``mining``, ``gate``, ``queue``, ``diagnostics``,
+- miners, queues, samplers and measures: ``mining``, ``gate``, ``queue``, ``balanced``, ...,
 - ``exact``: how losses are evaluated at any size, with hand-written gradients and GPU kernels,
 - what all of them share: ``masks``, ``scores``, ``presence``, ``rows``, ``reductions``, ...
 
@@ -14,6 +14,7 @@ libraries and ``testing`` the property suite; both are imported only when used.
 """
 
 from mmcontrast.anchored import AnchoredInfoNCE, anchored_info_nce
+from mmcontrast.balanced import BalancedBatchSampler
 from mmcontrast.correlation import (
     ModalityCorrelationTriplet,
     modality_correlation,
@@ -82,6 +83,7 @@ __version__ = "0.1.0"
 __all__ = [
     "IGNORE",
     "AnchoredInfoNCE",
+    "BalancedBatchSampler",
     "Diagnosis",
     "EmbeddingQueue",
     "Gate",

@@ -307,6 +307,7 @@ CASES = {
 
 # Public names that take no example: what they are instead.
 NOT_CASES = {
+    "BalancedBatchSampler": "takes no batch: test_balanced.py",
     "Diagnosis": "a result: test_diagnostics.py",
     "EmbeddingQueue": "a store with a state: test_queue.py",
     "Gate": "a result: test_gate.py",

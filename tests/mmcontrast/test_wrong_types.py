@@ -592,6 +592,27 @@ CALLS = {
         mm.LearnableTemperature,
         {"initial": 0.07, "minimum": 0.01, "maximum": 1.0},
     ),
+    "BalancedBatchSampler": (
+        mm.BalancedBatchSampler,
+        {
+            "labels": torch.arange(12) % 3,
+            "batch_size": 4,
+            "per_class": 2,
+            "bins": 3,
+            "repeat": False,
+            "seed": 0,
+            "rank": 0,
+            "world_size": 1,
+        },
+    ),
+    "BalancedBatchSampler:ids": (
+        mm.BalancedBatchSampler,
+        {"labels": CLASSES, "batch_size": 4, "ids": np.array(list("abcd"))},
+    ),
+    "BalancedBatchSampler:scores": (
+        mm.BalancedBatchSampler,
+        {"scores": torch.arange(12) / 7, "batch_size": 4},
+    ),
     "EmbeddingQueue": (
         mm.EmbeddingQueue,
         {"size": 3, "features": 2, "dtype": torch.float32, "label_dtype": torch.int64},
@@ -699,6 +720,17 @@ TAKEN_INSIDE = {
 """The same inside a mapping or a list."""
 
 
+SAMPLER = {
+    **dict.fromkeys(("per_class", "bins", "seed"), NUMBERS),
+    **dict.fromkeys(("rank", "world_size"), NUMBERS | {"None"}),
+    "labels": {"list", "long list", "vector"},
+    "scores": {"list", "long list", "vector"},
+    "repeat": {"True"},
+    "ids": {"None"},
+}
+"""What a BalancedBatchSampler may take; its scores may also be of any number of samples."""
+
+
 def taken(call, name):
     kinds, base = TAKEN.get(name, set()), call.split(":")[0]
     if name == "temperature" and call in LEARNED:
@@ -725,6 +757,8 @@ def taken(call, name):
         kinds = kinds | {"0-d", "vector", "cube", "complex"}  # any tensor: design A has no labels
     if call == "PairSelection" and name in ("positives", "negatives"):
         kinds = {"True"}
+    if base == "BalancedBatchSampler":
+        return SAMPLER.get(name, set())
     if call == "EmbeddingQueue" and name == "features":
         kinds = NUMBERS
     if call == "EmbeddingQueue:push" and name == "labels":
