@@ -31,6 +31,7 @@ from mmcontrast.distances import (
 )
 from mmcontrast.distill import KLDistill, kl_distill
 from mmcontrast.distributed import gather
+from mmcontrast.exact.pair_tile import Tile
 from mmcontrast.gate import Gate, ReplacementGate, replacement_gate, uniform_negatives
 from mmcontrast.gradcache import GradCache
 from mmcontrast.hybrid import (
@@ -106,6 +107,7 @@ __all__ = [
     "SigmoidContrast",
     "SupCon",
     "SymmetricInfoNCE",
+    "Tile",
     "Triplet",
     "add_noise",
     "anchored_info_nce",

@@ -10,7 +10,9 @@ from mmcontrast.distributed import Group, joined
 from mmcontrast.eager import is_eager, known, takes_ways
 from mmcontrast.exact.infonce_choice import one_way_info_nce
 from mmcontrast.exact.masked_blocks import Partners
-from mmcontrast.exact.masked_choice import masked_contrast, one_way_under_a_mask
+from mmcontrast.exact.masked_choice import masked_contrast, one_way_by_rules
+from mmcontrast.exact.pair_rules import pair_rules
+from mmcontrast.exact.pair_tile import PairTerm
 from mmcontrast.held import check_settings
 from mmcontrast.learned import replicated, replicated_module
 from mmcontrast.loading import load_checked
@@ -33,7 +35,8 @@ def info_nce(
     *,
     temperature: float | Tensor = 0.07,
     positives: Tensor | None = None,
-    keep: Tensor | None = None,
+    keep: PairTerm | None = None,
+    bias: PairTerm | None = None,
     weight: Tensor | None = None,
     normalize: RowMap | None = l2_normalize,
     reduction: str = "mean",
@@ -58,7 +61,14 @@ def info_nce(
         temperature: :math:`\tau > 0`; a float, or a tensor of shape () or (1,) when it is learned.
         positives: instead of targets, (B, C) bool for several positives: their log shares are
             averaged; or (B, C) floating soft targets of at least 0, scaled here to sum to one.
-        keep: (B, C) bool: a candidate outside it takes no part for that anchor at all.
+        keep: (B, C) bool: a candidate outside it takes no part for that anchor at all. Or a
+            function of a :class:`Tile` that returns the tile's (R, C) mask, such as
+            :func:`different_id`; or a list, of which all must hold.
+        bias: (B, C) floating, added to the logits, which are similarities over the temperature: so
+            with :math:`\log w` a candidate counts w times. The partner's own logit gets its bias,
+            too; minus infinity is as outside ``keep``. Or a function of a :class:`Tile` that
+            returns (R, C), such as :func:`hardness_bias`, without gradient; or a list, of which the
+            sum is taken.
         weight: (B,) sample weights; the mean is then the weighted one.
         normalize: row map before the dot product; None for raw dot products.
         reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,).
@@ -118,25 +128,26 @@ def info_nce(
             counted = targets != IGNORE  # (B,)
             if not (is_eager() and known(counted.all())):
                 anchors = zero_outside(anchors, counted)
-        if keep is None and takes_ways():
+        if keep is None and bias is None and takes_ways():
             return one_way_info_nce(anchors, candidates, targets, **settings)
     elif targets is not None:
         arguments.fail("targets", "None where positives are given", arguments.shown(targets))
     candidates, own = joined(candidates, group)  # (C of all ranks, D)
     size = anchors.shape[0], candidates.shape[0]
-    if keep is not None:
-        arguments.mask("keep", keep, size)
+    rules, bias = pair_rules(keep, bias, size)
     if positives is not None:
-        arguments.weights("positives", positives, size, keep)
-        return masked_contrast(anchors, candidates, Partners(positives, keep=keep), **settings)
+        arguments.weights("positives", positives, size, rules.keep)
+        partners = Partners(positives, keep=rules.keep, rules=rules)
+        return masked_contrast(anchors, candidates, partners, bias, **settings)
     # Targets index this rank's candidates: shift them to the gathered rows.
     chosen = checked_partners(anchors, targets)
     chosen = torch.where(chosen == IGNORE, IGNORE, chosen + own.start)  # (B,)
-    if keep is not None and takes_ways():
-        return one_way_under_a_mask(anchors, candidates, chosen, keep, **settings)
+    if takes_ways():
+        return one_way_by_rules(anchors, candidates, chosen, rules, bias, **settings)
     # As classes, of which -100 is none of the columns': a one-hot mask for each chunk of rows.
     columns = torch.arange(size[1], device=chosen.device)
-    return masked_contrast(anchors, candidates, Partners(chosen, columns, keep), **settings)
+    partners = Partners(chosen, columns, rules.keep, rules=rules)
+    return masked_contrast(anchors, candidates, partners, bias, **settings)
 
 
 @local_rows
@@ -238,7 +249,8 @@ class InfoNCE(nn.Module):
         targets: Tensor | None = None,
         *,
         positives: Tensor | None = None,
-        keep: Tensor | None = None,
+        keep: PairTerm | None = None,
+        bias: PairTerm | None = None,
         weight: Tensor | None = None,
     ) -> Tensor:
         """See :func:`info_nce`."""
@@ -249,6 +261,7 @@ class InfoNCE(nn.Module):
             temperature=current(self.temperature),
             positives=positives,
             keep=keep,
+            bias=bias,
             weight=weight,
             normalize=self.normalize,
             reduction=self.reduction,

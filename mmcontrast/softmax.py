@@ -44,6 +44,17 @@ def _kept(logits: Tensor, keep: Tensor) -> Tensor:
     return torch.where(keep, logits, fill.to(logits.dtype))
 
 
+def biased(
+    logits: Tensor, keep: Tensor | None, bias: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """Logits with a (B, C) bias, and the mask without the pairs whose bias is minus infinity."""
+    if bias is None:
+        return logits, keep
+    there = bias != -math.inf
+    keep = there if keep is None else keep & there
+    return logits + torch.where(keep, bias.to(logits.dtype), 0), keep
+
+
 def contrast(
     anchors: Tensor,
     candidates: Tensor,
@@ -53,8 +64,11 @@ def contrast(
     normalize: RowMap | None,
     chunk_size: int | None,
     form: str = "out",
+    bias: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """:func:`log_share` of the similarities over the temperature, a chunk of anchors at a time.
+
+    ``bias``, (B, C), is added to them.
 
     Each chunk is checkpointed: its (rows, C) tensors are freed and recomputed in the backward pass.
     For transforms, and for compilers where the positives' weights have a gradient; elsewhere
@@ -71,6 +85,7 @@ def contrast(
                 normalize=None,
                 chunk_size=chunk_size,
                 form=form,
+                bias=bias,
             )
             return losses.float(), counted  # infinite where too large: the caller tries again
     temperature = exact_number(temperature)
@@ -78,7 +93,9 @@ def contrast(
 
     def block(rows: slice) -> tuple[Tensor, Tensor]:
         logits = dot(map_rows(anchors[rows], normalize), choices) / temperature  # (rows, C)
-        return log_share(logits, *masks(rows), form=form)
+        positives, keep = masks(rows)
+        logits, keep = biased(logits, keep, None if bias is None else bias[rows])
+        return log_share(logits, positives, keep, form=form)
 
     if chunk_size is None:
         return block(slice(0, len(anchors)))

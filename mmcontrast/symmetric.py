@@ -10,7 +10,9 @@ from mmcontrast.distributed import Group, active, joined, own_rows, rank_sizes
 from mmcontrast.eager import calls_operators, takes_ways
 from mmcontrast.exact.choose import rows_at_a_time
 from mmcontrast.exact.infonce_choice import both_ways_info_nce
-from mmcontrast.exact.masked_choice import both_ways_under_a_mask
+from mmcontrast.exact.masked_choice import both_ways_by_rules, rules_of_pairs
+from mmcontrast.exact.pair_rules import pair_rules
+from mmcontrast.exact.pair_tile import PairTerm
 from mmcontrast.held import check_settings
 from mmcontrast.infonce import info_nce
 from mmcontrast.learned import replicated, replicated_module
@@ -19,7 +21,7 @@ from mmcontrast.presence import zero_outside
 from mmcontrast.reductions import Reduction
 from mmcontrast.rows import RowMap, dot, exact_number, l2_normalize, map_rows
 from mmcontrast.sharded import local_rows
-from mmcontrast.softmax import log_share
+from mmcontrast.softmax import biased, log_share
 from mmcontrast.temperature import LearnableTemperature, current
 from mmcontrast.wide import retry_in_float64
 
@@ -32,7 +34,8 @@ def symmetric_info_nce(
     *,
     temperature: float | Tensor = 0.07,
     positives: Tensor | None = None,
-    keep: Tensor | None = None,
+    keep: PairTerm | None = None,
+    bias: PairTerm | None = None,
     weight: Tensor | None = None,
     normalize: RowMap | None = l2_normalize,
     reduction: str = "mean",
@@ -49,7 +52,10 @@ def symmetric_info_nce(
         temperature: :math:`\tau > 0`; a float, or a tensor of shape () or (1,) when it is learned.
         positives: (B, B) bool or floating, rows for ``x`` and columns for ``y``; see
             :func:`info_nce`. Default: the diagonal.
-        keep: (B, B) bool, rows for ``x`` and columns for ``y``: which pairs take part.
+        keep: (B, B) bool, rows for ``x`` and columns for ``y``: which pairs take part. Or a
+            function of a :class:`Tile` of such rows and columns, or a list; see :func:`info_nce`.
+        bias: (B, B) floating, added to the logits; or a function of a :class:`Tile`, or a list. It
+            is the same for both directions.
         weight: (B,) sample weights.
         normalize: row map before the dot product; None for raw dot products.
         reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,).
@@ -87,29 +93,37 @@ def symmetric_info_nce(
     temperature = arguments.temperature(temperature)
     arguments.reduction(reduction)
     chunk_size = arguments.chunk(chunk_size)
-    if positives is None and takes_ways():
-        settings: dict[str, Any] = {
-            "temperature": replicated(temperature, group, x),
-            "normalize": replicated_module(normalize, group),
-            "reduction": Reduction(reduction, weight, group),
-            "chunk_size": chunk_size,
-        }
-        if keep is None:
-            return both_ways_info_nce(x, y, **settings)
-        return both_ways_under_a_mask(x, y, keep, **settings)
+    by_ways = positives is None and takes_ways()
+    settings: dict[str, Any] = {
+        "temperature": replicated(temperature, group, x) if by_ways else temperature,
+        "normalize": replicated_module(normalize, group) if by_ways else normalize,
+        "reduction": Reduction(reduction, weight, group),
+        "chunk_size": chunk_size,
+    }
+    if by_ways and keep is None and bias is None:
+        return both_ways_info_nce(x, y, **settings)
     counts = rank_sizes(y, group)
     size, own = (x.shape[0], sum(counts)), own_rows(group, counts)
-    if keep is not None:
-        arguments.mask("keep", keep, size)
+    rules, bias = pair_rules(keep, bias, size)
+    if by_ways:
+        return both_ways_by_rules(x, y, own, rules, bias, **settings)
+    if rules.has_functions():
+        if positives is not None:
+            name = "keep" if rules.keep_functions else "bias"
+            arguments.fail(name, "tensors where positives are given", "a function of a tile")
+        rows, columns = (map_rows(z.detach(), normalize) for z in (x, y))
+        rules, bias, _ = rules_of_pairs(rules, bias, rows, columns, own, group)
+    keep = rules.keep
     if positives is not None:
         arguments.weights("positives", positives, size, keep)
     apart = active(group) is not None or calls_operators()
     if not apart and rows_at_a_time(*size, chunk_size) is None:
-        both = _at_once(x, y, positives, keep, temperature, normalize)
+        both = _at_once(x, y, positives, keep, bias, temperature, normalize)
         ways = [Reduction(reduction, weight).reduce(*way) for way in both]
         return (ways[0] + ways[1]) / 2
     # One info_nce for each direction.
-    backwards = _backwards(positives, own, group), _backwards(keep, own, group)
+    masks = positives, keep, bias
+    backwards = tuple(_backwards(mask, own, group) for mask in masks)
     temperature = exact_number(temperature)
     ways = [
         info_nce(
@@ -118,13 +132,14 @@ def symmetric_info_nce(
             temperature=temperature,
             positives=partners,
             keep=kept_pairs,
+            bias=added,
             weight=weight,
             normalize=normalize,
             reduction=reduction,
             chunk_size=chunk_size,
             group=group,
         )
-        for a, b, (partners, kept_pairs) in ((x, y, (positives, keep)), (y, x, backwards))
+        for a, b, (partners, kept_pairs, added) in ((x, y, masks), (y, x, backwards))
     ]
     return (ways[0] + ways[1]) / 2
 
@@ -142,6 +157,7 @@ def _at_once(
     y: Tensor,
     positives: Tensor | None,
     keep: Tensor | None,
+    bias: Tensor | None,
     temperature: float | Tensor,
     normalize: RowMap | None,
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
@@ -151,6 +167,7 @@ def _at_once(
     if positives is None:
         positives = torch.eye(len(x), dtype=torch.bool, device=x.device)
     logits = dot(map_rows(x, normalize), map_rows(y, normalize)) / temperature  # (B, B)
+    logits, keep = biased(logits, keep, bias)
     back = log_share(logits.mT, positives.mT, None if keep is None else keep.mT)
     return log_share(logits, positives, keep), back
 
@@ -192,7 +209,8 @@ class SymmetricInfoNCE(nn.Module):
         y: Tensor,
         *,
         positives: Tensor | None = None,
-        keep: Tensor | None = None,
+        keep: PairTerm | None = None,
+        bias: PairTerm | None = None,
         weight: Tensor | None = None,
     ) -> Tensor:
         """See :func:`symmetric_info_nce`."""
@@ -202,6 +220,7 @@ class SymmetricInfoNCE(nn.Module):
             temperature=current(self.temperature),
             positives=positives,
             keep=keep,
+            bias=bias,
             weight=weight,
             normalize=self.normalize,
             reduction=self.reduction,

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mmcontrast.eager import known
 from mmcontrast.exact.evaluation import Losses, Needed, evaluate_in_one_pass
+from mmcontrast.exact.pair_rules import EVERY_PAIR, PairRules, as_tensors
 from mmcontrast.exact.plain import plain_one_way
 from mmcontrast.exact.tiles import (
     LOG2_E,
@@ -36,47 +37,56 @@ def one_way_in_blocks(
     temperature: float | Tensor,
     weight: Tensor | None,
     step: int,
-    keep: Tensor | None = None,
+    rules: PairRules = EVERY_PAIR,
+    bias: Tensor | None = None,
 ) -> Tensor:
     """InfoNCE of (B, D) anchors among (C, D) candidates, ``step`` anchors at a time.
 
-    ``keep``: (B, C) bool, which candidates take part; None for all. The loss of an anchor with a
-    negative target, or with one outside the mask, is a finite placeholder, masked by the caller.
-    See :func:`evaluate_in_one_pass` for ``weight``.
+    ``rules`` say which candidates take part, and with ``bias``, (B, C), what is added to the
+    logits. The loss of an anchor with a negative target, or with one that takes no part, is a
+    finite placeholder, masked by the caller. See :func:`evaluate_in_one_pass` for ``weight``.
     """
     dtype = torch.promote_types(anchors.dtype, candidates.dtype)
     anchors, candidates = anchors.to(dtype), candidates.to(dtype)
     if isinstance(temperature, Tensor):
         temperature = temperature.to(dtype)
     weight = None if weight is None else weight.to(dtype)
-    inputs = anchors, candidates, targets, temperature
-    return evaluate_in_one_pass(_RowBlocks(step, keep), weight, *inputs)
+    bias = None if bias is None else bias.to(dtype)
+    inputs = anchors, candidates, targets, temperature, bias
+    return evaluate_in_one_pass(_RowBlocks(step, rules), weight, *inputs)
 
 
 class _RowBlocks(NamedTuple):
     step: int
-    keep: Tensor | None
+    rules: PairRules
 
     def losses(self, needed: Needed, weight: Tensor | None, *inputs: Any) -> Losses:
         """The shift of each row is its largest negative, or 0 where no logit can be large."""
-        a, c, targets, temperature = inputs
-        step, targets = self.step, targets.clamp_min(0)
+        a, c, targets, temperature, bias = inputs
+        step, rules, every = self.step, self.rules, slice(0, len(c))
+        added = rules.partners_bias(bias, targets)  # (B,)
+        targets = targets.clamp_min(0)
         scale, limits = LOG2_E / temperature, torch.finfo(a.dtype)
-        low = limits.min if self.keep is None else excluded(a.dtype) / 2
+        low = excluded(a.dtype) / 2 if rules.leave_out() else limits.min
         gaps, room = [], a.new_empty(min(step, len(a)) * len(c))
         ga = torch.empty_like(a) if needed[0] or needed[3] else None
         gc = torch.zeros_like(c) if needed[1] else None
+        gb = None if bias is None or not needed[4] else torch.empty_like(bias)
         # Reading the bound on the host pays for many rows only.
-        small = len(a) > step and known(largest_octave(a, c, scale) <= UNSHIFTED)
+        small = len(a) > step and added is None and known(largest_octave(a, c, scale) <= UNSHIFTED)
         for i in slices(len(a), step):
             rows, columns = piece(a, i), piece(targets, i)
             scaled, partner = rows * scale, columns[:, None]  # (R, D), (R, 1)
             # Elementwise, unlike mm: the digits of a small gap depend on it.
             own = (scaled * c.index_select(0, columns)).sum(1, keepdim=True)  # (R, 1)
             odds = torch.mm(scaled, c.T, out=tile_of(room, len(scaled), len(c)))  # (R, C)
+            kept, more = rules.of_octaves(i, every, odds, scale, None, bias)
+            if more is not None and added is not None:
+                odds.add_(more, alpha=LOG2_E)
+                own.add_(piece(added, i)[:, None], alpha=LOG2_E)
+            if kept is not None:
+                exclude(odds, kept)
             # The sum is over the negatives only; the partner's place gets its gradient below.
-            if self.keep is not None:
-                exclude(odds, piece(self.keep, i))
             odds.scatter_(1, partner, -math.inf)
             if small:
                 shift = scaled.new_zeros(())
@@ -88,7 +98,7 @@ class _RowBlocks(NamedTuple):
             sums = odds.exp2_().sum(1, keepdim=True)
             gap = sums.log().add_((shift - own).div_(LOG2_E))  # see infonce_tiles
             gaps.append(gap)
-            if weight is None or (ga is None and gc is None):
+            if weight is None or not any(needed):
                 continue
             # d(gap)/d(logit) is odds / sum for a negative and -1 for the positive; times share,
             # weight and 1 / t it is a gradient by the dot products. All but the odds is one number
@@ -102,11 +112,14 @@ class _RowBlocks(NamedTuple):
                 torch.mm(odds, c, out=piece(ga, i)).mul_(w)  # (R, D)
             if gc is not None:
                 gc.addmm_(odds.T, rows * w)  # (C, D)
+            if gb is not None:
+                torch.mul(odds, w * temperature, out=piece(gb, i))
         gt = None
         if isinstance(temperature, Tensor) and ga is not None and needed[3]:
             gt = temperature_gradient(a, ga, temperature)
-        return F.softplus(torch.cat(gaps)[:, 0], threshold=50), (ga, gc, None, gt)
+        return F.softplus(torch.cat(gaps)[:, 0], threshold=50), (ga, gc, None, gt, gb)
 
     def plain(self, *inputs: Any) -> Tensor:
-        anchors, candidates, targets, temperature = inputs
-        return plain_one_way(anchors, candidates, targets, temperature, self.keep)
+        anchors, candidates, targets, temperature, bias = inputs
+        masks = as_tensors(self.rules, bias, anchors, candidates)
+        return plain_one_way(anchors, candidates, targets, temperature, *masks)

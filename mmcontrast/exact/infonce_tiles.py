@@ -19,6 +19,7 @@ from torch import Tensor
 from mmcontrast.distributed import Group, active, joined
 from mmcontrast.eager import known
 from mmcontrast.exact.evaluation import Gradients, Kept, Needed, evaluate
+from mmcontrast.exact.pair_rules import EVERY_PAIR, PairRules, as_tensors
 from mmcontrast.exact.plain import plain_symmetric
 from mmcontrast.exact.tiles import (
     LOG2_E,
@@ -43,7 +44,8 @@ def symmetric_in_tiles(
     *,
     start: int = 0,
     group: Group | None = None,
-    keep: Tensor | None = None,
+    rules: PairRules = EVERY_PAIR,
+    bias: Tensor | None = None,
 ) -> Tensor:
     """(B,) losses of the pairs x[i], y[start + i], averaged over both directions.
 
@@ -54,30 +56,33 @@ def symmetric_in_tiles(
         sides: rows and columns of a tile.
         start: which row of y belongs to the first row of x.
         group: the ranks over which the columns are summed.
-        keep: (B, C) bool, which pairs take part; None for all. The loss of a pair outside it is a
-            finite placeholder, masked by the caller.
+        rules: which pairs take part. The loss of a pair that does not is a finite placeholder,
+            masked by the caller.
+        bias: (B, C), added to the logits.
     """
     dtype = torch.promote_types(x.dtype, y.dtype)
     x, y = x.to(dtype), y.to(dtype)
-    way = _SymmetricTiles(sides, start, active(group), keep)
-    return evaluate(way, x, y, scalar(temperature, x))
+    way = _SymmetricTiles(sides, start, active(group), rules)
+    return evaluate(way, x, y, scalar(temperature, x), None if bias is None else bias.to(dtype))
 
 
 class _SymmetricTiles(NamedTuple):
     sides: Sides
     start: int
     group: Any
-    keep: Tensor | None
+    rules: PairRules
 
-    def forward(self, needed: Needed, *inputs: Tensor) -> tuple[Tensor, Kept]:
-        x, y, temperature = inputs
-        sides, start, group, keep = self
+    def forward(self, needed: Needed, *inputs: Any) -> tuple[Tensor, Kept]:
+        x, y, temperature, bias = inputs
+        sides, start, group, rules = self
         own = slice(start, start + len(x))
         scale = LOG2_E / temperature
         # One shift for all where that is accurate: it saves an exponential per logit, here and in
         # the backward pass. Otherwise a running maximum for each row and column.
-        sums = _bounded_sums(x, y, scale, sides, start, keep) if len(x) > 0 else None
-        sums = sums or _shifted_sums(x, y, scale, sides, start, keep)
+        added = rules.partners_bias(bias, torch.arange(own.start, own.stop, device=x.device))
+        bounded = len(x) > 0 and added is None  # no bound on the logits is known with a bias
+        sums = _bounded_sums(x, y, scale, sides, start, rules) if bounded else None
+        sums = sums or _shifted_sums(x, y, scale, sides, start, rules, bias)
         # A rank sees the logits of its own rows only, so its rows' sums are complete and its
         # columns' sums are one rank's part. The losses take the total over ranks in units of the
         # ranks' common shift; the backward pass keeps it in units of this rank's own shift, which
@@ -89,6 +94,8 @@ class _SymmetricTiles(NamedTuple):
         # The positives, elementwise and not from a tile: the digits of a small loss depend on them.
         parts = [(x[i] * y[own][i]).sum(1) for i in slices(len(x), sides[0])]
         positive = torch.cat([x.new_empty(0), *parts]) * scale  # (B,)
+        if added is not None:
+            positive.add_(added, alpha=LOG2_E)
         if shift.ndim:
             shift = torch.stack([sums.row_shift.expand(len(x)), shift[own]])  # (2, B)
         # With N the sum of a row's negatives e^s and p its positive logit, the loss is
@@ -100,45 +107,50 @@ class _SymmetricTiles(NamedTuple):
         losses, share = negative_share(both.log() + (shift - positive) / LOG2_E)
         return losses.mean(0), (share, *sums)
 
-    def backward(self, needed: Needed, kept: Any, upstream: Tensor, *inputs: Tensor) -> Gradients:
-        x, y, temperature = inputs
+    def backward(self, needed: Needed, kept: Any, upstream: Tensor, *inputs: Any) -> Gradients:
+        x, y, temperature, bias = inputs
         share, *rest = kept
         # d(loss)/d(gap) = sigmoid(gap) = N / (N + e^p), the share. Half of it belongs to each
         # direction, and 1 / t makes it a gradient by the dot product x y instead of the logit.
         # Ranks exchange what belongs to their own columns, so that v covers all columns.
         u, own = share * (upstream / (2 * temperature))
         v = own if self.group is None else joined(own, self.group)[0]  # (C,)
-        gx, gy = self.gradients(needed, x, y, LOG2_E / temperature, NegativeSums(*rest), u, v)
+        scale, sums = LOG2_E / temperature, NegativeSums(*rest)
+        gx, gy, gb = self.gradients(needed, x, y, bias, scale, sums, u, v)
         gt = temperature_gradient(x, gx, temperature) if gx is not None and needed[2] else None
-        return gx, gy, gt
+        # By a logit, the gradient is that by the product times t.
+        return gx, gy, gt, None if gb is None else gb.mul_(temperature)
 
-    def plain(self, *inputs: Tensor) -> Tensor:
-        x, y, temperature = inputs
+    def plain(self, *inputs: Any) -> Tensor:
+        x, y, temperature, bias = inputs
         own = slice(self.start, self.start + len(x))
-        return plain_symmetric(x, y, temperature, own, self.group, self.keep)
+        masks = as_tensors(self.rules, bias, x, y)
+        return plain_symmetric(x, y, temperature, own, self.group, *masks)
 
     def gradients(
         self,
         needed: Needed,
         x: Tensor,
         y: Tensor,
+        bias: Tensor | None,
         scale: Tensor,
         sums: NegativeSums,
         u: Tensor,
         v: Tensor,
-    ) -> tuple[Tensor | None, Tensor | None]:
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """Each tile of the logits' gradient times the columns and, transposed, times the rows.
 
         The gradients by a row's negatives sum to u, by a column's to v, and that by their pair is
-        minus both.
+        minus both. The last of the three is the gradient by the products themselves.
         """
-        sides, start, _, keep = self
+        sides, start, _, rules = self
         # Of d(gap_i)/d(s_ij), the negatives have their parts e^s_ij / N_i of the sum, which add up
         # to 1, and the positive has -1. So row i gives u_i 2^(s_ij - shift) / sum_i to a negative
         # and -u_i to its pair; column j gives v_j 2^(s_ij - shift) / sum_j and -v_j. A pair is in
         # one row and one column: -u - v.
         gx = torch.zeros_like(x) if needed[0] or needed[2] else None
         gy = torch.zeros_like(y) if needed[1] else None
+        gb = torch.empty_like(bias) if bias is not None and needed[3] else None
         pair = -u - v[start : start + len(x)]
         tiny = torch.finfo(x.dtype).tiny  # one sample has no negatives: sum, u and v are all 0
         u, v = u / sums.rows.clamp_min(tiny), v / sums.columns.clamp_min(tiny)
@@ -146,15 +158,18 @@ class _SymmetricTiles(NamedTuple):
         bounded = sums.row_shift.ndim == 0
         add = -sums.row_shift if bounded else None
         for i, j, tile in tiles(x, y, sides, scale=scale, add=add):
+            kept, more = rules.of_octaves(i, j, tile, scale, add, bias)
             # One shift for both directions: one exponential, times the sum of both factors.
             if bounded:
                 other = tile_of(room, *tile.shape)
                 tile.exp2_().mul_(torch.add(u[i, None], v[j], out=other))
-                if keep is not None:
-                    tile.mul_(other.copy_(as_bytes(keep[i, j])))
+                if kept is not None:
+                    tile.mul_(other.copy_(as_bytes(kept)))
             else:
-                if keep is not None:
-                    tile.masked_fill_(~keep[i, j], -math.inf)
+                if more is not None:
+                    tile.add_(more, alpha=LOG2_E)
+                if kept is not None:
+                    tile.masked_fill_(~kept, -math.inf)
                 negatives_gradient(tile, i, j, sums, u, v, room)
             # Row i.start + r has its pair in column start + i.start + r, which is column r + offset
             # of the tile. Where offset is negative, the tile's diagonal begins at row -offset; a
@@ -166,7 +181,9 @@ class _SymmetricTiles(NamedTuple):
                 gx[i].addmm_(tile, y[j])
             if gy is not None:
                 gy[j].addmm_(tile.T, x[i])
-        return gx, gy
+            if gb is not None:
+                gb[i, j] = tile
+        return gx, gy, gb
 
 
 def negative_share(gap: Tensor) -> tuple[Tensor, Tensor]:
@@ -210,7 +227,7 @@ def negatives_gradient(
 
 
 def _bounded_sums(
-    x: Tensor, y: Tensor, scale: Tensor, sides: Sides, start: int, keep: Tensor | None
+    x: Tensor, y: Tensor, scale: Tensor, sides: Sides, start: int, rules: PairRules
 ) -> NegativeSums | None:
     """One shift, and so one exponential, for all rows and columns: no logit is above |x| |y|.
 
@@ -222,12 +239,15 @@ def _bounded_sums(
     # where the bound is far above a row's logits, `certain` finds its sum too small.
     rows, columns = x.new_zeros(len(x)), x.new_zeros(len(y))
     # 1 for a row or column that keeps no negative: its sum, which is 0, is certain.
-    bare_rows, bare_columns = (torch.full_like(z, keep is not None) for z in (rows, columns))
-    room = memory(x, y, sides if keep is not None else (0, 0))
-    for i, j, tile in tiles(x, y, sides, scale=scale, add=-shift):
+    leave_out = rules.leave_out()
+    bare_rows, bare_columns = (torch.full_like(z, leave_out) for z in (rows, columns))
+    room = memory(x, y, sides if leave_out else (0, 0))
+    add = -shift
+    for i, j, tile in tiles(x, y, sides, scale=scale, add=add):
+        kept, _ = rules.of_octaves(i, j, tile, scale, add, None)
         tile.exp2_().diagonal(i.start + start - j.start).zero_()  # no pair is a negative
-        if keep is not None:
-            out = outside(keep, i, j, start)
+        if kept is not None:
+            out = outside(kept, i.start + start - j.start)
             bare_rows[i].mul_(out.amin(1))
             bare_columns[j].mul_(out.amin(0))
             tile.mul_(tile_of(room, *tile.shape).copy_(1 - out))
@@ -240,15 +260,21 @@ def _bounded_sums(
     return found if certain(columns + bare_columns, len(x)) else None
 
 
-def outside(keep: Tensor, i: slice, j: slice, start: int) -> Tensor:
+def outside(kept: Tensor, offset: int) -> Tensor:
     """(R, K) bytes of a tile, 1 where a pair is no negative: outside the mask, or the positive."""
-    found = keep[i, j].logical_not()
-    found.diagonal(i.start + start - j.start).fill_(True)
+    found = kept.logical_not()
+    found.diagonal(offset).fill_(True)
     return as_bytes(found)
 
 
 def _shifted_sums(
-    x: Tensor, y: Tensor, scale: Tensor, sides: Sides, start: int, keep: Tensor | None
+    x: Tensor,
+    y: Tensor,
+    scale: Tensor,
+    sides: Sides,
+    start: int,
+    rules: PairRules,
+    bias: Tensor | None,
 ) -> NegativeSums:
     """The largest negative of each row and column as its shift, updated as the tiles come."""
     lowest = torch.finfo(x.dtype).min
@@ -257,9 +283,12 @@ def _shifted_sums(
         rows, columns, torch.full_like(rows, lowest), torch.full_like(columns, lowest)
     )
     for i, j, tile in tiles(x, y, sides, scale=scale):
+        kept, more = rules.of_octaves(i, j, tile, scale, None, bias)
+        if more is not None:
+            tile.add_(more, alpha=LOG2_E)
         tile.diagonal(i.start + start - j.start).fill_(-math.inf)  # 2^-inf = 0
-        if keep is not None:
-            tile.masked_fill_(~keep[i, j], -math.inf)
+        if kept is not None:
+            tile.masked_fill_(~kept, -math.inf)
         add_to_sums(sums.rows[i], sums.row_shift[i], tile)
         add_to_sums(sums.columns[j], sums.column_shift[j], tile.T)
     return sums

@@ -10,13 +10,16 @@ masks has B x C entries.
 """
 
 import functools
-from typing import NamedTuple
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mmcontrast.exact.evaluation import Losses, Needed, evaluate_in_one_pass
+from mmcontrast.exact.pair_rules import EVERY_PAIR, PairRules, as_tensors
 from mmcontrast.exact.plain import plain_contrast
 from mmcontrast.exact.tiles import (
     LOG2_E,
@@ -26,7 +29,7 @@ from mmcontrast.exact.tiles import (
     slices,
     temperature_gradient,
 )
-from mmcontrast.rows import ordinary_scale
+from mmcontrast.rows import dot, ordinary_scale
 
 
 class Partners(NamedTuple):
@@ -37,6 +40,11 @@ class Partners(NamedTuple):
     keep: Tensor | None = None  # (B, C) bool; None for all
     columns: Tensor | None = None  # (C,) bool, candidates that take part at all; None for all
     own: int | None = None  # the first anchor's index among the candidates; None if they are others
+    rules: PairRules = EVERY_PAIR  # functions for the mask, and the bias; their keep is the above
+
+    def positive(self, i: slice) -> Tensor:
+        """(R, C) bool: the positives of some rows, whether they take part or not."""
+        return self.masks(i)[0] > 0
 
     def masks(self, i: slice) -> tuple[Tensor, Tensor | None]:
         """Some rows of the positives or their weights, and of who takes part: (R, C), or None."""
@@ -53,23 +61,28 @@ class Partners(NamedTuple):
         others += [] if self.keep is None else [self.keep[i]]
         return positives, functools.reduce(torch.logical_and, others) if others else None
 
-    def weights(self, i: slice, room: Tensor) -> tuple[Tensor, Tensor | None]:
+    def weights(
+        self, i: slice, room: Tensor, out: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """The positives' weights, 1 unless given and 0 elsewhere, in memory; and ``outside``."""
         found, given = room[: i.stop - i.start], piece(self.positives, i)
         if self.classes is not None:
             torch.eq(given[:, None], self.classes, out=found)
         else:
             found.copy_(as_bytes(given))
-        outside = self.outside(i, found)
+        outside = self.outside(i, found, out)
         if outside is None:
             return found, None
         if self.classes is None and given.is_floating_point():
             return found.masked_fill_(outside, 0), outside  # not times 0: they may be NaN there
         return found.mul_(as_bytes(~outside)), outside
 
-    def outside(self, i: slice, like: Tensor) -> Tensor | None:
-        """(R, C) bool in new memory, laid out like a tensor: pairs that take no part, if any."""
-        if self.keep is None and self.columns is None and self.own is None:
+    def outside(self, i: slice, like: Tensor, out: Tensor | None) -> Tensor | None:
+        """(R, C) bool in new memory, laid out like a tensor: pairs that take no part, if any.
+
+        ``out``: (R, C) bool, those that functions or the bias leave out.
+        """
+        if all(x is None for x in (self.keep, self.columns, self.own, out)):
             return None
         found = torch.zeros_like(like, dtype=torch.bool)
         if self.keep is not None:
@@ -78,7 +91,35 @@ class Partners(NamedTuple):
             found.logical_or_(~self.columns)
         if self.own is not None:
             found.diagonal(self.own + i.start).fill_(True)
-        return found
+        return found if out is None else found.logical_or_(out)
+
+    def left_out(
+        self, i: slice, columns: int, products: Callable[[], Tensor], bias: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """(R, C) bool, what functions or a bias of minus infinity leave out, and the bias itself.
+
+        Args:
+            i: rows.
+            columns: number of all columns.
+            products: makes (R, C) products in new memory.
+            bias: (B, C).
+        """
+        rules, every = self.rules._replace(keep=None), slice(0, columns)
+        tile = rules.tile(i, every, products, functools.partial(self.positive, i))
+        kept, added = rules.kept(i, every, tile), rules.bias(bias, i, every, tile, None)
+        if added is None:
+            return (None if kept is None else ~kept), None
+        out = added == -math.inf
+        return (out if kept is None else out.logical_or_(~kept)), added
+
+    def resolved(
+        self, rows: Tensor, columns: Tensor, bias: Tensor | None
+    ) -> tuple["Partners", Tensor | None]:
+        """The same with (B, C) tensors instead of functions, for plain paths."""
+        rules = self.rules._replace(keep=self.keep)
+        every = functools.partial(self.positive, slice(0, rows.shape[0]))
+        keep, bias = as_tensors(rules, bias, rows, columns, every)
+        return self._replace(keep=keep, rules=EVERY_PAIR), bias
 
     def room(self, dtype: torch.dtype, columns: int, step: int) -> Tensor:
         """Memory for the (R, C) numbers of a block, laid out like the masks."""
@@ -102,6 +143,25 @@ class Partners(NamedTuple):
         each = [self.weights(i, room)[0].amax(1) for i in slices(size, step)]
         return torch.cat(each) > 0
 
+    def still_counted(
+        self, rows: Tensor, columns: Tensor, bias: Tensor | None, step: int | None
+    ) -> Tensor | bool:
+        """(B,) bool: :meth:`counted` by functions and the bias, of mapped rows and columns."""
+        if bias is None and not self.rules.has_functions():
+            return True
+        if step is None or 0 in (rows.shape[0], columns.shape[0]):
+            keep = self.keep
+            if bias is not None:
+                there = bias != -math.inf
+                keep = there if keep is None else keep & there
+            return self._replace(keep=keep).counted(rows.dtype, columns.shape[0], None)
+        room, found = self.room(rows.dtype, columns.shape[0], step), []
+        for i in slices(rows.shape[0], step):
+            products = functools.partial(dot, rows[i].detach(), columns.detach())
+            out, _ = self.left_out(i, columns.shape[0], products, bias)
+            found.append(self.weights(i, room, out)[0].amax(1))
+        return torch.cat(found) > 0
+
 
 def masked_in_blocks(
     anchors: Tensor,
@@ -111,6 +171,7 @@ def masked_in_blocks(
     partners: Partners,
     step: int,
     form: str,
+    bias: Tensor | None = None,
 ) -> Tensor:
     """Sum of the (B,) losses times ``weight``, see :func:`evaluate_in_one_pass`.
 
@@ -124,9 +185,11 @@ def masked_in_blocks(
         partners: who is whose positive, and takes part; classes as numbers of that dtype.
         step: anchors at a time.
         form: ``"out"`` or ``"in"``, as in :func:`log_share`.
+        bias: (B, C), added to the logits.
     """
     way = _MaskedBlocks(partners, step, form)
-    inputs = anchors, candidates, temperature, partners.positives
+    bias = None if bias is None else bias.to(anchors.dtype)
+    inputs = anchors, candidates, temperature, partners.positives, bias
     return evaluate_in_one_pass(way, weight, *inputs)
 
 
@@ -135,20 +198,25 @@ class _MaskedBlocks(NamedTuple):
     step: int
     form: str
 
-    def losses(self, needed: Needed, weight: Tensor | None, *inputs: Tensor) -> Losses:
-        a, c, temperature, positives = inputs
+    def losses(self, needed: Needed, weight: Tensor | None, *inputs: Any) -> Losses:
+        a, c, temperature, positives, bias = inputs
         scale, limits = LOG2_E / temperature, torch.finfo(a.dtype)
         low = excluded(a.dtype)
         rooms = [self.partners.room(a.dtype, len(c), self.step) for _ in range(4)]
         ga = torch.empty_like(a) if needed[0] or needed[2] else None
         gc = torch.zeros_like(c) if needed[1] else None
         gp = torch.zeros_like(positives) if needed[3] else None
+        gb = torch.empty_like(bias) if bias is not None and needed[4] else None
         losses = a.new_empty(len(a))
         for i in slices(len(a), self.step):
             rows = piece(a, i)
             p, q, spare = (room[: len(rows)] for room in rooms[1:])
-            shares, outside = self.partners.weights(i, rooms[0])  # (R, C)
-            torch.mm(rows, c.T, out=q).mul_(scale)
+            torch.mm(rows, c.T, out=q)
+            out, added = self.partners.left_out(i, len(c), q.clone, bias)
+            shares, outside = self.partners.weights(i, rooms[0], out)  # (R, C)
+            q.mul_(scale)
+            if added is not None:  # what is left out may have any bias
+                q.add_(added if outside is None else added.masked_fill(outside, 0), alpha=LOG2_E)
             torch.add(q, torch.le(shares, 0, out=spare), alpha=low, out=p)
             q.add_(torch.gt(shares, 0, out=spare), alpha=low)
             if outside is not None:
@@ -191,8 +259,10 @@ class _MaskedBlocks(NamedTuple):
                 torch.mm(logits, c, out=piece(ga, i)).mul_(factor)
             if gc is not None:
                 gc.addmm_(logits.T, rows * factor)
+            if gb is not None:
+                torch.mul(logits, each, out=piece(gb, i))
         gt = temperature_gradient(a, ga, temperature) if ga is not None and needed[2] else None
-        return losses, (ga, gc, gt, gp)
+        return losses, (ga, gc, gt, gp, gb)
 
     def scaled(self, shares: Tensor) -> tuple[Tensor, Tensor | int]:
         """(R, 1) sums of the weights, which are multiplied, in place, by the (R, 1) behind them."""
@@ -204,8 +274,9 @@ class _MaskedBlocks(NamedTuple):
         total = shares.sum(1, keepdim=True)
         return total.masked_fill_(total == 0, 1), size
 
-    def plain(self, *inputs: Tensor) -> Tensor:
-        a, c, temperature, positives = inputs
+    def plain(self, *inputs: Any) -> Tensor:
+        a, c, temperature, positives, bias = inputs
         partners = self.partners._replace(positives=positives)
+        partners, bias = partners.resolved(a, c, bias)
         masks = partners.masks(slice(0, len(a)))
-        return plain_contrast(a, c, temperature, *masks, self.form)
+        return plain_contrast(a, c, temperature, *masks, self.form, bias)

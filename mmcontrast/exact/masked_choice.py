@@ -1,11 +1,11 @@
 """Which way a softmax loss under masks is evaluated, also as operators."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from mmcontrast import arguments
 from mmcontrast.distributed import Group, joined, name_of, named, own_rows, rank_sizes, total
 from mmcontrast.eager import calls_operators, is_eager, takes_ways
 from mmcontrast.exact import sizes
@@ -15,38 +15,47 @@ from mmcontrast.exact.infonce_blocks import one_way_in_blocks
 from mmcontrast.exact.infonce_tiles import symmetric_in_tiles
 from mmcontrast.exact.masked_blocks import Partners, masked_in_blocks
 from mmcontrast.exact.operators import as_operator
+from mmcontrast.exact.pair_rules import PairRules, as_tensors, of_partners, told
 from mmcontrast.exact.plain import plain_contrast, plain_one_way
 from mmcontrast.exact.tiles import as_bytes, rows_in_cache, scalar
 from mmcontrast.masks import IGNORE
 from mmcontrast.presence import zero_outside
 from mmcontrast.reductions import Reduction
-from mmcontrast.rows import RowMap
+from mmcontrast.rows import RowMap, map_rows
 from mmcontrast.softmax import contrast
 from mmcontrast.wide import widen_products
 
 
-def one_way_under_a_mask(
+def one_way_by_rules(
     anchors: Tensor,
     candidates: Tensor,
     partners: Tensor,
-    keep: Tensor,
+    rules: PairRules,
+    bias: Tensor | None,
     *,
     temperature: float | Tensor,
     normalize: RowMap | None,
     reduction: Reduction,
     chunk_size: int | None,
 ) -> Tensor:
-    """:func:`one_way_info_nce` with ``keep``, among the candidates of all ranks."""
+    """:func:`one_way_info_nce` with ``keep`` or ``bias``, among the candidates of all ranks."""
     anchors, candidates, narrow = products_in_range(anchors, candidates, normalize, reduction.group)
-    counted = kept_partners(partners, keep)
-    # Unused rows become zero before any arithmetic: masked later, a NaN in them would still reach
-    # the gradient, as 0 * NaN.
-    anchors = zero_outside(anchors, counted)
-    candidates = zero_outside(candidates, any_of(keep, 0))
+    if rules.keep is not None:
+        # Unused rows become zero before any arithmetic: masked later, a NaN in them would still
+        # reach the gradient, as 0 * NaN.
+        anchors = zero_outside(anchors, kept_partners(partners, rules.keep))
+        candidates = zero_outside(candidates, any_of(rules.keep, 0))
     rows, columns = mapped(anchors, candidates, normalize, chunk_size)
+    if rules.has_functions():
+        rules = told(rules, rows, columns, partners, *numbers_of(anchors, reduction.group))
+        rules, bias = for_operators(rules, bias, rows, columns)
+    rules, counted = of_partners(rules, bias, rows, columns, partners)
     shares = reduction.shares(counted, rows)
-    inputs = rows, columns, scalar(temperature, rows), shares
-    value = weighted_one_way_masked(*inputs, partners, keep, chunk_size)
+    inputs = rows, columns, scalar(temperature, rows), bias, shares, partners
+    if rules.has_functions():
+        value = _one_way_of_rows(*inputs, rules, chunk_size)
+    else:
+        value = weighted_one_way_masked(*inputs, rules.keep, chunk_size)
     return narrow(reduction.finish(value, counted))
 
 
@@ -55,45 +64,66 @@ def weighted_one_way_masked(
     rows: Tensor,
     columns: Tensor,
     temperature: Tensor,
+    bias: Tensor | None,
     weight: Tensor | None,
     targets: Tensor,
-    keep: Tensor,
+    keep: Tensor | None,
     chunk_size: int | None,
 ) -> Tensor:
     """:func:`weighted_one_way` of this rank's (B, D) rows among all ranks' (C, D) columns.
 
-    Targets are indices of these columns; ``keep`` is (B, C) bool.
+    Targets are indices of these columns; ``keep`` is (B, C) bool, ``bias`` (B, C).
     """
+    rules = PairRules(keep)
+    return _one_way_of_rows(rows, columns, temperature, bias, weight, targets, rules, chunk_size)
+
+
+def _one_way_of_rows(
+    rows: Tensor,
+    columns: Tensor,
+    temperature: Tensor,
+    bias: Tensor | None,
+    weight: Tensor | None,
+    targets: Tensor,
+    rules: PairRules,
+    chunk_size: int | None,
+) -> Tensor:
     step = rows_at_a_time(len(rows), len(columns), chunk_size) or len(rows)
     if not step or not len(columns):
-        return weighted(plain_one_way(rows, columns, targets, temperature, keep), weight)
-    return one_way_in_blocks(rows, columns, targets, temperature, weight, step, keep)
+        masks = as_tensors(rules, bias, rows, columns)
+        return weighted(plain_one_way(rows, columns, targets, temperature, *masks), weight)
+    return one_way_in_blocks(rows, columns, targets, temperature, weight, step, rules, bias)
 
 
-def both_ways_under_a_mask(
+def both_ways_by_rules(
     x: Tensor,
     y: Tensor,
-    keep: Tensor,
+    own: slice,
+    rules: PairRules,
+    bias: Tensor | None,
     *,
     temperature: float | Tensor,
     normalize: RowMap | None,
     reduction: Reduction,
     chunk_size: int | None,
 ) -> Tensor:
-    """:func:`both_ways_info_nce` with ``keep``, which is checked here."""
+    """:func:`both_ways_info_nce` with ``keep`` or ``bias``; ``own``: this rank's rows of all."""
     group = reduction.group
-    counts = rank_sizes(y, group)
-    own = own_rows(group, counts)
-    arguments.mask("keep", keep, (x.shape[0], sum(counts)))
     x, y, narrow = products_in_range(x, y, normalize, group)
-    counted = keep.diagonal(own.start)
-    # A row of y takes part where some rank keeps it.
-    used = total(any_of(keep, 0).float(), group)[own] > 0
-    x, y = zero_outside(x, any_of(keep, 1)), zero_outside(y, used)
+    if rules.keep is not None:
+        # A row of y takes part where some rank keeps it.
+        used = total(any_of(rules.keep, 0).float(), group)[own] > 0
+        x, y = zero_outside(x, any_of(rules.keep, 1)), zero_outside(y, used)
     rows, columns = mapped(x, y, normalize, chunk_size)
+    rules, bias, every = rules_of_pairs(rules, bias, rows, columns, own, group)
+    partners = torch.arange(own.start, own.stop, device=rows.device)
+    rules, counted = of_partners(rules, bias, rows, every, partners)
     shares = reduction.shares(counted, rows)
-    inputs = rows, columns, scalar(temperature, rows), shares
-    value = weighted_both_ways_masked(*inputs, keep, chunk_size, name_of(group))
+    inputs = rows, columns, scalar(temperature, rows), bias, shares
+    if rules.has_functions():
+        value = _both_ways_of_rows(*inputs, rules, chunk_size, name_of(group))
+    else:
+        value = weighted_both_ways_masked(*inputs, rules.keep, chunk_size, name_of(group))
     return narrow(reduction.finish(value, counted))
 
 
@@ -102,24 +132,88 @@ def weighted_both_ways_masked(
     x: Tensor,
     y: Tensor,
     temperature: Tensor,
+    bias: Tensor | None,
     weight: Tensor | None,
-    keep: Tensor,
+    keep: Tensor | None,
     chunk_size: int | None,
     group: str,
 ) -> Tensor:
-    """:func:`weighted_both_ways` of the pairs in a (B, C) bool mask, C of all ranks."""
+    """:func:`weighted_both_ways` with a (B, C) bool mask and a (B, C) bias, C of all ranks."""
+    return _both_ways_of_rows(x, y, temperature, bias, weight, PairRules(keep), chunk_size, group)
+
+
+def _both_ways_of_rows(
+    x: Tensor,
+    y: Tensor,
+    temperature: Tensor,
+    bias: Tensor | None,
+    weight: Tensor | None,
+    rules: PairRules,
+    chunk_size: int | None,
+    group: str,
+) -> Tensor:
     ranks = named(group)
     y, here = joined(y, ranks)
     step = rows_at_a_time(len(x), len(y), chunk_size, side=sizes.TILE)
     sides = sizes.WIDE if chunk_size is None or step is None else (step, step)
-    losses = symmetric_in_tiles(x, y, temperature, sides, start=here.start, group=ranks, keep=keep)
-    return weighted(losses, weight)
+    settings: Any = {"start": here.start, "group": ranks, "rules": rules, "bias": bias}
+    return weighted(symmetric_in_tiles(x, y, temperature, sides, **settings), weight)
+
+
+def numbers_of(rows: Tensor, group: Group | None) -> tuple[int, int]:
+    """The first of this rank's rows among those of all ranks, and how many there are."""
+    counts = rank_sizes(rows, group)
+    return own_rows(group, counts).start, sum(counts)
+
+
+def rules_of_pairs(
+    rules: PairRules,
+    bias: Tensor | None,
+    rows: Tensor,
+    columns: Tensor,
+    own: slice,
+    group: Group | None,
+) -> tuple[PairRules, Tensor | None, Tensor]:
+    """Rules of both directions told of the pairs, and the columns of all ranks where they ask.
+
+    Args:
+        rules, bias: of this rank's pairs.
+        rows, columns: (B, D) mapped.
+        own: which of all ranks' rows they are.
+        group: the ranks.
+    """
+    if not rules.has_functions():
+        return rules, bias, columns
+    every, _ = joined(columns, group)  # (C, D)
+    partners = torch.arange(own.start, own.stop, device=rows.device)
+    rules = told(
+        rules,
+        rows,
+        every,
+        partners,
+        own.start,
+        every.shape[0],
+        start=own.start,
+        column_partner=lambda found: joined(found, group)[0],
+    )
+    return *for_operators(rules, bias, rows, every), every
+
+
+def for_operators(
+    rules: PairRules, bias: Tensor | None, rows: Tensor, columns: Tensor
+) -> tuple[PairRules, Tensor | None]:
+    """Rules without functions under a compiler: what they say of all pairs at once."""
+    if is_eager():
+        return rules, bias
+    keep, bias = as_tensors(rules, bias, rows, columns)
+    return PairRules(keep), bias
 
 
 def masked_contrast(
     anchors: Tensor,
     candidates: Tensor,
     partners: Partners,
+    bias: Tensor | None = None,
     *,
     form: str = "out",
     temperature: float | Tensor,
@@ -133,15 +227,23 @@ def masked_contrast(
         anchors: (B, D).
         candidates: (C, D).
         partners: the masks; classes are labels, (B,) or (B, L).
+        bias: (B, C), added to the logits.
         form: as in :func:`sup_con`.
         temperature, normalize, chunk_size: as in :func:`info_nce`.
         reduction: of this rank's losses.
     """
-    positives, classes, keep, columns, _ = partners
+    positives, classes, keep, columns, _, rules = partners
     if keep is not None:
         candidates = zero_outside(candidates, any_of(keep, 0))
     if columns is not None:
         candidates = zero_outside(candidates, columns)
+    if rules.has_functions():
+        numbers = numbers_of(anchors, reduction.group)
+        partners = partners._replace(rules=told(rules, anchors, candidates, None, *numbers))
+        if not is_eager(positives):
+            mapped_rows = [map_rows(x.detach(), normalize) for x in (anchors, candidates)]
+            partners, bias = partners.resolved(mapped_rows[0], mapped_rows[1], bias)
+            keep = partners.keep
     # To an operator, masks have no gradient.
     learned = calls_operators() and positives.requires_grad and torch.is_grad_enabled()
     if not takes_ways() or learned:
@@ -153,6 +255,7 @@ def masked_contrast(
             temperature=temperature,
             normalize=normalize,
             chunk_size=rows_at_a_time(anchors.shape[0], candidates.shape[0], chunk_size),
+            bias=bias,
         )
         return reduction.reduce(losses, found)
 
@@ -166,8 +269,13 @@ def masked_contrast(
             partners = partners._replace(positives=positives, classes=classes)
     counted = partners.counted(dtype, y.shape[0], step)
     x, y = mapped(zero_outside(x, counted), y, normalize, chunk_size)
+    counted = counted & partners.still_counted(x, y, bias, step)
     shares = reduction.shares(counted, x)
-    value = weighted_masked(x, y, scalar(temperature, x), shares, *partners, chunk_size, form)
+    inputs = x, y, scalar(temperature, x), bias, shares
+    if partners.rules.has_functions():
+        value = _masked_of_rows(*inputs, partners, chunk_size, form)
+    else:
+        value = weighted_masked(*inputs, *partners[:5], chunk_size, form)
     return narrow(reduction.finish(value, counted))
 
 
@@ -176,6 +284,7 @@ def weighted_masked(
     rows: Tensor,
     columns: Tensor,
     temperature: Tensor,
+    bias: Tensor | None,
     weight: Tensor | None,
     positives: Tensor,
     classes: Tensor | None,
@@ -188,20 +297,37 @@ def weighted_masked(
     """The losses of (B, D) rows among (C, D) columns under the masks of :class:`Partners`.
 
     Args:
+        bias: (B, C), added to the logits.
         weight: as in :func:`weighted_one_way`.
         positives, classes, keep, used, own: the fields of :class:`Partners`; classes may be labels.
         chunk_size, form: as in :func:`sup_con`.
     """
     partners = Partners(positives, classes, keep, used, own)
+    return _masked_of_rows(rows, columns, temperature, bias, weight, partners, chunk_size, form)
+
+
+def _masked_of_rows(
+    rows: Tensor,
+    columns: Tensor,
+    temperature: Tensor,
+    bias: Tensor | None,
+    weight: Tensor | None,
+    partners: Partners,
+    chunk_size: int | None,
+    form: str,
+) -> Tensor:
+    positives, classes = partners[:2]
     inputs = rows, columns, temperature
     readable = is_eager(positives)
     if classes is not None and (classes.ndim == 2 or classes.dtype != rows.dtype) and readable:
         given = numbered(positives, classes, rows.dtype)
         partners = partners._replace(positives=given[0], classes=given[1])
     if 0 in (len(rows), len(columns)) or not readable:
-        return weighted(plain_contrast(*inputs, *partners.masks(slice(0, len(rows))), form), weight)
+        partners, bias = partners.resolved(rows, columns, bias)
+        masks = partners.masks(slice(0, len(rows)))
+        return weighted(plain_contrast(*inputs, *masks, form, bias), weight)
     step = masked_rows_at_a_time(len(rows), len(columns), chunk_size)
-    return masked_in_blocks(*inputs, weight, partners, step, form)
+    return masked_in_blocks(*inputs, weight, partners, step, form, bias)
 
 
 def masked_rows_at_a_time(rows: int, columns: int, chunk_size: int | None) -> int:

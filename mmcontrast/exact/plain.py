@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mmcontrast.distributed import joined
 from mmcontrast.rows import dot
-from mmcontrast.softmax import log_share
+from mmcontrast.softmax import biased, log_share
 
 
 def plain_one_way(
@@ -21,15 +21,17 @@ def plain_one_way(
     targets: Tensor | None,
     temperature: float | Tensor,
     keep: Tensor | None = None,
+    bias: Tensor | None = None,
 ) -> Tensor:
     """(B,) InfoNCE of (B, D) anchors among (C, D) candidates, those in a (B, C) mask.
 
-    Without targets, candidate i belongs to anchor i. An anchor with a negative target has a finite
-    placeholder for a loss, masked by the caller.
+    ``bias``, (B, C), is added to the logits. Without targets, candidate i belongs to anchor i. An
+    anchor with a negative target has a finite placeholder for a loss, masked by the caller.
     """
     columns = torch.arange(len(candidates), device=candidates.device)
     own = columns[: len(anchors)] if targets is None else targets
     logits = dot(anchors, candidates) / temperature  # (B, C)
+    logits, keep = biased(logits, keep, bias)
     return log_share(logits, columns == own[:, None], keep)[0]
 
 
@@ -40,9 +42,11 @@ def plain_contrast(
     positives: Tensor,
     keep: Tensor | None,
     form: str,
+    bias: Tensor | None = None,
 ) -> Tensor:
     """(B,) losses by :func:`log_share` of (B, D) anchors among (C, D) candidates."""
-    return log_share(dot(anchors, candidates) / temperature, positives, keep, form=form)[0]
+    logits, keep = biased(dot(anchors, candidates) / temperature, keep, bias)
+    return log_share(logits, positives, keep, form=form)[0]
 
 
 def plain_symmetric(
@@ -52,6 +56,7 @@ def plain_symmetric(
     own: slice,
     group: Any,
     keep: Tensor | None = None,
+    bias: Tensor | None = None,
 ) -> Tensor:
     """(B,) InfoNCE of two views, averaged over both directions.
 
@@ -62,15 +67,24 @@ def plain_symmetric(
         own: which rows of ``y`` are this rank's.
         group: the ranks; None for this one alone.
         keep: (B, C) bool, which pairs take part; None for all.
+        bias: (B, C), added to the logits.
     """
     every = x if group is None else joined(x, group)[0]  # (C, D)
     columns = torch.arange(len(y), device=x.device)
     pairs = columns == columns[own, None]  # (B, C)
     # Rows of x choose among all y, then this rank's rows of y among all x. The pairs are the same
     # matrix for both, because x[i] and y[own][i] have the same index over all ranks.
-    back = None if keep is None else joined(keep, group)[0][:, own].mT  # (B, C)
-    there = log_share(dot(x, y) / temperature, pairs, keep)[0]
-    return (there + log_share(dot(y[own], every) / temperature, pairs, back)[0]) / 2
+    losses = []
+    for a, b, turned in ((x, y, False), (y[own], every, True)):
+        masks = (_turned(z, own, group) if turned else z for z in (keep, bias))  # (B, C)
+        logits, kept = biased(dot(a, b) / temperature, *masks)
+        losses.append(log_share(logits, pairs, kept)[0])
+    return (losses[0] + losses[1]) / 2
+
+
+def _turned(z: Tensor | None, own: slice, group: Any) -> Tensor | None:
+    """(B, C) of pairs of x and y: those of this rank's rows of y and all of x."""
+    return None if z is None else joined(z, group)[0][:, own].mT
 
 
 def plain_sup_con(

@@ -134,7 +134,20 @@ CASES = {
         anchors_candidates, lambda a, c: mm.info_nce(a, c, reduction="sum", temperature=0.5)
     ),
     "info_nce:chunks": loss(anchors_candidates, lambda a, c: mm.info_nce(a, c, chunk_size=2)),
+    "info_nce:bias": loss(
+        lambda m: (*anchors_candidates(m), m.mask(7, m.n, m.n + 2), m.similarity()),
+        lambda a, c, k, b: mm.info_nce(a, c, keep=k, bias=b),
+    ),
     "symmetric_info_nce": loss(two, mm.symmetric_info_nce),
+    "symmetric_info_nce:functions": loss(
+        two,
+        lambda x, y: mm.symmetric_info_nce(
+            x,
+            y,
+            keep=lambda t: t.rows[:, None] != t.columns + 1,
+            bias=lambda t: 0.1 * (t.rows[:, None] + t.columns).to(t.partner.dtype),
+        ),
+    ),
     "symmetric_info_nce:chunks": loss(
         lambda m: (*two(m), m.weight()),
         lambda x, y, w: mm.symmetric_info_nce(x, y, weight=w, chunk_size=2, reduction="none"),
@@ -322,6 +335,7 @@ NOT_CASES = {
     "Pairs": "a result",
     "Retrieval": "a result: test_retrieval.py",
     "SigmoidContrast": "learns two numbers: test_sigmoid.py",
+    "Tile": "what functions of a tile get: exact/test_pair_tile.py",
     "add_noise": "draws at random: negatives/test_noise.py",
     "gather": "needs ranks: test_distributed.py",
     "mixed_negatives": "draws at random: negatives/test_mixed.py",

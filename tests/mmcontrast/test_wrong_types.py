@@ -133,6 +133,7 @@ CALLS = {
             "candidates": OTHERS,
             "targets": torch.arange(B),
             "keep": POSITIVES,
+            "bias": SIMILARITY,
             "chunk_size": 2,
             **NCE,
         },
@@ -153,6 +154,7 @@ CALLS = {
             "y": OTHERS,
             "positives": POSITIVES,
             "keep": POSITIVES,
+            "bias": SIMILARITY,
             "chunk_size": 2,
             **NCE,
         },
@@ -648,6 +650,7 @@ RESULTS = {
     "Negatives",
     "Pairs",
     "Retrieval",
+    "Tile",
 }
 
 LEARNED = {
@@ -759,6 +762,8 @@ def taken(call, name):
         kinds = {"True"}
     if base == "BalancedBatchSampler":
         return SAMPLER.get(name, set())
+    if base.endswith("info_nce") and name == "bias":
+        kinds = {"None"}
     if call == "EmbeddingQueue" and name == "features":
         kinds = NUMBERS
     if call == "EmbeddingQueue:push" and name == "labels":

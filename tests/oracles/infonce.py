@@ -47,6 +47,7 @@ def info_nce(
     temperature=0.07,
     positives=None,
     keep=None,
+    bias=None,
     weight=None,
     normalize="l2",
     reduction="mean",
@@ -54,16 +55,26 @@ def info_nce(
     """HyCon eq 3 with cosines over a temperature; several positives: the mean of the log shares."""
     sim = similarities(anchors, candidates, normalize)
     logits = [[s / temperature for s in row] for row in sim]
+    logits, keep = biased(logits, keep, bias)
     return reduce(nce_values(logits, targets, positives, keep), weight, reduction)
 
 
-def symmetric_info_nce(x, y, *, positives=None, keep=None, reduction="mean", **options):
+def biased(logits, keep, bias):
+    """Logits plus a bias; without the pairs whose bias is minus infinity."""
+    if bias is None:
+        return logits, keep
+    pairs = [[(i, j) for j in range(len(row))] for i, row in enumerate(logits)]
+    keep = [[(keep is None or keep[i][j]) and bias[i][j] > -math.inf for i, j in r] for r in pairs]
+    added = [[logits[i][j] + (bias[i][j] if keep[i][j] else 0.0) for i, j in r] for r in pairs]
+    return added, keep
+
+
+def symmetric_info_nce(x, y, *, positives=None, keep=None, bias=None, reduction="mean", **options):
     """MCL-MCF algorithm 1: the mean of both directions."""
-    there = info_nce(x, y, positives=positives, keep=keep, reduction=reduction, **options)
-    positives = None if positives is None else np.asarray(positives).T
-    keep = None if keep is None else np.asarray(keep).T
-    back = info_nce(y, x, positives=positives, keep=keep, reduction=reduction, **options)
-    return (there + back) / 2
+    masks = {"positives": positives, "keep": keep, "bias": bias}
+    turned = {name: None if z is None else np.asarray(z).T for name, z in masks.items()}
+    there = info_nce(x, y, reduction=reduction, **masks, **options)
+    return (there + info_nce(y, x, reduction=reduction, **turned, **options)) / 2
 
 
 def matched_pair_nce(

@@ -1,0 +1,339 @@
+"""What ``keep`` and ``bias`` say of pairs, as tensors and as functions, one tile at a time.
+
+A function gets a :class:`Tile` and returns its (R, C) mask or bias, so nothing of the size of all
+pairs exists. It is called for every tile that a loss makes, so again in the backward pass; and
+beforehand for the partners alone, because a mean divides by the number of anchors that keep theirs.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from mmcontrast import arguments
+from mmcontrast.eager import is_eager
+from mmcontrast.exact.pair_tile import PairTerm, Tile, TileFunction, called_for
+from mmcontrast.exact.tiles import slices
+from mmcontrast.masks import IGNORE
+from mmcontrast.rows import dot
+
+PARTNERS_AT_A_TIME = 64
+"""Rows of the tiles in which functions are asked for the partners alone."""
+
+PIECE = 512
+"""Rows of which products with their partners are made at a time."""
+
+
+BOOL = "(B, C) bool, a function of a Tile that returns (R, C) bool, or a list of these"
+FLOATING = "(B, C) floating, a function of a Tile that returns (R, C) floating, or a list of these"
+
+
+class Known(NamedTuple):
+    """What functions are told of the pairs, beside the tile itself."""
+
+    first: int  # the first row's index among those of all ranks
+    size: tuple[int, int]  # rows and columns of all ranks
+    device: torch.device
+    partners: Tensor | None = None  # (B,) the column of each row's partner, or -100
+    start: int | None = None  # the first of them, where they follow each other
+    partner: Tensor | None = None  # (B,) similarities
+    column_partner: Tensor | None = None  # (C,)
+    bias: Tensor | None = None  # (B,) what the functions add to the partners' own logits
+
+
+class PairRules(NamedTuple):
+    """Masks and biases of pairs; of the biases only functions, for a tensor has a gradient."""
+
+    keep: Tensor | None = None  # (B, C) bool
+    keep_functions: tuple[TileFunction, ...] = ()
+    bias_functions: tuple[TileFunction, ...] = ()
+    known: Known | None = None  # None without functions
+
+    def has_functions(self) -> bool:
+        """Whether there is anything that an operator cannot take."""
+        return bool(self.keep_functions or self.bias_functions)
+
+    def leave_out(self) -> bool:
+        """Whether some pairs may take no part."""
+        return self.keep is not None or bool(self.keep_functions)
+
+    def tile(
+        self,
+        i: slice,
+        j: slice,
+        similarity: Callable[[], Tensor],
+        positives: Callable[[], Tensor] | None = None,
+    ) -> Tile | None:
+        """The tile of some rows and columns; None without functions.
+
+        Args:
+            i, j: which ones.
+            similarity: makes (R, C) products in new memory.
+            positives: makes (R, C) bool, where a row may have several partners.
+        """
+        known = self.known
+        if known is None:
+            return None
+        shape = i.stop - i.start, j.stop - j.start
+        columns = torch.arange(j.start, j.stop, device=known.device)
+        own = None if known.partner is None else known.partner[i]
+        offset = None if known.start is None else i.start + known.start - j.start
+
+        def positive() -> Tensor:
+            if known.partners is None:
+                return columns[:0] if positives is None else positives()
+            if offset is None:
+                return known.partners[i, None] == columns
+            found = torch.zeros(shape, dtype=torch.bool, device=known.device)
+            found.diagonal(offset).fill_(True)
+            return found
+
+        def similarities() -> Tensor:
+            found = similarity()
+            if own is None or (offset is not None and not -shape[0] < offset < shape[1]):
+                return found
+            # Exactly as similar as `partner` says: otherwise rounding would decide.
+            return torch.where(tile.positive, own[:, None], found)
+
+        def partner() -> Tensor:
+            return most_similar(tile.similarity, tile.positive)
+
+        tile = Tile(
+            torch.arange(known.first + i.start, known.first + i.stop, device=known.device),
+            columns,
+            similarities,
+            partner if own is None else own,
+            positive=positive,
+            column_partner=None if known.column_partner is None else known.column_partner[j],
+            size=known.size,
+        )
+        return tile
+
+    def kept(self, i: slice, j: slice, tile: Tile | None) -> Tensor | None:
+        """(R, C) bool of those rows and columns; None where nothing is left out."""
+        found = [] if self.keep is None else [self.keep[i, j]]
+        if tile is not None:
+            found += [called_for("keep", function, tile) for function in self.keep_functions]
+        return functools.reduce(torch.logical_and, found) if found else None
+
+    def bias(
+        self, given: Tensor | None, i: slice, j: slice, tile: Tile | None, kept: Tensor | None
+    ) -> Tensor | None:
+        """(R, C) sum of a (B, C) bias and the functions', 0 where nothing is kept; None for 0."""
+        found = [] if given is None else [given[i, j]]
+        if tile is not None:
+            dtype = tile.partner.dtype
+            found += [called_for("bias", f, tile).to(dtype) for f in self.bias_functions]
+        if not found:
+            return None
+        total = functools.reduce(torch.add, found)
+        return total if kept is None else total.masked_fill(~kept, 0)
+
+    def of_octaves(
+        self,
+        i: slice,
+        j: slice,
+        octaves: Tensor,
+        scale: float | Tensor,
+        add: Tensor | None,
+        bias: Tensor | None,
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """:meth:`kept` and :meth:`bias` of a tile of logits that is products times scale, plus add.
+
+        To be called before the tile is overwritten.
+        """
+        # The sum is exact enough: what it lost is of the size of the products' own rounding.
+        products = functools.partial(_products, octaves, scale, add)
+        tile = self.tile(i, j, products)
+        kept = self.kept(i, j, tile)
+        return kept, self.bias(bias, i, j, tile, kept)
+
+    def partners_bias(self, given: Tensor | None, partners: Tensor) -> Tensor | None:
+        """(B,) what is added to the partners' own logits; 0 for partners that take no part."""
+        found = [] if given is None else [_at(given, partners)]
+        if self.known is not None and self.known.bias is not None:
+            found.append(self.known.bias)
+        if not found:
+            return None
+        total = functools.reduce(torch.add, found)
+        there = total != -math.inf
+        if self.keep is not None:
+            there = there & _at(self.keep, partners)
+        return torch.where(there, total, 0)
+
+
+EVERY_PAIR = PairRules()
+"""No mask and no function."""
+
+
+def pair_rules(
+    keep: PairTerm | None, bias: PairTerm | None, size: tuple[int, int]
+) -> tuple[PairRules, Tensor | None]:
+    """The checked rules, and the (B, C) tensor of the biases."""
+    masks, keep_functions = _split("keep", keep, BOOL)
+    biases, bias_functions = _split("bias", bias, FLOATING)
+    for mask in masks:
+        arguments.mask("keep", mask, size)
+    for x in biases:
+        _check_bias(x, size)
+    kept = functools.reduce(torch.logical_and, masks) if masks else None
+    added = functools.reduce(torch.add, biases) if biases else None
+    return PairRules(kept, keep_functions, bias_functions), added
+
+
+def _split(
+    name: str, given: PairTerm | None, expected: str
+) -> tuple[list[Tensor], tuple[TileFunction, ...]]:
+    """Tensors and functions."""
+    if given is None:
+        return [], ()
+    every = list(given) if isinstance(given, list | tuple) else [given]
+    tensors = [x for x in every if isinstance(x, Tensor)]
+    functions: list[Any] = [x for x in every if not isinstance(x, Tensor)]
+    for function in functions:
+        arguments.accepting(name, function, expected, 1)
+    return tensors, tuple(functions)
+
+
+def _check_bias(x: Tensor, size: tuple[int, int]) -> None:
+    if arguments.tensor("bias", x).shape != size:
+        wide = f" (one for each candidate: bias.expand({size[0]}, -1))"
+        got = arguments.shape(x) + (wide if x.shape == size[1:] else "")
+        arguments.fail("bias", f"shape ({size[0]}, {size[1]})", got)
+    if not x.is_floating_point():
+        arguments.fail("bias", "a floating dtype", x.dtype)
+
+
+def _products(octaves: Tensor, scale: float | Tensor, add: Tensor | None) -> Tensor:
+    return octaves / scale if add is None else (octaves - add).div_(scale)
+
+
+def _at(pairs: Tensor, partners: Tensor) -> Tensor:
+    """(B,) entries of (B, C) pairs at the partners; anything where there is none."""
+    return pairs.gather(1, partners.clamp_min(0)[:, None])[:, 0]
+
+
+def most_similar(similarity: Tensor, positive: Tensor) -> Tensor:
+    """(R,) the largest similarity of a positive, infinity without one."""
+    if similarity.shape[1] == 0:
+        return similarity.new_full(similarity.shape[:1], math.inf)
+    found = torch.where(positive, similarity, -math.inf).amax(1)
+    return torch.where(positive.any(1), found, math.inf)
+
+
+@torch.no_grad()
+def told(
+    rules: PairRules,
+    rows: Tensor,
+    columns: Tensor,
+    partners: Tensor | None,
+    first: int,
+    total: int,
+    *,
+    start: int | None = None,
+    column_partner: Callable[[Tensor], Tensor] | None = None,
+) -> PairRules:
+    """Rules whose functions know the partners.
+
+    Args:
+        rules: of this rank's rows.
+        rows: (B, D), mapped.
+        columns: (C, D) of all ranks, mapped.
+        partners: (B,) columns, -100 for none; None where a row may have several.
+        first: the first row's index among those of all ranks.
+        total: number of all ranks' rows.
+        start: the first of the partners where they follow each other.
+        column_partner: makes (C,) of the (B,) similarities of partners.
+    """
+    known = Known(first, (total, columns.shape[0]), rows.device)
+    if partners is not None:
+        own = _similarity(rows, columns, partners)
+        others = None if column_partner is None else column_partner(own)
+        known = known._replace(partners=partners, start=start, partner=own, column_partner=others)
+    return rules._replace(known=known)
+
+
+def _similarity(rows: Tensor, columns: Tensor, partners: Tensor) -> Tensor:
+    """(B,) products of rows and their partners; infinity without one."""
+    if 0 in (rows.shape[0], columns.shape[0]):
+        return rows.new_full(partners.shape, math.inf)
+    at = partners.clamp_min(0)
+    if is_eager():
+        pieces = slices(rows.shape[0], PIECE)
+        own = torch.cat([(rows[i] * columns[at[i]]).sum(1) for i in pieces])
+    else:
+        own = (rows * columns[at]).sum(1)
+    return torch.where(partners == IGNORE, math.inf, own)
+
+
+@torch.no_grad()
+def of_partners(
+    rules: PairRules, bias: Tensor | None, rows: Tensor, columns: Tensor, partners: Tensor
+) -> tuple[PairRules, Tensor]:
+    """Rules that know what their functions say of the partners, and (B,) which partners are kept.
+
+    The partners of some rows are the diagonal of a tile of these rows and their partners' columns.
+    """
+    kept = partners != IGNORE
+    if 0 in (rows.shape[0], columns.shape[0]):
+        return rules, kept
+    if rules.keep is not None:
+        kept = kept & _at(rules.keep, partners)
+    if bias is not None:
+        kept = kept & (_at(bias, partners) != -math.inf)
+    if rules.known is None or rules.known.partner is None:
+        return rules, kept
+    found = []
+    for i in slices(rows.shape[0], PARTNERS_AT_A_TIME):
+        tile = _partners_tile(rules.known, rules.known.partner[i], rows[i], columns, partners, i)
+        kept_pairs = rules._replace(keep=None).kept(i, i, tile)
+        found.append((kept_pairs, rules.bias(None, i, i, tile, None)))
+    if rules.keep_functions:
+        kept = kept & torch.cat([x.diagonal() for x, _ in found if x is not None])
+    if rules.bias_functions:
+        own = torch.cat([x.diagonal() for _, x in found if x is not None])
+        kept = kept & (own != -math.inf)
+        rules = rules._replace(known=rules.known._replace(bias=own))
+    return rules, kept
+
+
+def _partners_tile(
+    known: Known, own: Tensor, x: Tensor, columns: Tensor, partners: Tensor, i: slice
+) -> Tile:
+    """The tile of (R, D) rows, ``own`` similar to their partners, and the partners' columns."""
+    at = partners[i].clamp_min(0)
+    positive = partners[i, None] == at
+    return Tile(
+        torch.arange(known.first + i.start, known.first + i.stop, device=known.device),
+        at,
+        lambda: torch.where(positive, own[:, None], dot(x, columns[at])),
+        own,
+        positive=positive,
+        column_partner=None if known.column_partner is None else known.column_partner[at],
+        size=known.size,
+    )
+
+
+def as_tensors(
+    rules: PairRules,
+    bias: Tensor | None,
+    rows: Tensor,
+    columns: Tensor,
+    positives: Callable[[], Tensor] | None = None,
+) -> tuple[Tensor | None, Tensor | None]:
+    """The (B, C) mask and bias of all pairs as one tile, for plain paths.
+
+    Args:
+        rules: told of the partners.
+        bias: (B, C) or None.
+        rows: (B, D), mapped.
+        columns: (C, D), mapped.
+        positives: makes (B, C) bool, where a row may have several partners.
+    """
+    i, j = slice(0, rows.shape[0]), slice(0, columns.shape[0])
+    tile = rules.tile(i, j, lambda: dot(rows.detach(), columns.detach()), positives)
+    kept = rules.kept(i, j, tile)
+    return kept, rules.bias(bias, i, j, tile, kept)

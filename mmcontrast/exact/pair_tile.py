@@ -1,0 +1,100 @@
+"""What a function for ``keep`` or ``bias`` gets, and how it is called."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from mmcontrast import arguments
+
+
+class Tile:
+    """Some rows and columns of the matrix of pairs: what a function for ``keep`` or ``bias`` gets.
+
+    Nothing of it has a gradient. ``similarity``, ``partner`` and ``positive`` may be given as
+    functions without arguments, called when they are first read.
+
+    Args:
+        rows: (R,) int64, which anchors; with ``group=``, counted over all ranks.
+        columns: (C,) int64, which candidates; with ``group=``, counted over all ranks.
+        similarity: (R, C) products of the rows after the row map, before the temperature.
+        partner: (R,) the similarity of each anchor and its partner, of several the most similar
+            one; infinity for an anchor without any.
+        positive: (R, C) bool, which of these pairs are partners.
+        column_partner: (C,) the same for the candidates, where these are anchors too, in
+            :func:`symmetric_info_nce`; else None.
+        size: numbers of all anchors and of all candidates.
+
+    Example:
+        >>> tile = Tile(torch.arange(2), torch.arange(3), torch.rand(2, 3), torch.ones(2))
+        >>> (tile.similarity <= tile.partner[:, None]).all()
+        tensor(True)
+    """
+
+    def __init__(
+        self,
+        rows: Tensor,
+        columns: Tensor,
+        similarity: Tensor | Callable[[], Tensor],
+        partner: Tensor | Callable[[], Tensor],
+        *,
+        positive: Tensor | Callable[[], Tensor] | None = None,
+        column_partner: Tensor | None = None,
+        size: tuple[int, int] | None = None,
+    ):
+        self.rows = rows
+        self.columns = columns
+        self.column_partner = column_partner
+        self.size = size
+        self._similarity = similarity
+        self._partner = partner
+        self._positive = positive
+
+    @property
+    def similarity(self) -> Tensor:
+        """(R, C)."""
+        if not isinstance(self._similarity, Tensor):
+            self._similarity = self._similarity()
+        return self._similarity
+
+    @property
+    def partner(self) -> Tensor:
+        """(R,)."""
+        if not isinstance(self._partner, Tensor):
+            self._partner = self._partner()
+        return self._partner
+
+    @property
+    def positive(self) -> Tensor:
+        """(R, C) bool; row i and column i where a tile was made without any."""
+        if self._positive is None:
+            self._positive = self.rows[:, None] == self.columns
+        if not isinstance(self._positive, Tensor):
+            self._positive = self._positive()
+        return self._positive
+
+
+TileFunction = Callable[[Tile], Tensor]
+"""Returns (R, C): bool for ``keep``, floating for ``bias``."""
+PairTerm = Tensor | TileFunction | Sequence[Tensor | TileFunction]
+"""A (B, C) tensor, a function of a tile, or several of these."""
+
+
+def called_for(name: str, function: TileFunction, tile: Tile) -> Tensor:
+    """What a function returns for a tile, checked and detached."""
+    with torch.no_grad():
+        found = function(tile)
+    shape = tile.rows.shape[0], tile.columns.shape[0]
+    kind = "bool" if name == "keep" else "floating"
+    if (
+        not isinstance(found, Tensor)
+        or found.shape != shape
+        or (found.dtype != torch.bool if name == "keep" else not found.is_floating_point())
+        or found.device != tile.rows.device
+    ):
+        expected = f"a function that returns {shape} {kind} on {tile.rows.device} for such a tile"
+        got = arguments.shown(found)
+        if isinstance(found, Tensor) and found.device != tile.rows.device:
+            got += f" on {found.device}"
+        arguments.fail(name, expected, got)
+    return found.detach()
