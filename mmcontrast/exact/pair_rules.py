@@ -146,14 +146,14 @@ class PairRules(NamedTuple):
         To be called before the tile is overwritten.
         """
         # The sum is exact enough: what it lost is of the size of the products' own rounding.
-        products = functools.partial(_products, octaves, scale, add)
+        products = functools.partial(_from_octaves, octaves, scale, add)
         tile = self.tile(i, j, products)
         kept = self.kept(i, j, tile)
         return kept, self.bias(bias, i, j, tile, kept)
 
     def partners_bias(self, given: Tensor | None, partners: Tensor) -> Tensor | None:
         """(B,) what is added to the partners' own logits; 0 for partners that take no part."""
-        found = [] if given is None else [_at(given, partners)]
+        found = [] if given is None else [_of_partner(given, partners)]
         if self.known is not None and self.known.bias is not None:
             found.append(self.known.bias)
         if not found:
@@ -161,7 +161,7 @@ class PairRules(NamedTuple):
         total = functools.reduce(torch.add, found)
         there = total != -math.inf
         if self.keep is not None:
-            there = there & _at(self.keep, partners)
+            there = there & _of_partner(self.keep, partners)
         return torch.where(there, total, 0)
 
 
@@ -207,11 +207,11 @@ def _check_bias(x: Tensor, size: tuple[int, int]) -> None:
         arguments.fail("bias", "a floating dtype", x.dtype)
 
 
-def _products(octaves: Tensor, scale: float | Tensor, add: Tensor | None) -> Tensor:
+def _from_octaves(octaves: Tensor, scale: float | Tensor, add: Tensor | None) -> Tensor:
     return octaves / scale if add is None else (octaves - add).div_(scale)
 
 
-def _at(pairs: Tensor, partners: Tensor) -> Tensor:
+def _of_partner(pairs: Tensor, partners: Tensor) -> Tensor:
     """(B,) entries of (B, C) pairs at the partners; anything where there is none."""
     return pairs.gather(1, partners.clamp_min(0)[:, None])[:, 0]
 
@@ -250,13 +250,13 @@ def told(
     """
     known = Known(first, (total, columns.shape[0]), rows.device)
     if partners is not None:
-        own = _similarity(rows, columns, partners)
+        own = _partner_similarity(rows, columns, partners)
         others = None if column_partner is None else column_partner(own)
         known = known._replace(partners=partners, start=start, partner=own, column_partner=others)
     return rules._replace(known=known)
 
 
-def _similarity(rows: Tensor, columns: Tensor, partners: Tensor) -> Tensor:
+def _partner_similarity(rows: Tensor, columns: Tensor, partners: Tensor) -> Tensor:
     """(B,) products of rows and their partners; infinity without one."""
     if 0 in (rows.shape[0], columns.shape[0]):
         return rows.new_full(partners.shape, math.inf)
@@ -281,9 +281,9 @@ def of_partners(
     if 0 in (rows.shape[0], columns.shape[0]):
         return rules, kept
     if rules.keep is not None:
-        kept = kept & _at(rules.keep, partners)
+        kept = kept & _of_partner(rules.keep, partners)
     if bias is not None:
-        kept = kept & (_at(bias, partners) != -math.inf)
+        kept = kept & (_of_partner(bias, partners) != -math.inf)
     if rules.known is None or rules.known.partner is None:
         return rules, kept
     found = []
