@@ -52,11 +52,12 @@ from mmcontrast.infonce import InfoNCE, info_nce, matched_pair_nce
 from mmcontrast.mahalanobis import Mahalanobis
 from mmcontrast.margin import Triplet, triplet
 from mmcontrast.masks import IGNORE, different_label, labelled, off_diagonal, same_label
-from mmcontrast.mining import HardNegatives, extreme, hard_negatives, hard_triplets, sample_one
+from mmcontrast.mining import HardNegatives, hard_negatives
 from mmcontrast.multilevel import MultilevelContrast, multilevel_contrast
 from mmcontrast.n_pair import n_pair
 from mmcontrast.negatives import Negatives, add_noise, mixed_negatives, replace_tokens, shift, swap
 from mmcontrast.pair_prediction import pair_prediction
+from mmcontrast.picking import extreme, sample_one
 from mmcontrast.queue import EmbeddingQueue
 from mmcontrast.ranked import RankNContrast, rank_n_contrast
 from mmcontrast.retrieval import Retrieval, retrieval
@@ -79,6 +80,7 @@ from mmcontrast.supervised import SupCon, sup_con
 from mmcontrast.symmetric import SymmetricInfoNCE, symmetric_info_nce
 from mmcontrast.temperature import LearnableTemperature
 from mmcontrast.terms import LossTerms
+from mmcontrast.triplet_mining import hard_triplets
 
 __version__ = "0.1.0"
 __all__ = [

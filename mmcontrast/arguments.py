@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mmcontrast.advice import NO_IDS, bool_instead, mask_instead, rows_instead
@@ -75,6 +76,17 @@ def matrix(name: str, x: Tensor, *, rows: int | None = None, like: Tensor | None
         like is not None and x.shape[1:] != like.shape[1:]
     ):
         fail(name, f"shape {_axes(rows, like)}", shape(x) + rows_instead(name, x, rows, like))
+
+
+def rows_or_array(name: str, x: Tensor | NDArray[Any], like: Tensor) -> None:
+    """A floating (C, D) tensor, or such an array of NumPy's, with the D of a tensor."""
+    if not isinstance(x, np.ndarray):
+        matrix(name, x, like=like)
+        return
+    if x.ndim != 2 or x.shape[1] != like.shape[1]:
+        fail(name, f"shape {_axes(None, like)}", shown(x))
+    if x.dtype.newbyteorder("=") not in (np.float16, np.float32, np.float64):
+        fail(name, "an array of float16, float32 or float64", shown(x))
 
 
 def floating_rows(name: str, x: Tensor) -> None:

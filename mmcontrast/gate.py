@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from mmcontrast import arguments
 from mmcontrast.masks import off_diagonal
-from mmcontrast.mining import HardNegatives, sample_one, uniform_draws
+from mmcontrast.mining import HardNegatives
+from mmcontrast.picking import sample_one, uniform_draws
 from mmcontrast.sharded import local_rows
 
 Rows = TypeVar("Rows", Tensor, Tensor | None)

@@ -1,6 +1,9 @@
 """Masks of positives and negatives, bool (B, C), from labels."""
 
+from typing import Any
+
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mmcontrast import arguments
@@ -123,7 +126,9 @@ def checked_partners(anchors: Tensor, targets: Tensor | None) -> Tensor:
     return torch.arange(anchors.shape[0], device=anchors.device) if targets is None else targets
 
 
-def check_partners(anchors: Tensor, candidates: Tensor, targets: Tensor | None) -> Tensor | None:
+def check_partners(
+    anchors: Tensor, candidates: Tensor | NDArray[Any], targets: Tensor | None
+) -> Tensor | None:
     """The targets as int64, after the checks of :func:`partner_indices`; None without any."""
     if targets is not None:
         return arguments.targets(

@@ -1,20 +1,21 @@
-"""Miners: hard negatives, batch-hard triplets, and drawing one candidate of a mask.
+"""Hard negatives: the most similar candidates of each anchor, without gradients."""
 
-Every miner runs without gradients and returns indices, scores and masks of fixed shapes.
-"""
-
-import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from mmcontrast import arguments
+from mmcontrast.distances import Distance, checked_distance, euclidean
 from mmcontrast.distributed import Group, joined, name_of
 from mmcontrast.eager import calls_operators
-from mmcontrast.exact.hardest import hardest_candidates, hardest_triplets
-from mmcontrast.exact.ties import map_equal_rows
+from mmcontrast.exact.closeness import MEASURES
+from mmcontrast.exact.corpus import Corpus, Rows
+from mmcontrast.exact.hardest import Search, hardest_candidates, hardest_of
+from mmcontrast.exact.limits import checked_limits
+from mmcontrast.mahalanobis import Mahalanobis
 from mmcontrast.masks import check_partners
+from mmcontrast.picking import sample_some
 from mmcontrast.rows import RowMap, l2_normalize, map_rows
 from mmcontrast.sharded import local_rows
 
@@ -28,7 +29,7 @@ class HardNegatives(NamedTuple):
     indices: Tensor
     """int64 candidates; 0 where not valid."""
     scores: Tensor
-    """Similarities of these candidates; 0 where not valid."""
+    """Similarities of these candidates, or distances; 0 where not valid."""
     valid: Tensor
     """bool: False where fewer than K candidates were allowed, and where the partner was among the
     K and ``exclude_positive="after"`` removed it."""
@@ -38,7 +39,7 @@ class HardNegatives(NamedTuple):
 @torch.no_grad()
 def hard_negatives(
     anchors: Tensor,
-    candidates: Tensor,
+    candidates: Rows,
     k: int,
     *,
     targets: Tensor | None = None,
@@ -46,19 +47,34 @@ def hard_negatives(
     labels: Tensor | None = None,
     candidate_labels: Tensor | None = None,
     exclude_positive: bool | str = True,
+    distance: Distance | None = None,
+    skip: int = 0,
+    below: float | None = None,
+    above: float | None = None,
+    margin: float | None = None,
+    relative_margin: float | None = None,
+    semi_hard: float | None = None,
+    sample: int | None = None,
+    generator: torch.Generator | None = None,
     normalize: RowMap | None = l2_normalize,
     chunk_size: int | None = None,
     group: Group | None = None,
 ) -> HardNegatives:
-    """The k most similar candidates of each anchor, without its partner.
+    """The k most similar candidates of each anchor, or the closest ones, without its partner.
 
     Ties go to the lower index, so the result is deterministic; equal candidates always tie. Mapped
     rows with NaN or infinity take no part, as anchors or candidates, where values can be read, on
     the CPU; elsewhere they may take places of the k, which are then not valid.
 
+    What limits the candidates holds together: a candidate is taken if all of ``allowed``, the
+    labels, ``below``, ``above`` and the margins let it pass. Only then are they ranked, and
+    ``skip`` and ``sample`` count what passed.
+
     Args:
         anchors: (B, D) one embedding per sample.
-        candidates: (C, D) the embeddings to search.
+        candidates: (C, D) the embeddings to search: a tensor, or a NumPy array, which may be a
+            memory-mapped file. Arrays, and tensors of many rows, are read, mapped and ranked block
+            by block, in memory of O(B k) beyond the rows.
         k: number of negatives, at least 1; at most C - 1 are returned.
         targets: (B,) index of each anchor's partner, which is not returned, -100 for none.
             Default: row ``i`` belongs to anchor ``i``.
@@ -70,6 +86,22 @@ def hard_negatives(
         exclude_positive: when the partner is removed: True, before the top k are taken;
             ``"after"``, from the top k, so that its place is not valid and fewer remain; False,
             never.
+        distance: instead of the dot product of mapped rows, a distance of rows as they are, such as
+            :func:`euclidean`, or a callable (..., D), (..., D) -> (...). Scores are then distances,
+            and the hardest are the closest.
+        skip: how many of the hardest are left out, as they may be positives that nobody marked:
+            from the (skip + 1)-th on.
+        below: scores of at most this: a similarity, or a distance.
+        above: scores of at least this.
+        margin: at least so much less similar than the partner, or farther. An anchor without a
+            partner has no margin to keep.
+        relative_margin: the same as a share of the partner's score: 0.05 takes similarities of at
+            most 95 % of a positive one.
+        semi_hard: less similar than the partner, or farther, but by at most this margin. Where
+            there is none, nothing is valid.
+        sample: how many of the hardest the k are drawn from, uniformly, without one of them twice.
+            None: the k hardest.
+        generator: of ``sample``, on the anchors' device; None is torch's own.
         normalize: row map before the dot product; None for raw dot products.
         chunk_size: number of anchors at a time, for O(chunk_size C) memory. None: as many as fit
             the cache; all at once for few similarities, and under functional transforms.
@@ -78,13 +110,14 @@ def hard_negatives(
             C is, and what is beyond the candidates is not valid.
 
     Returns:
-        :class:`HardNegatives`, without gradient. K = min(k, C - 1) with ``exclude_positive=True``,
-        else min(k, C).
+        :class:`HardNegatives`, without gradient. K = min(k, C - 1 - skip) with
+        ``exclude_positive=True``, else min(k, C - skip), and at least 0.
 
     Raises:
         ValueError: on shapes or dtypes that disagree, fewer candidates than anchors without
-            targets, labels with fractions, candidate_labels without labels, a k below 1, or another
-            ``exclude_positive``.
+            targets, labels with fractions, candidate_labels without labels, a k below 1, another
+            ``exclude_positive``, a row map beside a distance, a sample of fewer than k, a negative
+            margin for ``semi_hard``, or an array of candidates with a group.
 
     Example:
         >>> x = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
@@ -93,11 +126,42 @@ def hard_negatives(
                 [0],
                 [1]])
 
+        Negatives of each anchor's own, for :func:`info_nce`:
+
+        >>> found = hard_negatives(x, x, k=2, margin=0.5)
+        >>> own = x[found.indices]  # (B, K, D), for own_negatives=
+        >>> found.valid  # for own_keep=
+        tensor([[ True, False],
+                [ True, False],
+                [ True,  True]])
+
+        FaceNet's triplets: for all pairs of a class, the semi-hard negative.
+
+        >>> from mmcontrast import off_diagonal, same_label, squared_euclidean
+        >>> classes = torch.tensor([0, 0, 1])
+        >>> a, p = (same_label(classes) & off_diagonal(3)).nonzero(as_tuple=True)
+        >>> found = hard_negatives(
+        ...     x[a], x, k=1, targets=p, labels=classes[a], candidate_labels=classes,
+        ...     distance=squared_euclidean, semi_hard=2.0,
+        ... )
+        >>> found.indices[:, 0], found.valid[:, 0]
+        (tensor([2, 2]), tensor([True, True]))
+
+    Note:
+        The limits are those of sentence-transformers' ``mine_hard_negatives``: ``range_min`` is
+        ``skip``, ``range_max`` ``skip + sample``, ``max_score`` ``below``, ``min_score`` ``above``,
+        ``absolute_margin`` ``margin``. It looks for them among its ``range_max`` hardest only.
+        ``semi_hard`` has its strict and its other limit as pytorch-metric-learning's
+        ``TripletMarginMiner(type_of_triplets="semihard")``, which leaves out what has none as well;
+        TensorFlow Addons' ``triplet_semihard_loss`` takes the farthest negative there.
+
     References: TeCaFN, Multimedia Systems 30(4):228, eq. 7 (the partner is no negative) and
-        Algorithm 1, which leaves the partner in (False). Its code is ``"after"``.
+        Algorithm 1, which leaves the partner in (False). Its code is ``"after"``. Semi-hard:
+        FaceNet, arXiv:1503.03832, section 3.2. Margins to the partner: NV-Retriever,
+        arXiv:2407.15831.
     """
     arguments.matrix("anchors", anchors)
-    arguments.matrix("candidates", candidates, like=anchors)
+    arguments.rows_or_array("candidates", candidates, anchors)
     k = arguments.whole("k", k)
     if not isinstance(exclude_positive, bool | str) or exclude_positive not in EXCLUDED:
         got = arguments.shown(exclude_positive)
@@ -112,133 +176,52 @@ def hard_negatives(
         )
     elif candidate_labels is not None:
         arguments.fail("labels", "labels, as candidate_labels are given", None)
-    others = None if candidate_labels is labels else candidate_labels  # None: the anchors'
+    normalize, distance = measures(normalize, distance)
+    limits = checked_limits(below, above, margin, relative_margin, semi_hard)
+    skip = arguments.whole("skip", skip, least=0)
+    pool = k if sample is None else arguments.whole("sample", sample, least=k)
+    arguments.generator(generator)
     ranks, start = name_of(group), 0
-    if ranks and not calls_operators():  # an operator gathers them itself
+    others = None if candidate_labels is labels else candidate_labels  # None: the anchors'
+    operator = calls_operators() and distance in MEASURES and isinstance(candidates, Tensor)
+    if ranks and not operator:  # an operator gathers them itself
+        if not isinstance(candidates, Tensor):
+            arguments.fail("group", "None where candidates are an array", arguments.shown(group))
         candidates, here = joined(candidates, group)  # (C of all ranks, D)
         others = None if candidate_labels is None else joined(candidate_labels, group)[0]
         ranks, start = "", here.start
-    x, y = map_rows(anchors, normalize), map_equal_rows(candidates, normalize)
-    masks = targets, allowed, labels, others, EXCLUDED[exclude_positive]
-    return HardNegatives(
-        *hardest_candidates(x, y, k, *masks, normalize is None, chunk_size, start, ranks)
-    )
-
-
-@local_rows
-@torch.no_grad()
-def hard_triplets(
-    anchors: Tensor,
-    labels: Tensor,
-    *,
-    normalize: RowMap | None = l2_normalize,
-    chunk_size: int | None = None,
-    group: Group | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Each anchor's least similar positive and most similar negative: batch-hard triplets.
-
-    Ties go to the lower index; equal rows always tie. Mapped rows with NaN or infinity take no
-    part.
-
-    Args:
-        anchors: (B, D) one embedding per sample.
-        labels: (B,) classes, or (B, L): equal in every column; -100 takes no part.
-        normalize: row map before the dot product; None for raw dot products.
-        chunk_size: number of anchors at a time, as in :func:`hard_negatives`.
-        group: a process group, or ``"world"``: positives and negatives come from all its ranks,
-            and indices count their rows in the order of the ranks; a are this rank's rows.
-
-    Returns:
-        Index tensors (a, p, n), (B,) int64 each, one triplet for each anchor. An anchor that lacks
-        a positive or a negative has p = n = a: ``keep=p != a`` leaves it out of :func:`triplet`.
-
-    Raises:
-        ValueError: on shapes or dtypes that disagree, or labels with fractions.
-
-    Example:
-        >>> x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.8, 0.6], [0.9, 0.1]])
-        >>> hard_triplets(x, torch.tensor([0, 0, 0, 1]))
-        (tensor([0, 1, 2, 3]), tensor([1, 0, 1, 3]), tensor([3, 3, 3, 3]))
-
-    References: batch-hard triplets, arXiv:1703.07737; HyCon, IEEE TAFFC 14(3), section 4.5.7.
-    """
-    arguments.matrix("anchors", anchors)
-    labels = arguments.labels("labels", labels, anchors.shape[0])
-    chunk_size = arguments.chunk(chunk_size)
-    rows = map_equal_rows(anchors, normalize)
-    return hardest_triplets(rows, labels, normalize is None, chunk_size, name_of(group))
-
-
-@local_rows
-@torch.no_grad()
-def sample_one(mask: Tensor, *, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-    """Draw one True entry of each row, uniformly.
-
-    Args:
-        mask: (B, C) bool.
-        generator: source of randomness, on the mask's device; None: torch's default generator.
-
-    Returns:
-        (B,) int64 index, 0 for a row without True, and (B,) bool: rows with a True entry.
-
-    Raises:
-        ValueError: on a mask that is not (B, C) bool.
-
-    Example:
-        >>> sample_one(torch.tensor([[False, True], [False, False]]))
-        (tensor([1, 0]), tensor([ True, False]))
-    """
-    if arguments.tensor("mask", mask).ndim != 2:
-        arguments.fail("mask", "shape (B, C)", arguments.shape(mask))
-    # Of independent uniform draws, each True entry's is the largest with equal probability.
-    return extreme(uniform_draws(mask.shape, mask.device, generator), mask, largest=True)
-
-
-def uniform_draws(
-    shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None
-) -> Tensor:
-    """Draws from [0, 1), in float32 where torch's default dtype is lower.
-
-    A bfloat16 has 256 values there: most draws would tie, and the lower index would win.
-    """
-    arguments.generator(generator)
-    dtype = torch.promote_types(torch.get_default_dtype(), torch.float32)
-    return torch.rand(shape, generator=generator, device=device, dtype=dtype)
-
-
-@local_rows
-@torch.no_grad()
-def extreme(similarity: Tensor, mask: Tensor, *, largest: bool) -> tuple[Tensor, Tensor]:
-    """The most or the least similar candidate of each anchor among those in the mask.
-
-    Args:
-        similarity: (B, C).
-        mask: (B, C) bool.
-        largest: True for the most similar, False for the least.
-
-    Returns:
-        (B,) int64 index, 0 for a row without True, and (B,) bool: rows with a True entry. Ties go
-        to the lower index. A NaN counts as outside the mask.
-
-    Raises:
-        ValueError: on shapes or dtypes that disagree.
-
-    Example:
-        >>> mask = torch.tensor([[True, False, True]])
-        >>> extreme(torch.tensor([[0.9, 0.2, 0.5]]), mask, largest=False)
-        (tensor([2]), tensor([True]))
-    """
-    arguments.table("similarity", similarity)
-    arguments.flag("largest", largest)
-    arguments.mask("mask", mask, tuple(similarity.shape))
-    if similarity.shape[1] == 0:
-        return mask.new_zeros(len(mask), dtype=torch.int64), mask.any(-1)
-    mask = mask & ~similarity.isnan()
-    # Infinities in the mask become the largest finite numbers: what is outside is beyond them.
-    similarity = similarity.nan_to_num()
-    if largest:  # argmax and argmin return the first of several equal entries
-        first = torch.where(mask, similarity, -math.inf).argmax(-1)
+    x = map_rows(anchors, normalize)
+    corpus = Corpus(candidates, normalize, anchors.device)
+    masks = targets, allowed, labels, others
+    way = EXCLUDED[exclude_positive], normalize is None, chunk_size, start
+    if operator:
+        measure = MEASURES.index(distance)
+        found = hardest_candidates(
+            x, corpus.whole(), skip + pool, *masks, *way, ranks, measure, *limits
+        )
     else:
-        first = torch.where(mask, similarity, math.inf).argmin(-1)
-    valid = mask.any(-1)
-    return torch.where(valid, first, 0), valid
+        masks = targets, allowed, labels, labels if others is None else others
+        found = hardest_of(x, corpus, Search(skip + pool, *masks, *way, distance, limits))
+    indices, scores, valid = (part[:, skip:] for part in found)
+    if sample is not None:
+        places = sample_some(valid, k, generator)
+        indices, scores, valid = (part.gather(1, places) for part in (indices, scores, valid))
+    return HardNegatives(indices.contiguous(), scores.contiguous(), valid.contiguous())
+
+
+def measures(
+    normalize: RowMap | None, distance: Distance | None
+) -> tuple[RowMap | None, Distance | None]:
+    """A miner's row map and distance: no map beside a distance, which measures rows as they are.
+
+    The Mahalanobis distance is the Euclidean one of whitened rows.
+    """
+    if distance is None:
+        return normalize, None
+    checked_distance(distance)
+    if normalize is not None and normalize is not l2_normalize:
+        expected = "None beside a distance, which measures rows as they are"
+        arguments.fail("normalize", expected, arguments.shown(normalize))
+    if isinstance(distance, Mahalanobis):
+        return distance.whiten, euclidean
+    return None, distance

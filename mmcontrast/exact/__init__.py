@@ -31,6 +31,7 @@ loss                  chosen by                      ways                       
                                                      ``supcon_tiles``, kernels
 ``sigmoid_contrast``  ``sigmoid_of_pairs``           ``sigmoid_tiles``, kernels     plain_sigmoid
 mining, ``hardest``   ``ranked_at_a_time``           ``ranking``, ``topk``          no gradient
+``batch_hard``        by distance, limit or file     ``nearest``
 ====================  =============================  =============================  ===============
 
 With ``keep``, ``infonce_blocks`` and ``infonce_tiles`` mask their logits; any ``positives``, and

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from mmcontrast.eager import full_precision
 from mmcontrast.exact.classes import Window, by_class, windows
-from mmcontrast.exact.ties import first_equal, share_scores, tied_dot
+from mmcontrast.exact.limits import inside, semi_hard_bounds
+from mmcontrast.exact.ties import first_equal, share_scores
 from mmcontrast.exact.topk import filled, first, top
 from mmcontrast.masks import labelled
 
@@ -122,23 +123,36 @@ def batch_hard(
     return positives, negatives, found
 
 
-def batch_hard_at_once(x: Tensor, labels: Tensor, anchors: slice) -> tuple[Tensor, Tensor, Tensor]:
-    """:func:`batch_hard` by masks, in operations that a compiler can trace."""
+def batch_hard_at_once(
+    similarity: Tensor, labels: Tensor, anchors: slice, semi_hard: float | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """:func:`batch_hard` by masks, in operations that a compiler can trace.
+
+    Args:
+        similarity: (B, N) of the anchors and all samples; overwritten.
+        labels: (N,) or (N, L).
+        anchors: which of the samples they are.
+        semi_hard: negatives are less similar than the positive, by at most this; None: any are.
+    """
     there = labelled(labels)
     apart = labels[anchors, None] != labels
     if labels.ndim == 2:
         apart = apart.any(-1)
-    similarity = tied_dot(x[anchors], x)
     if not similarity.numel():
-        none = torch.zeros(len(similarity), dtype=torch.int64, device=x.device)
+        none = torch.zeros(len(similarity), dtype=torch.int64, device=similarity.device)
         return none, none, none.bool()
     similarity.diagonal(anchors.start).fill_(math.inf)  # the anchor itself is no positive
     farthest = filled(similarity.clone(), apart, math.inf)
-    nearest = filled(similarity, ~(apart & there), -math.inf)
-    positives, negatives = first(farthest, largest=False), first(nearest, largest=True)
+    positives = first(farthest, largest=False)
+    least = farthest.gather(1, positives[:, None])[:, 0]
+    negative = apart & there
+    if semi_hard is not None:
+        negative = negative & inside(similarity, semi_hard_bounds(least, semi_hard))
+    nearest = filled(similarity, ~negative, -math.inf)
+    negatives = first(nearest, largest=True)
     # Minus infinity, or no number, where there is no positive, no negative or neither.
-    gap = nearest.gather(1, negatives[:, None]) - farthest.gather(1, positives[:, None])
-    return positives, negatives, (gap[:, 0] > -math.inf) & there[anchors]
+    gap = nearest.gather(1, negatives[:, None])[:, 0] - least
+    return positives, negatives, (gap > -math.inf) & there[anchors]
 
 
 def score_blocks(x: Tensor, y: Tensor, step: int) -> Iterator[tuple[slice, Tensor]]:

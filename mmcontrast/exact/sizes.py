@@ -86,6 +86,15 @@ SORTED = 80
 """Columns up to which a sort is as fast as groups: at 64 and 80 columns both take 0.15 and 0.16, at
 128 0.68 against 0.41."""
 
+CORPUS = 2**17
+"""Candidates from which they are read, mapped and ranked in blocks as well, for the memory."""
+
+CORPUS_BLOCK = 2**20
+"""Numbers of a block of candidates: 4 MB."""
+
+EXACT = 2**20
+"""Numbers of pairs of rows that are measured at a time, each pair by itself: 8 MB in float64."""
+
 # --- HyCon ---
 
 MOMENTS = 200

@@ -58,7 +58,7 @@ def top(scores: Tensor, k: int, names: Tensor) -> tuple[Tensor, Tensor]:
     if scores.shape[1] <= k:
         return _sorted(scores, k, names)
     # One more than asked for, to see whether the k-th has an equal outside.
-    places = _highest(scores, k + 1)  # (R, k + 1)
+    places = highest_places(scores, k + 1)  # (R, k + 1)
     values, order = _descending(scores.gather(1, places))
     found = names[places.gather(1, order)]
     # Two equal neighbours among the k + 1: either both are in the k, in arbitrary order, or one was
@@ -82,17 +82,22 @@ def _by_name(scores: Tensor, values: Tensor, found: Tensor, names: Tensor) -> tu
     low = torch.iinfo(torch.int32).min
     # The k lowest names among the scores equal to the k-th are the k highest of -name. If there are
     # fewer, the rest of these places is marked by minus infinity and sorted to the end.
-    places = _highest(torch.where(scores == last, -names.int(), low), k)
+    places = highest_places(torch.where(scores == last, -names.int(), low), k)
     level = torch.where(scores.gather(1, places) == last, last, -math.inf)
-    # 2k candidates: above the k-th value, and at it. Sorted by name, then stably by value: by
-    # value, with ties by name.
+    # 2k candidates: above the k-th value, and at it.
     values = torch.cat([torch.where(values > last, values, -math.inf), level], dim=1)
-    found, order = torch.cat([found, names[places]], dim=1).sort(1)
+    return merged(values, torch.cat([found, names[places]], dim=1), k)
+
+
+def merged(values: Tensor, names: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k highest of each row's (R, N) values, N at least k, and their names, by name in ties."""
+    # Sorted by name, then stably by value: by value, with ties by name.
+    names, order = names.sort(1)
     values, order = values.gather(1, order).sort(dim=1, descending=True, stable=True)
-    return values[:, :k], found.gather(1, order[:, :k])
+    return values[:, :k], names.gather(1, order[:, :k])
 
 
-def _highest(scores: Tensor, k: int) -> Tensor:
+def highest_places(scores: Tensor, k: int) -> Tensor:
     """(R, k) positions of the k highest of each row, in any order, with ties broken arbitrarily."""
     # Suppose a score is among the k highest and its group is not among the k groups with the
     # highest maxima. Then each of those has a maximum at least as high: k scores that are as good a
@@ -104,7 +109,7 @@ def _highest(scores: Tensor, k: int) -> Tensor:
     whole = groups * sizes.GROUP
     # Group g has the columns g, g + groups, g + 2 groups, ...: the maxima are then taken between
     # contiguous runs of columns, which a CPU does several at a time.
-    best = _highest(scores[:, :whole].reshape(-1, sizes.GROUP, groups).amax(1), k)
+    best = highest_places(scores[:, :whole].reshape(-1, sizes.GROUP, groups).amax(1), k)
     members = torch.arange(0, whole, groups, device=scores.device)
     places = (best[:, :, None] + members).flatten(1)  # (R, 8 k)
     if whole < scores.shape[1]:

@@ -20,8 +20,10 @@ from mmcontrast import arguments
 from mmcontrast.exact.ties import map_equal_rows, tied_dot
 from mmcontrast.hybrid.selection import PairSelection, select_pairs
 from mmcontrast.interop.pml_tuples import from_pml_tuple, label_masks, to_pml_tuple
-from mmcontrast.mining import extreme, hard_negatives, hard_triplets
+from mmcontrast.mining import hard_negatives
+from mmcontrast.picking import extreme
 from mmcontrast.rows import RowMap, l2_normalize, map_rows
+from mmcontrast.triplet_mining import hard_triplets
 
 __all__ = [
     "HardNegativeMiner",

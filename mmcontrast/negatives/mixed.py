@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from mmcontrast import arguments
-from mmcontrast.mining import sample_one
 from mmcontrast.negatives.batches import Negatives, is_sequence, read_batch
 from mmcontrast.negatives.noise import add_noise, replace_tokens
 from mmcontrast.negatives.shift import shift
 from mmcontrast.negatives.swap import swap
+from mmcontrast.picking import sample_one
 from mmcontrast.sharded import local_rows
 
 

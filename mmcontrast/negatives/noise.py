@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from mmcontrast import arguments
-from mmcontrast.mining import extreme, uniform_draws
 from mmcontrast.negatives.batches import Negatives, feature_shapes, read_batch
+from mmcontrast.picking import extreme, uniform_draws
 from mmcontrast.rows import upcast
 from mmcontrast.sharded import local_rows
 

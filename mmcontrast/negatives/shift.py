@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from mmcontrast import arguments
-from mmcontrast.mining import sample_one
 from mmcontrast.negatives.batches import Negatives, feature_shapes, is_sequence, read_batch
+from mmcontrast.picking import sample_one
 from mmcontrast.sharded import local_rows
 
 

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from mmcontrast import arguments
 from mmcontrast.masks import off_diagonal
-from mmcontrast.mining import sample_one
 from mmcontrast.negatives.batches import Negatives, read_batch
+from mmcontrast.picking import sample_one
 from mmcontrast.sharded import local_rows
 
 

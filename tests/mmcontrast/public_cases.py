@@ -275,6 +275,12 @@ CASES = {
         lambda m: (*two(m), m.mask(7, m.n, m.n)),
         lambda a, c, k: mm.hard_negatives(a, c, 2, allowed=k),
     ),
+    "hard_negatives:limits": other(
+        two, lambda a, c: mm.hard_negatives(a, c, 2, margin=0.1, above=-0.5, skip=1)
+    ),
+    "hard_negatives:distance": other(
+        two, lambda a, c: mm.hard_negatives(a, c, 2, distance=mm.manhattan, semi_hard=2.0)
+    ),
     "select_pairs": other(selected, lambda s, p, n: mm.select_pairs(s, p, n, selection=SELECTION)),
     "hardness_weights": other(selected, mm.hardness_weights),
     "extreme": other(selected, lambda s, p, n: mm.extreme(s, p, largest=True)),
@@ -285,6 +291,10 @@ CASES = {
         waits=True,  # the most positives of an anchor
     ),
     "hard_triplets": other(lambda m: (m.rows(1), m.classes()), mm.hard_triplets),
+    "hard_triplets:distance": other(
+        lambda m: (m.rows(1), m.classes()),
+        lambda x, y: mm.hard_triplets(x, y, distance=mm.squared_euclidean, semi_hard=0.5),
+    ),
     "diagnose": other(
         lambda m: (
             *anchors_candidates(m),

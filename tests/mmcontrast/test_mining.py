@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 import mmcontrast as mm
 from mmcontrast.exact import sizes
 from tests import oracles
+from tests.mmcontrast.memory import Made
 from tests.mmcontrast.strategies import (
     close,
     labels,
@@ -190,61 +192,6 @@ def test_miners_are_detached():
     assert not mm.hard_negatives(x, x, 2).scores.requires_grad
     for weights in mm.hardness_weights(similarity, positives, negatives):
         assert not weights.requires_grad
-
-
-# --- one of many, the extreme one, hard triplets -------------------------------------------------
-
-
-@given(
-    seed=seeds, n=st.integers(1, 6), m=st.integers(1, 6), largest=st.booleans(), ties=st.booleans()
-)
-def test_extreme_agrees_with_the_oracle(seed, n, m, largest, ties):
-    similarity = with_ties(seed, n, m) if ties else normal(seed, n, m)
-    chosen = mask(seed + 1, n, m)
-    index, found = mm.extreme(similarity, chosen, largest=largest)
-    assert index.dtype == torch.int64
-    for i in range(n):
-        available = [j for j in range(m) if chosen[i, j]]
-        sign = -1 if largest else 1
-        order = oracles.lowest([sign * similarity[i, j].item() for j in available], 1)
-        assert found[i].item() == bool(available)
-        assert index[i].item() == (available[order[0]] if available else 0)
-
-
-@given(seed=seeds, n=st.integers(1, 6), m=st.integers(1, 6))
-def test_sample_one_returns_a_member_of_each_row(seed, n, m):
-    chosen = mask(seed, n, m)
-    index, found = mm.sample_one(chosen, generator=rng(seed))
-    assert torch.equal(found, chosen.any(dim=1))
-    assert chosen[found, index[found]].all()
-    assert (index[~found] == 0).all()
-    again, _ = mm.sample_one(chosen, generator=rng(seed))
-    assert torch.equal(index, again)
-
-
-def test_sample_one_is_uniform():
-    """Chi-square of 20 000 draws over 5 of 8 entries; 4 degrees of freedom, 34 is 1 in 10^6."""
-    chosen = torch.tensor([0, 1, 1, 0, 1, 1, 0, 1]).bool().expand(20_000, 8)
-    index, _ = mm.sample_one(chosen, generator=rng(3))
-    counts = torch.bincount(index, minlength=8)[[1, 2, 4, 5, 7]].double()
-    assert counts.sum() == 20_000
-    assert ((counts - 4000).square() / 4000).sum() < 34
-
-
-@given(seed=seeds, n=st.integers(1, 8), classes=st.integers(1, 3), unit=st.booleans())
-def test_hard_triplets_agree_with_the_oracle(seed, n, classes, unit):
-    x, ids = normal(seed, n, 3), labels(seed, n, classes, ignored=0.2)
-    a, p, q = mm.hard_triplets(x, ids, normalize=mm.l2_normalize if unit else None)
-    expected = oracles.hard_triplets(numpy(x), numpy(ids), normalize="l2" if unit else None)
-    assert list(zip(a.tolist(), p.tolist(), q.tolist(), strict=True)) == expected
-
-
-@given(seed=seeds, n=st.integers(1, 7))
-def test_hard_triplets_break_ties_by_lower_index(seed, n):
-    x = torch.eye(2, dtype=torch.float64)[torch.randint(0, 2, (n,), generator=rng(seed))]
-    ids = labels(seed, n)
-    found = zip(*[v.tolist() for v in mm.hard_triplets(x, ids)], strict=True)
-    assert list(found) == oracles.hard_triplets(numpy(x), numpy(ids))
 
 
 @pytest.mark.parametrize("size", [1e-25, 1e20, 3e37])
@@ -444,27 +391,6 @@ def test_labels_are_the_mask_of_different_labels(
         assert torch.equal(value, expected)
 
 
-@given(
-    seed=seeds,
-    data=st.data(),
-    n=st.integers(1, 9),
-    classes=st.integers(1, 4),
-    ties=st.booleans(),
-    group=st.sampled_from([2, 3, 64]),
-)
-def test_hard_triplets_agree_with_the_oracle_for_every_chunk_size(
-    seed, data, n, classes, ties, group
-):
-    chunk_size = data.draw(st.integers(1, n + 1))
-    x = with_ties(seed, n, 3) if ties else normal(seed, n, 3)
-    ids = labels(seed, n, classes, ignored=0.2)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sizes, "GROUP", group)
-        found = mm.hard_triplets(x, ids, normalize=None, chunk_size=chunk_size)
-    expected = oracles.hard_triplets(numpy(x), numpy(ids), normalize=None)
-    assert list(zip(*[v.tolist() for v in found], strict=True)) == expected
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -536,16 +462,305 @@ def test_rows_that_are_not_finite_take_no_part(bad, normalize, chunk_size, label
             assert torch.equal(x, y)
 
 
-@given(st.integers(0, 10**6), st.booleans())
-def test_the_extreme_is_one_of_the_mask_and_a_number(seed, largest):
-    source = torch.Generator().manual_seed(seed)
-    values = torch.tensor([0.0, 1.0, math.inf, -math.inf, math.nan])
-    similarity = values[torch.randint(0, 5, (4, 3), generator=source)]
-    mask = torch.randint(0, 2, (4, 3), generator=source).bool()
-    index, found = mm.extreme(similarity, mask, largest=largest)
-    for row in range(4):
-        among = [j for j in range(3) if mask[row, j] and not similarity[row, j].isnan()]
-        assert found[row] == bool(among)
-        best = max if largest else min
-        expected = best(among, key=lambda j: similarity[row, j].item()) if among else 0
-        assert index[row] == expected
+# --- distances, limits, blocks of candidates -----------------------------------------------------
+
+LOOPS = {
+    None: None,
+    mm.euclidean: oracles.euclidean,
+    mm.squared_euclidean: oracles.squared_euclidean,
+    mm.manhattan: oracles.manhattan,
+    mm.chebyshev: oracles.chebyshev,
+}
+optional = st.none() | st.sampled_from([0.0, 0.25, 0.5, 1.0, 2.0])
+
+
+def on_a_grid(seed, n):
+    """Rows whose dot products, distances and limits are exact, and often tie."""
+    return torch.randint(-3, 4, (n, 2), generator=rng(seed)).double() / 2
+
+
+@given(
+    seed=seeds,
+    n=st.integers(1, 6),
+    extra=st.integers(0, 5),
+    k=st.integers(1, 9),
+    skip=st.integers(0, 3),
+    own=st.sampled_from(["diagonal", "targets", "nobody"]),
+    limited=st.booleans(),
+    distance=st.sampled_from(list(LOOPS)),
+    limits=st.fixed_dictionaries(
+        {
+            **{"below": optional, "above": optional, "margin": optional},
+            "relative_margin": optional,
+            "semi_hard": st.none() | st.sampled_from([0.25, 1.0, 3.0]),
+        }
+    ),
+    chunk_size=st.none() | st.integers(1, 7),
+)
+def test_limits_and_distances_agree_with_the_oracle(
+    seed, n, extra, k, skip, own, limited, distance, limits, chunk_size
+):
+    m = n + extra
+    x, y = on_a_grid(seed, n), on_a_grid(seed + 1, m)
+    targets = {
+        "diagonal": None,
+        "targets": torch.randint(0, m, (n,), generator=rng(seed)),
+        "nobody": torch.full((n,), -100),
+    }[own]
+    given = {"targets": targets, "allowed": mask(seed + 2, n, m) if limited else None, "skip": skip}
+    found = mm.hard_negatives(
+        x, y, k, **given, **limits, distance=distance, normalize=None, chunk_size=chunk_size
+    )
+    width = max(min(k, m - 1 - skip), 0)
+    expected = oracles.limited_candidates(
+        numpy(x), numpy(y), width, distance=LOOPS[distance], **given, **limits
+    )
+    check_hard_negatives(found, expected, n, width)
+
+
+@pytest.mark.parametrize("distance", [mm.cosine_distance, mm.Mahalanobis(torch.eye(4).double())])
+def test_distances_that_are_not_exact_find_the_same(distance):
+    x, y = normal(1, 30, 4), normal(2, 200, 4)
+    truth = mm.pairwise(distance, x, y)
+    truth[torch.arange(30), torch.arange(30)] = torch.inf
+    values, order = truth.sort(dim=1)
+    found = mm.hard_negatives(x, y, 5, distance=distance)
+    assert torch.equal(found.indices, order[:, :5])
+    close(found.scores, values[:, :5])
+
+
+def test_a_distance_measures_rows_as_they_are():
+    x, y = torch.tensor([[1.0, 0.0]]), torch.tensor([[9.0, 0.0], [8.0, 0.0], [1.0, 1.0]])
+    own = torch.tensor([-100])
+    assert mm.hard_negatives(x, y, 1, targets=own).indices.tolist() == [[0]]
+    found = mm.hard_negatives(x, y, 2, targets=own, distance=mm.euclidean)
+    assert found.indices.tolist() == [[2, 1]]
+    assert found.scores.tolist() == [[1.0, 7.0]]
+
+
+def the_same(found, expected):
+    for value, other in zip(found, expected, strict=True):
+        assert torch.equal(value, other)
+
+
+SEARCHES = {
+    "cosines": {},
+    "raw": {"normalize": None},
+    "distance": {"distance": mm.manhattan, "margin": 0.1},
+    "labels": {"labels": torch.arange(20) % 3, "candidate_labels": torch.arange(300) % 3},
+    "allowed": {"allowed": mask(3, 20, 300), "skip": 2, "exclude_positive": False},
+    "targets": {"targets": torch.arange(20) * 14, "semi_hard": 0.5, "exclude_positive": "after"},
+}
+
+
+@pytest.mark.parametrize("options", SEARCHES.values(), ids=SEARCHES)
+@pytest.mark.parametrize("source", ["array", "file", "tensor"])
+def test_candidates_are_read_in_blocks_with_the_same_result(source, options, monkeypatch, tmp_path):
+    x, y = normal(1, 20, 5).float(), normal(2, 300, 5).float()
+    y[[7, 200]] = 0  # rows that another way of a row map takes care of
+    y[[9, 280]] = y[30].clone()
+    plain = mm.hard_negatives(x.double(), y.double(), 6, **options)
+    given = {"array": y.numpy(), "tensor": y}.get(source)
+    if source == "file":
+        given = np.memmap(tmp_path / "rows", y.numpy().dtype, "w+", shape=(300, 5))
+        given[:] = y.numpy()
+        given = np.memmap(tmp_path / "rows", y.numpy().dtype, "r", shape=(300, 5))
+    for columns in (64, 128, 1000):
+        monkeypatch.setattr(sizes, "CORPUS_BLOCK", 5 * columns)
+        monkeypatch.setattr(sizes, "CORPUS", 2)
+        found = mm.hard_negatives(x, given, 6, **options)
+        assert torch.equal(found.indices, plain.indices)
+        assert torch.equal(found.valid, plain.valid)
+        torch.testing.assert_close(found.scores, plain.scores.float())
+
+
+def test_no_more_of_an_array_than_a_block_is_in_memory(monkeypatch):
+    monkeypatch.setattr(sizes, "CORPUS_BLOCK", 2**10)
+    monkeypatch.setattr(sizes, "RANKED_BLOCK", 2**12)
+    x, y = normal(1, 16, 8), normal(2, 5000, 8)
+    for candidates, distance in ((y.numpy(), None), (y.numpy(), mm.euclidean)):
+        with Made() as made:
+            mm.hard_negatives(x, candidates, 3, distance=distance)
+        assert made.largest <= 2**13 < 5000 * 8
+
+
+@pytest.mark.parametrize("distance", [None, mm.euclidean, mm.chebyshev])
+def test_equal_candidates_tie_across_blocks(distance, monkeypatch):
+    monkeypatch.setattr(sizes, "CORPUS_BLOCK", 64 * 37)
+    x, y = normal(1, 8, 37).float(), normal(2, 300, 37).float()
+    y[[299, 170, 64, 3]] = x[:1] + 1e-3  # the closest of the first anchor, in four blocks
+    y[100] = 0
+    found = mm.hard_negatives(x, y.numpy(), 4, distance=distance, targets=torch.full((8,), -100))
+    assert found.indices[0].tolist() == [3, 64, 170, 299]
+    assert (found.scores[0] == found.scores[0, 0]).all()
+
+
+def test_a_copy_of_the_partner_is_not_less_close_than_it():
+    """Nor does it keep a margin, of 0 included where that is semi-hard's."""
+    x, y = normal(1, 6, 37).float(), normal(2, 90, 37).float()
+    y[80:86] = y[:6]
+    for options in ({}, {"distance": mm.euclidean}):
+        semi = mm.hard_negatives(x, y, 80, semi_hard=100.0, **options)
+        assert not (semi.indices == 80 + torch.arange(6)[:, None])[semi.valid].any()
+        assert semi.valid.any()
+        at_least = mm.hard_negatives(x, y, 80, margin=0.0, **options)
+        assert torch.equal(at_least.indices[:, 0], 80 + torch.arange(6))
+
+
+@given(seed=seeds, k=st.integers(1, 4), skip=st.integers(0, 5))
+def test_skip_leaves_out_the_first(seed, k, skip):
+    x, y = normal(seed, 4, 3), normal(seed + 1, 7, 3)
+    whole, found = mm.hard_negatives(x, y, k + skip), mm.hard_negatives(x, y, k, skip=skip)
+    the_same(found, [part[:, skip:] for part in whole])
+    assert all(part.is_contiguous() for part in found)
+
+
+@given(seed=seeds, distance=st.sampled_from([None, mm.euclidean]), width=st.floats(0.01, 1.0))
+def test_limits_hold_and_leave_nothing_out(seed, distance, width):
+    """Law: what passes all limits is returned, and nothing else is."""
+    x, y = normal(seed, 5, 3), normal(seed + 1, 9, 3)
+    options = {"distance": distance, "normalize": None if distance else mm.l2_normalize}
+    every = mm.hard_negatives(x, y, 9, exclude_positive=False, **options)
+    scores = torch.zeros(5, 9).double().scatter(1, every.indices, every.scores)
+    own = scores.diagonal()[:, None]
+    sign = -1 if distance else 1
+    passes = {
+        "below": scores <= width,
+        "above": scores >= width,
+        "margin": sign * scores <= sign * own - width,
+        "relative_margin": sign * scores <= sign * own - own.abs() * width,
+        "semi_hard": (sign * scores < sign * own) & (sign * scores >= sign * own - width),
+    }
+    for name, truth in passes.items():
+        found = mm.hard_negatives(x, y, 8, **{name: width}, **options)
+        kept = torch.zeros(5, 9, dtype=torch.bool)
+        for row, indices, valid in zip(kept, found.indices, found.valid, strict=True):
+            row[indices[valid]] = True
+        assert torch.equal(kept, truth & mm.off_diagonal(9)[:5]), name
+
+
+def test_an_anchor_without_a_partner_has_no_margin_and_nothing_semi_hard():
+    x, own = normal(1, 6, 3), torch.full((6,), -100)
+    plain = mm.hard_negatives(x, x, 3, targets=own)
+    for name in ("margin", "relative_margin"):
+        found = mm.hard_negatives(x, x, 3, targets=own, **{name: 5.0})
+        assert torch.equal(found.indices, plain.indices)
+        assert found.valid.all()
+    assert not mm.hard_negatives(x, x, 3, targets=own, semi_hard=5.0).valid.any()
+
+
+@given(seed=seeds, k=st.integers(1, 5), more=st.integers(0, 4), skip=st.integers(0, 3))
+def test_a_sample_is_of_the_hardest_and_keeps_their_order(seed, k, more, skip):
+    x, y, sample = normal(seed, 6, 3), normal(seed + 1, 8, 3), k + more
+    pool = mm.hard_negatives(x, y, sample, skip=skip, below=0.8)
+    draw = {"skip": skip, "sample": sample, "below": 0.8}
+    found = mm.hard_negatives(x, y, k, **draw, generator=rng(seed))
+    the_same(found, mm.hard_negatives(x, y, k, **draw, generator=rng(seed)))
+    assert torch.equal(found.valid.sum(1), pool.valid.sum(1).clamp_max(k))
+    for one, valid, every, there in zip(
+        found.indices, found.valid, pool.indices, pool.valid, strict=True
+    ):
+        drawn, among = one[valid].tolist(), every[there].tolist()
+        assert drawn == [j for j in among if j in set(drawn)]
+    if more == 0:
+        the_same(found, mm.hard_negatives(x, y, k, skip=skip, below=0.8))
+
+
+def test_a_sample_is_uniform():
+    """Chi-square of 2 of 5 in 4000 rows; 4 degrees of freedom, 34 is 1 in 10^6."""
+    x = torch.ones(4000, 1)
+    y = torch.arange(1.0, 9.0)[:, None]
+    found = mm.hard_negatives(
+        *(x, y, 2),
+        targets=torch.full((4000,), -100),
+        normalize=None,
+        skip=2,
+        sample=5,
+        generator=rng(1),
+    )
+    counts = torch.bincount(found.indices.flatten(), minlength=8)
+    assert counts[[0, 6, 7]].tolist() == [0, 0, 0]
+    assert ((counts[1:6] - 1600).square() / 1600).sum() < 34
+    assert (found.indices[:, 0] > found.indices[:, 1]).all()
+
+
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("candidates", [0, 1, 2])
+def test_few_candidates_leave_few_negatives(k, candidates):
+    x, y = normal(1, 2, 3), normal(2, candidates, 3)
+    given = {"targets": torch.full((2,), -100), "exclude_positive": False}
+    for options in ({"margin": 0.1}, {"distance": mm.euclidean}, {"sample": 5}, {"skip": 1}):
+        for rows in (y, y.numpy()):
+            found = mm.hard_negatives(x, rows, k, **given, **options)
+            width = max(min(k, candidates - options.get("skip", 0)), 0)
+            assert found.indices.shape == (2, width)
+            assert found.valid.all()
+    assert mm.hard_negatives(x[:0], y.numpy(), k, distance=mm.euclidean).indices.shape[0] == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_distances_in_low_precision_are_those_in_float64(dtype):
+    x, y = normal(4, 6, 3).to(dtype), normal(5, 90, 3).to(dtype)
+    for options in ({"distance": mm.euclidean}, {"margin": 0.1, "normalize": None}):
+        found = mm.hard_negatives(x, y, 3, **options)
+        exact = mm.hard_negatives(x.double(), y.double(), 3, **options)
+        assert torch.equal(found.indices, exact.indices)
+        assert found.scores.dtype == torch.float32
+        close(found.scores, exact.scores, atol=1e-6)
+
+
+def compiled_search(x, y):
+    near = mm.hard_negatives(x, y, 3, distance=mm.euclidean, margin=0.1, below=9.0)
+    cosine = mm.hard_negatives(x, y, 3, semi_hard=0.5, skip=1)
+    own = mm.hard_negatives(x, y, 3, distance=lambda a, b: (a - b).abs().amax(-1), above=0.1)
+    return *near, *cosine, *own, *mm.hard_triplets(x, torch.arange(9) % 2, distance=mm.manhattan)
+
+
+def test_compiled_and_transformed_searches_find_the_same():
+    x, y = normal(1, 9, 3), normal(2, 12, 3)
+    expected = compiled_search(x, y)
+    torch._dynamo.reset()
+    compiled = torch.compile(compiled_search, fullgraph=True, backend="aot_eager")
+    for value, truth in zip(compiled(x, y), expected, strict=True):
+        torch.testing.assert_close(value, truth)
+    for value, truth in zip(torch.vmap(compiled_search)(x[None], y[None]), expected, strict=True):
+        torch.testing.assert_close(value[0], truth)
+
+
+A = np.ones((4, 2), dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: mm.hard_negatives(X, Y, 1, skip=-1), "skip: expected an int of at least 0, got"),
+        (
+            lambda: mm.hard_negatives(X, Y, 2, sample=1),
+            "sample: expected an int of at least 2",
+        ),
+        (lambda: mm.hard_negatives(X, Y, 1, semi_hard=0.0), "semi_hard: expected .*above 0, got"),
+        (lambda: mm.hard_negatives(X, Y, 1, below="x"), "below: expected a number or None, got"),
+        (lambda: mm.hard_negatives(X, Y, 1, margin=math.nan), "margin: expected a number or None"),
+        (
+            lambda: mm.hard_negatives(X, Y, 1, distance="l2"),
+            "distance: expected a function of",
+        ),
+        (
+            lambda: mm.hard_negatives(
+                X, Y, 1, distance=mm.euclidean, normalize=mm.softmax_normalize
+            ),
+            "normalize: expected None beside a distance, .*got",
+        ),
+        (
+            lambda: mm.hard_negatives(X, Y, 1, distance=lambda a, b: a),
+            r"distance: expected shape \(3, 1\) from it|distance: expected shape",
+        ),
+        (lambda: mm.hard_negatives(X, A[:, :1], 1), r"candidates: .*2\), got an array \(4, 1\)"),
+        (lambda: mm.hard_negatives(X, A[0], 1), r"candidates: .*2\), got an array \(2,\)"),
+        (lambda: mm.hard_negatives(X, A.astype(int), 1), "candidates: .*float16.*got an array"),
+        (lambda: mm.hard_negatives(X, A[:2], 1), "candidates: expected at least 3 rows"),
+    ],
+)
+def test_wrong_calls_of_a_search(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -396,9 +396,27 @@ CALLS = {
             "labels": CLASSES,
             "candidate_labels": CLASSES,
             "exclude_positive": True,
+            "skip": 1,
+            "below": 0.9,
+            "above": 0.1,
+            "margin": 0.1,
+            "relative_margin": 0.1,
+            "semi_hard": 0.1,
+            "sample": 3,
+            "generator": None,
             "normalize": mm.l2_normalize,
             "chunk_size": 2,
             "group": None,
+        },
+    ),
+    "hard_negatives:distance": (
+        mm.hard_negatives,
+        {
+            "anchors": ROWS,
+            "candidates": OTHERS,
+            "k": 2,
+            "distance": mm.euclidean,
+            "normalize": None,
         },
     ),
     "retrieval": (
@@ -422,6 +440,8 @@ CALLS = {
         {
             "anchors": ROWS,
             "labels": CLASSES,
+            "distance": mm.euclidean,
+            "semi_hard": 0.1,
             "normalize": None,
             "chunk_size": 2,
             "group": None,
@@ -711,6 +731,10 @@ OPTIONAL_LABELS = {
     "diagnose",
 }
 
+MINER_NUMBERS = {
+    *("skip", "below", "above", "margin", "relative_margin", "semi_hard", "sample"),
+}
+
 TAKEN_INSIDE = {
     "weights": NUMBERS | {"0-d"},
     "special": NUMBERS,
@@ -746,6 +770,13 @@ def taken(call, name):
         kinds = kinds | ({"vector", "cube"} if name == "x" else {"vector"})
     if (base, name) in (("modality_correlation", "x"), ("kl_distill", "student")):
         kinds = kinds | {"cube"}
+    if base in ("hard_negatives", "hard_triplets"):
+        if name in MINER_NUMBERS:
+            kinds = NUMBERS | {"None"}
+        if name == "distance":
+            kinds = kinds | {"None", "function", "learned"}
+        if name == "candidates":
+            kinds = kinds | {"array"}
     if name == "labels" and call in OPTIONAL_LABELS:
         kinds = kinds | {"None"}
     if name == "positives" and base != "sup_con":

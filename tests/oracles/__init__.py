@@ -30,7 +30,13 @@ from tests.oracles.hybrid import (
 from tests.oracles.infonce import anchored_info_nce, info_nce, matched_pair_nce, symmetric_info_nce
 from tests.oracles.margin import triplet
 from tests.oracles.masks import both_labelled, classes_of, pair_mask, unlabelled
-from tests.oracles.mining import hard_negatives, hard_triplets, ranked_candidates
+from tests.oracles.mining import (
+    distant_triplets,
+    hard_negatives,
+    hard_triplets,
+    limited_candidates,
+    ranked_candidates,
+)
 from tests.oracles.multilevel import multilevel_contrast
 from tests.oracles.negatives import deviations, real_frames, shifted, swap_choices
 from tests.oracles.ranked import rank_n_contrast
@@ -51,6 +57,7 @@ __all__ = [
     "cosine_distance",
     "covariance_of",
     "deviations",
+    "distant_triplets",
     "euclidean",
     "hard_negatives",
     "hard_triplets",
@@ -61,6 +68,7 @@ __all__ = [
     "intra_modal_contrast",
     "is_present",
     "kl_distill",
+    "limited_candidates",
     "lowest",
     "mahalanobis",
     "manhattan",

@@ -81,13 +81,33 @@ def test_operators_without_gradients_do_what_they_say_to_compilers(ids):
     x, y, targets = normal(1, 5, 3), normal(2, 7, 3), torch.tensor([6, 0, -100, 2, 2])
     allowed, theirs = normal(4, 5, 7) > 0, ids[torch.tensor([4, 0, 1, 2, 3, 0, 0])]
     free, limited, all_of_them = (None,) * 4, (targets, allowed), (targets, allowed, ids, theirs)
+    none = (None,) * 5
     for name, *given in (
         ("have_positives", ids, ""),
-        ("hardest_triplets", x, ids, True, None, ""),
-        ("hardest_triplets", x.float(), ids, False, 2, ""),
-        ("hardest_candidates", x, x.float(), 3, *free, "before", True, None, 0, ""),
-        ("hardest_candidates", x, y, 9, *limited, None, None, "after", False, 2, 0, ""),
-        ("hardest_candidates", x, y, 1, *all_of_them, "never", True, 2, 0, ""),
+        ("hardest_triplets", x, ids, True, None, "", 0, None),
+        ("hardest_triplets", x.float(), ids, False, 2, "", 0, None),
+        ("hardest_triplets", x, ids, True, None, "", 1, 0.5),
+        ("hardest_candidates", x, x.float(), 3, *free, "before", True, None, 0, "", 0, *none),
+        ("hardest_candidates", x, y, 9, *limited, None, None, "after", False, 2, 0, "", 0, *none),
+        ("hardest_candidates", x, y, 1, *all_of_them, "never", True, 2, 0, "", 0, *none),
+        ("hardest_candidates", x, y, 3, *free, "before", True, None, 0, "", 2, 9.0, 0.1, *none[:3]),
+        (
+            "hardest_candidates",
+            x,
+            y,
+            3,
+            *free,
+            "before",
+            True,
+            2,
+            0,
+            "",
+            0,
+            *none[:2],
+            0.1,
+            0.1,
+            2.0,
+        ),
     ):
         torch.library.opcheck(getattr(OPERATORS, name).default, given)
 
