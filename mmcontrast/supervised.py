@@ -8,6 +8,8 @@ from mmcontrast.distributed import Group, joined
 from mmcontrast.eager import calls_operators
 from mmcontrast.exact.masked_blocks import Partners
 from mmcontrast.exact.masked_choice import masked_contrast
+from mmcontrast.exact.pair_rules import pair_rules
+from mmcontrast.exact.pair_tile import PairTerm
 from mmcontrast.exact.supcon_choice import sup_con_among_themselves, sup_con_by_class, supcon_side
 from mmcontrast.held import check_settings
 from mmcontrast.learned import replicated, replicated_module
@@ -34,7 +36,8 @@ def sup_con(
     form: str = "out",
     temperature: float | Tensor = 0.07,
     positives: Tensor | None = None,
-    keep: Tensor | None = None,
+    keep: PairTerm | None = None,
+    bias: PairTerm | None = None,
     weight: Tensor | None = None,
     normalize: RowMap | None = l2_normalize,
     reduction: str = "mean",
@@ -67,14 +70,17 @@ def sup_con(
             to sum to one for each anchor: soft targets, from :func:`score_kernel` for a regression.
             All rows are candidates; with ``known = labelled(scores)``, samples without a score are
             left out by ``keep=known[:, None] & known``.
-        keep: (B, C) bool: a candidate outside it takes no part for that anchor.
+        keep: (B, C) bool: a candidate outside it takes no part for that anchor; or a function of a
+            :class:`Tile`, or a list, see :func:`info_nce`.
+        bias: (B, C) floating, added to the similarities over the temperature, also the positives';
+            or a function of a :class:`Tile`, or a list.
         weight: (B,) sample weights.
         normalize: row map before the dot product; None for raw dot products.
         reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,).
-        chunk_size: for the "out" form by labels alone (no candidates, positives or keep), the side
-            of square tiles, by default 384 on the CPU and 4096 elsewhere; up to that many anchors
-            are evaluated at once. Tiles compute each similarity twice. Otherwise the number of
-            anchors at a time, as in :func:`info_nce`. Neither ever holds all similarities.
+        chunk_size: for the "out" form by labels alone (no candidates, positives, keep or bias), the
+            side of square tiles, by default 384 on the CPU and 4096 elsewhere; up to that many
+            anchors are evaluated at once. Tiles compute each similarity twice. Otherwise the number
+            of anchors at a time, as in :func:`info_nce`. Neither ever holds all similarities.
         group: a process group, or ``"world"``: the candidates are those of all its ranks, C in all,
             in the order of the ranks, and mean and sum are over all ranks' anchors.
 
@@ -126,7 +132,8 @@ def sup_con(
             arguments.fail("candidate_labels", "None where positives are given", got)
         anchor_labels = torch.ones(size[0], device=anchors.device)
         other_labels = torch.ones(size[1], device=others.device)
-    by_class = form == "out" and candidates is None and positives is None and keep is None
+    masks = (candidates, positives, keep, bias)
+    by_class = form == "out" and all(x is None for x in masks)
     if by_class and calls_operators():
         return sup_con_by_class(
             anchors,
@@ -139,10 +146,9 @@ def sup_con(
     others, here = joined(others, group)  # (C of all ranks, D); here: this rank's rows
     other_labels, _ = joined(other_labels, group)
     size = anchors.shape[0], others.shape[0]
-    if keep is not None:
-        arguments.mask("keep", keep, size)
+    rules, bias = pair_rules(keep, bias, size)
     if positives is not None:
-        arguments.weights("positives", positives, size, keep)
+        arguments.weights("positives", positives, size, rules.keep)
 
     # Without masks the matrix of similarities is symmetric: evaluated by class, in tiles, where
     # the code runs eagerly and this rank holds enough of the rows. Otherwise by masks, below.
@@ -165,15 +171,16 @@ def sup_con(
     known = labelled(other_labels)  # (C,)
     if positives is None:
         anchors = zero_outside(anchors, labelled(anchor_labels))
-        partners = Partners(anchor_labels, other_labels, keep, known)
+        partners = Partners(anchor_labels, other_labels, rules.keep, known, rules=rules)
     else:
-        partners = Partners(positives, keep=keep)
+        partners = Partners(positives, keep=rules.keep, rules=rules)
     if candidates is None:  # exclude the diagonal: an anchor's own column
         partners = partners._replace(own=here.start)
     return masked_contrast(
         anchors,
         others,
         partners,
+        bias,
         form=form,
         temperature=temperature,
         normalize=normalize,
@@ -242,7 +249,8 @@ class SupCon(nn.Module):
         candidate_labels: Tensor | None = None,
         *,
         positives: Tensor | None = None,
-        keep: Tensor | None = None,
+        keep: PairTerm | None = None,
+        bias: PairTerm | None = None,
         weight: Tensor | None = None,
     ) -> Tensor:
         """See :func:`sup_con`."""
@@ -255,6 +263,7 @@ class SupCon(nn.Module):
             temperature=current(self.temperature),
             positives=positives,
             keep=keep,
+            bias=bias,
             weight=weight,
             normalize=self.normalize,
             reduction=self.reduction,

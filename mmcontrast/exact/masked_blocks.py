@@ -43,8 +43,9 @@ class Partners(NamedTuple):
     rules: PairRules = EVERY_PAIR  # functions for the mask, and the bias; their keep is the above
 
     def positive(self, i: slice) -> Tensor:
-        """(R, C) bool: the positives of some rows, whether they take part or not."""
-        return self.masks(i)[0] > 0
+        """(R, C) bool: the positives of some rows, also those that ``keep`` leaves out."""
+        positives, others = self._replace(keep=None).masks(i)
+        return positives > 0 if others is None else (positives > 0) & others
 
     def masks(self, i: slice) -> tuple[Tensor, Tensor | None]:
         """Some rows of the positives or their weights, and of who takes part: (R, C), or None."""

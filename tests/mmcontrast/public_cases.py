@@ -178,6 +178,10 @@ CASES = {
     "ratio_contrast": loss(selected, mm.ratio_contrast),
     "ratio_contrast:log": loss(selected, lambda s, p, n: mm.ratio_contrast(s, p, n, log=True)),
     "sup_con": loss(lambda m: (m.rows(1), m.classes()), mm.sup_con),
+    "sup_con:functions": loss(
+        lambda m: (m.rows(1), m.classes()),
+        lambda a, y: mm.sup_con(a, y, keep=lambda t: t.rows[:, None] != t.columns + 1),
+    ),
     "sup_con:in": loss(
         lambda m: (m.rows(1), m.classes(), m.rows(2), m.classes()),
         lambda a, y, c, z: mm.sup_con(a, y, c, z, form="in", reduction="none"),

@@ -184,6 +184,7 @@ CALLS = {
             "candidate_labels": CLASSES,
             "form": "out",
             "keep": POSITIVES,
+            "bias": SIMILARITY,
             "chunk_size": 2,
             **NCE,
         },
@@ -793,7 +794,7 @@ def taken(call, name):
         kinds = {"True"}
     if base == "BalancedBatchSampler":
         return SAMPLER.get(name, set())
-    if base.endswith("info_nce") and name == "bias":
+    if base in ("info_nce", "symmetric_info_nce", "sup_con") and name == "bias":
         kinds = {"None"}
     if call == "EmbeddingQueue" and name == "features":
         kinds = NUMBERS

@@ -2,7 +2,7 @@
 
 import math
 
-from tests.oracles.infonce import target_shares
+from tests.oracles.infonce import biased, target_shares
 from tests.oracles.masks import classes_of
 from tests.oracles.reductions import log_sum_exp, reduce
 from tests.oracles.rows import similarities
@@ -18,6 +18,7 @@ def sup_con(
     temperature=0.07,
     positives=None,
     keep=None,
+    bias=None,
     weight=None,
     normalize="l2",
     reduction="mean",
@@ -26,6 +27,8 @@ def sup_con(
     alone = candidates is None
     others = anchors if alone else candidates
     sim = similarities(anchors, others, normalize)
+    sim = [[s / temperature for s in row] for row in sim]
+    sim, keep = biased(sim, keep, bias)
     if positives is None:
         left = classes_of(labels)
         right = left if alone else classes_of(candidate_labels)
@@ -41,7 +44,7 @@ def sup_con(
                 share = float(left[i] == right[j])
             else:
                 share = float(positives[i][j])
-            denominator.append(s / temperature)
+            denominator.append(s)
             if share > 0:
                 shares[j] = share
         if not shares:
@@ -49,14 +52,11 @@ def sup_con(
             continue
         everybody, total = log_sum_exp(denominator), math.fsum(shares.values())
         if form == "in":
-            inside = [math.log(share) + row[j] / temperature for j, share in shares.items()]
+            inside = [math.log(share) + row[j] for j, share in shares.items()]
             values.append(everybody - log_sum_exp(inside))
         else:
             values.append(
-                math.fsum(
-                    share / total * (everybody - row[j] / temperature)
-                    for j, share in shares.items()
-                )
+                math.fsum(share / total * (everybody - row[j]) for j, share in shares.items())
             )
     return reduce(values, weight, reduction)
 

@@ -48,7 +48,27 @@ def several(x, y, seed=0, **options):
     return mm.info_nce(x, y, positives=partners(len(x), len(y), seed), **options)
 
 
-LOSSES = {"one way": (one_way, 3), "both ways": (both_ways, 0), "several": (several, 2)}
+def by_labels(x, y, seed=0, **options):
+    return mm.sup_con(x, classes(len(x)), form="in" if seed % 4 else "out", **options)
+
+
+def by_labels_across(x, y, seed=0, **options):
+    return mm.sup_con(x, classes(len(x)), y, classes(len(y)), **options)
+
+
+def classes(n):
+    """Of three each, the last of which is unlabelled."""
+    found = torch.arange(n) // 3
+    return torch.where(found == found.max(), -100, found) if n > 3 else found
+
+
+LOSSES = {
+    "one way": (one_way, 3),
+    "both ways": (both_ways, 0),
+    "several": (several, 2),
+    "labels": (by_labels, 0),
+    "labels across": (by_labels_across, 1),
+}
 """A loss, and how many more candidates than anchors it is tried with."""
 
 
@@ -91,7 +111,7 @@ def test_a_bias_of_both_directions_agrees_with_the_oracle(seed, n, chunk_size, k
     close(mm.symmetric_info_nce(x, y, **options, chunk_size=chunk_size), expected)
 
 
-@pytest.mark.parametrize("form", ["one way", "both ways", "several"])
+@pytest.mark.parametrize("form", LOSSES)
 def test_the_gradient_by_a_bias_agrees_with_central_differences(form):
     loss, extra = LOSSES[form]
     x, y, bias = normal(1, 4, 3), normal(2, 4 + extra, 3), normal(3, 4, 4 + extra)
@@ -105,6 +125,25 @@ def test_the_gradient_by_a_bias_agrees_with_central_differences(form):
         _, (found,) = gradients(lambda b, c=chunk_size: value(b, c), bias)
         close(found, expected, atol=1e-8)
         assert (found[~keep] == 0).all()
+
+
+@given(
+    seed=seeds,
+    n=st.integers(1, 7),
+    chunk_size=CHUNKS,
+    kept=st.booleans(),
+    across=st.booleans(),
+    form=st.sampled_from(["out", "in"]),
+)
+def test_a_bias_of_sup_con_agrees_with_the_oracle(seed, n, chunk_size, kept, across, form):
+    m = n + 2 * across
+    arrays = [normal(seed, n, 3), classes(n)]
+    arrays += [normal(seed + 1, m, 3), classes(m)] if across else []
+    options = {"bias": some_bias(seed, n, m), "temperature": 0.3, "form": form}
+    if kept:
+        options["keep"] = mask(seed, n, m, share=0.7)
+    expected = oracles.sup_con(*map(numpy, arrays), **numpy(options))
+    close(mm.sup_con(*arrays, **options, chunk_size=chunk_size), expected)
 
 
 # --- laws ----------------------------------------------------------------------------------------
@@ -121,7 +160,7 @@ def test_the_gradient_by_a_bias_agrees_with_central_differences(form):
 )
 def test_a_function_equals_its_tensor(form, seed, n, chunk_size, reduction, as_list, others):
     loss, extra = LOSSES[form]
-    if form == "several":
+    if form != "one way":
         seed *= 2
     x, y = normal(seed, n, 3), normal(seed + 1, n + extra, 3)
     keep, bias = mask(seed, n, n + extra, share=0.7), some_bias(seed, n, n + extra)
@@ -142,6 +181,17 @@ def test_a_function_equals_its_tensor(form, seed, n, chunk_size, reduction, as_l
     same(found(functions), found(tensors))
 
 
+def own_of(form, n, m, seed):
+    """(n, m) bool, and which of them are partners; the anchors themselves are none."""
+    if form == "several":
+        return partners(n, m, seed)
+    if form.startswith("labels"):
+        return mm.same_label(classes(n), classes(m)) & (
+            mm.off_diagonal(n) if form == "labels" else torch.ones(n, m, dtype=torch.bool)
+        )
+    return torch.eye(n, m, dtype=torch.bool)
+
+
 def by_similarity(tile):
     """Of each pair by itself, and of its row's partner."""
     return 2 * tile.similarity - tile.partner[:, None]
@@ -153,10 +203,8 @@ def test_functions_of_the_similarities(form, seed, n, chunk_size, shape):
     loss, extra = LOSSES[form]
     seed *= 2  # no targets
     x, y = normal(seed, n, 3), normal(seed + 1, n + extra, 3)
-    similarity = cosines(x, y)
-    own = partners(n, n + extra, seed)
-    if form != "several":
-        own = torch.eye(n, n + extra, dtype=torch.bool)
+    similarity = cosines(x, x if form == "labels" else y)
+    own = own_of(form, n, n + extra, seed)
     best = similarity.masked_fill(~own, -math.inf).amax(1, keepdim=True)
     best = torch.where(own.any(1, keepdim=True), best, math.inf)
     whole = 2 * similarity - best
@@ -188,7 +236,7 @@ def test_a_bias_of_minus_infinity_is_no_candidate(form):
         same(found, gradients(lambda x, y, s=settings: loss(x, y, keep=keep, **s), x, y))
 
 
-@pytest.mark.parametrize("form", ["one way", "several"])
+@pytest.mark.parametrize("form", ["one way", "several", "labels", "labels across"])
 @given(seed=seeds, chunk_size=CHUNKS, size=st.sampled_from([1.0, 1e3]))
 def test_a_bias_that_is_constant_in_each_row_changes_nothing(form, seed, chunk_size, size):
     loss, extra = LOSSES[form]
@@ -245,8 +293,11 @@ def test_what_is_left_out_may_have_any_bias():
 def test_tiles_are_parts_of_one_matrix(form):
     loss, extra = LOSSES[form]
     x, y = normal(1, 7, 3).requires_grad_(), normal(2, 7 + extra, 3)
-    similarity = cosines(x.detach(), y)
-    own = partners(7, 7 + extra, 0) if form == "several" else torch.eye(7, 7 + extra) > 0
+    similarity = cosines(x.detach(), x.detach() if form == "labels" else y)
+    if form.startswith("labels"):  # what is unlabelled may hold anything, and is zero
+        similarity[classes(7) == -100] = 0
+        similarity[:, classes(7 + extra) == -100] = 0
+    own = own_of(form, 7, 7 + extra, 0)
     seen = torch.zeros(7, 7 + extra, dtype=torch.bool)
 
     def look(tile):
@@ -255,8 +306,8 @@ def test_tiles_are_parts_of_one_matrix(form):
         assert not tile.similarity.requires_grad
         close(tile.similarity, similarity[at])
         assert torch.equal(tile.positive, own[at])
-        if form != "several":
-            close(tile.partner, similarity.diagonal()[tile.rows])
+        best = similarity.masked_fill(~own, -math.inf).amax(1)
+        close(tile.partner, torch.where(own.any(1), best, math.inf)[tile.rows])
         if form == "both ways":
             close(tile.column_partner, similarity.diagonal()[tile.columns])
         else:
