@@ -18,7 +18,7 @@ from transformers import (
     ViTModel,
 )
 
-from mmcontrast.mining import uniform_draws
+from mmcontrast.picking import uniform_draws
 
 PATCH = 16
 RESNETS = {
