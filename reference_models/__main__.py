@@ -102,6 +102,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seeds", type=_count, required=True, metavar="N", help="runs a row")
     command.add_argument("--seed", type=_seed, default=1111, metavar="N", help="the first one")
     command.add_argument("--rows", metavar="ROW,ROW", help="default: all of the table")
+    command.add_argument(
+        "--against", metavar="ROW", help="compare with it; default: without contrast, or unchanged"
+    )
     command.add_argument("--preset", metavar="NAME", help="or none; default: the data set's")
     command.add_argument("--text-encoder", metavar="NAME|FOLDER|scratch|features")
     command.add_argument("--modalities", metavar="NAME,NAME", help="default: all in the file")
@@ -119,6 +122,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--figures", type=Path, metavar="FOLDER", help="each as a file, too")
     command.add_argument("--format", default="svg", choices=("svg", "png"), help="of those files")
     command.set_defaults(run=commands.report_command)
+
+    command = parsers.add_parser("compare", help="is the difference between runs more than chance?")
+    command.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="or a folder of runs")
+    command.add_argument("--against", metavar="NAME", help="a folder's; default: the first one's")
+    command.add_argument("--out", type=Path, default=Path("compared"), metavar="FOLDER")
+    command.set_defaults(run=commands.compare_command)
 
     data = parsers.add_parser("data", help="look at data files, or make one")
     parsers = data.add_subparsers(required=True, metavar="COMMAND")

@@ -134,6 +134,7 @@ def reproduce_command(options: argparse.Namespace) -> None:
         modalities=None if options.modalities is None else options.modalities.split(","),
         settings=options.settings,
         preset=options.preset,
+        against=options.against,
         out=options.out or Path("reproduced") / f"{options.model}-{options.table}",
         say=_say,
     )
@@ -150,6 +151,15 @@ def report_command(options: argparse.Namespace) -> None:
         written = save_figures(groups, options.figures, options.format)
         _say(f"figures: {len(written)} in {options.figures}")
     _say(f"page: {options.out}")
+
+
+def compare_command(options: argparse.Namespace) -> None:
+    """Finished runs compared sample by sample; it prints what it writes."""
+    from reference_models.tables.compared import compare
+
+    compare(options.runs, options.out, against=options.against)
+    text = (options.out / "compared.md").read_text(encoding="utf-8")
+    _say(f"{text}\npage: {options.out / 'index.html'}")
 
 
 def inspect_command(options: argparse.Namespace) -> None:

@@ -133,9 +133,14 @@ def _check_scores(predictions: NDArray[Any], labels: NDArray[Any]) -> None:
 def _rounded_accuracy(
     predictions: NDArray[np.float64], labels: NDArray[np.float64], bound: int
 ) -> float:
-    """Share of equal classes; numpy rounds halves to even, as every paper's code does."""
-    classes = [np.round(x.clip(-bound, bound)).astype(int) for x in (labels, predictions)]
+    """Share of equal classes."""
+    classes = [classes_between(x, bound) for x in (labels, predictions)]
     return float(accuracy_score(*classes))
+
+
+def classes_between(scores: NDArray[np.float64], bound: int) -> NDArray[np.int64]:
+    """Scores clipped and rounded; numpy rounds halves to even, as every paper's code does."""
+    return np.round(scores.clip(-bound, bound)).astype(np.int64)
 
 
 def _bins(scores: NDArray[Any], edges: tuple[float, ...]) -> NDArray[np.int64]:

@@ -13,7 +13,10 @@ from reference_models.layers.inputs import MODALITIES
 from reference_models.running import storage
 from reference_models.running.description import rate_words
 from reference_models.running.devices import ranks
+from reference_models.tables.finished import Run
 from reference_models.tables.pages import html_page, html_table, markdown_table
+from reference_models.tables.paired import runs_by_seed
+from reference_models.tables.paired_rows import PairedRows, base_row, paired_rows
 from reference_models.tables.plan import Experiment, Row
 from reference_models.tables.published import published_row
 from reference_models.tables.statistics import (
@@ -41,6 +44,8 @@ class Line:
 def write_tables(run: Experiment, plan: Sequence[Row]) -> None:
     """Write the results so far, as ``table.md``, ``.csv``, ``.json`` and ``index.html``.
 
+    The differences between rows are in ``paired.csv`` and in all but ``table.csv``.
+
     On several ranks the first one writes.
     """
     if not ranks().is_main_process:
@@ -55,6 +60,7 @@ def write_tables(run: Experiment, plan: Sequence[Row]) -> None:
     table = ["Row", "", *map(title, shown)], _table_rows(lines, shown)
     words = ["", "the paper", "here"], differing
     remarks = [f"{line.name}: {line.remark}" for line in lines if line.remark]
+    paired = _paired(run, plan)
     about = f"{UNITS} Mean ± deviation (population) over n seeds."
     markdown = [
         f"# {heading}",
@@ -63,6 +69,7 @@ def write_tables(run: Experiment, plan: Sequence[Row]) -> None:
         about,
         markdown_table(*table, words=False),
         "\n".join(f"* {remark}" for remark in remarks),
+        *paired.markdown(),
     ]
     page = [
         f'<p class="note">{escape(note)}</p>',
@@ -71,6 +78,7 @@ def write_tables(run: Experiment, plan: Sequence[Row]) -> None:
         f"<h2>Table</h2><p class=soft>{about}</p>",
         html_table(*table),
         "".join(f"<p class=soft>{escape(remark)}</p>" for remark in remarks),
+        *paired.html(),
     ]
     content = {
         "model": run.model,
@@ -83,6 +91,8 @@ def write_tables(run: Experiment, plan: Sequence[Row]) -> None:
         "note": note,
         "differences": [dict(zip(("topic", "paper", "here"), d, strict=True)) for d in differing],
         "rows": [asdict(line) for line in lines],
+        "against": paired.against,
+        "paired": paired.records(),
     }
     run.out.mkdir(parents=True, exist_ok=True)
     names = list(dict.fromkeys([*measured, *published]))
@@ -92,6 +102,8 @@ def write_tables(run: Experiment, plan: Sequence[Row]) -> None:
         "table.json": storage.json_text(content),
         "index.html": html_page(heading, page),
     }
+    if paired.found:
+        files["paired.csv"] = storage.csv_text(paired.records())
     for name, text in files.items():
         storage.write(run.out / name, text)
 
@@ -106,6 +118,18 @@ def _compared(run: Experiment, row: Row) -> Line:
         registry.find(run.model), run.table, run.data_set, row.name, text_encoder=run.text_encoder
     )
     return Line(row.name, measured, published, "; ".join(remarks))
+
+
+def _paired(run: Experiment, plan: Sequence[Row]) -> PairedRows:
+    """The differences of the rows that have runs of their own from the base row, or ``against``."""
+    overrides = {row.name: row.overrides for row in plan}
+    against = run.against or base_row(overrides)
+    rows = {
+        row.name: runs_by_seed([Run(place) for place in run.finished(row)])
+        for row in plan
+        if row.reason is None and (row.same_as is None or row.name == against)
+    }
+    return paired_rows(rows, against) if against in rows else PairedRows(against, {})
 
 
 def _table_rows(lines: Sequence[Line], shown: Sequence[str]) -> list[list[str]]:

@@ -36,14 +36,17 @@ def reproduce(
     modalities: Sequence[str] | None = None,
     labels: str | None = None,
     preset: str | None = None,
+    against: str | None = None,
     say: Callable[[str], None] = _silent,
 ) -> Path:
     """Train every row of a table with every seed, and write the table in four formats.
 
     ``table.md``, ``table.csv`` (a line for each row and metric), ``table.json`` (everything) and
-    ``index.html``. Accuracies and F1 are in percent; deviations are of the population. The paper's
-    numbers, if its folder has any, are shown beside the measured ones if the data are the paper's,
-    by the numbers of samples in the splits, and never beside numbers measured on synthetic data.
+    ``index.html``; the differences between rows, paired by seed and sample, are in ``paired.csv``
+    and in all but ``table.csv``. Accuracies and F1 are in percent; deviations are of the
+    population. The paper's numbers, if its folder has any, are shown beside the measured ones if
+    the data are the paper's, by the numbers of samples in the splits, and never beside numbers
+    measured on synthetic data.
 
     Args:
         model, table: their names; the rows are those of the model's ``Paper.tables``.
@@ -55,6 +58,8 @@ def reproduce(
         settings: "key=value", for every row; a row's own changes take precedence.
         preset: of the model, or "none"; None: the preset of the data set, if the data are the
             paper's.
+        against: the row that the others are compared with, sample by sample; None: the one without
+            contrast in the table "contrast", else the one without changes.
         say: called with lines for the reader.
 
     Returns:
@@ -72,6 +77,9 @@ def reproduce(
         if name not in tables[table]:
             known = ", ".join(tables[table])
             raise ValueError(f"--rows: expected some of {known} of {table}, got {name!r}")
+    shown = [name for name in tables[table] if rows is None or name in rows]
+    if against is not None and against not in shown:
+        raise ValueError(f"--against: expected one of {', '.join(shown)}, got {against!r}")
     corpus = load_corpus(data, labels=labels)
     data_set = data_set_of(corpus)
     chosen = preset or (data_set if data_set in paper.presets else "none")
@@ -88,12 +96,9 @@ def reproduce(
         preset=None if chosen == "none" else chosen,
         data_set=data_set,
         synthetic=is_synthetic(corpus),
+        against=against,
     )
-    plan = [
-        Row(name, overrides, re.sub(r"[^\w.+-]", "-", name))
-        for name, overrides in tables[table].items()
-        if rows is None or name in rows
-    ]
+    plan = [Row(name, tables[table][name], re.sub(r"[^\w.+-]", "-", name)) for name in shown]
     _prepare(run, plan)
     write_tables(run, plan)
     if not ranks().is_main_process:

@@ -15,7 +15,8 @@ from sklearn.manifold import TSNE
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
 from reference_models.tables.finished import Run
-from reference_models.tables.statistics import Summary, title
+from reference_models.tables.paired import CANNOT_TELL, HELPS, HURTS, Difference
+from reference_models.tables.statistics import Summary, in_percent, title
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 INK, SOFT = "#1d2733", "#5b6775"
@@ -170,6 +171,24 @@ def sweep(metric: str, field: str, points: Mapping[float, Summary]) -> Callable[
         style = {"color": COLOURS[0], "marker": "o", "capsize": 3, "lw": 1.6}
         axes.errorbar(values, means, yerr=deviations, **style)
         axes.set(xlabel=field, ylabel=title(metric))
+
+    return draw
+
+
+def intervals(metric: str, rows: Mapping[str, Difference]) -> Callable[[Axes, Any], None]:
+    """The function that draws the differences of rows in a metric, with their intervals."""
+    colours = {HELPS: COLOURS[2], HURTS: COLOURS[1], CANNOT_TELL: SOFT}
+
+    def draw(axes: Axes, _: Any) -> None:
+        axes.axvline(0, color=SOFT, lw=1)
+        for at, each in enumerate(rows.values()):
+            colour = colours[each.word]
+            axes.plot([each.low, each.high], [at, at], color=colour, lw=2.2, solid_capstyle="butt")
+            axes.plot(each.value, at, "o", color=colour, ms=6)
+        axes.set_yticks(range(len(rows)), [f"{name}\n{each.word}" for name, each in rows.items()])
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        unit = ", percentage points" if in_percent(metric) else ""
+        axes.set_xlabel(f"difference in {title(metric)}{unit}")
 
     return draw
 

@@ -49,6 +49,7 @@ class Experiment:
     preset: str | None
     data_set: str | None
     synthetic: bool
+    against: str | None = None
 
     def configure(self, settings: Sequence[str] = ()) -> tuple[Any, Any]:
         """The model's two configs, before a row changes them."""
@@ -72,8 +73,11 @@ class Experiment:
             labels=self.labels,
         )
 
+    def finished(self, row: Row) -> list[Path]:
+        """The folders of the finished runs."""
+        places = (self.out / row.folder / f"seed-{seed}" for seed in self.seeds)
+        return [place for place in places if folders.state(place) == "finished"]
+
     def results(self, row: Row) -> list[dict[str, Any]]:
         """The metrics on the test split of the finished runs."""
-        places = (self.out / row.folder / f"seed-{seed}" for seed in self.seeds)
-        done = [place for place in places if folders.state(place) == "finished"]
-        return [records.run_metrics(place)["test"] for place in done]
+        return [records.run_metrics(place)["test"] for place in self.finished(row)]

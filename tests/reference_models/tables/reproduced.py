@@ -51,11 +51,14 @@ def csv_rows(out):
 
 
 def markdown_rows(out):
-    """The cells of the table itself, which is the last one."""
-    text = (out / "table.md").read_text(encoding="utf-8")
-    lines = [line for line in text.split("\n\n")[-1].splitlines() if line.startswith("|")]
-    if not lines:  # remarks come after it
-        lines = [line for line in text.split("\n\n")[-2].splitlines() if line.startswith("|")]
+    """The cells of the table itself: measured and published numbers."""
+    return markdown_cells(out / "table.md", "| Row |  |")
+
+
+def markdown_cells(file, start):
+    """The cells of the table in a Markdown file whose head starts with these."""
+    parts = file.read_text(encoding="utf-8").split("\n\n")
+    (lines,) = [part.splitlines() for part in parts if part.startswith(start)]
     head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return [dict(zip(head, row, strict=True)) for row in rows]
 

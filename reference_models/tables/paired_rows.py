@@ -1,0 +1,106 @@
+"""Paired differences of many rows against one: as a table, as records, and as interval plots."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from html import escape
+from typing import Any
+
+from reference_models.tables.figures import inline, intervals, render
+from reference_models.tables.finished import Run
+from reference_models.tables.pages import html_table, markdown_table
+from reference_models.tables.paired import Difference, paired_differences
+from reference_models.tables.statistics import MAG_BERT, in_percent, title
+
+HEAD = ("Row", "Metric", "Difference", "95 % interval", "Seeds of its sign", "")
+ABOUT = (
+    "Paired by seed and by test sample; the interval is over both. A row helps or hurts where the"
+    " whole interval lies on one side of 0; elsewhere these runs cannot tell. Each metric is judged"
+    " alone: of twenty without any effect, one would be told to have one."
+)
+
+
+@dataclass(frozen=True)
+class PairedRows:
+    """The differences of rows against one of them."""
+
+    against: str
+    found: dict[str, dict[str, Difference]]
+
+    def lines(self) -> list[list[str]]:
+        """The cells of the table under :data:`HEAD`, metrics of MAG-BERT's protocol left out."""
+        return [
+            [row, title(name), *_in_words(name, each)]
+            for row, differences in self.found.items()
+            for name, each in differences.items()
+            if not name.startswith((MAG_BERT, "acc5"))
+        ]
+
+    def records(self) -> list[dict[str, Any]]:
+        """A record for each row and metric, for a CSV file."""
+        return [
+            {"row": row, "against": self.against, "metric": name, **asdict(each)}
+            for row, differences in self.found.items()
+            for name, each in differences.items()
+        ]
+
+    def markdown(self) -> list[str]:
+        """The paragraphs of a Markdown file; none where nothing can be compared."""
+        if not self.found:
+            return []
+        table = markdown_table(HEAD, self.lines(), words=False)
+        return [f"## Differences from {self.against}", ABOUT, table]
+
+    def html(self) -> list[str]:
+        """The parts of a page: the plots, and the table."""
+        if not self.found:
+            return []
+        names = list(dict.fromkeys(name for each in self.found.values() for name in each))
+        names = [name for name in names if not name.startswith((MAG_BERT, "acc5", "f1"))]
+        drawings = []
+        for at, name in enumerate(names):
+            rows = {row: each[name] for row, each in self.found.items() if name in each}
+            svg = render(intervals(name, rows), None, "svg")
+            label = f"{title(name)}: differences from {self.against}"
+            drawings.append(inline(svg, label=label, caption=title(name), prefix=f"d{at}-"))
+        return [
+            f"<h2>Differences from {escape(self.against)}</h2><p class=soft>{ABOUT}</p>",
+            f"<div class=grid>{''.join(drawings)}</div>",
+            html_table(HEAD, self.lines()),
+        ]
+
+
+def paired_rows(rows: Mapping[str, Mapping[int, Run]], against: str) -> PairedRows:
+    """The differences of all rows from one of them, whose name is ``against``.
+
+    Args:
+        rows: name -> the finished runs by seed. Rows without a seed in common with it are left out.
+        against: a key of ``rows``.
+    """
+    found = {
+        name: paired_differences(runs, rows[against])
+        for name, runs in rows.items()
+        if name != against
+    }
+    return PairedRows(against, {name: each for name, each in found.items() if each})
+
+
+def base_row(overrides: Mapping[str, Mapping[str, Any]]) -> str:
+    """The row that the others are compared with: the one without contrast, else the unchanged one.
+
+    In the table "contrast" a row then helps where contrast does, and in a table of ablations a row
+    hurts where what it leaves out helps.
+    """
+    names: Sequence[str] = list(overrides)
+    unchanged = [name for name in names if not overrides[name]]
+    if set(names) == {"full", "wo_contrast"}:
+        return "wo_contrast"
+    return (unchanged or list(names))[0]
+
+
+def _in_words(metric: str, difference: Difference) -> list[str]:
+    form = "+.1f" if in_percent(metric) else "+.3f"
+    value, low, high = (
+        format(x, form) for x in (difference.value, difference.low, difference.high)
+    )
+    same = f"{difference.same_sign} of {difference.seeds}"
+    return [value, f"{low} to {high}", same, difference.word]
