@@ -55,7 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=CALL, description="Reference models of mmcontrast.")
     parsers = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    command = parsers.add_parser("list", help="the models, their papers and their keys")
+    command = parsers.add_parser("list", help="the models; of one, every key that --set takes")
+    command.add_argument("model", nargs="?", metavar="MODEL", help="default: all, a line each")
     command.set_defaults(run=commands.list_command)
 
     command = parsers.add_parser("demo", help="two small runs on synthetic data, and a page")
@@ -95,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     command = parsers.add_parser("reproduce", help="a table of a model's paper, run again")
     command.add_argument("model", metavar="MODEL", help=f"a name that '{CALL} list' shows")
     command.add_argument(
-        "--table", required=True, metavar="NAME", help=f"a table that '{CALL} list' shows"
+        "--table", required=True, metavar="NAME", help=f"a table that '{CALL} list MODEL' shows"
     )
     command.add_argument("--data", required=True, metavar="FILE", help="as for train")
     command.add_argument("--labels", metavar="CSV", help="a table of sentences beside the data")

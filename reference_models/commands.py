@@ -4,10 +4,15 @@ Imports are inside the commands, so that ``--help`` and the small commands start
 """
 
 import argparse
+import textwrap
 from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reference_models.excerpt import printable
+
+if TYPE_CHECKING:
+    from reference_models.paper import Paper
 
 CALL = "python -m reference_models"
 
@@ -29,19 +34,30 @@ def _say(text: str) -> None:
 
 
 def list_command(options: argparse.Namespace) -> None:
-    """The models, with their papers, presets, tables and keys."""
-    from reference_models.keys import spell
-    from reference_models.registry import MODELS
+    """The models, a line each; or one model, with every key that ``--set`` takes."""
+    from reference_models import registry
 
-    for name, paper in MODELS.items():
-        print(f"{name}: {paper.summary}\n  paper: {paper.citation}")
-        for title, known in (("presets", paper.presets), ("tables", paper.tables)):
-            print(f"  {title}: {', '.join(known) or 'none'}")
-        for title, config in (("model", paper.config), ("training", paper.training)):
-            print(f"  {title} keys for --set:")
-            for field in fields(config):
-                print(f"    {field.name}={spell(getattr(config, field.name))}")
-        print()
+    if options.model is not None:
+        _describe(registry.find(options.model))
+        return
+    width = max(map(len, registry.MODELS))
+    for name, paper in registry.MODELS.items():
+        print(f"{name:<{width}}  {paper.summary}")
+    print(f"\n{CALL} list MODEL: its paper, presets, tables, and every key of --set")
+
+
+def _describe(paper: "Paper") -> None:
+    from reference_models.keys import explained, spell
+
+    print(f"{paper.name}: {paper.summary}\npaper: {paper.citation}")
+    for title, known in (("presets", paper.presets), ("tables", paper.tables)):
+        print(f"{title}: {', '.join(known) or 'none'}")
+    for title, config in (("model", paper.config), ("training", paper.training)):
+        print(f"\n{title} keys for --set:")
+        words = explained(type(config))
+        for field in fields(config):
+            print(f"  {field.name}={spell(getattr(config, field.name))}")
+            print(textwrap.indent(textwrap.fill(words[field.name], 84), "      "))
 
 
 def demo_command(options: argparse.Namespace) -> None:

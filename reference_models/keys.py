@@ -1,5 +1,7 @@
 """Configs from ``--set key=value`` texts, from rows of tables, and from JSON."""
 
+import inspect
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -87,6 +89,19 @@ def parse(key: str, text: str, kind: Any) -> Any:
             words = {int: "a whole number", float: "a number"}[kind]
             raise ValueError(f"{key}: expected {words}, got {text!r}") from None
     return text
+
+
+def explained(config_class: type) -> dict[str, str]:
+    """What the class's docstring says of each field, by its name: the part under "Args"."""
+    text = inspect.cleandoc(config_class.__doc__ or "").partition("\nArgs:\n")[2]
+    text = re.split(r"\n(?=\S)", text)[0]  # up to the next heading
+    # An entry begins with names at the first indent; its further lines are indented more.
+    entries = re.split(r"\n(?= {4}\S)", re.sub(r"\n {8,}", " ", text))
+    found = {}
+    for entry in entries:
+        names, _, words = entry.partition(": ")
+        found |= {name.strip(): words.strip() for name in names.split(",")}
+    return {field.name: found[field.name] for field in fields(config_class) if field.name in found}
 
 
 def spell(value: Any) -> str:

@@ -31,7 +31,8 @@ class HyConConfig:
 
     Args:
         hidden_size: d of every representation.
-        layers, heads, kernel_size, four dropouts: of the sequence encoders.
+        layers, heads, kernel_size, attention_dropout, relu_dropout, residual_dropout,
+            embed_dropout: of the sequence encoders.
         fusion: "addition", "concatenation", "tensor" or "graph".
         last: the step that represents a sequence: the last "real" one, or the last "index",
             padding or not, as in the author's other code.

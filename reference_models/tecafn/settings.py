@@ -28,7 +28,8 @@ class TeCaFNConfig:
     Args:
         center: the modality that attends to the others: "text", "audio" (the paper's AeCaFN) or
             "vision" (VeCaFN). Its own name has no effect in the three tuples below.
-        hidden_size, layers, heads, four dropouts: of every transformer.
+        hidden_size, layers, heads, attention_dropout, relu_dropout, residual_dropout,
+            embed_dropout: of every transformer.
         residual: what a layer adds to: its input, "pre", or its normed input, "normed", as printed.
         lstm: whether audio and vision pass eq 4's LSTM, which the code leaves out of the fusion.
         contrast_size, temperature: of both contrasts.

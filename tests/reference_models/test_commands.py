@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 from dataclasses import fields
 
 import pytest
@@ -18,16 +19,27 @@ def file(tmp_path_factory):
     return str(synthesize(tmp_path_factory.mktemp("data") / "corpus.pkl", sizes=(32, 10, 12)))
 
 
-def test_list_shows_every_model_with_its_paper_and_keys(capsys):
+def test_list_has_a_line_for_every_model(capsys):
     assert main(["list"]) == 0
-    out = capsys.readouterr().out
-    for name, entry in MODELS.items():
-        assert f"{name}: {entry.summary}\n  paper: {entry.citation}\n" in out
-        for config in (entry.config, entry.training):
-            for field in fields(config):
-                assert f"    {field.name}=" in out
-    assert "    head_learning_rate=" in out
-    assert "    refine=true\n" in out
+    *lines, empty, rest = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(MODELS)
+    assert all(lines[at].endswith(p.summary) for at, p in enumerate(MODELS.values()))
+    assert (empty, rest.split(":")[0]) == ("", "python -m reference_models list MODEL")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_list_of_a_model_explains_every_key(name, capsys):
+    assert main(["list", name]) == 0
+    out, entry = capsys.readouterr().out, MODELS[name]
+    assert out.startswith(f"{name}: {entry.summary}\npaper: {entry.citation}\n")
+    assert all(len(line) <= 90 for line in out.split("keys for --set:", 1)[1].splitlines())
+    for config in (entry.config, entry.training):
+        for field in fields(config):
+            assert re.search(rf"^  {field.name}=.*\n      \S", out, re.MULTILINE), field.name
+
+
+def test_list_of_a_model_that_is_not_there(refused):
+    assert "model: expected one of hycon" in refused("list", "nothing")
 
 
 def test_train_then_evaluate(file, tmp_path, capsys):
