@@ -27,6 +27,9 @@ def anchored_info_nce(
     direction: str = "from_anchor",
     temperature: float | Tensor = 0.1,
     present: Mapping[str, Tensor] | None = None,
+    decoupled: bool = False,
+    prior: float | Tensor = 0.0,
+    smoothing: float = 0.0,
     weight: Tensor | None = None,
     normalize: RowMap | None = l2_normalize,
     reduction: str = "mean",
@@ -46,6 +49,7 @@ def anchored_info_nce(
         temperature: above 0; a float, or a tensor of shape () or (1,) when it is learned.
         present: (B,) bool by modality, which samples have it; all where it is left out. Absent rows
             affect neither value nor gradient.
+        decoupled, prior, smoothing: as in :func:`info_nce`.
         weight: (B,) sample weights.
         normalize: row map before the dot product; None for raw dot products.
         reduction: ``"mean"`` and ``"sum"`` give scalar terms, ``"none"`` gives (B,).
@@ -58,7 +62,8 @@ def anchored_info_nce(
 
     Raises:
         ValueError: on fewer than two modalities, shapes that disagree, an anchor or a direction
-            that does not exist, or a float temperature that is not positive.
+            that does not exist, a prior or smoothing outside [0, 1), or a float temperature that is
+            not positive.
 
     Example:
         >>> eye = torch.eye(3)
@@ -88,6 +93,9 @@ def anchored_info_nce(
             rows[b],
             temperature=temperature,
             keep=here[:, None] & both,
+            decoupled=decoupled,
+            prior=prior,
+            smoothing=smoothing,
             weight=weight,
             normalize=normalize,
             reduction=reduction,
@@ -109,6 +117,7 @@ class AnchoredInfoNCE(nn.Module):
 
     Args:
         temperature: a float, or a :class:`LearnableTemperature`.
+        decoupled, prior, smoothing: as in :func:`anchored_info_nce`; prior is a float.
         anchor, direction, normalize, reduction, group: as in :func:`anchored_info_nce`.
 
     Example:
@@ -125,6 +134,9 @@ class AnchoredInfoNCE(nn.Module):
         anchor: str = "text",
         direction: str = "from_anchor",
         temperature: float | LearnableTemperature = 0.1,
+        decoupled: bool = False,
+        prior: float = 0.0,
+        smoothing: float = 0.0,
         normalize: RowMap | None = l2_normalize,
         reduction: str = "mean",
         group: Group | None = None,
@@ -133,6 +145,9 @@ class AnchoredInfoNCE(nn.Module):
         self.anchor = anchor
         self.direction = direction
         self.temperature = temperature
+        self.decoupled = decoupled
+        self.prior = prior
+        self.smoothing = smoothing
         self.normalize = normalize
         self.reduction = reduction
         self.group = group
@@ -154,6 +169,9 @@ class AnchoredInfoNCE(nn.Module):
             direction=self.direction,
             temperature=current(self.temperature),
             present=present,
+            decoupled=self.decoupled,
+            prior=self.prior,
+            smoothing=self.smoothing,
             weight=weight,
             normalize=self.normalize,
             reduction=self.reduction,

@@ -213,10 +213,11 @@ def word(name: str, value: object) -> None:
         fail(name, "a str", shown(value))
 
 
-def flag(name: str, value: object) -> None:
-    """True or False."""
+def flag(name: str, value: object) -> bool:
+    """True or False, as Python's."""
     if not isinstance(value, bool | np.bool_):
         fail(name, "True or False", shown(value))
+    return bool(value)
 
 
 def mapping(name: str, value: object, of: str) -> Mapping[str, Any]:
@@ -355,6 +356,34 @@ def probability(value: float) -> None:
     """A number from 0 to 1."""
     if not is_number(value) or not 0 <= value <= 1:
         fail("probability", "a number in [0, 1]", _no_number("probability", value))
+
+
+def below_one(name: str, value: float) -> None:
+    """A number from 0 to below 1."""
+    if not is_number(value) or not 0 <= value < 1:
+        fail(name, "a number in [0, 1)", _no_number(name, value))
+
+
+def chances(name: str, value: float | Tensor, rows: Tensor) -> Tensor | None:
+    """(B,) constants in [0, 1) for B rows, from one number or one for each; None for the number 0.
+
+    Values of a tensor are read on the CPU only.
+    """
+    size = rows.shape[0]
+    if not isinstance(value, Tensor):
+        below_one(name, value)
+        dtype = torch.promote_types(rows.dtype, torch.float32)
+        return None if value == 0 else rows.new_full((size,), value, dtype=dtype)
+    if value.ndim or value.requires_grad or not value.is_floating_point():
+        if value.requires_grad:
+            fail(name, "numbers, as no gradient by them is made", "a tensor that requires one")
+        vector(name, value, size)
+        if not value.is_floating_point():
+            fail(name, "a floating dtype", value.dtype)
+    outside = ~((value >= 0) & (value < 1))
+    if _some(outside):
+        fail(name, "numbers in [0, 1)", f"{value[outside].flatten()[0].item():.6g}")
+    return value.expand(size)
 
 
 def whole(name: str, value: int, *, least: int = 1) -> int:

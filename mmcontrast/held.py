@@ -41,5 +41,7 @@ CHECKS: dict[str, Callable[[str, Any], object]] = {
     "reduction": lambda _, value: arguments.reduction(value),
     "chunk_size": lambda _, value: arguments.chunk(value),
     "group": lambda _, value: checked_group(value),
+    **dict.fromkeys(("prior", "smoothing"), arguments.below_one),
     **dict.fromkeys(("refine", "log", "symmetric", "hinge", "skip_unaltered"), arguments.flag),
+    **dict.fromkeys(("decoupled", "in_batch"), arguments.flag),
 }

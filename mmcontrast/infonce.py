@@ -8,11 +8,13 @@ from torch import Tensor, nn
 from mmcontrast import arguments
 from mmcontrast.distributed import Group, joined
 from mmcontrast.eager import is_eager, known, takes_ways
+from mmcontrast.exact.beside import OneWay, among_own_negatives, checked_own_negatives
 from mmcontrast.exact.infonce_choice import one_way_info_nce
 from mmcontrast.exact.masked_blocks import Partners
 from mmcontrast.exact.masked_choice import masked_contrast, one_way_by_rules
 from mmcontrast.exact.pair_rules import pair_rules
 from mmcontrast.exact.pair_tile import PairTerm
+from mmcontrast.gaps import Variant
 from mmcontrast.held import check_settings
 from mmcontrast.learned import replicated, replicated_module
 from mmcontrast.loading import load_checked
@@ -37,6 +39,12 @@ def info_nce(
     positives: Tensor | None = None,
     keep: PairTerm | None = None,
     bias: PairTerm | None = None,
+    decoupled: bool = False,
+    prior: float | Tensor = 0.0,
+    smoothing: float = 0.0,
+    own_negatives: Tensor | None = None,
+    own_keep: Tensor | None = None,
+    in_batch: bool = True,
     weight: Tensor | None = None,
     normalize: RowMap | None = l2_normalize,
     reduction: str = "mean",
@@ -69,6 +77,22 @@ def info_nce(
             too; minus infinity is as outside ``keep``. Or a function of a :class:`Tile` that
             returns (R, C), such as :func:`hardness_bias`, without gradient; or a list, of which the
             sum is taken.
+        decoupled: take the positive out of the denominator (DCL): the loss is the log-sum of the
+            negatives minus the positive's logit, may be negative, and is 0 without a negative. With
+            several positives, minus the mean of their logits, none of which is in the log-sum.
+        prior: in [0, 1), the probability that a negative is a positive in truth; a float, or (B,)
+            without a gradient. With p the positive's logit, t the temperature, N the sum of n
+            negatives' exponentials and c the prior, N becomes
+            :math:`\max((N - n c e^p) / (1 - c), n e^{-1/t})`, the debiased estimate; with several
+            positives, the mean of their exponentials takes the place of :math:`e^p`. The least
+            value is that of cosines.
+        smoothing: in [0, 1): label smoothing, this share of the target spread evenly over all kept
+            candidates: smoothing times (the positive's logit minus the mean logit) is added. Not
+            with positives.
+        own_negatives: (B, K, D) further negatives of each anchor, its own alone.
+        own_keep: (B, K) bool: which of them there are.
+        in_batch: False: the own negatives are the only ones, and of the candidates only the
+            partners are used.
         weight: (B,) sample weights; the mean is then the weighted one.
         normalize: row map before the dot product; None for raw dot products.
         reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,).
@@ -93,22 +117,27 @@ def info_nce(
     Raises:
         ValueError: on shapes or dtypes that disagree, targets and positives both given, negative
             soft targets, fewer candidates than anchors with neither given, a target outside the
-            candidates (values are read on the CPU only), or a float temperature that is not
-            positive.
+            candidates or a prior outside [0, 1) (values are read on the CPU only), smoothing with
+            positives, ``in_batch=False`` without own negatives or with masks of the batch, or a
+            float temperature that is not positive.
 
     Example:
         >>> eye = torch.eye(3)
         >>> info_nce(eye, eye, temperature=1.0)  # log(e + 2) - 1
         tensor(0.5514)
+        >>> info_nce(eye, eye, temperature=1.0, decoupled=True)  # log 2 - 1
+        tensor(-0.3069)
 
     Note:
         Equals sentence-transformers' ``MultipleNegativesRankingLoss(scale=1 / temperature)`` and
         info-nce-pytorch's ``InfoNCE(temperature)``; with unit rows, one direction of open_clip's
         ``ClipLoss`` at ``logit_scale = 1 / temperature``; up to a saturation in low precision,
-        pytorch-metric-learning's ``NTXentLoss`` with ``ref_emb=candidates``.
+        pytorch-metric-learning's ``NTXentLoss`` with ``ref_emb=candidates``. ``smoothing`` is
+        ``torch.nn.functional.cross_entropy``'s ``label_smoothing`` of the logits.
 
     References: InfoNCE, arXiv:1807.03748; cosine over temperature, SimCLR, arXiv:2002.05709;
-        TeCaFN eq. 6 and 15 in their standard reading; MFON eq. 7-8.
+        TeCaFN eq. 6 and 15 in their standard reading; MFON eq. 7-8; decoupled, arXiv:2110.06848,
+        eq. 6; prior, arXiv:2007.00224, eq. 7 and 8.
     """
     arguments.matrix("anchors", anchors)
     arguments.matrix("candidates", candidates, like=anchors)
@@ -122,26 +151,46 @@ def info_nce(
         "reduction": Reduction(reduction, weight, group),
         "chunk_size": chunk_size,
     }
+    variant = Variant(
+        arguments.flag("decoupled", decoupled), arguments.chances("prior", prior, anchors)
+    )
+    arguments.below_one("smoothing", smoothing)
+    own = checked_own_negatives(own_negatives, own_keep, anchors, temperature, normalize)
+    of_the_batch = any(z is not None for z in (keep, bias, positives))
+    if not arguments.flag("in_batch", in_batch) and (own is None or of_the_batch):
+        expected = "True without own_negatives, and with the batch's keep, bias or positives"
+        arguments.fail("in_batch", expected, in_batch)
     if positives is None:
         targets = check_partners(anchors, candidates, targets)
         if targets is not None:
             counted = targets != IGNORE  # (B,)
             if not (is_eager() and known(counted.all())):
                 anchors = zero_outside(anchors, counted)
+                own = None if own is None else own.of(counted)
+        if own is not None and not in_batch:
+            given = own, variant, smoothing, settings["reduction"]
+            return among_own_negatives(anchors, candidates, targets, *given)
+        beside = OneWay(variant, own, smoothing, temperature, targets, group).or_none()
         if keep is None and bias is None and takes_ways():
+            settings["beside"] = beside
             return one_way_info_nce(anchors, candidates, targets, **settings)
     elif targets is not None:
         arguments.fail("targets", "None where positives are given", arguments.shown(targets))
-    candidates, own = joined(candidates, group)  # (C of all ranks, D)
+    elif smoothing > 0:
+        expected = "0 where positives are given, whose weights say it: (1 - s) * positives + s / C"
+        arguments.fail("smoothing", expected, smoothing)
+    candidates, here = joined(candidates, group)  # (C of all ranks, D)
     size = anchors.shape[0], candidates.shape[0]
     rules, bias = pair_rules(keep, bias, size)
     if positives is not None:
         arguments.weights("positives", positives, size, rules.keep)
         partners = Partners(positives, keep=rules.keep, rules=rules)
+        settings["beside"] = OneWay(variant, own, 0.0, temperature, None, None).or_none()
         return masked_contrast(anchors, candidates, partners, bias, **settings)
     # Targets index this rank's candidates: shift them to the gathered rows.
     chosen = checked_partners(anchors, targets)
-    chosen = torch.where(chosen == IGNORE, IGNORE, chosen + own.start)  # (B,)
+    chosen = torch.where(chosen == IGNORE, IGNORE, chosen + here.start)  # (B,)
+    settings["beside"] = OneWay(variant, own, smoothing, temperature, chosen, None).or_none()
     if takes_ways():
         return one_way_by_rules(anchors, candidates, chosen, rules, bias, **settings)
     # As classes, of which -100 is none of the columns': a one-hot mask for each chunk of rows.
@@ -215,6 +264,7 @@ class InfoNCE(nn.Module):
 
     Args:
         temperature: a float, or a :class:`LearnableTemperature`.
+        decoupled, prior, smoothing, in_batch: as in :func:`info_nce`; prior is a float.
         normalize, reduction, chunk_size, group: as in :func:`info_nce`.
 
     Example:
@@ -229,6 +279,10 @@ class InfoNCE(nn.Module):
         self,
         *,
         temperature: float | LearnableTemperature = 0.07,
+        decoupled: bool = False,
+        prior: float = 0.0,
+        smoothing: float = 0.0,
+        in_batch: bool = True,
         normalize: RowMap | None = l2_normalize,
         reduction: str = "mean",
         chunk_size: int | None = None,
@@ -236,6 +290,10 @@ class InfoNCE(nn.Module):
     ):
         super().__init__()
         self.temperature = temperature
+        self.decoupled = decoupled
+        self.prior = prior
+        self.smoothing = smoothing
+        self.in_batch = in_batch
         self.normalize = normalize
         self.reduction = reduction
         self.chunk_size = chunk_size
@@ -251,6 +309,8 @@ class InfoNCE(nn.Module):
         positives: Tensor | None = None,
         keep: PairTerm | None = None,
         bias: PairTerm | None = None,
+        own_negatives: Tensor | None = None,
+        own_keep: Tensor | None = None,
         weight: Tensor | None = None,
     ) -> Tensor:
         """See :func:`info_nce`."""
@@ -262,6 +322,12 @@ class InfoNCE(nn.Module):
             positives=positives,
             keep=keep,
             bias=bias,
+            decoupled=self.decoupled,
+            prior=self.prior,
+            smoothing=self.smoothing,
+            own_negatives=own_negatives,
+            own_keep=own_keep,
+            in_batch=self.in_batch,
             weight=weight,
             normalize=self.normalize,
             reduction=self.reduction,

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from mmcontrast import arguments
+from mmcontrast.gaps import USUAL, Variant, losses_of_gaps
 from mmcontrast.rows import RowMap, dot, exact_number, map_rows, ordinary_scale
 from mmcontrast.wide import widen_products
 
@@ -65,6 +66,7 @@ def contrast(
     chunk_size: int | None,
     form: str = "out",
     bias: Tensor | None = None,
+    variant: Variant = USUAL,
 ) -> tuple[Tensor, Tensor]:
     """:func:`log_share` of the similarities over the temperature, a chunk of anchors at a time.
 
@@ -86,6 +88,7 @@ def contrast(
                 chunk_size=chunk_size,
                 form=form,
                 bias=bias,
+                variant=variant,
             )
             return losses.float(), counted  # infinite where too large: the caller tries again
     temperature = exact_number(temperature)
@@ -95,7 +98,8 @@ def contrast(
         logits = dot(map_rows(anchors[rows], normalize), choices) / temperature  # (rows, C)
         positives, keep = masks(rows)
         logits, keep = biased(logits, keep, None if bias is None else bias[rows])
-        return log_share(logits, positives, keep, form=form)
+        further: Any = {"variant": variant.at(rows), "temperature": temperature}
+        return log_share(logits, positives, keep, form=form, **further)
 
     if chunk_size is None:
         return block(slice(0, len(anchors)))
@@ -107,7 +111,13 @@ def contrast(
 
 
 def log_share(
-    logits: Tensor, positives: Tensor, keep: Tensor | None, *, form: str = "out"
+    logits: Tensor,
+    positives: Tensor,
+    keep: Tensor | None,
+    *,
+    form: str = "out",
+    variant: Variant = USUAL,
+    temperature: float | Tensor = 1.0,
 ) -> tuple[Tensor, Tensor]:
     r"""Cross-entropy between the positives' weights and the softmax of the kept logits.
 
@@ -127,6 +137,8 @@ def log_share(
         keep: (B, C) bool: which candidates take part; None for all.
         form: ``"out"`` as above; ``"in"``, minus the log of the positives' summed share, is the
             second gap alone, where weights do not matter.
+        variant: what takes the place of softplus, see :mod:`mmcontrast.gaps`.
+        temperature: that the logits are divided by; only a prior's floor depends on it.
 
     Returns:
         (B,) losses and (B,) bool, anchors with a positive. The loss of an anchor without one is a
@@ -147,11 +159,15 @@ def log_share(
     # Second gap. Above the threshold, F.softplus returns its argument: exact in float64 from 50 on,
     # but not from its default of 20. Without negatives lse_Q is minus infinity, and the gap is 0.
     best = masked_logsumexp(logits, is_positive, empty=0.0)  # (B,): lse_P
-    against_rest = F.softplus(masked_logsumexp(logits, rest) - best, threshold=50)
+    gap = masked_logsumexp(logits, rest) - best
+    several = 1 if variant.prior is None else is_positive.sum(-1).clamp_min(1)
+    against_rest = losses_of_gaps(gap, best, temperature, variant, several)
     if form == "in":
         return against_rest, counted
     # First gap, as the mean of -log_softmax over P. Its backward pass computes softmax - w in one
     # step, exactly 0 for a single positive. Written as lse_P - sum(w s), the two terms of order 1
     # would be added to the second gap's small gradient one after the other, and round it away.
     among_positives = -(weights * masked_log_softmax(logits, is_positive)).sum(-1)
+    if variant.decoupled:  # without a negative there is no loss at all
+        among_positives = torch.where(variant.without_negatives(gap), 0, among_positives)
     return among_positives + against_rest, counted

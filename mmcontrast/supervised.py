@@ -11,6 +11,7 @@ from mmcontrast.exact.masked_choice import masked_contrast
 from mmcontrast.exact.pair_rules import pair_rules
 from mmcontrast.exact.pair_tile import PairTerm
 from mmcontrast.exact.supcon_choice import sup_con_among_themselves, sup_con_by_class, supcon_side
+from mmcontrast.gaps import Variant
 from mmcontrast.held import check_settings
 from mmcontrast.learned import replicated, replicated_module
 from mmcontrast.loading import load_checked
@@ -38,6 +39,7 @@ def sup_con(
     positives: Tensor | None = None,
     keep: PairTerm | None = None,
     bias: PairTerm | None = None,
+    decoupled: bool = False,
     weight: Tensor | None = None,
     normalize: RowMap | None = l2_normalize,
     reduction: str = "mean",
@@ -74,6 +76,8 @@ def sup_con(
             :class:`Tile`, or a list, see :func:`info_nce`.
         bias: (B, C) floating, added to the similarities over the temperature, also the positives';
             or a function of a :class:`Tile`, or a list.
+        decoupled: sum over the negatives alone in the denominator, without any positive; the loss
+            may be negative, and is 0 for an anchor without negatives.
         weight: (B,) sample weights.
         normalize: row map before the dot product; None for raw dot products.
         reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,).
@@ -111,7 +115,8 @@ def sup_con(
         copies the classes only. A second derivative (``create_graph=True``) is exact, and holds
         all similarities.
 
-    References: SupCon, arXiv:2004.11362, eq. 2 and 3; HyCon, IEEE TAFFC 14(3), eq. 4.
+    References: SupCon, arXiv:2004.11362, eq. 2 and 3; HyCon, IEEE TAFFC 14(3), eq. 4; decoupled
+        as in arXiv:2110.06848, eq. 6.
     """
     arguments.matrix("anchors", anchors)
     temperature = replicated(arguments.temperature(temperature), group, anchors)
@@ -132,8 +137,9 @@ def sup_con(
             arguments.fail("candidate_labels", "None where positives are given", got)
         anchor_labels = torch.ones(size[0], device=anchors.device)
         other_labels = torch.ones(size[1], device=others.device)
+    variant = Variant(arguments.flag("decoupled", decoupled))
     masks = (candidates, positives, keep, bias)
-    by_class = form == "out" and all(x is None for x in masks)
+    by_class = form == "out" and variant.usual and all(x is None for x in masks)
     if by_class and calls_operators():
         return sup_con_by_class(
             anchors,
@@ -186,6 +192,7 @@ def sup_con(
         normalize=normalize,
         reduction=Reduction(reduction, weight, group),
         chunk_size=chunk_size,
+        variant=variant,
     )
 
 
@@ -210,7 +217,7 @@ class SupCon(nn.Module):
     """:func:`sup_con` with its settings held.
 
     Args:
-        form, normalize, reduction, chunk_size, group: as in :func:`sup_con`.
+        form, decoupled, normalize, reduction, chunk_size, group: as in :func:`sup_con`.
         temperature: a float, or a :class:`LearnableTemperature`.
 
     Example:
@@ -226,6 +233,7 @@ class SupCon(nn.Module):
         *,
         form: str = "out",
         temperature: float | LearnableTemperature = 0.07,
+        decoupled: bool = False,
         normalize: RowMap | None = l2_normalize,
         reduction: str = "mean",
         chunk_size: int | None = None,
@@ -234,6 +242,7 @@ class SupCon(nn.Module):
         super().__init__()
         self.form = form
         self.temperature = temperature
+        self.decoupled = decoupled
         self.normalize = normalize
         self.reduction = reduction
         self.chunk_size = chunk_size
@@ -264,6 +273,7 @@ class SupCon(nn.Module):
             positives=positives,
             keep=keep,
             bias=bias,
+            decoupled=self.decoupled,
             weight=weight,
             normalize=self.normalize,
             reduction=self.reduction,

@@ -8,11 +8,13 @@ from torch import Tensor, nn
 from mmcontrast import arguments
 from mmcontrast.distributed import Group, active, joined, own_rows, rank_sizes
 from mmcontrast.eager import calls_operators, takes_ways
+from mmcontrast.exact.beside_both import BothWays
 from mmcontrast.exact.choose import rows_at_a_time
 from mmcontrast.exact.infonce_choice import both_ways_info_nce
 from mmcontrast.exact.masked_choice import both_ways_by_rules, rules_of_pairs
 from mmcontrast.exact.pair_rules import pair_rules
 from mmcontrast.exact.pair_tile import PairTerm
+from mmcontrast.gaps import Variant
 from mmcontrast.held import check_settings
 from mmcontrast.infonce import info_nce
 from mmcontrast.learned import replicated, replicated_module
@@ -36,6 +38,9 @@ def symmetric_info_nce(
     positives: Tensor | None = None,
     keep: PairTerm | None = None,
     bias: PairTerm | None = None,
+    decoupled: bool = False,
+    prior: float | Tensor = 0.0,
+    smoothing: float = 0.0,
     weight: Tensor | None = None,
     normalize: RowMap | None = l2_normalize,
     reduction: str = "mean",
@@ -56,6 +61,7 @@ def symmetric_info_nce(
             function of a :class:`Tile` of such rows and columns, or a list; see :func:`info_nce`.
         bias: (B, B) floating, added to the logits; or a function of a :class:`Tile`, or a list. It
             is the same for both directions.
+        decoupled, prior, smoothing: as in :func:`info_nce`, of both directions.
         weight: (B,) sample weights.
         normalize: row map before the dot product; None for raw dot products.
         reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,).
@@ -72,8 +78,9 @@ def symmetric_info_nce(
         Scalar or (B,), float32, or float64 for float64 input.
 
     Raises:
-        ValueError: on shapes or dtypes that disagree, negative soft targets (read on the CPU only),
-            or a float temperature that is not positive.
+        ValueError: on shapes or dtypes that disagree, negative soft targets or a prior outside
+            [0, 1) (read on the CPU only), smoothing with positives, or a float temperature that is
+            not positive.
 
     Example:
         >>> eye = torch.eye(3)
@@ -100,13 +107,16 @@ def symmetric_info_nce(
         "reduction": Reduction(reduction, weight, group),
         "chunk_size": chunk_size,
     }
+    variant = Variant(arguments.flag("decoupled", decoupled), arguments.chances("prior", prior, x))
+    arguments.below_one("smoothing", smoothing)
+    beside = BothWays(variant, smoothing, settings["temperature"], group).or_none()
     if by_ways and keep is None and bias is None:
-        return both_ways_info_nce(x, y, **settings)
+        return both_ways_info_nce(x, y, **settings, beside=beside)
     counts = rank_sizes(y, group)
     size, own = (x.shape[0], sum(counts)), own_rows(group, counts)
     rules, bias = pair_rules(keep, bias, size)
     if by_ways:
-        return both_ways_by_rules(x, y, own, rules, bias, **settings)
+        return both_ways_by_rules(x, y, own, rules, bias, **settings, beside=beside)
     if rules.has_functions():
         if positives is not None:
             name = "keep" if rules.keep_functions else "bias"
@@ -117,7 +127,7 @@ def symmetric_info_nce(
     if positives is not None:
         arguments.weights("positives", positives, size, keep)
     apart = active(group) is not None or calls_operators()
-    if not apart and rows_at_a_time(*size, chunk_size) is None:
+    if not (apart or beside) and rows_at_a_time(*size, chunk_size) is None:
         both = _at_once(x, y, positives, keep, bias, temperature, normalize)
         ways = [Reduction(reduction, weight).reduce(*way) for way in both]
         return (ways[0] + ways[1]) / 2
@@ -133,6 +143,9 @@ def symmetric_info_nce(
             positives=partners,
             keep=kept_pairs,
             bias=added,
+            decoupled=decoupled,
+            prior=prior,
+            smoothing=smoothing,
             weight=weight,
             normalize=normalize,
             reduction=reduction,
@@ -177,6 +190,7 @@ class SymmetricInfoNCE(nn.Module):
 
     Args:
         temperature: a float, or a :class:`LearnableTemperature`.
+        decoupled, prior, smoothing: as in :func:`symmetric_info_nce`; prior is a float.
         normalize, reduction, chunk_size, group: as in :func:`symmetric_info_nce`.
 
     Example:
@@ -190,6 +204,9 @@ class SymmetricInfoNCE(nn.Module):
         self,
         *,
         temperature: float | LearnableTemperature = 0.07,
+        decoupled: bool = False,
+        prior: float = 0.0,
+        smoothing: float = 0.0,
         normalize: RowMap | None = l2_normalize,
         reduction: str = "mean",
         chunk_size: int | None = None,
@@ -197,6 +214,9 @@ class SymmetricInfoNCE(nn.Module):
     ):
         super().__init__()
         self.temperature = temperature
+        self.decoupled = decoupled
+        self.prior = prior
+        self.smoothing = smoothing
         self.normalize = normalize
         self.reduction = reduction
         self.chunk_size = chunk_size
@@ -221,6 +241,9 @@ class SymmetricInfoNCE(nn.Module):
             positives=positives,
             keep=keep,
             bias=bias,
+            decoupled=self.decoupled,
+            prior=self.prior,
+            smoothing=self.smoothing,
             weight=weight,
             normalize=self.normalize,
             reduction=self.reduction,

@@ -53,7 +53,16 @@ BENEATH = {"interop", "testing"}
 """Parts of mmcontrast that the rest of it does not import."""
 
 BELOW_EXACT = {
-    *("arguments", "distance_matrix", "distances", "distributed", "eager", "exact", "masks"),
+    *(
+        "arguments",
+        "distance_matrix",
+        "distances",
+        "distributed",
+        "eager",
+        "exact",
+        "gaps",
+        "masks",
+    ),
     *("presence", "reductions", "rows", "softmax", "wide"),
 }
 """All that mmcontrast/exact imports of the package: itself, and what every loss shares."""

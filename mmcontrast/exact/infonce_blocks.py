@@ -25,6 +25,7 @@ from mmcontrast.exact.tiles import (
     temperature_gradient,
     tile_of,
 )
+from mmcontrast.gaps import USUAL, Variant, losses_and_slopes
 
 UNSHIFTED = 60
 """Octaves, of either sign, that need no shift: 2^60, its inverse and sums of those are floats."""
@@ -39,12 +40,14 @@ def one_way_in_blocks(
     step: int,
     rules: PairRules = EVERY_PAIR,
     bias: Tensor | None = None,
+    variant: Variant = USUAL,
 ) -> Tensor:
     """InfoNCE of (B, D) anchors among (C, D) candidates, ``step`` anchors at a time.
 
     ``rules`` say which candidates take part, and with ``bias``, (B, C), what is added to the
     logits. The loss of an anchor with a negative target, or with one that takes no part, is a
-    finite placeholder, masked by the caller. See :func:`evaluate_in_one_pass` for ``weight``.
+    finite placeholder, masked by the caller. See :func:`evaluate_in_one_pass` for ``weight``, and
+    :mod:`mmcontrast.gaps` for ``variant``.
     """
     dtype = torch.promote_types(anchors.dtype, candidates.dtype)
     anchors, candidates = anchors.to(dtype), candidates.to(dtype)
@@ -52,26 +55,31 @@ def one_way_in_blocks(
         temperature = temperature.to(dtype)
     weight = None if weight is None else weight.to(dtype)
     bias = None if bias is None else bias.to(dtype)
-    inputs = anchors, candidates, targets, temperature, bias
-    return evaluate_in_one_pass(_RowBlocks(step, rules), weight, *inputs)
+    way = _RowBlocks(step, rules, variant._replace(extra=None))
+    inputs = anchors, candidates, targets, temperature, bias, variant.extra
+    return evaluate_in_one_pass(way, weight, *inputs)
 
 
 class _RowBlocks(NamedTuple):
     step: int
     rules: PairRules
+    variant: Variant
 
     def losses(self, needed: Needed, weight: Tensor | None, *inputs: Any) -> Losses:
         """The shift of each row is its largest negative, or 0 where no logit can be large."""
-        a, c, targets, temperature, bias = inputs
+        a, c, targets, temperature, bias, extra = inputs
         step, rules, every = self.step, self.rules, slice(0, len(c))
+        variant = self.variant._replace(extra=extra)
         added = rules.partners_bias(bias, targets)  # (B,)
         targets = targets.clamp_min(0)
         scale, limits = LOG2_E / temperature, torch.finfo(a.dtype)
         low = excluded(a.dtype) / 2 if rules.leave_out() else limits.min
-        gaps, room = [], a.new_empty(min(step, len(a)) * len(c))
+        each, room = [], a.new_empty(min(step, len(a)) * len(c))
         ga = torch.empty_like(a) if needed[0] or needed[3] else None
         gc = torch.zeros_like(c) if needed[1] else None
         gb = None if bias is None or not needed[4] else torch.empty_like(bias)
+        ge = None if extra is None or not needed[5] else torch.empty_like(extra)
+        by_inverse = a.new_zeros(())
         # Reading the bound on the host pays for many rows only.
         small = len(a) > step and added is None and known(largest_octave(a, c, scale) <= UNSHIFTED)
         for i in slices(len(a), step):
@@ -97,17 +105,32 @@ class _RowBlocks(NamedTuple):
                 odds.sub_(shift)
             sums = odds.exp2_().sum(1, keepdim=True)
             gap = sums.log().add_((shift - own).div_(LOG2_E))  # see infonce_tiles
-            gaps.append(gap)
+            if variant.usual:
+                each.append(gap)
+            else:
+                of_rows = variant.at((i, None))  # (R, 1)
+                losses, slopes = losses_and_slopes(gap, own / LOG2_E, temperature, of_rows)
+                each.append(losses)
             if weight is None or not any(needed):
                 continue
-            # d(gap)/d(logit) is odds / sum for a negative and -1 for the positive; times share,
-            # weight and 1 / t it is a gradient by the dot products. All but the odds is one number
-            # for each row, w, so the matrix is left as it is, with -sum at the positive, and w
-            # multiplies the (R, D) rows instead: the product's for the anchors, the factor's for
-            # the candidates.
-            w = gap.sigmoid().mul_(piece(weight, i)[:, None] if weight.ndim else weight)
-            w.div_(temperature).div_(sums.clamp_min(limits.tiny))
-            odds.scatter_(1, partner, -sums)
+            factor = piece(weight, i)[:, None] if weight.ndim else weight
+            sums.clamp_min_(limits.tiny)
+            if variant.one_slope:
+                # d(gap)/d(logit) is odds / sum for a negative and -1 for the positive; times share,
+                # weight and 1 / t it is a gradient by the dot products. All but the odds is one
+                # number for each row, w, so the matrix is left as it is, with -sum at the positive,
+                # and w multiplies the (R, D) rows instead: the product's for the anchors, the
+                # factor's for the candidates.
+                w = (gap.sigmoid() if variant.usual else slopes.pull).mul_(factor)
+                w.div_(temperature).div_(sums)
+                odds.scatter_(1, partner, -sums)
+            else:  # the negatives and the positive have slopes of their own
+                w = factor / temperature
+                odds.mul_(slopes.push / sums).scatter_(1, partner, -slopes.pull)
+                if ge is not None and slopes.extra is not None:
+                    ge[i] = (slopes.extra * factor)[:, 0]
+                if slopes.inverse is not None:
+                    by_inverse += (slopes.inverse * factor).sum()
             if ga is not None:
                 torch.mm(odds, c, out=piece(ga, i)).mul_(w)  # (R, D)
             if gc is not None:
@@ -117,9 +140,14 @@ class _RowBlocks(NamedTuple):
         gt = None
         if isinstance(temperature, Tensor) and ga is not None and needed[3]:
             gt = temperature_gradient(a, ga, temperature)
-        return F.softplus(torch.cat(gaps)[:, 0], threshold=50), (ga, gc, None, gt, gb)
+            if variant.prior is not None:
+                gt = gt - by_inverse / temperature.square()
+        found = torch.cat(each)[:, 0]
+        losses = F.softplus(found, threshold=50) if variant.usual else found
+        return losses, (ga, gc, None, gt, gb, ge)
 
     def plain(self, *inputs: Any) -> Tensor:
-        anchors, candidates, targets, temperature, bias = inputs
+        anchors, candidates, targets, temperature, bias, extra = inputs
         masks = as_tensors(self.rules, bias, anchors, candidates)
-        return plain_one_way(anchors, candidates, targets, temperature, *masks)
+        variant = self.variant._replace(extra=extra)
+        return plain_one_way(anchors, candidates, targets, temperature, *masks, variant)

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor
 
 from mmcontrast.distributed import Group, active, joined
@@ -34,6 +33,7 @@ from mmcontrast.exact.tiles import (
     tile_of,
     tiles,
 )
+from mmcontrast.gaps import USUAL, Variant, losses_and_slopes
 
 
 def symmetric_in_tiles(
@@ -46,6 +46,7 @@ def symmetric_in_tiles(
     group: Group | None = None,
     rules: PairRules = EVERY_PAIR,
     bias: Tensor | None = None,
+    variant: Variant = USUAL,
 ) -> Tensor:
     """(B,) losses of the pairs x[i], y[start + i], averaged over both directions.
 
@@ -59,11 +60,13 @@ def symmetric_in_tiles(
         rules: which pairs take part. The loss of a pair that does not is a finite placeholder,
             masked by the caller.
         bias: (B, C), added to the logits.
+        variant: of both directions, (2, B): see :mod:`mmcontrast.gaps`.
     """
     dtype = torch.promote_types(x.dtype, y.dtype)
     x, y = x.to(dtype), y.to(dtype)
-    way = _SymmetricTiles(sides, start, active(group), rules)
-    return evaluate(way, x, y, scalar(temperature, x), None if bias is None else bias.to(dtype))
+    way = _SymmetricTiles(sides, start, active(group), rules, variant._replace(extra=None))
+    bias = None if bias is None else bias.to(dtype)
+    return evaluate(way, x, y, scalar(temperature, x), bias, variant.extra)
 
 
 class _SymmetricTiles(NamedTuple):
@@ -71,10 +74,11 @@ class _SymmetricTiles(NamedTuple):
     start: int
     group: Any
     rules: PairRules
+    variant: Variant
 
     def forward(self, needed: Needed, *inputs: Any) -> tuple[Tensor, Kept]:
-        x, y, temperature, bias = inputs
-        sides, start, group, rules = self
+        x, y, temperature, bias, extra = inputs
+        sides, start, group, rules, _ = self
         own = slice(start, start + len(x))
         scale = LOG2_E / temperature
         # One shift for all where that is accurate: it saves an exponential per logit, here and in
@@ -104,28 +108,36 @@ class _SymmetricTiles(NamedTuple):
         # gap = ln(sum) + (shift - positive) / log2(e). Without a negative, sum is 0, gap minus
         # infinity and the loss 0. The same holds for columns.
         both = torch.stack([sums.rows, columns[own]])  # (2, B)
-        losses, share = negative_share(both.log() + (shift - positive) / LOG2_E)
-        return losses.mean(0), (share, *sums)
+        gap, variant = both.log() + (shift - positive) / LOG2_E, self.variant._replace(extra=extra)
+        losses, slopes = losses_and_slopes(gap, positive / LOG2_E, temperature, variant)
+        return losses.mean(0), (*slopes, *sums)
 
     def backward(self, needed: Needed, kept: Any, upstream: Tensor, *inputs: Any) -> Gradients:
-        x, y, temperature, bias = inputs
-        share, *rest = kept
-        # d(loss)/d(gap) = sigmoid(gap) = N / (N + e^p), the share. Half of it belongs to each
-        # direction, and 1 / t makes it a gradient by the dot product x y instead of the logit.
-        # Ranks exchange what belongs to their own columns, so that v covers all columns.
-        u, own = share * (upstream / (2 * temperature))
+        x, y, temperature, bias, _ = inputs
+        push, pull, by_extra, by_inverse, *rest = kept
+        # d(loss)/d(gap) = sigmoid(gap) = N / (N + e^p), the share that is pushed and pulled. Half
+        # of it belongs to each direction, and 1 / t makes it a gradient by the dot product x y
+        # instead of the logit. Ranks exchange what belongs to their own columns, so that v covers
+        # all columns.
+        half = upstream / 2
+        each = half / temperature
+        u, own = push * each
         v = own if self.group is None else joined(own, self.group)[0]  # (C,)
+        pair = -(pull * each).sum(0)
         scale, sums = LOG2_E / temperature, NegativeSums(*rest)
-        gx, gy, gb = self.gradients(needed, x, y, bias, scale, sums, u, v)
+        gx, gy, gb = self.gradients(needed, x, y, bias, scale, sums, u, v, pair)
         gt = temperature_gradient(x, gx, temperature) if gx is not None and needed[2] else None
+        if gt is not None and by_inverse is not None:
+            gt = gt - (by_inverse * half).sum() / temperature.square()
         # By a logit, the gradient is that by the product times t.
-        return gx, gy, gt, None if gb is None else gb.mul_(temperature)
+        gb = None if gb is None else gb.mul_(temperature)
+        return gx, gy, gt, gb, None if by_extra is None else by_extra * half
 
     def plain(self, *inputs: Any) -> Tensor:
-        x, y, temperature, bias = inputs
-        own = slice(self.start, self.start + len(x))
+        x, y, temperature, bias, extra = inputs
+        own, variant = slice(self.start, self.start + len(x)), self.variant._replace(extra=extra)
         masks = as_tensors(self.rules, bias, x, y)
-        return plain_symmetric(x, y, temperature, own, self.group, *masks)
+        return plain_symmetric(x, y, temperature, own, self.group, *masks, variant)
 
     def gradients(
         self,
@@ -137,21 +149,21 @@ class _SymmetricTiles(NamedTuple):
         sums: NegativeSums,
         u: Tensor,
         v: Tensor,
+        pair: Tensor,
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """Each tile of the logits' gradient times the columns and, transposed, times the rows.
 
         The gradients by a row's negatives sum to u, by a column's to v, and that by their pair is
-        minus both. The last of the three is the gradient by the products themselves.
+        given; of InfoNCE it is minus both. The last of the three is that by the products.
         """
-        sides, start, _, rules = self
+        sides, start, _, rules, _ = self
         # Of d(gap_i)/d(s_ij), the negatives have their parts e^s_ij / N_i of the sum, which add up
         # to 1, and the positive has -1. So row i gives u_i 2^(s_ij - shift) / sum_i to a negative
         # and -u_i to its pair; column j gives v_j 2^(s_ij - shift) / sum_j and -v_j. A pair is in
-        # one row and one column: -u - v.
+        # one row and one column: -u - v, unless a variant pulls by another number than it pushes.
         gx = torch.zeros_like(x) if needed[0] or needed[2] else None
         gy = torch.zeros_like(y) if needed[1] else None
         gb = torch.empty_like(bias) if bias is not None and needed[3] else None
-        pair = -u - v[start : start + len(x)]
         tiny = torch.finfo(x.dtype).tiny  # one sample has no negatives: sum, u and v are all 0
         u, v = u / sums.rows.clamp_min(tiny), v / sums.columns.clamp_min(tiny)
         room = memory(x, y, sides)
@@ -184,11 +196,6 @@ class _SymmetricTiles(NamedTuple):
             if gb is not None:
                 gb[i, j] = tile
         return gx, gy, gb
-
-
-def negative_share(gap: Tensor) -> tuple[Tensor, Tensor]:
-    """The loss softplus(gap), and its slope: the share of the softmax that the negatives have."""
-    return F.softplus(gap, threshold=50), gap.sigmoid()
 
 
 def certain(sums: Tensor, terms: int) -> bool:

@@ -27,6 +27,7 @@ from mmcontrast.exact.tiles import (
     temperature_gradient,
     tile_of,
 )
+from mmcontrast.gaps import USUAL, Variant, losses_and_slopes
 
 
 def one_way_at_once(
@@ -48,12 +49,16 @@ def symmetric_at_once(x: Tensor, y: Tensor, temperature: float | Tensor) -> Tens
     return evaluate(_AtOnce(both=True), x, y, None, temperature)
 
 
-def symmetric_in_one_matrix(x: Tensor, y: Tensor, temperature: float | Tensor) -> Tensor:
+def symmetric_in_one_matrix(
+    x: Tensor, y: Tensor, temperature: float | Tensor, variant: Variant = USUAL
+) -> Tensor:
     """(B,) losses of two (B, D) views, averaged over both directions.
 
-    The backward pass finds the negatives' exponentials where the forward pass has left them.
+    The backward pass finds the negatives' exponentials where the forward pass has left them. The
+    variant is that of both directions, (2, B): see :mod:`mmcontrast.gaps`.
     """
-    return evaluate(_OneMatrix(), *_alike(x, y, temperature))
+    way = _OneMatrix(variant._replace(extra=None))
+    return evaluate(way, *_alike(x, y, temperature), variant.extra)
 
 
 def _alike(
@@ -131,32 +136,40 @@ def _along(logits: Tensor, axis: int, targets: Tensor | None) -> tuple[Tensor, T
 
 
 class _OneMatrix(NamedTuple):
+    variant: Variant
+
     def forward(self, needed: Needed, *inputs: Any) -> tuple[Tensor, Kept]:
-        x, y, temperature = inputs
+        x, y, temperature, extra = inputs
         scale = LOG2_E / temperature
         own = (x * y).sum(1).mul_(scale)  # (B,) positive logits, in octaves
         sums, shift, there, back = _exponentials(x, y, scale)
         # gap = log of the negatives' sum - positive logit; see infonce_tiles for this and for u.
         gap = sums.log().add_((shift - own).div_(LOG2_E))  # (2, B)
-        losses = F.softplus(gap, threshold=50).mean(0)
-        return losses, (sums, gap.sigmoid_(), there, back)
+        variant = self.variant._replace(extra=extra)
+        losses, slopes = losses_and_slopes(gap, own / LOG2_E, temperature, variant)
+        return losses.mean(0), (sums, *slopes, there, back)
 
     def backward(self, needed: Needed, kept: Any, upstream: Tensor, *inputs: Any) -> Gradients:
-        x, y, temperature = inputs
-        sums, share, there, back = kept
-        u = share * (upstream / (2 * temperature))  # (2, B)
+        x, y, temperature, _ = inputs
+        sums, push, pull, by_extra, by_inverse, there, back = kept
+        half = upstream / 2
+        each = half / temperature
+        u, pair = push * each, (pull * each).sum(0)  # (2, B), (B,)
         # Without negatives the sum and u are both 0: the clamp makes it 0 / tiny instead of 0 / 0.
         rows, columns = (u / sums.clamp_min(torch.finfo(x.dtype).tiny)).unbind(0)
         wanted = needed[0] or needed[2], needed[1]
-        gx, gy = _products(wanted, x, y, u.sum(0), rows, columns, there, back)
+        gx, gy = _products(wanted, x, y, pair, rows, columns, there, back)
         gt = None
         if gx is not None and needed[2] and isinstance(temperature, Tensor):
             gt = temperature_gradient(x, gx, temperature)
-        return gx, gy, gt
+            if by_inverse is not None:
+                gt = gt - (by_inverse * half).sum() / temperature.square()
+        return gx, gy, gt, None if by_extra is None else by_extra * half
 
     def plain(self, *inputs: Any) -> Tensor:
-        x, y, temperature = inputs
-        return plain_symmetric(x, y, temperature, slice(0, len(x)), None)
+        x, y, temperature, extra = inputs
+        variant = self.variant._replace(extra=extra)
+        return plain_symmetric(x, y, temperature, slice(0, len(x)), None, variant=variant)
 
 
 def _exponentials(

@@ -29,6 +29,7 @@ from mmcontrast.exact.tiles import (
     slices,
     temperature_gradient,
 )
+from mmcontrast.gaps import USUAL, Variant, losses_and_slopes
 from mmcontrast.rows import dot, ordinary_scale
 
 
@@ -173,6 +174,7 @@ def masked_in_blocks(
     step: int,
     form: str,
     bias: Tensor | None = None,
+    variant: Variant = USUAL,
 ) -> Tensor:
     """Sum of the (B,) losses times ``weight``, see :func:`evaluate_in_one_pass`.
 
@@ -187,10 +189,11 @@ def masked_in_blocks(
         step: anchors at a time.
         form: ``"out"`` or ``"in"``, as in :func:`log_share`.
         bias: (B, C), added to the logits.
+        variant: of the losses, see :mod:`mmcontrast.gaps`.
     """
-    way = _MaskedBlocks(partners, step, form)
+    way = _MaskedBlocks(partners, step, form, variant._replace(extra=None))
     bias = None if bias is None else bias.to(anchors.dtype)
-    inputs = anchors, candidates, temperature, partners.positives, bias
+    inputs = anchors, candidates, temperature, partners.positives, bias, variant.extra
     return evaluate_in_one_pass(way, weight, *inputs)
 
 
@@ -198,9 +201,11 @@ class _MaskedBlocks(NamedTuple):
     partners: Partners
     step: int
     form: str
+    variant: Variant
 
     def losses(self, needed: Needed, weight: Tensor | None, *inputs: Any) -> Losses:
-        a, c, temperature, positives, bias = inputs
+        a, c, temperature, positives, bias, extra = inputs
+        every = self.variant._replace(extra=extra)
         scale, limits = LOG2_E / temperature, torch.finfo(a.dtype)
         low = excluded(a.dtype)
         rooms = [self.partners.room(a.dtype, len(c), self.step) for _ in range(4)]
@@ -208,6 +213,8 @@ class _MaskedBlocks(NamedTuple):
         gc = torch.zeros_like(c) if needed[1] else None
         gp = torch.zeros_like(positives) if needed[3] else None
         gb = torch.empty_like(bias) if bias is not None and needed[4] else None
+        ge = torch.zeros_like(extra) if extra is not None and needed[5] else None
+        by_inverse = a.new_zeros(())
         losses = a.new_empty(len(a))
         for i in slices(len(a), self.step):
             rows = piece(a, i)
@@ -235,12 +242,29 @@ class _MaskedBlocks(NamedTuple):
             if self.form == "out":  # shifted by their largest, a single positive has log(1) - 0
                 first = first / LOG2_E + p_sum.log()
             gap = (q_sum.log() - p_sum.log()).add_((q_shift - p_shift) / LOG2_E)
-            losses[i] = (F.softplus(gap, threshold=50) + first)[:, 0]
-            if weight is None or not any(needed):
+            each = None
+            if weight is not None and any(needed):
+                each = piece(weight, i)[:, None] if weight.ndim else weight
+            if every.usual:
+                losses[i] = (F.softplus(gap, threshold=50) + first)[:, 0]
+                push = pull = gap.sigmoid_()
+            else:
+                variant, several = every.at((i, None)), (shares > 0).sum(1, keepdim=True)
+                best = p_sum.log() + p_shift / LOG2_E
+                found, slopes = losses_and_slopes(gap, best, temperature, variant, several)
+                if every.decoupled:  # without a negative there is no loss at all
+                    none = variant.without_negatives(gap)
+                    first = torch.where(none, 0, first)
+                    each = None if each is None else torch.where(none, 0, each)
+                losses[i] = (found + first)[:, 0]
+                push, pull = slopes.push, slopes.pull
+                if each is not None and ge is not None and slopes.extra is not None:
+                    ge[i] = (slopes.extra * each)[:, 0]
+                if each is not None and slopes.inverse is not None:
+                    by_inverse += (slopes.inverse * each).sum()
+            if each is None:
                 continue
-            each = piece(weight, i)[:, None] if weight.ndim else weight
-            slope = gap.sigmoid_()
-            by_rest = slope / q_sum.clamp_min_(limits.tiny)
+            by_rest = push / q_sum.clamp_min_(limits.tiny)
             if self.form == "out":
                 if gp is not None and behind is not None:
                     # By a share, minus the log of its softmax_P; the shares are quotients by their
@@ -251,9 +275,9 @@ class _MaskedBlocks(NamedTuple):
                     gp[i] = behind if outside is None else behind.masked_fill_(outside, 0)
                 # softmax_P - w on its own: it is 0 for a single positive, and what is added to it
                 # may be so small that a number of order 1 would round it away.
-                shares.div_(-total).addcdiv_(p, p_sum).addcmul_(p, slope / -p_sum)
+                shares.div_(-total).addcdiv_(p, p_sum).addcmul_(p, pull / -p_sum)
             else:
-                torch.mul(p, slope / -p_sum, out=shares)
+                torch.mul(p, pull / -p_sum, out=shares)
             logits = shares.addcmul_(q, by_rest)  # (R, C): the gradient by them
             factor = each / temperature
             if ga is not None:
@@ -263,7 +287,9 @@ class _MaskedBlocks(NamedTuple):
             if gb is not None:
                 torch.mul(logits, each, out=piece(gb, i))
         gt = temperature_gradient(a, ga, temperature) if ga is not None and needed[2] else None
-        return losses, (ga, gc, gt, gp, gb)
+        if gt is not None and every.prior is not None:
+            gt = gt - by_inverse / temperature.square()
+        return losses, (ga, gc, gt, gp, gb, ge)
 
     def scaled(self, shares: Tensor) -> tuple[Tensor, Tensor | int]:
         """(R, 1) sums of the weights, which are multiplied, in place, by the (R, 1) behind them."""
@@ -276,8 +302,9 @@ class _MaskedBlocks(NamedTuple):
         return total.masked_fill_(total == 0, 1), size
 
     def plain(self, *inputs: Any) -> Tensor:
-        a, c, temperature, positives, bias = inputs
+        a, c, temperature, positives, bias, extra = inputs
         partners = self.partners._replace(positives=positives)
         partners, bias = partners.resolved(a, c, bias)
         masks = partners.masks(slice(0, len(a)))
-        return plain_contrast(a, c, temperature, *masks, self.form, bias)
+        variant = self.variant._replace(extra=extra)
+        return plain_contrast(a, c, temperature, *masks, self.form, bias, variant)

@@ -9,6 +9,8 @@ from torch import Tensor
 from mmcontrast.distributed import Group, joined, name_of, named, own_rows, rank_sizes, total
 from mmcontrast.eager import calls_operators, is_eager, takes_ways
 from mmcontrast.exact import sizes
+from mmcontrast.exact.beside import OneWay, plus
+from mmcontrast.exact.beside_both import BothWays
 from mmcontrast.exact.choose import mapped, rows_at_a_time, weighted
 from mmcontrast.exact.classes import numbered
 from mmcontrast.exact.infonce_blocks import one_way_in_blocks
@@ -18,6 +20,7 @@ from mmcontrast.exact.operators import as_operator
 from mmcontrast.exact.pair_rules import PairRules, as_tensors, of_partners, told
 from mmcontrast.exact.plain import plain_contrast, plain_one_way
 from mmcontrast.exact.tiles import as_bytes, rows_in_cache, scalar
+from mmcontrast.gaps import USUAL, Variant
 from mmcontrast.masks import IGNORE
 from mmcontrast.presence import zero_outside
 from mmcontrast.reductions import Reduction
@@ -37,6 +40,7 @@ def one_way_by_rules(
     normalize: RowMap | None,
     reduction: Reduction,
     chunk_size: int | None,
+    beside: OneWay | None = None,
 ) -> Tensor:
     """:func:`one_way_info_nce` with ``keep`` or ``bias``, among the candidates of all ranks."""
     anchors, candidates, narrow = products_in_range(anchors, candidates, normalize, reduction.group)
@@ -51,12 +55,15 @@ def one_way_by_rules(
         rules, bias = for_operators(rules, bias, rows, columns)
     rules, counted = of_partners(rules, bias, rows, columns, partners)
     shares = reduction.shares(counted, rows)
-    inputs = rows, columns, scalar(temperature, rows), bias, shares, partners
+    variant, term = USUAL, None
+    if beside is not None:
+        variant, term = beside.made(rows, columns, counted, rules, bias)
+    inputs = rows, columns, scalar(temperature, rows), bias, variant.extra, shares, partners
     if rules.has_functions():
-        value = _one_way_of_rows(*inputs, rules, chunk_size)
+        value = _one_way_of_rows(*inputs, rules, chunk_size, variant)
     else:
-        value = weighted_one_way_masked(*inputs, rules.keep, chunk_size)
-    return narrow(reduction.finish(value, counted))
+        value = weighted_one_way_masked(*inputs, rules.keep, chunk_size, *variant[:3])
+    return narrow(plus(reduction.finish(value, counted), term, reduction, counted))
 
 
 @as_operator
@@ -65,17 +72,22 @@ def weighted_one_way_masked(
     columns: Tensor,
     temperature: Tensor,
     bias: Tensor | None,
+    extra: Tensor | None,
     weight: Tensor | None,
     targets: Tensor,
     keep: Tensor | None,
     chunk_size: int | None,
+    decoupled: bool,
+    prior: Tensor | None,
+    number: Tensor | None,
 ) -> Tensor:
     """:func:`weighted_one_way` of this rank's (B, D) rows among all ranks' (C, D) columns.
 
     Targets are indices of these columns; ``keep`` is (B, C) bool, ``bias`` (B, C).
     """
-    rules = PairRules(keep)
-    return _one_way_of_rows(rows, columns, temperature, bias, weight, targets, rules, chunk_size)
+    inputs = rows, columns, temperature, bias, extra, weight, targets
+    variant = Variant(decoupled, prior, number)
+    return _one_way_of_rows(*inputs, PairRules(keep), chunk_size, variant)
 
 
 def _one_way_of_rows(
@@ -83,16 +95,21 @@ def _one_way_of_rows(
     columns: Tensor,
     temperature: Tensor,
     bias: Tensor | None,
+    extra: Tensor | None,
     weight: Tensor | None,
     targets: Tensor,
     rules: PairRules,
     chunk_size: int | None,
+    variant: Variant,
 ) -> Tensor:
+    variant = variant._replace(extra=extra)
     step = rows_at_a_time(len(rows), len(columns), chunk_size) or len(rows)
     if not step or not len(columns):
         masks = as_tensors(rules, bias, rows, columns)
-        return weighted(plain_one_way(rows, columns, targets, temperature, *masks), weight)
-    return one_way_in_blocks(rows, columns, targets, temperature, weight, step, rules, bias)
+        losses = plain_one_way(rows, columns, targets, temperature, *masks, variant)
+        return weighted(losses, weight)
+    inputs = rows, columns, targets, temperature, weight
+    return one_way_in_blocks(*inputs, step, rules, bias, variant)
 
 
 def both_ways_by_rules(
@@ -106,6 +123,7 @@ def both_ways_by_rules(
     normalize: RowMap | None,
     reduction: Reduction,
     chunk_size: int | None,
+    beside: BothWays | None = None,
 ) -> Tensor:
     """:func:`both_ways_info_nce` with ``keep`` or ``bias``; ``own``: this rank's rows of all."""
     group = reduction.group
@@ -119,12 +137,16 @@ def both_ways_by_rules(
     partners = torch.arange(own.start, own.stop, device=rows.device)
     rules, counted = of_partners(rules, bias, rows, every, partners)
     shares = reduction.shares(counted, rows)
-    inputs = rows, columns, scalar(temperature, rows), bias, shares
+    variant, term = USUAL, None
+    if beside is not None:
+        variant, term = beside.made(rows, columns, own, rules, bias)
+    inputs = rows, columns, scalar(temperature, rows), bias, variant.extra, shares
+    where = chunk_size, name_of(group)
     if rules.has_functions():
-        value = _both_ways_of_rows(*inputs, rules, chunk_size, name_of(group))
+        value = _both_ways_of_rows(*inputs, rules, *where, variant)
     else:
-        value = weighted_both_ways_masked(*inputs, rules.keep, chunk_size, name_of(group))
-    return narrow(reduction.finish(value, counted))
+        value = weighted_both_ways_masked(*inputs, rules.keep, *where, *variant[:3])
+    return narrow(plus(reduction.finish(value, counted), term, reduction, counted))
 
 
 @as_operator
@@ -133,13 +155,18 @@ def weighted_both_ways_masked(
     y: Tensor,
     temperature: Tensor,
     bias: Tensor | None,
+    extra: Tensor | None,
     weight: Tensor | None,
     keep: Tensor | None,
     chunk_size: int | None,
     group: str,
+    decoupled: bool,
+    prior: Tensor | None,
+    number: Tensor | None,
 ) -> Tensor:
     """:func:`weighted_both_ways` with a (B, C) bool mask and a (B, C) bias, C of all ranks."""
-    return _both_ways_of_rows(x, y, temperature, bias, weight, PairRules(keep), chunk_size, group)
+    inputs = x, y, temperature, bias, extra, weight, PairRules(keep), chunk_size, group
+    return _both_ways_of_rows(*inputs, Variant(decoupled, prior, number))
 
 
 def _both_ways_of_rows(
@@ -147,16 +174,19 @@ def _both_ways_of_rows(
     y: Tensor,
     temperature: Tensor,
     bias: Tensor | None,
+    extra: Tensor | None,
     weight: Tensor | None,
     rules: PairRules,
     chunk_size: int | None,
     group: str,
+    variant: Variant,
 ) -> Tensor:
     ranks = named(group)
     y, here = joined(y, ranks)
     step = rows_at_a_time(len(x), len(y), chunk_size, side=sizes.TILE)
     sides = sizes.WIDE if chunk_size is None or step is None else (step, step)
     settings: Any = {"start": here.start, "group": ranks, "rules": rules, "bias": bias}
+    settings["variant"] = variant._replace(extra=extra)
     return weighted(symmetric_in_tiles(x, y, temperature, sides, **settings), weight)
 
 
@@ -220,6 +250,8 @@ def masked_contrast(
     normalize: RowMap | None,
     reduction: Reduction,
     chunk_size: int | None,
+    variant: Variant = USUAL,
+    beside: OneWay | None = None,
 ) -> Tensor:
     """The softmax loss of anchors among the candidates of all ranks, with any positives.
 
@@ -231,6 +263,8 @@ def masked_contrast(
         form: as in :func:`sup_con`.
         temperature, normalize, chunk_size: as in :func:`info_nce`.
         reduction: of this rank's losses.
+        variant: of the losses, see :mod:`mmcontrast.gaps`.
+        beside: what makes the variant of the mapped rows, in place of one.
     """
     positives, classes, keep, columns, _, rules = partners
     if keep is not None:
@@ -247,8 +281,13 @@ def masked_contrast(
     # To an operator, masks have no gradient.
     learned = calls_operators() and positives.requires_grad and torch.is_grad_enabled()
     if not takes_ways() or learned:
+        anchors, term = anchors if keep is None else zero_outside(anchors, keep.any(1)), None
+        if beside is not None:
+            anchors, candidates = map_rows(anchors, normalize), map_rows(candidates, normalize)
+            normalize, found = None, partners.counted(anchors.dtype, candidates.shape[0], None)
+            variant, term = beside.among(anchors, candidates, found, partners, bias)
         losses, found = contrast(
-            anchors if keep is None else zero_outside(anchors, keep.any(1)),
+            anchors,
             candidates,
             partners.masks,
             form=form,
@@ -256,8 +295,9 @@ def masked_contrast(
             normalize=normalize,
             chunk_size=rows_at_a_time(anchors.shape[0], candidates.shape[0], chunk_size),
             bias=bias,
+            variant=variant,
         )
-        return reduction.reduce(losses, found)
+        return plus(reduction.reduce(losses, found), term, reduction, found)
 
     x, y, narrow = products_in_range(anchors, candidates, normalize, reduction.group)
     dtype = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
@@ -271,11 +311,13 @@ def masked_contrast(
     x, y = mapped(zero_outside(x, counted), y, normalize, chunk_size)
     counted = counted & partners.still_counted(x, y, bias, step)
     shares = reduction.shares(counted, x)
-    inputs = x, y, scalar(temperature, x), bias, shares
+    if beside is not None:
+        variant, _ = beside.among(x, y, counted, partners, bias)
+    inputs = x, y, scalar(temperature, x), bias, variant.extra, shares
     if partners.rules.has_functions():
-        value = _masked_of_rows(*inputs, partners, chunk_size, form)
+        value = _masked_of_rows(*inputs, partners, chunk_size, form, variant)
     else:
-        value = weighted_masked(*inputs, *partners[:5], chunk_size, form)
+        value = weighted_masked(*inputs, *partners[:5], chunk_size, form, *variant[:3])
     return narrow(reduction.finish(value, counted))
 
 
@@ -285,6 +327,7 @@ def weighted_masked(
     columns: Tensor,
     temperature: Tensor,
     bias: Tensor | None,
+    extra: Tensor | None,
     weight: Tensor | None,
     positives: Tensor,
     classes: Tensor | None,
@@ -293,17 +336,21 @@ def weighted_masked(
     own: int | None,
     chunk_size: int | None,
     form: str,
+    decoupled: bool,
+    prior: Tensor | None,
+    number: Tensor | None,
 ) -> Tensor:
     """The losses of (B, D) rows among (C, D) columns under the masks of :class:`Partners`.
 
     Args:
         bias: (B, C), added to the logits.
-        weight: as in :func:`weighted_one_way`.
+        extra, weight, decoupled, prior, number: as in :func:`weighted_one_way`.
         positives, classes, keep, used, own: the fields of :class:`Partners`; classes may be labels.
         chunk_size, form: as in :func:`sup_con`.
     """
     partners = Partners(positives, classes, keep, used, own)
-    return _masked_of_rows(rows, columns, temperature, bias, weight, partners, chunk_size, form)
+    inputs = rows, columns, temperature, bias, extra, weight, partners, chunk_size, form
+    return _masked_of_rows(*inputs, Variant(decoupled, prior, number))
 
 
 def _masked_of_rows(
@@ -311,13 +358,15 @@ def _masked_of_rows(
     columns: Tensor,
     temperature: Tensor,
     bias: Tensor | None,
+    extra: Tensor | None,
     weight: Tensor | None,
     partners: Partners,
     chunk_size: int | None,
     form: str,
+    variant: Variant,
 ) -> Tensor:
     positives, classes = partners[:2]
-    inputs = rows, columns, temperature
+    inputs, variant = (rows, columns, temperature), variant._replace(extra=extra)
     readable = is_eager(positives)
     if classes is not None and (classes.ndim == 2 or classes.dtype != rows.dtype) and readable:
         given = numbered(positives, classes, rows.dtype)
@@ -325,9 +374,9 @@ def _masked_of_rows(
     if 0 in (len(rows), len(columns)) or not readable:
         partners, bias = partners.resolved(rows, columns, bias)
         masks = partners.masks(slice(0, len(rows)))
-        return weighted(plain_contrast(*inputs, *masks, form, bias), weight)
+        return weighted(plain_contrast(*inputs, *masks, form, bias, variant), weight)
     step = masked_rows_at_a_time(len(rows), len(columns), chunk_size)
-    return masked_in_blocks(*inputs, weight, partners, step, form, bias)
+    return masked_in_blocks(*inputs, weight, partners, step, form, bias, variant)
 
 
 def masked_rows_at_a_time(rows: int, columns: int, chunk_size: int | None) -> int:

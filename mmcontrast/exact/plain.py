@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmcontrast.distributed import joined
+from mmcontrast.gaps import USUAL, Variant
 from mmcontrast.rows import dot
 from mmcontrast.softmax import biased, log_share
 
@@ -22,17 +23,20 @@ def plain_one_way(
     temperature: float | Tensor,
     keep: Tensor | None = None,
     bias: Tensor | None = None,
+    variant: Variant = USUAL,
 ) -> Tensor:
     """(B,) InfoNCE of (B, D) anchors among (C, D) candidates, those in a (B, C) mask.
 
     ``bias``, (B, C), is added to the logits. Without targets, candidate i belongs to anchor i. An
     anchor with a negative target has a finite placeholder for a loss, masked by the caller.
+    ``variant``: see :mod:`mmcontrast.gaps`.
     """
     columns = torch.arange(len(candidates), device=candidates.device)
     own = columns[: len(anchors)] if targets is None else targets
     logits = dot(anchors, candidates) / temperature  # (B, C)
     logits, keep = biased(logits, keep, bias)
-    return log_share(logits, columns == own[:, None], keep)[0]
+    further: Any = {"variant": variant, "temperature": temperature}
+    return log_share(logits, columns == own[:, None], keep, **further)[0]
 
 
 def plain_contrast(
@@ -43,10 +47,12 @@ def plain_contrast(
     keep: Tensor | None,
     form: str,
     bias: Tensor | None = None,
+    variant: Variant = USUAL,
 ) -> Tensor:
     """(B,) losses by :func:`log_share` of (B, D) anchors among (C, D) candidates."""
     logits, keep = biased(dot(anchors, candidates) / temperature, keep, bias)
-    return log_share(logits, positives, keep, form=form)[0]
+    settings: Any = {"form": form, "variant": variant, "temperature": temperature}
+    return log_share(logits, positives, keep, **settings)[0]
 
 
 def plain_symmetric(
@@ -57,6 +63,7 @@ def plain_symmetric(
     group: Any,
     keep: Tensor | None = None,
     bias: Tensor | None = None,
+    variant: Variant = USUAL,
 ) -> Tensor:
     """(B,) InfoNCE of two views, averaged over both directions.
 
@@ -68,6 +75,7 @@ def plain_symmetric(
         group: the ranks; None for this one alone.
         keep: (B, C) bool, which pairs take part; None for all.
         bias: (B, C), added to the logits.
+        variant: of both directions, (2, B): see :mod:`mmcontrast.gaps`.
     """
     every = x if group is None else joined(x, group)[0]  # (C, D)
     columns = torch.arange(len(y), device=x.device)
@@ -75,10 +83,11 @@ def plain_symmetric(
     # Rows of x choose among all y, then this rank's rows of y among all x. The pairs are the same
     # matrix for both, because x[i] and y[own][i] have the same index over all ranks.
     losses = []
-    for a, b, turned in ((x, y, False), (y[own], every, True)):
-        masks = (_turned(z, own, group) if turned else z for z in (keep, bias))  # (B, C)
+    for k, (a, b) in enumerate(((x, y), (y[own], every))):
+        masks = (_turned(z, own, group) if k == 1 else z for z in (keep, bias))  # (B, C)
         logits, kept = biased(dot(a, b) / temperature, *masks)
-        losses.append(log_share(logits, pairs, kept)[0])
+        further: Any = {"variant": variant.at(k), "temperature": temperature}
+        losses.append(log_share(logits, pairs, kept, **further)[0])
     return (losses[0] + losses[1]) / 2
 
 

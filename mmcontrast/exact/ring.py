@@ -19,7 +19,7 @@ from torch import Tensor
 from mmcontrast.distributed import joined
 from mmcontrast.exact import sizes
 from mmcontrast.exact.evaluation import Gradients, Kept, Needed, evaluate
-from mmcontrast.exact.infonce_tiles import add_to_sums, negative_share, negatives_gradient
+from mmcontrast.exact.infonce_tiles import add_to_sums, negatives_gradient
 from mmcontrast.exact.plain import plain_one_way, plain_symmetric
 from mmcontrast.exact.tiles import (
     LOG2_E,
@@ -28,6 +28,7 @@ from mmcontrast.exact.tiles import (
     temperature_gradient,
     tiles,
 )
+from mmcontrast.gaps import USUAL, Slopes, Variant, losses_and_slopes
 from mmcontrast.masks import IGNORE
 
 
@@ -40,6 +41,7 @@ def info_nce_on_ring(
     side: int | None,
     counts: list[int],
     group: Any,
+    variant: Variant = USUAL,
 ) -> Tensor:
     """(B,) losses of this rank's anchors among all ranks' candidates.
 
@@ -52,11 +54,12 @@ def info_nce_on_ring(
         side: rows and columns of a tile; None for what the cache holds.
         counts: every rank's C.
         group: of more than one rank.
+        variant: of the losses, see :mod:`mmcontrast.gaps`: (B,), or (2, B) for both directions.
     """
     dtype = torch.promote_types(x.dtype, y.dtype)
     x, y = x.to(dtype), y.to(dtype)
-    way = _Ring(both, side or sizes.TILE, counts, group)
-    return evaluate(way, x, y, targets, scalar(temperature, x))
+    way = _Ring(both, side or sizes.TILE, counts, group, variant._replace(extra=None))
+    return evaluate(way, x, y, targets, scalar(temperature, x), variant.extra)
 
 
 class _Ring(NamedTuple):
@@ -64,9 +67,10 @@ class _Ring(NamedTuple):
     side: int
     counts: list[int]
     group: Any
+    variant: Variant
 
     def forward(self, needed: Needed, *inputs: Tensor) -> tuple[Tensor, Kept]:
-        x, y, targets, temperature = inputs
+        x, y, targets, temperature, extra = inputs
         # Rows stay at home, and so do their sums. Columns travel, and where columns are anchors
         # too, each rank adds what its rows have to their sums: after a full circle these cover the
         # rows of all ranks.
@@ -83,27 +87,29 @@ class _Ring(NamedTuple):
         # A positive is always among a rank's own candidates, so it never travels. For gap, share, u
         # and v see infonce_tiles.
         positive = (x * y[targets.clamp_min(0)]).sum(1) * scale  # (B,)
-        losses, row_share = negative_share(rows.log() + (row_shift - positive) / LOG2_E)
-        column_share = columns
+        gap = rows.log() + (row_shift - positive) / LOG2_E
         if self.both:
-            gap = columns.log() + (column_shift - positive) / LOG2_E
-            back, column_share = negative_share(gap)
-            losses = (losses + back) / 2
-        kept = rows, row_shift, row_share, columns, column_shift, column_share
+            gap = torch.stack([gap, columns.log() + (column_shift - positive) / LOG2_E])
+        variant = self.variant._replace(extra=extra)
+        losses, slopes = losses_and_slopes(gap, positive / LOG2_E, temperature, variant)
+        kept = rows, row_shift, columns, column_shift, *slopes
+        losses = losses.mean(0) if self.both else losses
         return torch.where(targets != IGNORE, losses, 0), kept
 
     def backward(self, needed: Needed, kept: Any, upstream: Tensor, *inputs: Tensor) -> Gradients:
-        x, y, targets, temperature = inputs
-        rows, row_shift, row_share, columns, column_shift, column_share = kept
+        x, y, targets, temperature, _ = inputs
+        rows, row_shift, columns, column_shift, *shares = kept
         tiny, at = torch.finfo(x.dtype).tiny, targets.clamp_min(0)
-        upstream = torch.where(targets != IGNORE, upstream, 0) / temperature
+        upstream = torch.where(targets != IGNORE, upstream, 0)
         upstream = upstream / 2 if self.both else upstream
-        u = upstream * row_share
-        v = upstream * column_share if self.both else torch.zeros_like(u)
+        slopes, each = Slopes(*shares), upstream / temperature
+        u, v = slopes.push * each if self.both else (slopes.push * each, torch.zeros_like(each))
+        pull = slopes.pull * each
+        pull = pull.sum(0) if self.both else pull
         # The positives' part, at home; the negatives' is added visit by visit. Several anchors of
         # one direction may share a positive, hence index_add_.
-        gx = y[at] * -(u + v)[:, None]
-        gy = torch.zeros_like(y).index_add_(0, at, x * -(u + v)[:, None])
+        gx = y[at] * -pull[:, None]
+        gy = torch.zeros_like(y).index_add_(0, at, x * -pull[:, None])
         u = u / rows.clamp_min(tiny)
         # What a tile's gradient needs of its columns travels: the rows, and for two directions
         # their shifts and v / sums. The gradient by these rows travels along, grows at each rank
@@ -120,15 +126,19 @@ class _Ring(NamedTuple):
                     octaves.sub_(row_shift[i, None]).exp2_().mul_(u[i, None])
                 gx[i].addmm_(octaves, theirs[j])
                 their_gradient[j].addmm_(octaves.T, x[i])
-        return gx, gy, None, temperature_gradient(x, gx, temperature, self.side)
+        gt = temperature_gradient(x, gx, temperature, self.side)
+        if slopes.inverse is not None:
+            gt = gt - (slopes.inverse * upstream).sum() / temperature.square()
+        return gx, gy, None, gt, None if slopes.extra is None else slopes.extra * upstream
 
     def plain(self, *inputs: Tensor) -> Tensor:
-        x, y, targets, temperature = inputs
+        x, y, targets, temperature, extra = inputs
         every, own = joined(y, self.group)
+        variant = self.variant._replace(extra=extra)
         if self.both:
-            return plain_symmetric(x, every, temperature, own, self.group)
+            return plain_symmetric(x, every, temperature, own, self.group, None, None, variant)
         positives = torch.where(targets != IGNORE, targets + own.start, -1)
-        return plain_one_way(x, every, positives, temperature)
+        return plain_one_way(x, every, positives, temperature, None, None, variant)
 
     def octaves(
         self, x: Tensor, y: Tensor, scale: Tensor, targets: Tensor, owner: int

@@ -133,6 +133,18 @@ CASES = {
     "info_nce:sum": loss(
         anchors_candidates, lambda a, c: mm.info_nce(a, c, reduction="sum", temperature=0.5)
     ),
+    "info_nce:variants": loss(
+        anchors_candidates,
+        lambda a, c: mm.info_nce(a, c, decoupled=True, prior=0.1, smoothing=0.1, temperature=0.5),
+    ),
+    "info_nce:own": loss(
+        lambda m: (*anchors_candidates(m), m.normal(30, m.n, 2, m.d), m.mask(31, m.n, 2)),
+        lambda a, c, o, k: mm.info_nce(a, c, own_negatives=o, own_keep=k, prior=0.1),
+    ),
+    "info_nce:own alone": loss(
+        lambda m: (*anchors_candidates(m), m.normal(30, m.n, 2, m.d)),
+        lambda a, c, o: mm.info_nce(a, c, own_negatives=o, in_batch=False, reduction="none"),
+    ),
     "info_nce:chunks": loss(anchors_candidates, lambda a, c: mm.info_nce(a, c, chunk_size=2)),
     "info_nce:bias": loss(
         lambda m: (*anchors_candidates(m), m.mask(7, m.n, m.n + 2), m.similarity()),
@@ -146,6 +158,12 @@ CASES = {
             y,
             keep=lambda t: t.rows[:, None] != t.columns + 1,
             bias=lambda t: 0.1 * (t.rows[:, None] + t.columns).to(t.partner.dtype),
+        ),
+    ),
+    "symmetric_info_nce:variants": loss(
+        lambda m: (*two(m), m.weight()),
+        lambda x, y, w: mm.symmetric_info_nce(
+            x, y, weight=w, decoupled=True, prior=0.1, smoothing=0.1, temperature=0.5
         ),
     ),
     "symmetric_info_nce:chunks": loss(
@@ -181,6 +199,9 @@ CASES = {
     "sup_con:functions": loss(
         lambda m: (m.rows(1), m.classes()),
         lambda a, y: mm.sup_con(a, y, keep=lambda t: t.rows[:, None] != t.columns + 1),
+    ),
+    "sup_con:decoupled": loss(
+        lambda m: (m.rows(1), m.classes()), lambda x, y: mm.sup_con(x, y, decoupled=True)
     ),
     "sup_con:in": loss(
         lambda m: (m.rows(1), m.classes(), m.rows(2), m.classes()),

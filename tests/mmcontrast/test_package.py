@@ -158,6 +158,9 @@ NO_FUNCTION = {
 }
 # What a Module says of its own, in its docstring, about an argument that differs.
 OWN = {
+    ("InfoNCE", "prior"): "prior is a float",
+    ("SymmetricInfoNCE", "prior"): "prior is a float",
+    ("AnchoredInfoNCE", "prior"): "prior is a float",
     ("ReplacementGate", "training"): "open in training mode only",
     ("SigmoidContrast", "temperature"): "initial value",
     ("SigmoidContrast", "bias"): "initial value",
@@ -219,6 +222,11 @@ VALUES = {  # of settings, none of them the default of any Module
     "pair_design": "B",
     "skip_unaltered": False,
     "form": "in",
+    "decoupled": True,
+    "prior": 0.125,
+    "smoothing": 0.125,
+    "in_batch": False,
+    "within": True,
 }
 OWN_VALUES = {
     ("AnchoredInfoNCE", "direction"): "both",

@@ -32,12 +32,13 @@ REDUCTIONS = ["mean", "sum", "none"]
     form=st.sampled_from(["out", "in"]),
     temperature=st.sampled_from([0.05, 0.5, 2.0]),
     kept=st.booleans(),
+    decoupled=st.booleans(),
     weighted=st.booleans(),
     chunk_size=st.none() | st.integers(1, 4),
     reduction=st.sampled_from(REDUCTIONS),
 )
 def test_sup_con_agrees_with_the_oracle(
-    seed, n, extra, classes, form, temperature, kept, weighted, chunk_size, reduction
+    seed, n, extra, classes, form, temperature, kept, decoupled, weighted, chunk_size, reduction
 ):
     arrays = [normal(seed, n, 3), labels(seed, n, classes, 0.2)]
     if extra is not None:
@@ -46,11 +47,24 @@ def test_sup_con_agrees_with_the_oracle(
         "form": form,
         "temperature": temperature,
         "keep": mask(seed, n, extra or n, share=0.7) if kept else None,
+        "decoupled": decoupled,
         "weight": normal(seed, n).abs() if weighted else None,
         "reduction": reduction,
     }
     expected = oracles.sup_con(*map(numpy, arrays), **numpy(options))
     close(mm.sup_con(*arrays, **options, chunk_size=chunk_size), expected)
+
+
+@pytest.mark.parametrize("form", ["out", "in"])
+def test_derivatives_of_the_decoupled_form(form):
+    x, ids = normal(1, 5, 3).requires_grad_(), torch.tensor([0, 1, 0, 1, 0])
+    t = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
+
+    def loss(x, t):
+        return mm.sup_con(x, ids, temperature=t, form=form, decoupled=True)
+
+    assert torch.autograd.gradcheck(loss, (x, t))
+    assert torch.autograd.gradgradcheck(loss, (x, t))
 
 
 @given(seed=seeds, alone=st.booleans(), soft=st.booleans())

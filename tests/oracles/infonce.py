@@ -25,8 +25,11 @@ def target_shares(n_anchors, n_candidates, targets, positives, keep):
     return shares
 
 
-def nce_values(logits, targets=None, positives=None, keep=None):
-    """-sum_j share_j log(exp(s_ij) / sum_kept exp(s_ik)) for each anchor."""
+def nce_values(logits, targets=None, positives=None, keep=None, further=None, **variant):
+    """-sum_j share_j log(exp(s_ij) / sum_kept exp(s_ik)) for each anchor, or a variant of it.
+
+    ``further``: for each anchor the logits of its further negatives.
+    """
     n_candidates = len(logits[0]) if logits else 0
     values = []
     all_shares = target_shares(len(logits), n_candidates, targets, positives, keep)
@@ -34,9 +37,37 @@ def nce_values(logits, targets=None, positives=None, keep=None):
         if not shares:
             values.append(None)
             continue
-        kept = [logits[i][j] for j in range(n_candidates) if keep is None or keep[i][j]]
-        values.append(math.fsum(q * (log_sum_exp(kept) - logits[i][j]) for j, q in shares.items()))
+        kept = [j for j in range(n_candidates) if keep is None or keep[i][j]]
+        mine = [logits[i][j] for j in shares]
+        rest = [logits[i][j] for j in kept if j not in shares]
+        rest += [] if further is None else list(further[i])
+        pull = math.fsum(q * logits[i][j] for j, q in shares.items())
+        prior = variant.get("prior", 0.0)
+        prior = float(prior if np.ndim(prior) == 0 else prior[i])
+        given = {**variant, "prior": prior}
+        values.append(nce_value(mine, rest, pull, **given))
     return values
+
+
+def nce_value(positives, negatives, pull, *, decoupled=False, prior=0.0, smoothing=0.0, least=-1.0):
+    """One anchor's loss: log(P + N) - pull, of logits; ``least``: of a negative's, by the prior.
+
+    DCL eq 6 leaves out P; with a prior, N is n times g of the debiased loss' eq 7; a share of the
+    target spread over all candidates is torch's label smoothing.
+    """
+    # Divided by the largest exponential.
+    top = max([*positives, *negatives])
+    p, n = ([math.exp(s - top) for s in each] for each in (positives, negatives))
+    total = math.fsum(n)
+    if prior > 0:
+        mean = math.fsum(p) / len(p)
+        total = (total - len(n) * prior * mean) / (1 - prior)
+        total = max(total, len(n) * math.exp(least - top))
+    logits = [*positives, *negatives]
+    target = (1 - smoothing) * pull + smoothing * math.fsum(logits) / len(logits)
+    if decoupled and not negatives:
+        return pull - target
+    return math.log(total + (0 if decoupled else math.fsum(p))) + top - target
 
 
 def info_nce(
@@ -48,15 +79,32 @@ def info_nce(
     positives=None,
     keep=None,
     bias=None,
+    own_negatives=None,
+    own_keep=None,
+    in_batch=True,
     weight=None,
     normalize="l2",
     reduction="mean",
+    **variant,
 ):
     """HyCon eq 3 with cosines over a temperature; several positives: the mean of the log shares."""
     sim = similarities(anchors, candidates, normalize)
     logits = [[s / temperature for s in row] for row in sim]
     logits, keep = biased(logits, keep, bias)
-    return reduce(nce_values(logits, targets, positives, keep), weight, reduction)
+    further = None
+    if own_negatives is not None:
+        there = np.ones(own_negatives.shape[:2], dtype=bool) if own_keep is None else own_keep
+        further = [
+            [similarities([a], [o], normalize)[0][0] / temperature for o in own[kept]]
+            for a, own, kept in zip(anchors, own_negatives, there, strict=True)
+        ]
+    if not in_batch:
+        at = range(len(anchors)) if targets is None else targets
+        logits = [[row[j] if j >= 0 else 0.0] for row, j in zip(logits, at, strict=True)]
+        targets = [0 if j >= 0 else -100 for j in at]
+    variant["least"] = -1 / temperature
+    values = nce_values(logits, targets, positives, keep, further, **variant)
+    return reduce(values, weight, reduction)
 
 
 def biased(logits, keep, bias):

@@ -19,6 +19,7 @@ def sup_con(
     positives=None,
     keep=None,
     bias=None,
+    decoupled=False,
     weight=None,
     normalize="l2",
     reduction="mean",
@@ -34,7 +35,7 @@ def sup_con(
         right = left if alone else classes_of(candidate_labels)
     values = []
     for i, row in enumerate(sim):
-        shares, denominator = {}, []
+        shares, denominator, negatives = {}, [], []
         for j, s in enumerate(row):
             if (alone and i == j) or (keep is not None and not keep[i][j]):
                 continue
@@ -47,8 +48,15 @@ def sup_con(
             denominator.append(s)
             if share > 0:
                 shares[j] = share
+            else:
+                negatives.append(s)
         if not shares:
             values.append(None)
+            continue
+        if decoupled:  # the negatives alone
+            denominator = negatives
+        if not denominator:
+            values.append(0.0)
             continue
         everybody, total = log_sum_exp(denominator), math.fsum(shares.values())
         if form == "in":

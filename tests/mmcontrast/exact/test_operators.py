@@ -33,9 +33,14 @@ def samples(name):
     masks = normal(4, 5, 7) > 0, normal(5, 5, 7) > -1
     scores = torch.arange(5.0)[:, None] % 3, torch.arange(7.0)[:, None] % 4
     classes = torch.tensor([0, 1, 0, 1, 2]), torch.tensor([0, 0, 0, 1, 1, -100, 5])
+    chances = torch.full((5,), 0.1), torch.full((5,), 6.0)
     each = {
-        "weighted_one_way": lambda w: (x, y, number(0.5), w, targets, None, "", ""),
-        "weighted_both_ways": lambda w: (x, leaf(2, 5, 3), number(0.5), w, 2, "", ""),
+        "weighted_one_way": lambda w: (
+            *(x, y, number(0.5), None, w, targets, None, "", "", False, None, None),
+        ),
+        "weighted_both_ways": lambda w: (
+            *(x, leaf(2, 5, 3), number(0.5), leaf(6, 2, 5), w, 2, "", "", False, None, None),
+        ),
         "weighted_sigmoid": lambda w: (
             *(x, y, number(0.5), number(-1.0), w, *masks, 0, None, "", ""),
         ),
@@ -44,18 +49,24 @@ def samples(name):
             *(x, y, number(0.5), w, *scores, scores[0][:, 0] > 0, scores[1][:, 0] > 0),
             *(None, 1e-7, 1, 2),
         ),
-        "weighted_one_way_masked": lambda w: (x, y, number(0.5), w, targets, masks[1], 2),
+        "weighted_one_way_masked": lambda w: (
+            *(x, y, number(0.5), leaf(7, 5, 7), leaf(6, 5), w, targets, masks[1], 2, False),
+            *chances,
+        ),
         "weighted_both_ways_masked": lambda w: (
-            *(x, leaf(2, 5, 3), number(0.5), w, masks[1][:, :5], 2, ""),
+            *(x, leaf(2, 5, 3), number(0.5), leaf(7, 5, 5), None, w, masks[1][:, :5], 2, ""),
+            *(True, None, None),
         ),
         "weighted_masked": lambda w: (
-            *(x, y, number(0.5), w, *classes, masks[1], classes[1] >= 0, 1, 2, "out"),
+            *(x, y, number(0.5), None, leaf(6, 5), w, *classes, masks[1], classes[1] >= 0, 1, 2),
+            *("out", True, None, None),
         ),
     }
     for weight in weights:
         given = each[name](weight)
         place = [x is weight for x in given].index(True)
-        for needed in ([False] * (place + 1), [True] * place + [weight is not None]):
+        all_of_them = [x is not None for x in given[: place + 1]]
+        for needed in ([False] * (place + 1), all_of_them):
             if weight is not None or not any(needed):
                 yield *given, needed
 

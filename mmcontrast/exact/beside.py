@@ -1,0 +1,223 @@
+"""What stands beside the candidates of InfoNCE: own negatives, and the mean logit of smoothing.
+
+Both are made of the rows as they are compared. The ways of evaluation see neither: own negatives
+reach them as one more log-sum for each anchor, and smoothing is added to the losses.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mmcontrast import arguments
+from mmcontrast.distributed import Group, total
+from mmcontrast.exact.masked_blocks import Partners
+from mmcontrast.exact.pair_rules import PairRules, as_tensors
+from mmcontrast.gaps import Variant, losses_of_gaps
+from mmcontrast.masks import IGNORE, checked_partners
+from mmcontrast.presence import zero_outside
+from mmcontrast.reductions import Reduction
+from mmcontrast.rows import RowMap, dot, map_rows
+from mmcontrast.softmax import masked_logsumexp
+from mmcontrast.wide import widen_products
+
+
+def plus(
+    value: Tensor, term: Tensor | None, reduction: Reduction, counted: Tensor | None
+) -> Tensor:
+    """A reduced loss, and a term of its losses, reduced alike."""
+    return value if term is None else value + reduction.reduce(term, counted)
+
+
+class OwnNegatives(NamedTuple):
+    """Negatives that each anchor has for itself."""
+
+    rows: Tensor  # (B, K, D)
+    keep: Tensor | None  # (B, K) bool, which of them there are; None for all
+    temperature: float | Tensor
+    normalize: RowMap | None
+
+    def of(self, counted: Tensor | None) -> "OwnNegatives":
+        """Those of the anchors in a (B,) mask, None for all: the others affect nothing."""
+        if counted is None:
+            return self
+        there = counted[:, None].expand(self.rows.shape[:2])
+        return self._replace(keep=there if self.keep is None else self.keep & there)
+
+    def number(self) -> Tensor:
+        """(B,) how many there are."""
+        size = self.rows.shape[:2]
+        if self.keep is not None:
+            return self.keep.sum(1)
+        return torch.full(size[:1], size[1], device=self.rows.device)
+
+    def logits(self, anchors: Tensor) -> Tensor:
+        """(B, K) of mapped (B, D) anchors."""
+        rows = self.rows
+        if self.keep is not None:
+            rows = torch.where(self.keep[:, :, None], rows, 0)  # not even NaN propagates
+        b, k = rows.shape[:2]
+        others = map_rows(rows.flatten(0, 1), self.normalize)  # (B K, D)
+        if self.normalize is None:
+            anchors, others = widen_products(anchors, others)
+        others = others.view(b, k, others.shape[1])
+        return dot(anchors[:, None], others)[:, 0] / self.temperature
+
+    def sums(self, logits: Tensor) -> Tensor:
+        """(B,) sum of the logits of those that there are."""
+        return (logits if self.keep is None else torch.where(self.keep, logits, 0)).sum(1)
+
+    def log_sums(self, logits: Tensor) -> Tensor:
+        """(B,) log of the sum of e^s; minus infinity where an anchor has none."""
+        if self.keep is not None:
+            return masked_logsumexp(logits, self.keep)
+        if logits.shape[1] == 0:
+            return logits.sum(1) - math.inf
+        return logits.logsumexp(1)
+
+
+def checked_own_negatives(
+    rows: Tensor | None,
+    keep: Tensor | None,
+    anchors: Tensor,
+    temperature: float | Tensor,
+    normalize: RowMap | None,
+) -> OwnNegatives | None:
+    """The callers' ``own_negatives`` and ``own_keep``, if there are any."""
+    if rows is None:
+        if keep is not None:
+            arguments.fail("own_keep", "None without own_negatives", arguments.shown(keep))
+        return None
+    b, d = anchors.shape
+    arguments.tensor("own_negatives", rows)
+    if rows.ndim != 3 or rows.shape[0] != b or rows.shape[2] != d:
+        arguments.fail("own_negatives", f"shape ({b}, K, {d})", arguments.shape(rows))
+    if not rows.is_floating_point():
+        arguments.fail("own_negatives", "a floating dtype", rows.dtype)
+    if keep is not None:
+        arguments.mask("own_keep", keep, (b, rows.shape[1]))
+    return OwnNegatives(rows, keep, temperature, normalize)
+
+
+class OneWay(NamedTuple):
+    """What makes the variant of one direction, and a term of the losses, of mapped rows."""
+
+    variant: Variant
+    own: OwnNegatives | None
+    smoothing: float
+    temperature: float | Tensor
+    targets: Tensor | None  # (B,) index of each anchor's partner among the columns, -100 for none
+    group: Group | None  # whose columns are to be put together; None where they are
+
+    def or_none(self) -> "OneWay | None":
+        """None where there is nothing to make."""
+        nothing = self.variant.usual and self.own is None and self.smoothing == 0
+        return None if nothing else self
+
+    def made(
+        self,
+        rows: Tensor,
+        columns: Tensor,
+        counted: Tensor | None = None,
+        rules: PairRules | None = None,
+        bias: Tensor | None = None,
+    ) -> tuple[Variant, Tensor | None]:
+        """The variant, and (B,) what smoothing adds to the losses.
+
+        Args:
+            rows: (B, D).
+            columns: (C, D) of this rank; of all ranks where there are rules.
+            counted: (B,) bool, anchors with a positive; None where own negatives know it already.
+            rules, bias: of the pairs.
+        """
+        keep = None
+        if rules is not None and (self.smoothing > 0 or self.variant.prior is not None):
+            keep, bias = without_infinite(*as_tensors(rules, bias, rows, columns))
+        own = None if self.own is None else self.own.of(counted)
+        logits = None if own is None else own.logits(rows)
+        if keep is not None:
+            number = keep.sum(1)
+        else:
+            number = total(columns.new_full((), columns.shape[0]), self.group)
+        further: Tensor | int = 0 if own is None else own.number()
+        variant = self.variant.among(number - 1 + further)
+        if own is not None and logits is not None:
+            variant = variant._replace(extra=own.log_sums(logits))
+        if self.smoothing == 0:
+            return variant.like(rows), None
+        # The mean logit is one product with the mean candidate.
+        middle = total(columns.sum(0), self.group)  # (D,)
+        if keep is not None:
+            middle = dot(keep.to(columns.dtype), columns.mT)  # (B, D)
+        sums = (rows * middle).sum(1) / self.temperature  # (B,)
+        at = checked_partners(rows, self.targets).clamp_min(0)
+        positive = (rows * columns.index_select(0, at)).sum(1) / self.temperature
+        if bias is not None:
+            sums = sums + bias.sum(1)
+            positive = positive + bias.gather(1, at[:, None])[:, 0]
+        if own is not None and logits is not None:
+            sums = sums + own.sums(logits)
+        mean = sums / (number + further).clamp_min(1)
+        return variant.like(rows), self.smoothing * (positive - mean)
+
+    def among(
+        self,
+        rows: Tensor,
+        columns: Tensor,
+        counted: Tensor,
+        partners: Partners,
+        bias: Tensor | None,
+    ) -> tuple[Variant, Tensor | None]:
+        """:meth:`made` where there may be several positives, without smoothing if there are."""
+        own, variant = None if self.own is None else self.own.of(counted), self.variant
+        if variant.prior is not None or self.targets is not None:
+            partners, bias = partners.resolved(rows, columns, bias)
+        if self.targets is not None:
+            return self.made(rows, columns, counted, PairRules(partners.keep), bias)
+        if variant.prior is not None:
+            positives, keep = partners.masks(slice(0, rows.shape[0]))
+            keep, _ = without_infinite(keep, bias)
+            rest = positives <= 0 if keep is None else keep & (positives <= 0)
+            variant = variant.among(rest.sum(1) + (0 if own is None else own.number()))
+        if own is not None:
+            variant = variant._replace(extra=own.log_sums(own.logits(rows)))
+        return variant.like(rows), None
+
+
+def without_infinite(
+    keep: Tensor | None, bias: Tensor | None
+) -> tuple[Tensor | None, Tensor | None]:
+    """A mask without the pairs whose bias is minus infinity, and the bias, 0 outside the mask."""
+    if bias is None:
+        return keep, None
+    there = bias != -math.inf
+    keep = there if keep is None else keep & there
+    return keep, torch.where(keep, bias, 0)
+
+
+def among_own_negatives(
+    anchors: Tensor,
+    candidates: Tensor,
+    targets: Tensor | None,
+    own: OwnNegatives,
+    variant: Variant,
+    smoothing: float,
+    reduction: Reduction,
+) -> Tensor:
+    """InfoNCE of each anchor's partner among its own negatives alone."""
+    counted = None if targets is None else targets != IGNORE
+    partners = candidates.index_select(0, checked_partners(anchors, targets).clamp_min(0))
+    if counted is not None:
+        partners = zero_outside(partners, counted)
+    rows, partners = (map_rows(x, own.normalize) for x in (anchors, partners))
+    if own.normalize is None:
+        rows, partners = widen_products(rows, partners)
+    positive = (rows * partners).sum(1) / own.temperature  # (B,)
+    logits, variant = own.logits(rows), variant.among(own.number()).like(rows)
+    gap = own.log_sums(logits) - positive
+    losses = losses_of_gaps(gap, positive, own.temperature, variant)
+    if smoothing > 0:
+        mean = (positive + own.sums(logits)) / (1 + own.number())
+        losses = losses + smoothing * (positive - mean)
+    return reduction.reduce(losses, counted)

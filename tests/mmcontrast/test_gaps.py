@@ -1,0 +1,113 @@
+"""Losses of gaps: their slopes are those of autograd, and gaps of nothing are finite."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmcontrast.gaps import USUAL, Variant, losses_and_slopes, losses_of_gaps
+from tests.mmcontrast.strategies import close, leaf, mask, normal, rng, seeds
+
+INF = math.inf
+SIZE = 12
+
+
+def drawn(seed, decoupled, prior, extra):
+    """Gaps, positives' logits and a variant; some lack negatives of one kind, or of both."""
+    gap, positive = 3 * normal(seed, SIZE), normal(seed + 1, SIZE)
+    further = 2 * normal(seed + 2, SIZE)
+    none, others = mask(seed + 3, SIZE, share=0.3), mask(seed + 4, SIZE, share=0.3)
+    gap, further = gap.masked_fill(none, -INF), further.masked_fill(others, -INF)
+    number = torch.randint(1, 9, (SIZE,), generator=rng(seed)).double()
+    number = number.masked_fill(none & others if extra else none, 0)
+    chance = 0.9 * torch.rand(SIZE, generator=rng(seed), dtype=torch.float64)
+    given_prior = (chance, number) if prior else (None, None)
+    return gap, positive, Variant(decoupled, *given_prior, further if extra else None)
+
+
+@given(seed=seeds, decoupled=st.booleans(), prior=st.booleans(), extra=st.booleans())
+def test_the_slopes_are_those_of_autograd(seed, decoupled, prior, extra):
+    gap, positive, variant = drawn(seed, decoupled, prior, extra)
+    several = torch.randint(1, 4, (SIZE,), generator=rng(seed + 5)).double()
+    t = torch.tensor(0.7, dtype=torch.float64)
+    losses, slopes = losses_and_slopes(gap, positive, t, variant, several)
+    log_sum, p, e, inverse = leaf(gap + positive), leaf(positive), leaf(gap), leaf(1 / t)
+    if extra:
+        e = leaf(variant.extra)
+        variant = variant._replace(extra=e)
+    found = losses_of_gaps(log_sum - p, p, 1 / inverse, variant, several)
+    close(losses, found)
+    assert losses.isfinite().all()
+    by = torch.autograd.grad(found.sum(), (log_sum, p, e, inverse), materialize_grads=True)
+    close(slopes.push, by[0])
+    close(slopes.pull, -by[1])
+    if extra:
+        close(slopes.extra, by[2])
+    if prior:
+        close(slopes.inverse.sum(), by[3])
+
+
+@given(seed=seeds, decoupled=st.booleans(), prior=st.booleans(), extra=st.booleans())
+def test_the_losses_are_those_of_the_formulas(seed, decoupled, prior, extra):
+    """By exponentials, in place of logs of sums."""
+    gap, positive, variant = drawn(seed, decoupled, prior, extra)
+    found = losses_of_gaps(gap, positive, 0.7, variant)
+    for i in range(SIZE):
+        sums = (gap + positive)[i].exp() + (variant.extra[i].exp() if extra else 0)
+        if prior and variant.number[i] > 0:
+            n, chance = variant.number[i], variant.prior[i]
+            sums = (sums - n * chance * positive[i].exp()) / (1 - chance)
+            sums = torch.maximum(sums, n * math.exp(-1 / 0.7))
+        if decoupled:
+            expected = sums.log() - positive[i] if sums > 0 else torch.zeros(())
+        else:
+            expected = (1 + sums * (-positive[i]).exp()).log()
+        close(found[i], expected, atol=1e-9)
+
+
+def test_a_gap_of_nothing_is_a_loss_of_nothing():
+    gap, positive = leaf(torch.tensor([-INF])), leaf(torch.tensor([0.5]))
+    extra, number = torch.tensor([-INF]), torch.zeros(1)
+    for variant in (
+        USUAL,
+        Variant(decoupled=True),
+        Variant(True, torch.tensor([0.2]), number, extra),
+        Variant(False, torch.tensor([0.2]), number, extra),
+    ):
+        value = losses_of_gaps(gap, positive, 0.5, variant)
+        by = torch.autograd.grad(value.sum(), (gap, positive), materialize_grads=True)
+        assert value == 0
+        assert by == (0, 0)
+        losses, slopes = losses_and_slopes(gap.detach(), positive.detach(), 0.5, variant)
+        assert losses == 0
+        assert slopes.push == 0
+        assert slopes.pull == 0
+
+
+@pytest.mark.parametrize("lead", [20.0, 60.0])
+def test_no_digit_of_a_small_loss_is_lost(lead):
+    """In float32, log(1 + e^-lead) is its argument's exponential; further negatives add theirs."""
+    gap, positive = torch.tensor([-lead]), torch.tensor([100.0])
+    close(losses_and_slopes(gap, positive, 0.01, USUAL)[0], [math.exp(-lead)], atol=0, rtol=1e-6)
+    variant = Variant(extra=positive - lead)
+    found, slopes = losses_and_slopes(gap, positive, 0.01, variant)
+    close(found, [2 * math.exp(-lead)], atol=0, rtol=1e-5)
+    close(slopes.extra, [math.exp(-lead)], atol=0, rtol=1e-5)
+
+
+def test_parts_of_a_variant():
+    every = Variant(True, *(normal(k, 5) for k in range(3)))
+    part = every.at(slice(1, 3))
+    assert part.decoupled
+    for found, whole in zip(part[1:], every[1:], strict=True):
+        assert torch.equal(found, whole[1:3])
+    assert {x.dtype for x in every.like(torch.ones(1)) if torch.is_tensor(x)} == {torch.float32}
+    assert USUAL.usual
+    assert USUAL.one_slope
+    assert not Variant(decoupled=True).usual
+    assert Variant(decoupled=True).one_slope
+    assert not Variant(extra=normal(1, 5)).one_slope
+    assert USUAL.among(3) is USUAL
+    close(Variant(prior=normal(1, 2)).among(torch.tensor([3, -1])).number, [3, 0])
