@@ -5,8 +5,8 @@ from torch import Tensor
 NO_IDS = " (embeddings, not ids; of indices take the rows, x[indices])"
 
 SEVERAL_PARTNERS = (
-    " (where a row has several partners, as an image has captions, use info_nce, "
-    "sigmoid_contrast or retrieval with positives=same_label(ids, other_ids))"
+    " (where a row has several partners, as an image has captions, info_nce, symmetric_info_nce, "
+    "sigmoid_contrast and retrieval take positives=same_label(ids, other_ids))"
 )
 
 _OF_EACH = (

@@ -119,7 +119,8 @@ def check_beside(found: list[Given], first: Given, takes: Takes, given: Mapping[
             )
             expected = f"a DTensor placed (Shard(dim=0),), as {first.path}"
             arguments.fail(leaf.path, expected, f"{got} ({instead})")
-        like = sizes.setdefault(place_is_free and leaf.argument.startswith("candidate"), leaf)
+        other_side = leaf.argument == "y" or leaf.argument.startswith("candidate")
+        like = sizes.setdefault(place_is_free and other_side, leaf)
         if len(leaf.x) != len(like.x):
             expected = f"{len(like.x)} rows on all ranks, as {like.path}, so that each has partners"
             arguments.fail(leaf.path, expected, f"{len(leaf.x)} ({FULL})")

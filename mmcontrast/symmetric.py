@@ -51,20 +51,25 @@ def symmetric_info_nce(
 
     .. math:: \tfrac12 \big(\mathrm{InfoNCE}(x, y) + \mathrm{InfoNCE}(y, x)\big)
 
+    With ``positives``, rows of one side may have several partners on the other, or none, and the
+    sides may differ in size: several captions of an image, for instance.
+
     Args:
         x: (B, D) one view of each sample.
-        y: (B, D) the other view; row ``i`` belongs to row ``i`` of ``x``.
+        y: (B, D) the other view; row ``i`` belongs to row ``i`` of ``x``. With positives, (C, D).
         temperature: :math:`\tau > 0`; a float, or a tensor of shape () or (1,) when it is learned.
-        positives: (B, B) bool or floating, rows for ``x`` and columns for ``y``; see
-            :func:`info_nce`. Default: the diagonal.
-        keep: (B, B) bool, rows for ``x`` and columns for ``y``: which pairs take part. Or a
+        positives: (B, C) bool or floating, rows for ``x`` and columns for ``y``; see
+            :func:`info_nce`. ``same_label(ids, other_ids)`` makes them from ids. Default: the
+            diagonal.
+        keep: (B, C) bool, rows for ``x`` and columns for ``y``: which pairs take part. Or a
             function of a :class:`Tile` of such rows and columns, or a list; see :func:`info_nce`.
-        bias: (B, B) floating, added to the logits; or a function of a :class:`Tile`, or a list. It
+        bias: (B, C) floating, added to the logits; or a function of a :class:`Tile`, or a list. It
             is the same for both directions.
         decoupled, prior, smoothing: as in :func:`info_nce`, of both directions.
-        weight: (B,) sample weights.
+        weight: (B,) sample weights, of both directions; where C is not B, there is none.
         normalize: row map before the dot product; None for raw dot products.
-        reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,).
+        reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,), the mean of a
+            sample's two losses; where C is not B, there is none.
         chunk_size: side of the square tiles in which both directions are computed together, in
             O(chunk_size^2 + B D) memory beyond ``keep``; with ``positives``, number of rows at a
             time, for each direction. None chooses tiles of 2^18 logits. Without masks, a chunk_size
@@ -72,20 +77,26 @@ def symmetric_info_nce(
             off when D is in the hundreds. That is the default up to B = 512, with two such matrices
             up to B = 256. The plain path is as in :func:`info_nce`.
         group: as in :func:`info_nce`; this rank's rows of ``x`` are compared with all ranks' rows
-            of ``y``, and both directions share the products. Masks are (B of this rank, B of all).
+            of ``y``, and both directions share the products. Masks are (B of this rank, C of all).
 
     Returns:
         Scalar or (B,), float32, or float64 for float64 input.
 
     Raises:
         ValueError: on shapes or dtypes that disagree, negative soft targets or a prior outside
-            [0, 1) (read on the CPU only), smoothing with positives, or a float temperature that is
-            not positive.
+            [0, 1) (read on the CPU only), smoothing with positives, a float temperature that is not
+            positive, or sides of different size without positives, with weights or with ``"none"``;
+            for those, call :func:`info_nce` for each direction.
 
     Example:
         >>> eye = torch.eye(3)
         >>> symmetric_info_nce(eye, eye, temperature=1.0)
         tensor(0.5514)
+        >>> from mmcontrast import same_label
+        >>> images, captions = torch.tensor([0, 1, 2]), torch.tensor([0, 0, 1, 1, 2, 2])
+        >>> positives = same_label(images, captions)
+        >>> symmetric_info_nce(eye, eye[captions], positives=positives, temperature=1.0)
+        tensor(0.8980)
 
     Note:
         Equals open_clip's ``ClipLoss`` at ``logit_scale = 1 / temperature`` on unit rows, and
@@ -96,9 +107,11 @@ def symmetric_info_nce(
     References: CLIP, arXiv:2103.00020; MCL-MCF, Algorithm 1.
     """
     arguments.matrix("x", x)
-    arguments.matrix("y", y, rows=x.shape[0], like=x)
+    arguments.matrix("y", y, rows=x.shape[0] if positives is None else None, like=x)
     temperature = arguments.temperature(temperature)
     arguments.reduction(reduction)
+    if positives is not None and (weight is not None or reduction == "none"):
+        _check_paired(x, y, weight, reduction)
     chunk_size = arguments.chunk(chunk_size)
     by_ways = positives is None and takes_ways()
     settings: dict[str, Any] = {
@@ -157,11 +170,22 @@ def symmetric_info_nce(
     return (ways[0] + ways[1]) / 2
 
 
+def _check_paired(x: Tensor, y: Tensor, weight: Tensor | None, reduction: str) -> None:
+    """Weights and unreduced losses are those of samples, a row on either side each."""
+    if x.shape[0] == y.shape[0]:
+        return
+    apart = f"{x.shape[0]} rows of x and {y.shape[0]} of y (info_nce has each direction)"
+    if weight is not None:
+        arguments.fail("weight", "None where the sides differ in size", apart)
+    if reduction == "none":
+        arguments.fail("reduction", '"mean" or "sum" where the sides differ in size', apart)
+
+
 def _backwards(mask: Tensor | None, own: slice, group: Group | None) -> Tensor | None:
-    """(B, B of all) of rows of x and all of y -> that of this rank's rows of y and all of x."""
+    """(B, C of all) of rows of x and all of y -> that of this rank's rows of y and all of x."""
     if mask is None or active(group) is None:
         return None if mask is None else mask.mT
-    # Its columns of all ranks' masks, transposed: (all B, all B) -> (all B, B) -> (B, all B).
+    # Its columns of all ranks' masks, transposed: (all B, all C) -> (all B, C) -> (C, all B).
     return joined(mask, group)[0][:, own].mT
 
 
@@ -174,12 +198,12 @@ def _at_once(
     temperature: float | Tensor,
     normalize: RowMap | None,
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Each direction's (B,) losses and (B,) mask of counted anchors, from one matrix of logits."""
+    """Each direction's losses and mask of counted anchors, (B,) and (C,), from the same logits."""
     if keep is not None:
         x, y = zero_outside(x, keep.any(1)), zero_outside(y, keep.any(0))
     if positives is None:
         positives = torch.eye(len(x), dtype=torch.bool, device=x.device)
-    logits = dot(map_rows(x, normalize), map_rows(y, normalize)) / temperature  # (B, B)
+    logits = dot(map_rows(x, normalize), map_rows(y, normalize)) / temperature  # (B, C)
     logits, keep = biased(logits, keep, bias)
     back = log_share(logits.mT, positives.mT, None if keep is None else keep.mT)
     return log_share(logits, positives, keep), back

@@ -174,6 +174,10 @@ CASES = {
         lambda m: (*two(m), m.mask(7, m.n, m.n)),
         lambda x, y, k: mm.symmetric_info_nce(x, y, keep=k, positives=k, reduction="none"),
     ),
+    "symmetric_info_nce:captions": loss(
+        lambda m: (*anchors_candidates(m), *m.masks()),
+        lambda x, y, p, k: mm.symmetric_info_nce(x, y, positives=p, keep=p | k.roll(1, 0)),
+    ),
     "sigmoid_contrast": loss(anchors_candidates, mm.sigmoid_contrast),
     "sigmoid_contrast:options": loss(
         lambda m: (*anchors_candidates(m), *m.masks(), m.weight()),

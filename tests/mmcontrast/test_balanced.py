@@ -186,7 +186,8 @@ def test_equal_scores_stay_together_and_what_is_no_score_is_left_out():
 
 def test_a_run_of_equal_scores_is_where_its_middle_is():
     scores = [1.0] * 4 + [2.0] * 2 + [3.0] * 4  # 2.0 is in bin floor(2 * 5 / 10), with 3.0
-    for batch in BalancedBatchSampler(scores=scores, bins=2, batch_size=4):
+    sampler = BalancedBatchSampler(scores=scores, bins=2, batch_size=4)
+    for batch in itertools.chain.from_iterable(epoch(sampler, k) for k in range(10)):
         assert sum(scores[i] == 1.0 for i in batch) == 2
 
 

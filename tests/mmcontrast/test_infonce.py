@@ -585,8 +585,8 @@ def test_targets_elsewhere_than_on_the_cpu_are_not_read():
     ("world", "programs"),
     [
         (1, ["values", "modules"]),
-        (2, ["values", "sizes", "shifts", "products", "disagree", "modules"]),
-        (3, ["values", "second_derivatives", "single_precision"]),
+        (2, ["values", "sizes", "shifts", "products", "disagree", "modules", "exchanges"]),
+        (3, ["values", "second_derivatives", "single_precision", "captions"]),
         (4, ["values", "sizes", "shifts"]),
     ],
 )

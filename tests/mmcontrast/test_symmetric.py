@@ -1,5 +1,7 @@
 """Symmetric InfoNCE against float64 loops, and its laws."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -34,6 +36,63 @@ def test_symmetric_info_nce_agrees_with_the_oracle(
     )
     actual = mm.symmetric_info_nce(*pair, temperature=temperature, reduction=reduction, **options)
     close(actual, expected, rtol=1e-9)
+
+
+@given(
+    pair=pairs(),
+    seed=seeds,
+    reduction=st.sampled_from(["mean", "sum"]),
+    temperature=temperatures,
+    target=st.sampled_from(["bool positives", "soft positives"]),
+    kept=st.booleans(),
+    chunk_size=st.sampled_from([None, 1, 3]),
+)
+def test_sides_of_different_size(pair, seed, reduction, temperature, target, kept, chunk_size):
+    """Any number of partners: by the oracle, and the mean of both directions of InfoNCE."""
+    x, y = pair
+    settings = {"temperature": temperature, "reduction": reduction}
+    options = options_for({target, "keep"} if kept else {target}, seed, len(x), len(y))
+    found = mm.symmetric_info_nce(x, y, chunk_size=chunk_size, **options, **settings)
+    close(found, oracles.symmetric_info_nce(numpy(x), numpy(y), **settings, **numpy(options)))
+    back = {name: mask.mT for name, mask in options.items()}
+    there, again = mm.info_nce(x, y, **options, **settings), mm.info_nce(y, x, **back, **settings)
+    close(found, (there + again) / 2)
+    close(found, mm.symmetric_info_nce(y, x, **back, **settings))
+
+
+@pytest.mark.parametrize(
+    ("masks", "chunk_size"), [(["bool positives"], 2), (["soft positives", "keep"], None)]
+)
+def test_sides_of_different_size_pass_gradcheck(masks, chunk_size):
+    x, y, t = normal(1, 3, 2), normal(2, 5, 2), torch.tensor(0.4, dtype=torch.float64)
+    options = options_for(masks, 3, 3, 5)
+
+    def call(x, y, t):
+        return mm.symmetric_info_nce(x, y, temperature=t, chunk_size=chunk_size, **options)
+
+    leaves = [z.requires_grad_() for z in (x, y, t)]
+    assert torch.autograd.gradcheck(call, leaves)
+    assert torch.autograd.gradgradcheck(call, leaves)
+
+
+@given(pair=pairs(square=True), seed=seeds, temperature=temperatures)
+def test_captions_that_are_copies_are_one_caption_where_they_are_negatives(pair, seed, temperature):
+    """K captions of each image, all alike: as one caption each, with log K more negatives."""
+    x, y = pair
+    k, n = 3, len(x)
+    ids = torch.arange(n)
+    positives = mm.same_label(ids, ids.repeat(k))
+    found = mm.symmetric_info_nce(x, y.repeat(k, 1), positives=positives, temperature=temperature)
+    one = mm.info_nce(x, y, temperature=temperature), mm.info_nce(y, x, temperature=temperature)
+    close(found, (one[0] + math.log(k) + one[1]) / 2)
+
+
+def test_a_row_without_partner_is_a_negative_alone():
+    x, y = normal(1, 3, 4), normal(2, 5, 4)
+    positives = torch.eye(3, 5).bool()
+    there = mm.info_nce(x, y)
+    back = mm.info_nce(y[:3], x)
+    close(mm.symmetric_info_nce(x, y, positives=positives), (there + back) / 2)
 
 
 def test_folk_law_refuted_a_row_shift_moves_the_symmetric_loss():
@@ -73,12 +132,33 @@ def test_law_19_chunks_of_the_symmetric_loss(pair, seed, size, reduction):
 # --- wrong calls ---------------------------------------------------------------------------------
 
 X, Y = torch.ones(3, 2), torch.ones(4, 2)
+P = torch.ones(3, 4).bool()
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: mm.symmetric_info_nce(X, Y), r"y: expected .*3.*got .*\(4, 2\)"),
+        (
+            lambda: mm.symmetric_info_nce(X, Y),
+            r"y: expected .* got \(4, 2\) .*several partners.*symmetric_info_nce",
+        ),
+        (
+            lambda: mm.symmetric_info_nce(X, Y, positives=torch.ones(4, 3).bool()),
+            r"positives: expected shape \(3, 4\), got \(4, 3\) \(transposed",
+        ),
+        (
+            lambda: mm.symmetric_info_nce(X, Y, positives=P, keep=torch.ones(3, 3).bool()),
+            r"keep: expected shape \(3, 4\), got \(3, 3\)",
+        ),
+        (
+            lambda: mm.symmetric_info_nce(X, Y, positives=P, weight=torch.ones(3)),
+            "weight: expected None where the sides differ in size, got 3 rows of x and 4 of y .*in",
+        ),
+        (
+            lambda: mm.symmetric_info_nce(X, Y, positives=P, reduction="none"),
+            'reduction: expected "mean" or "sum" where the sides differ in size, got 3 rows',
+        ),
         (lambda: mm.symmetric_info_nce(X.int(), X), "x: expected .*float.*got .*int32"),
         (lambda: mm.symmetric_info_nce(X, X, temperature=0), "temperature: expected .*got 0"),
         (lambda: mm.symmetric_info_nce(X, X, reduction=None), "reduction: expected .*got None"),

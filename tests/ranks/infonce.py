@@ -4,6 +4,7 @@ import sys
 
 import pytest
 import torch
+import torch.distributed as dist
 
 import mmcontrast as mm
 from mmcontrast.exact import infonce_tiles
@@ -204,6 +205,54 @@ def products(rank, world):
         mm.symmetric_info_nce(x, y, temperature=1.0, group="world").backward()
     assert made.products == 4 * 2 * 4 * world
     assert made.largest <= batch.x.numel()
+
+
+def captions(rank, world):
+    """Images with several captions or none, and other numbers of both on each rank."""
+    batch, many = (
+        Batch(rank, SIZES[world]),
+        Batch(rank, [n + 2 * k for k, n in enumerate(SIZES[world])], seed=4),
+    )
+    source = torch.Generator().manual_seed(5)
+    positives, keep = (torch.rand(batch.n, many.n, generator=source) < p for p in (0.3, 0.8))
+    for reduction in ("mean", "sum"):
+        for chunk_size in (None, 2):
+
+            def loss(x, y, rows, reduction=reduction, chunk_size=chunk_size, **group):
+                options = {"reduction": reduction, "chunk_size": chunk_size, **group}
+                masks = {"positives": positives[rows], "keep": keep[rows]}
+                return mm.symmetric_info_nce(x, y, temperature=0.3, **masks, **options)
+
+            whole = [z.clone().requires_grad_() for z in (batch.x, many.x)]
+            own = [
+                batch.x[batch.own].clone().requires_grad_(),
+                many.x[many.own].clone().requires_grad_(),
+            ]
+            expected = loss(*whole, slice(0, batch.n))
+            found = loss(*own, batch.own, group="world")
+            torch.testing.assert_close(found, expected)
+            wanted = torch.autograd.grad(expected, whole)
+            got = torch.autograd.grad(found / world, own)
+            torch.testing.assert_close(got[0], wanted[0][batch.own])
+            torch.testing.assert_close(got[1], wanted[1][many.own])
+
+
+def exchanges(rank, world):
+    """A mask costs no second exchange of the ranks' sizes."""
+    batch, calls, gather = Batch(rank, SIZES[world]), [], dist.all_gather
+
+    def counting(*args, **options):
+        calls.append(args)
+        return gather(*args, **options)
+
+    dist.all_gather = counting
+    try:
+        forms(batch)["symmetric, keep"](
+            *(batch.x[batch.own], batch.y[batch.own], 0.3, None, batch.own), group="world"
+        )
+    finally:
+        dist.all_gather = gather
+    assert len(calls) == 2  # the sizes, and the rows
 
 
 def second_derivatives(rank, world):

@@ -52,7 +52,7 @@ REFUSED = {
         "candidates: expected 5 rows",
     ),
     **dict.fromkeys(
-        ("sigmoid_contrast", "sigmoid_contrast:options", "sigmoid_contrast:chunks"),
+        ("sigmoid_contrast", "sigmoid_contrast:chunks"),
         "y: expected 5 rows",
     ),
 }
