@@ -129,13 +129,14 @@ def symmetric_info_nce(
     size, own = (x.shape[0], sum(counts)), own_rows(group, counts)
     rules, bias = pair_rules(keep, bias, size)
     if by_ways:
-        return both_ways_by_rules(x, y, own, rules, bias, **settings, beside=beside)
+        return both_ways_by_rules(x, y, counts, rules, bias, **settings, beside=beside)
     if rules.has_functions():
         if positives is not None:
             name = "keep" if rules.keep_functions else "bias"
             arguments.fail(name, "tensors where positives are given", "a function of a tile")
         rows, columns = (map_rows(z.detach(), normalize) for z in (x, y))
-        rules, bias, _ = rules_of_pairs(rules, bias, rows, columns, own, group)
+        every, _ = joined(columns, group, counts)
+        rules, bias = rules_of_pairs(rules, bias, rows, every, own, group)
     keep = rules.keep
     if positives is not None:
         arguments.weights("positives", positives, size, keep)

@@ -115,7 +115,7 @@ def _one_way_of_rows(
 def both_ways_by_rules(
     x: Tensor,
     y: Tensor,
-    own: slice,
+    counts: list[int],
     rules: PairRules,
     bias: Tensor | None,
     *,
@@ -125,23 +125,25 @@ def both_ways_by_rules(
     chunk_size: int | None,
     beside: BothWays | None = None,
 ) -> Tensor:
-    """:func:`both_ways_info_nce` with ``keep`` or ``bias``; ``own``: this rank's rows of all."""
+    """:func:`both_ways_info_nce` with ``keep`` or ``bias``; ``counts``: rows of each rank."""
     group = reduction.group
+    own = own_rows(group, counts)
     x, y, narrow = products_in_range(x, y, normalize, group)
     if rules.keep is not None:
         # A row of y takes part where some rank keeps it.
         used = total(any_of(rules.keep, 0).float(), group)[own] > 0
         x, y = zero_outside(x, any_of(rules.keep, 1)), zero_outside(y, used)
     rows, columns = mapped(x, y, normalize, chunk_size)
-    rules, bias, every = rules_of_pairs(rules, bias, rows, columns, own, group)
+    every, _ = joined(columns, group, counts)  # (C of all ranks, D)
+    rules, bias = rules_of_pairs(rules, bias, rows, every, own, group)
     partners = torch.arange(own.start, own.stop, device=rows.device)
     rules, counted = of_partners(rules, bias, rows, every, partners)
     shares = reduction.shares(counted, rows)
     variant, term = USUAL, None
     if beside is not None:
         variant, term = beside.made(rows, columns, own, rules, bias)
-    inputs = rows, columns, scalar(temperature, rows), bias, variant.extra, shares
-    where = chunk_size, name_of(group)
+    inputs = rows, every, scalar(temperature, rows), bias, variant.extra, shares
+    where = own.start, chunk_size, name_of(group)
     if rules.has_functions():
         value = _both_ways_of_rows(*inputs, rules, *where, variant)
     else:
@@ -158,14 +160,21 @@ def weighted_both_ways_masked(
     extra: Tensor | None,
     weight: Tensor | None,
     keep: Tensor | None,
+    start: int,
     chunk_size: int | None,
     group: str,
     decoupled: bool,
     prior: Tensor | None,
     number: Tensor | None,
 ) -> Tensor:
-    """:func:`weighted_both_ways` with a (B, C) bool mask and a (B, C) bias, C of all ranks."""
-    inputs = x, y, temperature, bias, extra, weight, PairRules(keep), chunk_size, group
+    """:func:`weighted_both_ways` with a (B, C) bool mask and a (B, C) bias.
+
+    Args:
+        x: (B, D) of this rank.
+        y: (C, D) of all ranks.
+        start: which row of y belongs to the first row of x.
+    """
+    inputs = x, y, temperature, bias, extra, weight, PairRules(keep), start, chunk_size, group
     return _both_ways_of_rows(*inputs, Variant(decoupled, prior, number))
 
 
@@ -177,15 +186,14 @@ def _both_ways_of_rows(
     extra: Tensor | None,
     weight: Tensor | None,
     rules: PairRules,
+    start: int,
     chunk_size: int | None,
     group: str,
     variant: Variant,
 ) -> Tensor:
-    ranks = named(group)
-    y, here = joined(y, ranks)
     step = rows_at_a_time(len(x), len(y), chunk_size, side=sizes.TILE)
     sides = sizes.WIDE if chunk_size is None or step is None else (step, step)
-    settings: Any = {"start": here.start, "group": ranks, "rules": rules, "bias": bias}
+    settings: Any = {"start": start, "group": named(group), "rules": rules, "bias": bias}
     settings["variant"] = variant._replace(extra=extra)
     return weighted(symmetric_in_tiles(x, y, temperature, sides, **settings), weight)
 
@@ -200,21 +208,21 @@ def rules_of_pairs(
     rules: PairRules,
     bias: Tensor | None,
     rows: Tensor,
-    columns: Tensor,
+    every: Tensor,
     own: slice,
     group: Group | None,
-) -> tuple[PairRules, Tensor | None, Tensor]:
-    """Rules of both directions told of the pairs, and the columns of all ranks where they ask.
+) -> tuple[PairRules, Tensor | None]:
+    """Rules of both directions told of the pairs.
 
     Args:
         rules, bias: of this rank's pairs.
-        rows, columns: (B, D) mapped.
-        own: which of all ranks' rows they are.
+        rows: (B, D) of this rank, mapped.
+        every: (C, D) of the other side and of all ranks, mapped.
+        own: which of these belong to the rows.
         group: the ranks.
     """
     if not rules.has_functions():
-        return rules, bias, columns
-    every, _ = joined(columns, group)  # (C, D)
+        return rules, bias
     partners = torch.arange(own.start, own.stop, device=rows.device)
     rules = told(
         rules,
@@ -226,7 +234,7 @@ def rules_of_pairs(
         start=own.start,
         column_partner=lambda found: joined(found, group)[0],
     )
-    return *for_operators(rules, bias, rows, every), every
+    return for_operators(rules, bias, rows, every)
 
 
 def for_operators(

@@ -54,7 +54,7 @@ def samples(name):
             *chances,
         ),
         "weighted_both_ways_masked": lambda w: (
-            *(x, leaf(2, 5, 3), number(0.5), leaf(7, 5, 5), None, w, masks[1][:, :5], 2, ""),
+            *(x, leaf(2, 5, 3), number(0.5), leaf(7, 5, 5), None, w, masks[1][:, :5], 0, 2, ""),
             *(True, None, None),
         ),
         "weighted_masked": lambda w: (
