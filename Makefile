@@ -19,8 +19,9 @@ GPU_PEERS := inf-cl memeff open_clip_torch torchvision timm ftfy wcwidth
 
 .PHONY: demo test test-versions bench gpu notebooks readme lint format clean
 
+# One thread: the demo's batches are too small to share, and two on a busy machine wait for each other.
 demo: .venv/ready
-	$(BIN)/python -m reference_models demo
+	OMP_NUM_THREADS=1 $(BIN)/python -m reference_models demo
 
 # Two processes of one thread each: the tests' tensors are too small to share.
 test: .venv/peers/ready

@@ -179,10 +179,13 @@ def compare_command(options: argparse.Namespace) -> None:
 
 
 def inspect_command(options: argparse.Namespace) -> None:
-    """What is in a data file."""
+    """What is in a data file, and an error in the end where it cannot be loaded."""
     from reference_models.data.inspection import format_report, inspect_file
 
-    print(format_report(inspect_file(options.file)))
+    report = inspect_file(options.file)
+    print(format_report(report))
+    if report.problem is not None:
+        raise ValueError(f"{options.file}: expected a file that loads; the problem is named above")
 
 
 def convert_command(options: argparse.Namespace) -> None:

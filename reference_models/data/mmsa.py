@@ -1,5 +1,7 @@
 """The MMSA layout: a pickle of ``{"train" | "valid" | "test": {column: array or list}}``.
 
+``"valid"`` may be called ``"dev"``.
+
 Files differ (padding before or after the frames, NaN, lists for arrays, either order of the axes of
 text_bert, missing modalities). The result has one form: float32, real frames first, zeros after
 them, and masks of the real frames.
@@ -20,6 +22,7 @@ from reference_models.data.corpus import (
     Split,
     check_agreement,
     file_sha256,
+    splits_of,
 )
 from reference_models.data.pickles import DataError, load_pickle
 from reference_models.excerpt import excerpt, excerpts
@@ -77,19 +80,14 @@ def mmsa_corpus(
             f"{path}: expected a dict with the splits {SPLITS}, got {type(content).__name__}; "
             "save it in the MMSA layout"
         )
-    missing = [name for name in SPLITS if not isinstance(content.get(name), dict)]
-    if missing:
-        raise DataError(
-            f"{path}: expected the splits {SPLITS}, each a dict of columns, got "
-            f"{excerpts(content)}; add {', '.join(missing)}"
-        )
-    sims = any(column in content[name] for name in SPLITS for column in UNIMODAL.values())
+    parts = splits_of(content, path, dict)
+    sims = any(column in part for part in parts.values() for column in UNIMODAL.values())
     if label_range is None:
         label_range = (-1.0, 1.0) if sims else (-3.0, 3.0)
     splits = {}
     for name in SPLITS:
         where = f"{path}, split {name!r}"
-        splits[name] = _split(name, content.pop(name), where, label_range, nan)
+        splits[name] = _split(name, parts.pop(name), where, label_range, nan)
     check_agreement(splits, path)
     task = "sims" if sims and label_range[0] >= -1 and label_range[1] <= 1 else "sentiment"
     return Corpus(str(path), sha256, KNOWN_FILES.get(sha256), splits, task, "mmsa")

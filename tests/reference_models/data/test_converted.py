@@ -297,8 +297,10 @@ def test_a_file_with_types_that_numpy_lacks(tmp_path, capsys):
     safetensors.torch.save_file({"weight": torch.zeros(3, dtype=torch.bfloat16)}, path)
     with pytest.raises(DataError, match="expected a corpus, got another safetensors file"):
         load_corpus(path)
-    assert main(["data", "inspect", str(path)]) == 0
-    assert "expected a corpus, got another safetensors file" in capsys.readouterr().out
+    assert main(["data", "inspect", str(path)]) == 2
+    printed = capsys.readouterr()
+    assert "expected a corpus, got another safetensors file" in printed.out
+    assert "expected a file that loads; the problem is named above" in printed.err
     noted_file = {"mmcontrast corpus": json.dumps({"version": 1, "checksum": "", "header": {}})}
     safetensors.torch.save_file({"weight": torch.zeros(3).bfloat16()}, path, noted_file)
     with pytest.raises(DataError, match="expected a corpus, got another safetensors file"):

@@ -83,7 +83,7 @@ def test_a_file_as_python_2_wrote_it(tmp_path, name):
 
 
 def test_dev_is_valid(tmp_path):
-    for data in (mult_content(), iemocap_content()):
+    for data in (content(), mult_content(), iemocap_content()):
         expected = load_corpus(write(tmp_path / "x.pkl", data))
         data["dev"] = data.pop("valid")
         same_corpus(load_corpus(write(tmp_path / "x.pkl", data)), expected)
@@ -243,10 +243,13 @@ def test_odd_content_is_loaded_or_refused_in_one_line(tmp_path, capsys, start):
             write_folder(path, {f"{name}": values for name, values in data.items()})
         else:
             write(path, data)
-        assert main(["data", "inspect", str(path)]) == 0
-        assert capsys.readouterr().out.replace("\n", "").isprintable()
+        problem = main(["data", "inspect", str(path)])
+        printed = capsys.readouterr()
+        assert printed.out.replace("\n", "").isprintable()
+        assert printed.err.count("\n") == (problem != 0)
         refused = main(["data", "convert", str(path), str(out)])
         printed = capsys.readouterr().err
+        assert refused == problem
         if refused:
             assert f"{seed}.pkl" in printed
             assert printed[:-1].isprintable()
