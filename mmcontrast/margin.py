@@ -3,6 +3,7 @@
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmcontrast import arguments
@@ -27,6 +28,8 @@ def triplet(
     margin: float | Tensor = 1.0,
     distance: Distance = euclidean,
     hinge: bool = True,
+    swap: bool = False,
+    soft: bool = False,
     keep: Tensor | None = None,
     weight: Tensor | None = None,
     reduction: str = "mean",
@@ -44,6 +47,9 @@ def triplet(
         distance: callable (B, D), (B, D) -> (B,).
         hinge: stop at 0. HyCon prints no hinge, and squared Euclidean distance: its loss is
             unbounded below on free features, and lies in [-1, 3] on softmax-normalised ones.
+        swap: the negative's distance is the smaller one of those to the anchor and to the positive.
+        soft: log(1 + exp) of the same sum in the place of the hinge: positive for every triplet, so
+            that also satisfied ones are pulled on. The paper's has a margin of 0.
         keep: (B,) bool, which triplets take part; all by default. The other rows affect neither
             value nor gradient.
         weight: (B,) sample weights.
@@ -55,7 +61,8 @@ def triplet(
         Scalar or (B,), float32, or float64 for float64 input.
 
     Raises:
-        ValueError: on shapes or dtypes that disagree, or a distance of another shape.
+        ValueError: on shapes or dtypes that disagree, a distance of another shape, or ``soft``
+            without the hinge, whose place it takes.
 
     Example:
         >>> a, p, n = torch.zeros(1, 2), torch.tensor([[3.0, 4.0]]), torch.tensor([[0.0, 5.5]])
@@ -63,19 +70,25 @@ def triplet(
         tensor(0.5000)
 
     Note:
-        Equals ``torch.nn.functional.triplet_margin_with_distance_loss`` with the same distance;
-        pytorch-metric-learning's ``TripletMarginLoss`` with ``MeanReducer()`` and an ``LpDistance``
-        that does not normalise; with :func:`cosine_distance`, sentence-transformers'
-        ``TripletLoss`` with its ``COSINE``.
+        Equals ``torch.nn.functional.triplet_margin_with_distance_loss`` with the same distance and
+        ``swap``; pytorch-metric-learning's ``TripletMarginLoss`` with ``MeanReducer()`` and an
+        ``LpDistance`` that does not normalise, ``swap`` the same and ``smooth_loss`` being
+        ``soft``; with :func:`cosine_distance`, sentence-transformers' ``TripletLoss`` with its
+        ``COSINE``.
 
-    References: FaceNet, arXiv:1503.03832; HyCon, IEEE TAFFC 14(3), eq. 19.
+    References: FaceNet, arXiv:1503.03832; HyCon, IEEE TAFFC 14(3), eq. 19; swap, Learning local
+        feature descriptors with triplets, BMVC 2016, section 3.3; soft margin, arXiv:1703.07737,
+        section 2.
     """
     arguments.matrix("anchors", anchors)
     arguments.matrix("positives", positives, rows=anchors.shape[0], like=anchors)
     arguments.matrix("negatives", negatives, rows=anchors.shape[0], like=anchors)
     margin = replicated(arguments.number_or_scalar("margin", margin), group, anchors)
     distance = replicated_module(distance, group)
-    arguments.flag("hinge", hinge)
+    for name, value in (("hinge", hinge), ("swap", swap), ("soft", soft)):
+        arguments.flag(name, value)
+    if soft and not hinge:
+        arguments.fail("hinge", "True where soft takes its place", hinge)
     arguments.reduction(reduction)
     if keep is not None:
         arguments.mask("keep", keep, (anchors.shape[0],))
@@ -85,29 +98,41 @@ def triplet(
         anchors, positives, negatives = (
             zero_outside(x, keep) for x in (anchors, positives, negatives)
         )
-    losses = _gaps(anchors, positives, negatives, distance) + margin
-    if hinge:
+    losses = _gaps(anchors, positives, negatives, distance, swap) + margin
+    if soft:  # above 50 it is the sum itself, to the last bit of a float64
+        losses = F.softplus(losses, threshold=50)
+    elif hinge:
         losses = torch.relu(losses)
     return Reduction(reduction, weight, group).reduce(losses, keep)
 
 
-def _gaps(anchors: Tensor, positives: Tensor, negatives: Tensor, distance: Distance) -> Tensor:
+def _gaps(
+    anchors: Tensor, positives: Tensor, negatives: Tensor, distance: Distance, swap: bool
+) -> Tensor:
     """How much farther than the negatives the positives are, (B,)."""
-    far, near = (measured(distance, anchors, x) for x in (positives, negatives))
+    far, near = _far_and_near(anchors, positives, negatives, distance, swap)
     if known_finite(far.detach() + near.detach()):
         return far - near
     # Distances are capped at the largest float; the difference of two such says nothing.
     if may_widen(anchors, positives, negatives, distance=distance):
-        a, p, n = widen((anchors, positives, negatives))
-        return cast(Tensor, narrow(measured(distance, a, p) - measured(distance, a, n)))
+        far, near = _far_and_near(*widen((anchors, positives, negatives)), distance, swap)
+        return cast(Tensor, narrow(far - near))
     return far - near
+
+
+def _far_and_near(
+    a: Tensor, p: Tensor, n: Tensor, distance: Distance, swap: bool
+) -> tuple[Tensor, Tensor]:
+    """The distances of the positives, and of the negatives, (B,) each."""
+    far, near = measured(distance, a, p), measured(distance, a, n)
+    return far, torch.minimum(near, measured(distance, p, n)) if swap else near
 
 
 class Triplet(nn.Module):
     """:func:`triplet` with its settings held.
 
     Args:
-        margin, distance, hinge, reduction, group: as in :func:`triplet`.
+        margin, distance, hinge, swap, soft, reduction, group: as in :func:`triplet`.
 
     Example:
         >>> x = torch.eye(2)
@@ -123,6 +148,8 @@ class Triplet(nn.Module):
         margin: float | Tensor = 1.0,
         distance: Distance = euclidean,
         hinge: bool = True,
+        swap: bool = False,
+        soft: bool = False,
         reduction: str = "mean",
         group: Group | None = None,
     ):
@@ -130,6 +157,8 @@ class Triplet(nn.Module):
         self.margin = margin
         self.distance = distance
         self.hinge = hinge
+        self.swap = swap
+        self.soft = soft
         self.reduction = reduction
         self.group = group
         check_settings(self)
@@ -151,6 +180,8 @@ class Triplet(nn.Module):
             margin=self.margin,
             distance=self.distance,
             hinge=self.hinge,
+            swap=self.swap,
+            soft=self.soft,
             keep=keep,
             weight=weight,
             reduction=self.reduction,

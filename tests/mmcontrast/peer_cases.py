@@ -154,6 +154,16 @@ CASES = [
     ),
     Case(
         "triplet",
+        "triplet(x, y, z, margin=m, swap=True, soft=True)",
+        METRIC_LEARNING,
+        "TripletMarginLoss(margin=m, swap=True, smooth_loss=True,"
+        " distance=LpDistance(normalize_embeddings=False),"
+        " reducer=MeanReducer())(cat([x, y, z]), cat([ids, ids, ids + 7]),"
+        " (ids, ids + 7, ids + 14))",
+        inputs="xyz",
+    ),
+    Case(
+        "triplet",
         "triplet(x, y, z, margin=m, distance=cosine_distance)",
         SENTENCES,
         "TripletLoss(model, TripletDistanceMetric.COSINE, m).compute_loss_from_embeddings("

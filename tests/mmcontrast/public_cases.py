@@ -220,6 +220,7 @@ CASES = {
         ),
     ),
     "triplet": loss(three, mm.triplet),
+    "triplet:soft": loss(three, lambda a, p, n: mm.triplet(a, p, n, swap=True, soft=True)),
     "triplet:squared": loss(
         lambda m: (*three(m), m.mask(7, m.n)),
         lambda a, p, n, k: mm.triplet(a, p, n, distance=mm.squared_euclidean, hinge=False, keep=k),

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,15 +36,16 @@ def triple(seed, n=4, d=3):
     d=st.integers(1, 4),
     margin=st.sampled_from([-0.5, 0.0, 0.3, 1.0, 5.0]),
     distance=distances,
-    hinge=st.booleans(),
+    ending=st.sampled_from([{}, {"hinge": False}, {"soft": True}]),
+    swap=st.booleans(),
     kept=st.booleans(),
     weighted=st.booleans(),
     reduction=st.sampled_from(["mean", "sum", "none"]),
 )
 def test_triplet_agrees_with_the_oracle(
-    seed, n, d, margin, distance, hinge, kept, weighted, reduction
+    seed, n, d, margin, distance, ending, swap, kept, weighted, reduction
 ):
-    shared = {"margin": margin, "hinge": hinge, "reduction": reduction}
+    shared = {"margin": margin, "swap": swap, "reduction": reduction, **ending}
     keep = mask(seed, n, share=0.7) if kept else None
     weight = normal(seed, n).abs() if weighted else None
     rows = triple(seed, n, d)
@@ -58,11 +60,12 @@ def test_triplet_agrees_with_the_oracle(
 
 
 @every_distance
-@pytest.mark.parametrize("hinge", [True, False])
-def test_gradient_agrees_with_central_differences(distance, hinge):
+@pytest.mark.parametrize("swap", [True, False])
+@pytest.mark.parametrize("ending", [{}, {"hinge": False}, {"soft": True}])
+def test_gradient_agrees_with_central_differences(distance, ending, swap):
     rows, keep = triple(5), torch.tensor([True, True, False, True])
     _, found = gradients(
-        lambda *r: mm.triplet(*r, distance=distance, hinge=hinge, keep=keep), *rows
+        lambda *r: mm.triplet(*r, distance=distance, keep=keep, swap=swap, **ending), *rows
     )
     for k, gradient in enumerate(found):
 
@@ -70,7 +73,7 @@ def test_gradient_agrees_with_central_differences(distance, hinge):
             plain = [numpy(v) for v in rows]
             plain[k] = moved
             return oracles.triplet(
-                *plain, distance=DISTANCES[distance], hinge=hinge, keep=numpy(keep)
+                *plain, distance=DISTANCES[distance], keep=numpy(keep), swap=swap, **ending
             )
 
         close(gradient, oracles.central_differences(value, numpy(rows[k])), atol=1e-8)
@@ -138,6 +141,39 @@ def test_law_21_reductions_agree(seed, weighted):
     close(total / weight[keep].sum(), mean)
 
 
+@given(seed=seeds, margin=st.sampled_from([0.0, 0.5]), distance=distances)
+def test_a_soft_margin_lies_on_the_hinge(seed, margin, distance):
+    """Above it by log 2 at most, where the sum is 0; and swapped losses are never smaller."""
+    a, p, n = triple(seed)
+    given = {"margin": margin, "distance": distance, "reduction": "none"}
+    hard, soft = mm.triplet(a, p, n, **given), mm.triplet(a, p, n, soft=True, **given)
+    assert (soft >= hard).all()
+    assert (soft > 0).all()
+    assert (soft <= hard + math.log(2) + 1e-12).all()
+    assert (mm.triplet(a, p, n, swap=True, **given) >= hard).all()
+    both = [mm.triplet(x, y, n, swap=True, soft=True, **given) for x, y in ((a, p), (p, a))]
+    close(*both)  # the anchor and the positive are alike
+
+
+def test_a_soft_margin_keeps_its_digits_far_from_the_margin():
+    a, p = torch.zeros(1, 1).double(), torch.tensor([[30.0]]).double()
+    close(mm.triplet(a, p, a, margin=0.0, soft=True), 30 + math.exp(-30), rtol=0, atol=0)
+    tiny = mm.triplet(a, a, 5 * p, margin=0.0, soft=True)
+    close(tiny, math.exp(-150), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("margin", [0.3, 1.0])
+def test_swapped_is_torchs(margin):
+    rows = triple(12)
+    value, found = gradients(lambda *r: mm.triplet(*r, margin=margin, swap=True), *rows)
+    other, expected = gradients(
+        lambda *r: F.triplet_margin_loss(*r, margin=margin, swap=True, eps=0), *rows
+    )
+    close(value, other)
+    for gradient, theirs in zip(found, expected, strict=True):
+        close(gradient, theirs)
+
+
 def test_the_mean_counts_satisfied_triplets():
     a = torch.zeros(2, 1)
     p, n = torch.tensor([[1.0], [0.0]]), torch.tensor([[1.0], [9.0]])
@@ -194,10 +230,12 @@ def test_the_module_is_one_call_of_the_function():
         "margin": 0.3,
         "distance": mm.squared_euclidean,
         "hinge": False,
+        "swap": True,
         "reduction": "sum",
     }
     close(mm.Triplet(**settings)(*rows, **forward), mm.triplet(*rows, **settings, **forward))
     close(mm.Triplet()(*rows), mm.triplet(*rows))
+    close(mm.Triplet(soft=True)(*rows), mm.triplet(*rows, soft=True))
 
 
 X = torch.ones(3, 2)
@@ -217,6 +255,8 @@ X = torch.ones(3, 2)
         ),
         (lambda: mm.triplet(X, X, X, keep=torch.ones(3)), "keep: expected .*bool.*got .*float32"),
         (lambda: mm.triplet(X, X, X, weight=torch.ones(4)), r"weight: expected .*3.*got .*\(4,\)"),
+        (lambda: mm.triplet(X, X, X, hinge=False, soft=True), "hinge: expected True .*got False"),
+        (lambda: mm.triplet(X, X, X, swap=1), "swap: expected True or False, got 1"),
         (lambda: mm.triplet(X, X, X, reduction="avg"), "reduction: expected .*got 'avg'"),
         (
             lambda: mm.triplet(X, X, X, distance=lambda x, y: (x - y).abs()),
@@ -237,13 +277,16 @@ def test_triplets_that_are_satisfied_are_zero_by_the_hinge_alone():
 
 
 @pytest.mark.parametrize("distance", [mm.euclidean, mm.squared_euclidean, mm.manhattan])
+@pytest.mark.parametrize("swap", [False, True])
 @pytest.mark.parametrize("size", [1e-30, 1e18, 1e19, 1e20, 1e37, 3e38])
-def test_triplets_of_every_size(distance, size):
+def test_triplets_of_every_size(distance, size, swap):
     """Also where both distances are beyond the largest float and their difference is not."""
+    # Squares of 1e-30 are all 0 in a float32: neither says which is the smaller one.
+    swap = swap and not (distance is mm.squared_euclidean and size < 1e-20)
     rows = [(normal(k, 5, 3) * size).clamp(-3e38, 3e38).float() for k in range(3)]
 
     def losses(*rows):
-        return mm.triplet(*rows, distance=distance, reduction="none")
+        return mm.triplet(*rows, distance=distance, reduction="none", swap=swap)
 
     wider = [x.double() for x in rows]
     most = torch.finfo(torch.float32).max

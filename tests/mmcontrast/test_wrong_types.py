@@ -250,6 +250,8 @@ CALLS = {
             "margin": 0.5,
             "distance": mm.euclidean,
             "hinge": True,
+            "swap": True,
+            "soft": True,
             "keep": HALF,
             **COMMON,
         },
@@ -593,7 +595,15 @@ CALLS = {
     "HybridContrast": (mm.HybridContrast, {"margin": 0.8, "weights": (1, 1, 1), **HYBRID_SETTINGS}),
     "Triplet": (
         mm.Triplet,
-        settings("reduction", "group", margin=0.5, distance=mm.euclidean, hinge=True),
+        settings(
+            "reduction",
+            "group",
+            margin=0.5,
+            distance=mm.euclidean,
+            hinge=True,
+            swap=True,
+            soft=True,
+        ),
     ),
     "ModalityCorrelationTriplet": (
         mm.ModalityCorrelationTriplet,
@@ -707,6 +717,7 @@ TAKEN = {
     **dict.fromkeys(
         (
             *("refine", "log", "symmetric", "hinge", "skip_unaltered", "trainable", "training"),
+            *("swap", "soft"),
             *("relative", "shift_all", "largest", "exclude_positive"),
         ),
         frozenset({"True"}),

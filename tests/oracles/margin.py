@@ -1,5 +1,7 @@
 """The triplet loss, by loops."""
 
+import math
+
 from tests.oracles.distances import euclidean
 from tests.oracles.reductions import reduce
 
@@ -12,6 +14,8 @@ def triplet(
     margin=1.0,
     distance=euclidean,
     hinge=True,
+    swap=False,
+    soft=False,
     keep=None,
     weight=None,
     reduction="mean",
@@ -22,6 +26,9 @@ def triplet(
         if keep is not None and not keep[i]:
             values.append(None)
             continue
-        value = distance(a, p) - distance(a, n) + margin
+        near = min(distance(a, n), distance(p, n)) if swap else distance(a, n)
+        value = distance(a, p) - near + margin
+        if soft:
+            value = max(0.0, value) + math.log1p(math.exp(-abs(value)))
         values.append(max(0.0, value) if hinge else value)
     return reduce(values, weight, reduction)

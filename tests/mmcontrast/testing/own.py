@@ -184,6 +184,9 @@ OWN = {
         partial(mm.triplet, distance=mm.cosine_distance, margin=0.2),
         factory=Vary(mm.triplet, "margin", {"distance": mm.cosine_distance}),
     ),
+    "triplet:soft": triplets(
+        partial(mm.triplet, soft=True), normalized=False, translation_invariant=True
+    ),
     "triplet:open": triplets(
         partial(mm.triplet, distance=mm.squared_euclidean, hinge=False),
         normalized=False,
