@@ -115,7 +115,8 @@ def _gaps(
         return far - near
     # Distances are capped at the largest float; the difference of two such says nothing.
     if may_widen(anchors, positives, negatives, distance=distance):
-        far, near = _far_and_near(*widen((anchors, positives, negatives)), distance, swap)
+        a, p, n = widen((anchors, positives, negatives))
+        far, near = _far_and_near(a, p, n, distance, swap)
         return cast(Tensor, narrow(far - near))
     return far - near
 
