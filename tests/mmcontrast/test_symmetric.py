@@ -60,6 +60,21 @@ def test_sides_of_different_size(pair, seed, reduction, temperature, target, kep
     close(found, mm.symmetric_info_nce(y, x, **back, **settings))
 
 
+@pytest.mark.parametrize("chunk_size", [None, 2])
+@pytest.mark.parametrize("variant", [{"decoupled": True}, {"prior": 0.1}, {"bias": None}])
+def test_sides_of_different_size_in_the_variants(variant, chunk_size):
+    x, y, p = normal(1, 3, 4), normal(2, 5, 4), normal(3, 3, 5) > -0.3
+    if "bias" in variant:
+        variant = {"bias": normal(4, 3, 5)}
+    back = {name: z.mT if name == "bias" else z for name, z in variant.items()}
+    found = mm.symmetric_info_nce(x, y, positives=p, chunk_size=chunk_size, **variant)
+    there, again = (
+        mm.info_nce(x, y, positives=p, **variant),
+        mm.info_nce(y, x, positives=p.T, **back),
+    )
+    close(found, (there + again) / 2)
+
+
 @pytest.mark.parametrize(
     ("masks", "chunk_size"), [(["bool positives"], 2), (["soft positives", "keep"], None)]
 )
