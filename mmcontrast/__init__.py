@@ -58,7 +58,7 @@ from mmcontrast.n_pair import n_pair
 from mmcontrast.negatives import Negatives, add_noise, mixed_negatives, replace_tokens, shift, swap
 from mmcontrast.pair_prediction import pair_prediction
 from mmcontrast.picking import extreme, sample_one
-from mmcontrast.queue import EmbeddingQueue
+from mmcontrast.queue import EmbeddingQueue, Extended
 from mmcontrast.ranked import RankNContrast, rank_n_contrast
 from mmcontrast.retrieval import Retrieval, retrieval
 from mmcontrast.rows import (
@@ -89,6 +89,7 @@ __all__ = [
     "BalancedBatchSampler",
     "Diagnosis",
     "EmbeddingQueue",
+    "Extended",
     "Gate",
     "GradCache",
     "HardNegatives",

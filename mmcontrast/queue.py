@@ -1,16 +1,28 @@
 """A queue of embeddings from earlier batches, as further negatives."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple, overload
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mmcontrast import arguments
 from mmcontrast.eager import is_eager
 from mmcontrast.loading import State, all_or_nothing, load_checked
 from mmcontrast.masks import IGNORE
 from mmcontrast.sharded import local_rows
+
+
+class Extended(NamedTuple):
+    """Candidates followed by an :class:`EmbeddingQueue`."""
+
+    candidates: Tensor
+    """(C + size, D)."""
+    keep: Tensor
+    """(rows, C + size) bool: not the places that are empty, or to be left out."""
+    labels: Tensor
+    """(C + size,) labels or ids; -100 for those places."""
 
 
 class EmbeddingQueue(nn.Module):
@@ -29,18 +41,30 @@ class EmbeddingQueue(nn.Module):
 
     Raises:
         ValueError: on a size or a number of features below 1, or another label dtype; in
-            :meth:`push`, on shapes that disagree, or labels that the label dtype cannot hold.
+            :meth:`push` and :meth:`extend`, on shapes that disagree, or labels that the label dtype
+            cannot hold.
 
     Example:
         >>> from mmcontrast import info_nce
         >>> queue = EmbeddingQueue(4, features=2)
-        >>> queue.push(torch.eye(2), torch.tensor([7, 8]))
+        >>> places = queue.push(torch.eye(2), torch.tensor([7, 8]))
         >>> queue.filled
         tensor([ True,  True, False, False])
         >>> anchors, partners = torch.eye(2), torch.eye(2)
         >>> candidates, keep = queue.extend(partners, rows=len(anchors))
         >>> info_nce(anchors, candidates, keep=keep, temperature=1.0)  # log(2 e + 2) - 1
         tensor(1.0064)
+
+        With ids, a candidate that is the anchor's own from an earlier batch need not repel it:
+
+        >>> from mmcontrast import different_label
+        >>> found = queue.extend(partners, rows=2, labels=torch.tensor([7, 9]))
+        >>> found.labels
+        tensor([   7,    9,    7,    8, -100, -100])
+        >>> own = torch.eye(2, 6).bool()
+        >>> keep = found.keep & (own | different_label(found.labels[:2], found.labels))
+        >>> info_nce(anchors, found.candidates, keep=keep, temperature=1.0)
+        tensor(0.7789)
 
     Note:
         With labels, it can be the ``candidates`` and ``candidate_labels`` of :func:`sup_con`: an
@@ -83,41 +107,84 @@ class EmbeddingQueue(nn.Module):
 
     @local_rows
     @torch.no_grad()
-    def push(self, embeddings: Tensor, labels: Tensor | None = None) -> None:
+    def push(self, embeddings: Tensor, labels: Tensor | None = None) -> Tensor:
         """Replace the oldest entries by a batch, (B, D) with labels or ids (B,); -100 for none.
 
-        Of a batch larger than the queue, the last rows are kept.
+        Returns:
+            (B,) int64, the place of each row in the queue. Of a batch larger than the queue, the
+            last rows are kept, and the others have the place -1.
         """
         size = len(self.embeddings)
         arguments.matrix("embeddings", embeddings, like=self.embeddings)
         if labels is None:
             labels = self.labels.new_full((len(embeddings),), IGNORE)
-        if not _holds(self.labels.dtype, arguments.tensor("labels", labels).dtype):
-            kind = "scores" if labels.is_floating_point() else "classes"
-            wanted = labels.dtype if labels.is_floating_point() else torch.int64
-            advice = f"{self.labels.dtype} (for {kind} make the queue with label_dtype={wanted})"
-            arguments.fail("labels", advice, labels.dtype)
-        arguments.vector("labels", labels, len(embeddings))
+        self._check_labels(labels, len(embeddings))
+        dropped = len(embeddings) - size
         embeddings, labels = embeddings[-size:], labels[-size:]
         places = (self.position + torch.arange(len(labels), device=self.position.device)) % size
         self.embeddings[places] = embeddings.detach().to(self.embeddings.dtype)
         self.labels[places] = labels.to(self.labels.dtype)
         self.filled[places] = True
         self.position.copy_((self.position + len(labels)) % size)
+        return places if dropped <= 0 else torch.cat([places.new_full((dropped,), -1), places])
+
+    def _check_labels(self, labels: Tensor, number: int) -> None:
+        """One label for each row, in a dtype that the labels' holds."""
+        if not _holds(self.labels.dtype, arguments.tensor("labels", labels).dtype):
+            kind = "scores" if labels.is_floating_point() else "classes"
+            wanted = labels.dtype if labels.is_floating_point() else torch.int64
+            advice = f"{self.labels.dtype} (for {kind} make the queue with label_dtype={wanted})"
+            arguments.fail("labels", advice, labels.dtype)
+        arguments.vector("labels", labels, number)
+
+    @overload
+    def extend(
+        self, candidates: Tensor, *, rows: int, labels: None = None, without: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]: ...
+
+    @overload
+    def extend(
+        self, candidates: Tensor, *, rows: int, labels: Tensor, without: Tensor | None = None
+    ) -> Extended: ...
 
     @local_rows
-    def extend(self, candidates: Tensor, *, rows: int) -> tuple[Tensor, Tensor]:
-        """The candidates (C, D) followed by the queue, and the mask of the filled ones.
+    def extend(
+        self,
+        candidates: Tensor,
+        *,
+        rows: int,
+        labels: Tensor | None = None,
+        without: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor] | Extended:
+        """The candidates followed by the queue, and the mask of the filled places.
+
+        Args:
+            candidates: (C, D).
+            rows: number of anchors.
+            labels: (C,) labels or ids of the candidates, to be followed by those of the queue.
+            without: places to be left out, as :meth:`push` returns them; -1 for none. A batch that
+                was pushed before the loss does not meet itself in the queue then.
 
         Returns:
             (C + size, D) in the candidates' dtype, and the (rows, C + size) mask that a loss takes
-            as ``keep``.
+            as ``keep``; with labels, these and the (C + size,) labels, as :class:`Extended`.
         """
         arguments.matrix("candidates", candidates, like=self.embeddings)
         rows = arguments.whole("rows", rows, least=0)
-        own = torch.ones(len(candidates), dtype=torch.bool, device=self.filled.device)
-        keep = torch.cat([own, self.filled]).expand(rows, -1)
-        return torch.cat([candidates, self.embeddings.to(candidates.dtype)]), keep
+        filled = self.filled
+        if without is not None:
+            places = arguments.tensor("without", without).flatten()
+            places = arguments.targets("without", places, len(places), len(filled), ignore=-1)
+            beyond = torch.where(places < 0, len(filled), places)  # a place more, cut off again
+            filled = F.pad(filled, (0, 1)).index_fill(0, beyond, False)[:-1]
+        own = torch.ones(len(candidates), dtype=torch.bool, device=filled.device)
+        keep = torch.cat([own, filled]).expand(rows, -1)
+        every = torch.cat([candidates, self.embeddings.to(candidates.dtype)])
+        if labels is None:
+            return every, keep
+        self._check_labels(labels, len(candidates))
+        earlier = torch.where(filled, self.labels, IGNORE)
+        return Extended(every, keep, torch.cat([labels.to(earlier.dtype), earlier]))
 
     @torch.no_grad()
     def clear(self) -> None:

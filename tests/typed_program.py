@@ -112,6 +112,8 @@ class Model(nn.Module):
         rows = features["text"]
         candidates, of_candidates = self.queue.extend(rows, rows=len(rows))
         assert_type(of_candidates, Tensor)
+        assert_type(self.queue.push(rows, labels), Tensor)
+        assert_type(self.queue.extend(rows, rows=2, labels=labels, without=labels), mm.Extended)
         assert_type(self.pairs.forward(rows, candidates), Tensor)
         self.pairs.forward(features)  # type: ignore[call-arg, arg-type]
         pairs: Tensor = self.pairs(rows, candidates)

@@ -363,6 +363,7 @@ NOT_CASES = {
     "BalancedBatchSampler": "takes no batch: test_balanced.py",
     "Diagnosis": "a result: test_diagnostics.py",
     "EmbeddingQueue": "a store with a state: test_queue.py",
+    "Extended": "a result: test_queue.py",
     "Gate": "a result: test_gate.py",
     "GradCache": "takes encoders: test_gradcache.py",
     "IGNORE": "a number",

@@ -19,7 +19,14 @@ def test_it_holds_the_last_ones(size, batches, seed):
     pushed, ids = [], []
     for k, n in enumerate(batches):
         x, labels = normal(seed + k, n, 3), torch.arange(n) + 10 * k
-        queue.push(x, labels)
+        places = queue.push(x, labels)
+        # Where they are, and -1 for those that are not.
+        assert places.dtype == torch.int64
+        assert places.tolist()[: max(n - size, 0)] == [-1] * max(n - size, 0)
+        there = places >= 0
+        assert there.sum() == min(n, size)
+        assert torch.equal(queue.embeddings[places[there]], x[there])
+        assert torch.equal(queue.labels[places[there]], labels[there])
         pushed += x.tolist()
         ids += labels.tolist()
     held = {tuple(x): label for x, label in zip(pushed[-size:], ids[-size:], strict=True)}
@@ -49,6 +56,48 @@ def test_law_43_an_empty_queue_is_none_and_a_full_one_only_adds_negatives():
     with_two = info_nce(anchors, candidates, keep=keep)
     close(with_two, info_nce(anchors, torch.cat([partners, normal(3, 2, 3)])))
     assert with_two > alone
+
+
+@given(st.integers(1, 5), st.integers(0, 7), st.integers(0, 7))
+def test_a_batch_that_was_pushed_first_does_not_meet_itself(size, before, n):
+    anchors, partners, ids = normal(1, n, 3), normal(2, n, 3), torch.arange(n)
+    queue = EmbeddingQueue(size, 3, dtype=torch.float64)
+    queue.push(normal(3, before, 3), 100 + torch.arange(before))
+    places = queue.push(partners, ids)
+    found = queue.extend(partners, rows=n, labels=ids, without=places)
+    rest = [k for k in range(size) if queue.filled[k] and queue.labels[k] >= 100]
+    candidates = torch.cat([partners, queue.embeddings[rest]])
+    close(
+        info_nce(anchors, found.candidates, keep=found.keep, reduction="none"),
+        info_nce(anchors, candidates, reduction="none"),
+    )
+    assert found.labels[:n].tolist() == ids.tolist()
+    assert (found.labels[n:][rest] >= 100).all()
+    assert (found.labels[n:] == IGNORE).sum() == size - len(rest)
+    pair = queue.extend(partners, rows=n, without=places)
+    for x, y in zip(pair, found[:2], strict=True):
+        assert torch.equal(x, y)
+
+
+def test_labels_of_candidates_and_queue_are_those_of_sup_con():
+    queue = EmbeddingQueue(5, 3, dtype=torch.float64)
+    queue.push(normal(1, 3, 3), torch.tensor([0, 1, IGNORE]))
+    anchors, others, labels = normal(2, 4, 3), normal(3, 4, 3), torch.tensor([0, 1, 1, 2])
+    found = queue.extend(others, rows=4, labels=labels)
+    known = torch.cat([others, normal(1, 3, 3)[:2]]), torch.tensor([0, 1, 1, 2, 0, 1])
+    close(
+        sup_con(anchors, labels, found.candidates, found.labels), sup_con(anchors, labels, *known)
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int32, torch.bfloat16])
+def test_labels_of_candidates_take_the_queues_dtype(dtype):
+    own = torch.float32 if dtype.is_floating_point else torch.int64
+    queue = EmbeddingQueue(2, 3, label_dtype=own)
+    queue.push(torch.ones(1, 3), torch.tensor([7], dtype=own))
+    found = queue.extend(torch.ones(2, 3), rows=1, labels=torch.tensor([1, 0], dtype=dtype))
+    assert found.labels.dtype == own
+    assert found.labels.tolist() == [1, 0, 7, IGNORE]
 
 
 def test_no_gradient_reaches_what_is_in_it():
@@ -198,6 +247,26 @@ def test_it_keeps_its_own_dtype_and_lends_the_candidates(dtype):
         (
             lambda: EmbeddingQueue(3, 2).push(torch.ones(4, 2), torch.arange(3)),
             r"labels: expected shape \(4,\), got \(3,\)",
+        ),
+        (
+            lambda: EmbeddingQueue(3, 2).extend(
+                torch.ones(4, 2), rows=4, labels=torch.tensor([0.5, 1.0, 2.0, 2.5])
+            ),
+            "labels: expected torch.int64 .*label_dtype=torch.float32.* got torch.float32",
+        ),
+        (
+            lambda: EmbeddingQueue(3, 2).extend(torch.ones(4, 2), rows=4, labels=torch.arange(3)),
+            r"labels: expected shape \(4,\), got \(3,\)",
+        ),
+        (
+            lambda: EmbeddingQueue(3, 2).extend(
+                torch.ones(4, 2), rows=4, without=torch.tensor([0, 3])
+            ),
+            "without: expected indices from 0 to 2, or -1 for none, got 3",
+        ),
+        (
+            lambda: EmbeddingQueue(3, 2).extend(torch.ones(4, 2), rows=4, without=torch.ones(2)),
+            "without: expected integer indices, got torch.float32",
         ),
         (
             lambda: EmbeddingQueue(3, 2).extend(torch.ones(4, 5), rows=4),

@@ -656,7 +656,7 @@ CALLS = {
     ),
     "EmbeddingQueue:extend": (
         lambda **given: mm.EmbeddingQueue(6, D).extend(**given),
-        {"candidates": ROWS, "rows": B},
+        {"candidates": ROWS, "rows": B, "labels": CLASSES, "without": torch.tensor([0, -1])},
     ),
     "Mahalanobis": (mm.Mahalanobis, {"covariance": torch.eye(3), "trainable": True}),
     "Mahalanobis:estimate": (
@@ -675,6 +675,7 @@ CALLS = {
 RESULTS = {
     "IGNORE",
     "Diagnosis",
+    "Extended",
     "Gate",
     "HardNegatives",
     "LossTerms",
@@ -807,9 +808,11 @@ def taken(call, name):
         return SAMPLER.get(name, set())
     if base in ("info_nce", "symmetric_info_nce", "sup_con") and name == "bias":
         kinds = {"None"}
+    if name == "without":
+        kinds = {"None", "integers"}  # any number of places
     if call == "EmbeddingQueue" and name == "features":
         kinds = NUMBERS
-    if call == "EmbeddingQueue:push" and name == "labels":
+    if call in ("EmbeddingQueue:push", "EmbeddingQueue:extend") and name == "labels":
         kinds = {"None"}
     if call == "Gate:take":
         kinds = {"None", "vector", "integers", "complex"}
