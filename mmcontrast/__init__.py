@@ -49,6 +49,7 @@ from mmcontrast.hybrid import (
     semi_contrast,
 )
 from mmcontrast.infonce import InfoNCE, info_nce, matched_pair_nce
+from mmcontrast.joint import JointContrast, joint_contrast
 from mmcontrast.mahalanobis import Mahalanobis
 from mmcontrast.margin import Triplet, triplet
 from mmcontrast.masks import IGNORE, different_label, labelled, off_diagonal, same_label
@@ -95,6 +96,7 @@ __all__ = [
     "HardNegatives",
     "HybridContrast",
     "InfoNCE",
+    "JointContrast",
     "KLDistill",
     "LearnableTemperature",
     "LossTerms",
@@ -132,6 +134,7 @@ __all__ = [
     "inter_modal_pairs",
     "intra_modal_contrast",
     "intra_modal_pairs",
+    "joint_contrast",
     "kl_distill",
     "l2_normalize",
     "labelled",

@@ -93,7 +93,7 @@ class _SymmetricTiles(NamedTuple):
         # its tiles are shifted by.
         columns, shift = sums.columns, sums.column_shift
         if group is not None:
-            columns, shift = _over_ranks(columns, shift, group)
+            columns, shift = sums_over_ranks(columns, shift, group)
             sums = sums._replace(columns=columns * (shift - sums.column_shift).exp2())
         # The positives, elementwise and not from a tile: the digits of a small loss depend on them.
         parts = [(x[i] * y[own][i]).sum(1) for i in slices(len(x), sides[0])]
@@ -301,7 +301,7 @@ def _shifted_sums(
     return sums
 
 
-def _over_ranks(columns: Tensor, shift: Tensor, group: Any) -> tuple[Tensor, Tensor]:
+def sums_over_ranks(columns: Tensor, shift: Tensor, group: Any) -> tuple[Tensor, Tensor]:
     """The columns' sums over the rows of all ranks, and their shift: the highest of the ranks'."""
     # As in `add_to_sums`, over ranks: agree on the largest shift, convert to its unit, add up.
     highest = shift.expand(len(columns)).clone()

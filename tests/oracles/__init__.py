@@ -28,6 +28,7 @@ from tests.oracles.hybrid import (
     semi_contrast,
 )
 from tests.oracles.infonce import anchored_info_nce, info_nce, matched_pair_nce, symmetric_info_nce
+from tests.oracles.joint import joint_contrast, joint_score
 from tests.oracles.margin import triplet
 from tests.oracles.masks import both_labelled, classes_of, pair_mask, unlabelled
 from tests.oracles.mining import (
@@ -67,6 +68,8 @@ __all__ = [
     "inter_modal_contrast",
     "intra_modal_contrast",
     "is_present",
+    "joint_contrast",
+    "joint_score",
     "kl_distill",
     "limited_candidates",
     "lowest",
