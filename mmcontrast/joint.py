@@ -17,6 +17,7 @@ from mmcontrast.rows import RowMap, exact_number, l2_normalize, map_rows
 from mmcontrast.sharded import local_rows
 from mmcontrast.temperature import LearnableTemperature, current
 from mmcontrast.terms import LossTerms
+from mmcontrast.wide import narrow, out_of_range, widen
 
 SCORES = ("product", "volume", "area")
 NEGATIVES = ("shuffled", "all")
@@ -91,11 +92,11 @@ def joint_contrast(
             negatives that does not exist, or a float temperature that is not positive.
 
     Example:
-        >>> x = torch.tensor([[1.0, 1.0], [1.0, -1.0]])
-        >>> features = {"text": x, "audio": x.flip(0), "vision": x.flip(1)}
-        >>> terms = joint_contrast(features, score="area", temperature=1.0)
-        >>> list(terms), terms.total
-        (['text', 'audio', 'vision'], tensor(0.6931))
+        >>> eye = torch.eye(2)
+        >>> features = {"text": eye, "audio": eye, "vision": eye}
+        >>> terms = joint_contrast(features, negatives="all", temperature=1.0)
+        >>> list(terms), terms.total  # log(e + 3) - 1
+        (['text', 'audio', 'vision'], tensor(0.7437))
 
     Note:
         With unit rows, Symile's package is ``Symile(negative_sampling="n")`` or ``"n_squared"`` at
@@ -122,6 +123,8 @@ def joint_contrast(
     chunk_size = arguments.chunk(chunk_size)
     there = presence(features, present)
     rows = {k: map_rows(x, normalize) for k, x in only_present(features, there).items()}
+    wide = normalize is None and out_of_range(rows, group)
+    rows = widen(rows) if wide else rows
     kind = negatives if score == "product" else score
     given = None if present is None else there
     samples = gathered(rows, given, group, products=score == "product")
@@ -132,7 +135,7 @@ def joint_contrast(
             others = [other for other in rows if other != name]
             size = samples.every[name].shape[0]
             orders = shuffled_orders(others, size, first, group, generator)
-        terms[name] = joint_term(
+        term = joint_term(
             samples,
             name,
             orders,
@@ -142,6 +145,7 @@ def joint_contrast(
             chunk_size=chunk_size,
             group=group,
         )
+        terms[name] = narrow(term) if wide else term
     return LossTerms(terms, dict.fromkeys(terms, 1 / len(terms)))
 
 

@@ -60,10 +60,19 @@ def widen_products(
     x: Tensor, y: Tensor, *, distance: Distance | None = None, group: Group | None = None
 ) -> tuple[Tensor, Tensor]:
     """Rows, in float64 where their dot products or a distance could leave a float32's range."""
-    if x.numel() == 0 or y.numel() == 0 or not may_widen(x, y, distance=distance, group=group):
-        return x, y
-    largest = torch.stack([x.detach().abs().amax(), y.detach().abs().amax()])
-    return (x, y) if bool((ordinary_scale(largest) == 1).all()) else widen((x, y))
+    beyond = out_of_range({"x": x, "y": y}, group, distance=distance)
+    return widen((x, y)) if beyond else (x, y)
+
+
+def out_of_range(
+    rows: Mapping[str, Tensor], group: Group | None, *, distance: Distance | None = None
+) -> bool:
+    """Whether products of rows could leave a float32's range, and float64 can take its place."""
+    each = rows.values()
+    if any(x.numel() == 0 for x in each) or not may_widen(*each, distance=distance, group=group):
+        return False
+    largest = torch.stack([x.detach().abs().amax() for x in each])
+    return not bool((ordinary_scale(largest) == 1).all())
 
 
 def retry_in_float64(function: Callable[P, R]) -> Callable[P, R]:

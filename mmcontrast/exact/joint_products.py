@@ -154,7 +154,7 @@ def plain_negatives_of_all_tuples(
 ) -> Tensor:
     """The same in operations that autograd knows, with all products in memory."""
     size, number, _ = others.shape
-    places = _places(torch.arange(size**number, device=others.device), size, number)
+    places = _places_of(torch.arange(size**number, device=others.device), size, number)
     own = torch.arange(start, start + anchors.shape[0], device=others.device)[:, None]
     keep = (places != own[:, None]).any(2)  # (B, C^K)
     if present is not None:
@@ -163,7 +163,7 @@ def plain_negatives_of_all_tuples(
     return masked_logsumexp(logits, keep, empty=excluded(logits.dtype))
 
 
-def _places(flat: Tensor, size: int, number: int) -> Tensor:
+def _places_of(flat: Tensor, size: int, number: int) -> Tensor:
     """(T, K): which row of each modality the tuples of these numbers take, the last one fastest."""
     return torch.stack([flat // size ** (number - 1 - k) % size for k in range(number)], 1)
 
@@ -212,7 +212,7 @@ class _AllTuples(NamedTuple):
         scaled, room = x * (LOG2_E / temperature), x.new_empty(len(x) * self.step)
         stride = sum(size**k for k in range(number))  # from one sample's own tuple to the next's
         for t in slices(size**number, self.step):
-            places = _places(torch.arange(t.start, t.stop, device=x.device), size, number)
+            places = _places_of(torch.arange(t.start, t.stop, device=x.device), size, number)
             factors = list(_taken(others, places).unbind(1))  # (T, D) each
             count = t.stop - t.start
             tile = tile_of(room, len(x), count)

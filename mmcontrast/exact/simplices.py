@@ -19,6 +19,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mmcontrast.rows import dot
+
 ROUNDINGS = 8
 """Roundings below which what is left of a row is nothing."""
 
@@ -40,6 +42,8 @@ def parallelotopes(anchors: Tensor, others: Sequence[Tensor]) -> tuple[Bases, Te
     GRAM's volume is the root of the determinant of the dot products, arXiv:2412.11959, section 3.
     """
     basis, size = _orthonormal(others)
+    if len(others) >= anchors.shape[1]:
+        size = size * 0  # more rows than features: exactly nothing, not what rounding leaves
     _, distance = _beyond(anchors, basis)
     return Bases(torch.stack(basis, 1), size, None), size * distance
 
@@ -52,6 +56,8 @@ def simplices(anchors: Tensor, others: Sequence[Tensor]) -> tuple[Bases, Tensor]
     first, *rest = others
     basis, size = _orthonormal([x - first for x in rest], like=first)
     size = size / math.factorial(len(others))
+    if len(others) > anchors.shape[1]:
+        size = size * 0
     _, distance = _beyond(anchors - first, basis)
     # The sides' space is that of the first corner plus theirs, so the anchor's distance from it is
     # that between what lies beyond their own span in both.
@@ -62,7 +68,7 @@ def simplices(anchors: Tensor, others: Sequence[Tensor]) -> tuple[Bases, Tensor]
 def volumes(anchors: Tensor, bases: Bases) -> Tensor:
     """(A, C) volumes of (A, D) anchors with (C,) tuples, in operations that autograd knows."""
     rows, size, offset = bases
-    dots = torch.einsum("ad,cld->lac", anchors, rows)
+    dots = torch.stack([dot(anchors, x) for x in rows.unbind(1)])  # (L, A, C)
     largest = anchors.square().sum(1)[:, None]
     if offset is None:
         squares = largest - dots.square().sum(0)
@@ -78,7 +84,8 @@ def least_square(largest: Tensor) -> Tensor:
     Its root becomes linear there, so that no slope is infinite.
     """
     limits = torch.finfo(largest.dtype)
-    return (largest.detach() * (ROUNDINGS * limits.eps)).clamp_min(limits.tiny)
+    # The lower bound is for rows of zeros: in its power of -3/2, a second derivative is finite.
+    return (largest.detach() * (ROUNDINGS * limits.eps)).clamp_min(limits.tiny ** (2 / 3))
 
 
 def _orthonormal(

@@ -197,6 +197,25 @@ CASES = {
         lambda m: (m.features(), m.present()),
         lambda f, p: mm.anchored_info_nce(f, present=p, direction="both", reduction="none"),
     ),
+    # Shuffled negatives are drawn at random: test_joint.py.
+    "joint_contrast": loss(
+        lambda m: (m.features(),), lambda f: mm.joint_contrast(f, negatives="all")
+    ),
+    "joint_contrast:present": loss(
+        lambda m: (m.features(), m.present(), m.weight()),
+        lambda f, p, w: mm.joint_contrast(
+            f, negatives="all", present=p, weight=w, chunk_size=5, reduction="none"
+        ),
+    ),
+    "joint_contrast:volume": loss(
+        lambda m: (m.features(), m.present(), m.weight()),
+        lambda f, p, w: mm.joint_contrast(f, score="volume", present=p, weight=w, chunk_size=4),
+    ),
+    "joint_contrast:area": loss(
+        lambda m: (m.features(),),
+        lambda f: mm.joint_contrast(f, score="area", anchor="audio", reduction="none"),
+    ),
+    "JointContrast": loss(lambda m: (m.features(),), mm.JointContrast(score="volume")),
     "ratio_contrast": loss(selected, mm.ratio_contrast),
     "ratio_contrast:log": loss(selected, lambda s, p, n: mm.ratio_contrast(s, p, n, log=True)),
     "sup_con": loss(lambda m: (m.rows(1), m.classes()), mm.sup_con),

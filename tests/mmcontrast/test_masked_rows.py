@@ -53,6 +53,12 @@ CALLS = {
     "anchored_info_nce": lambda x, y: (
         mm.anchored_info_nce(modal(x, y), present=PRESENT, direction="both").total
     ),
+    **{
+        f"joint_contrast, {kind}": lambda x, y, how=how: (
+            mm.joint_contrast(modal(x, y), present=PRESENT, **how).total
+        )
+        for kind, how in {"all": {"negatives": "all"}, "volume": {"score": "volume"}}.items()
+    },
     "hybrid_contrast by labels": lambda x, y: mm.hybrid_contrast(modal(x, y), LABELS).total,
     "hybrid_contrast by presence": lambda x, y: (
         mm.hybrid_contrast(

@@ -58,6 +58,12 @@ LOSSES = {
     "anchored_info_nce": lambda x, y, **k: total(
         mm.anchored_info_nce(modal(x, y), present=PRESENT, direction="both", **k)
     ),
+    "joint_contrast": lambda x, y, **k: total(
+        mm.joint_contrast(modal(x, y), negatives="all", present=PRESENT, **k)
+    ),
+    "joint_contrast, area": lambda x, y, **k: total(
+        mm.joint_contrast(modal(x, y), score="area", present=PRESENT, **k)
+    ),
     "hybrid_contrast, labels": lambda x, y, **k: total(
         mm.hybrid_contrast(modal(x, y), CLASSES, **k)
     ),

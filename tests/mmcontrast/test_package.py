@@ -116,6 +116,7 @@ MODULES = {
     "InfoNCE": lambda: mm.InfoNCE(temperature=mm.LearnableTemperature(0.2)),
     "SymmetricInfoNCE": lambda: mm.SymmetricInfoNCE(temperature=mm.LearnableTemperature(0.2)),
     "AnchoredInfoNCE": lambda: mm.AnchoredInfoNCE(temperature=mm.LearnableTemperature(0.2)),
+    "JointContrast": lambda: mm.JointContrast(temperature=mm.LearnableTemperature(0.2)),
     "RankNContrast": lambda: mm.RankNContrast(temperature=mm.LearnableTemperature(0.2)),
     "SupCon": lambda: mm.SupCon(form="in", temperature=mm.LearnableTemperature(0.2)),
     "HybridContrast": lambda: mm.HybridContrast(selection=mm.PairSelection(), log=True),

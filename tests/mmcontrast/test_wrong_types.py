@@ -224,6 +224,19 @@ CALLS = {
         mm.anchored_info_nce,
         {"features": FEATURES, "anchor": "text", "direction": "both", "present": HERE, **NCE},
     ),
+    "joint_contrast": (
+        mm.joint_contrast,
+        {
+            "features": FEATURES,
+            "score": "volume",
+            "anchor": "text",
+            "negatives": "all",
+            "present": HERE,
+            "chunk_size": 2,
+            "generator": None,
+            **NCE,
+        },
+    ),
     "multilevel_contrast": (
         mm.multilevel_contrast,
         {
@@ -571,6 +584,15 @@ CALLS = {
             "temperature", "normalize", "reduction", "group", anchor="text", direction="to_anchor"
         ),
     ),
+    "JointContrast": (
+        mm.JointContrast,
+        settings(
+            *("temperature", "normalize", "reduction", "chunk_size", "group"),
+            score="area",
+            anchor="text",
+            negatives="all",
+        ),
+    ),
     "SupCon": (
         mm.SupCon,
         settings("temperature", "normalize", "reduction", "chunk_size", "group", form="in"),
@@ -689,6 +711,7 @@ LEARNED = {
     "InfoNCE",
     "SymmetricInfoNCE",
     "AnchoredInfoNCE",
+    "JointContrast",
     "SupCon",
     "MultilevelContrast",
     "RankNContrast",
@@ -790,6 +813,8 @@ def taken(call, name):
             kinds = kinds | {"None", "function", "learned"}
         if name == "candidates":
             kinds = kinds | {"array"}
+    if name == "anchor" and base in ("joint_contrast", "JointContrast"):
+        kinds = kinds | {"None"}
     if name == "labels" and call in OPTIONAL_LABELS:
         kinds = kinds | {"None"}
     if name == "positives" and base != "sup_con":

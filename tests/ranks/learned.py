@@ -92,6 +92,15 @@ def calls(n, first):
             x, y, positives=several[i], keep=keep[i], **k
         ),
         "anchored_info_nce": lambda x, y, z, i, **k: mm.anchored_info_nce(features(x, y, z), **k),
+        "joint_contrast": lambda x, y, z, i, **k: mm.joint_contrast(
+            features(x, y, z), negatives="all", **k
+        ),
+        "joint_contrast:shuffled": lambda x, y, z, i, **k: mm.joint_contrast(
+            features(x, y, z), generator=torch.Generator().manual_seed(1), **k
+        ),
+        "joint_contrast:volume": lambda x, y, z, i, **k: mm.joint_contrast(
+            features(x, y, z), score="volume", **k
+        ),
         "multilevel_contrast": lambda x, y, z, i, **k: mm.multilevel_contrast(
             {"one": [(x, y), (y, z)], "two": [(x, z)]}, weights={"two": 0.5}, **k
         ),

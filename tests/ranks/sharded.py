@@ -217,6 +217,14 @@ LOSSES = {
         lambda b: ({"text": b.x, "audio": b.y, "vision": b.z}, b.present),
         lambda f, p, **o: mm.anchored_info_nce(f, present=p, **o).total,
     ),
+    "joint_contrast": (
+        lambda b: ({"text": b.x, "audio": b.y, "vision": b.z}, b.present),
+        lambda f, p, **o: mm.joint_contrast(f, negatives="all", present=p, **o).total,
+    ),
+    "joint_contrast, volume": (
+        lambda b: ({"text": b.x, "audio": b.y, "vision": b.z}, b.present),
+        lambda f, p, **o: mm.joint_contrast(f, score="volume", present=p, **o).total,
+    ),
     "multilevel_contrast": (
         lambda b: (b.x, b.y, b.labels),
         lambda x, y, c, **o: (

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 import mmcontrast as mm
 from mmcontrast.exact import (
     infonce_choice,
+    joint_choice,
     masked_choice,
     ranked_choice,
     sigmoid_choice,
@@ -62,11 +63,20 @@ class Allocations(Made):
 
 # --- which one is taken ---------------------------------------------------------------------------
 
-CHOICES = (infonce_choice, masked_choice, ranked_choice, sigmoid_choice, supcon_choice)
+CHOICES = (
+    infonce_choice,
+    joint_choice,
+    masked_choice,
+    ranked_choice,
+    sigmoid_choice,
+    supcon_choice,
+)
 WAYS = [
     *("one_way_at_once", "one_way_in_blocks", "symmetric_at_once", "symmetric_in_one_matrix"),
     *("symmetric_in_tiles", "info_nce_on_ring", "sigmoid_at_once", "sigmoid_in_tiles"),
     *("sup_con_at_once", "sup_con_in_tiles", "masked_in_blocks"),
+    *("shuffled_in_blocks", "negatives_of_all_tuples", "negatives_of_volumes"),
+    *("plain_shuffled", "plain_negatives_of_all_tuples", "plain_negatives_of_volumes"),
     *("ranked_at_once", "ranked_checkpointed", "ranked_in_one_pass"),
 ]
 

@@ -47,6 +47,7 @@ RANKED = {
     "ignore_index": -100,
     "temperature": 2.0,
 }
+JOINT = {"symmetric": True, "discriminative": False}
 HYCON = {
     **RAW,
     "labels": True,
@@ -206,6 +207,27 @@ OWN = {
     ),
     "AnchoredInfoNCE": modal(
         learned(mm.AnchoredInfoNCE, direction="both"), present=True, temperature=0.2
+    ),
+    "joint_contrast": modal(
+        partial(mm.joint_contrast, negatives="all"),
+        factory=Vary(mm.joint_contrast, "temperature", {"negatives": "all"}),
+        reductions=Vary(mm.joint_contrast, "reduction", {"negatives": "all"}),
+        chunked=Vary(mm.joint_contrast, "chunk_size", {"negatives": "all"}),
+        present=True,
+        temperature=0.07,
+        **JOINT | {"rotation_invariant": False},
+    ),
+    "joint_contrast:volume": modal(
+        partial(mm.joint_contrast, score="volume"),
+        factory=Vary(mm.joint_contrast, "temperature", {"score": "volume"}),
+        reductions=Vary(mm.joint_contrast, "reduction", {"score": "volume"}),
+        chunked=Vary(mm.joint_contrast, "chunk_size", {"score": "volume"}),
+        present=True,
+        temperature=0.07,
+        **JOINT,
+    ),
+    "JointContrast": modal(
+        learned(mm.JointContrast, score="area"), present=True, temperature=0.2, **JOINT
     ),
     "semi_contrast": modal(
         mm.semi_contrast,
