@@ -15,7 +15,7 @@ from mmcontrast.exact.joint_products import (
     shuffled_in_blocks,
 )
 from mmcontrast.exact.joint_tiles import (
-    Among,
+    TakingPart,
     negatives_of_volumes,
     plain_negatives_of_volumes,
 )
@@ -167,12 +167,12 @@ def weighted_volumes(
 
 def _over_all_ranks(
     bases: Bases, rows: Tensor | None, columns: Tensor | None, group: Group | None
-) -> tuple[Bases, Among]:
+) -> tuple[Bases, TakingPart]:
     """All ranks' tuples, and who takes part."""
     every, own = joined(bases.rows, group)
     size = joined(bases.size, group)[0]
     offset, columns = (None if x is None else joined(x, group)[0] for x in (bases.offset, columns))
-    return Bases(every, size, offset), Among(rows, columns, own.start, group)
+    return Bases(every, size, offset), TakingPart(rows, columns, own.start, group)
 
 
 def _loss(rest: Tensor, positive: Tensor, temperature: float | Tensor) -> Tensor:

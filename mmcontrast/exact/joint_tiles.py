@@ -31,7 +31,7 @@ from mmcontrast.exact.tiles import (
 from mmcontrast.softmax import masked_logsumexp
 
 
-class Among(NamedTuple):
+class TakingPart(NamedTuple):
     """Who takes part, and where a rank's own samples are."""
 
     rows: Tensor | None  # (B,) bool, this rank's anchors; None for all
@@ -41,7 +41,7 @@ class Among(NamedTuple):
 
 
 def negatives_of_volumes(
-    anchors: Tensor, bases: Bases, temperature: Tensor, among: Among, sides: Sides
+    anchors: Tensor, bases: Bases, temperature: Tensor, among: TakingPart, sides: Sides
 ) -> Tensor:
     """(2, B) logs of the negatives' sums of e^(-volume / temperature), of anchors and of tuples.
 
@@ -59,7 +59,7 @@ def negatives_of_volumes(
 
 
 def plain_negatives_of_volumes(
-    anchors: Tensor, bases: Bases, temperature: float | Tensor, among: Among
+    anchors: Tensor, bases: Bases, temperature: float | Tensor, among: TakingPart
 ) -> Tensor:
     """The same in operations that autograd knows, with all volumes in memory."""
     own = slice(among.start, among.start + anchors.shape[0])
@@ -90,7 +90,7 @@ class _Tile(NamedTuple):
 
 class _VolumeTiles(NamedTuple):
     sides: Sides
-    among: Among
+    among: TakingPart
 
     def forward(self, needed: Needed, *inputs: Any) -> tuple[Tensor, Kept]:
         x, rows, size, offset, temperature = inputs

@@ -7,7 +7,11 @@ from hypothesis import strategies as st
 
 import mmcontrast as mm
 from mmcontrast.exact import sizes
-from mmcontrast.exact.joint_tiles import Among, negatives_of_volumes, plain_negatives_of_volumes
+from mmcontrast.exact.joint_tiles import (
+    TakingPart,
+    negatives_of_volumes,
+    plain_negatives_of_volumes,
+)
 from mmcontrast.exact.simplices import Bases, parallelotopes, simplices
 from tests.mmcontrast.exact.ways import Allocations
 from tests.mmcontrast.strategies import close, gradients, mask, normal, seeds
@@ -27,7 +31,7 @@ SPANS = {"volume": parallelotopes, "area": simplices}
 def test_tiles_are_the_plain_form(seed, n, number, span, temperature, sides, masked):
     x = normal(seed, n, 6)
     (rows, w, offset), _ = SPANS[span](x, [normal(seed + k, n, 6) for k in range(1, number + 1)])
-    among = Among(mask(seed, n), mask(seed + 1, n), 0) if masked else Among(None, None, 0)
+    among = TakingPart(mask(seed, n), mask(seed + 1, n), 0) if masked else TakingPart(None, None, 0)
     share = normal(seed + 9, 2, n)
     if masked:  # what takes no part has a placeholder
         share *= torch.stack([among.rows, among.columns])
