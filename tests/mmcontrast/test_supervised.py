@@ -191,6 +191,7 @@ PROGRAMS = [
     "shares",
     "nobody",
     "negatives",
+    "searched",
     "triplets",
     "blocks",
 ]

@@ -198,7 +198,9 @@ def mined(rank, world):
 
     def call(a, b, ids):
         few = mm.hard_negatives(a, b, 2, labels=ids, group="world")
-        many = mm.hard_negatives(a, b, len(x) + 1, chunk_size=2, group="world")
+        many = mm.hard_negatives(
+            a, b, len(x) + 1, distance=mm.manhattan, above=0.1, chunk_size=2, group="world"
+        )
         return *mm.hard_triplets(a, ids, group="world"), *few, *many
 
     given = x[own], y[own], labels[own]

@@ -1,5 +1,6 @@
 """Supervised losses and miners over ranks: labels, positives and miners, shared out."""
 
+import pytest
 import torch
 import torch.distributed as dist
 
@@ -211,6 +212,34 @@ def negatives(rank, world):
                         after=exclude == "after",
                     )
                 check_found(found, expected, min(k, size - (exclude is True)))
+
+
+def searched(rank, world):
+    """By distance and within limits: what one process finds among all ranks' candidates."""
+    x, y, own = batch(rank, world)
+    ids = labels(1, len(x), 3, ignored=0.2)
+
+    def own_distance(a, b):
+        return (a - b).abs().pow(3).sum(-1)
+
+    for options in (
+        {"distance": mm.euclidean, "margin": 0.1},
+        {"distance": own_distance, "semi_hard": 2.0},
+        {"distance": mm.chebyshev, "skip": 1, "below": 2.0, "exclude_positive": False},
+        {"relative_margin": 0.1, "above": -0.5, "exclude_positive": "after"},
+    ):
+        found = mm.hard_negatives(x[own], y[own], 3, group="world", **options)
+        for mine, truth in zip(found, mm.hard_negatives(x, y, 3, **options), strict=True):
+            assert torch.equal(mine, truth[own])
+    for distance in (mm.euclidean, own_distance, None):
+        for semi_hard in (None, 0.5):
+            given = {"distance": distance, "semi_hard": semi_hard}
+            found = mm.hard_triplets(x[own], ids[own], group="world", **given)
+            for mine, truth in zip(found, mm.hard_triplets(x, ids, **given), strict=True):
+                assert torch.equal(mine, truth[own])
+    if world > 1:
+        with pytest.raises(ValueError, match="group: expected None where candidates are an array"):
+            mm.hard_negatives(x[own], y[own].numpy(), 1, group="world")
 
 
 def check_found(found, expected, width):

@@ -57,6 +57,57 @@ def test_hard_triplets_leave_out_who_lacks_a_positive(rows):
     assert a.tolist() == [0, 1, 2, 3, 4]  # those of class 9 have no positive there
 
 
+BATCH = torch.arange(40) % 7
+
+
+def lengths(normalize=False, power=1):
+    kind = peer("pytorch_metric_learning.distances").LpDistance
+    return kind(normalize_embeddings=normalize, power=power)
+
+
+def batch(seed):
+    """Rows of different lengths, so that cosines and distances disagree."""
+    return torch.randn(40, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(("distance", "power"), [(mm.euclidean, 1), (mm.squared_euclidean, 2)])
+def test_triplets_by_distance_are_its_batch_hard_miners(distance, power):
+    miner = peer("pytorch_metric_learning.miners").BatchHardMiner(distance=lengths(power=power))
+    found = mm.hard_triplets(batch(1), BATCH, distance=distance)
+    for x, y in zip(found, miner(batch(1), BATCH), strict=True):
+        assert torch.equal(x, y)
+
+
+def test_semi_hard_triplets_are_its_batch_easy_hard_miners():
+    """Which knows no margin: the largest takes its place."""
+    kind = peer("pytorch_metric_learning.miners").BatchEasyHardMiner
+    miner = kind("hard", "semihard", distance=lengths())
+    x = torch.cat([batch(2), 9 * batch(3)])  # some anchors' positive is farther than all others
+    ids = torch.cat([BATCH, BATCH])
+    a, p, n = mm.hard_triplets(x, ids, distance=mm.euclidean, semi_hard=1e9)
+    found = p != a
+    assert 0 < found.sum() < 80
+    theirs = miner(x, ids)
+    for ours, other in zip((a, p, a, n), theirs, strict=True):
+        assert torch.equal(ours[found], other)
+
+
+@pytest.mark.parametrize("margin", [0.1, 0.5])
+def test_semi_hard_negatives_of_all_pairs_are_its_triplet_margin_miners(margin):
+    kind = peer("pytorch_metric_learning.miners").TripletMarginMiner
+    miner = kind(margin=margin, type_of_triplets="semihard", distance=lengths())
+    x, theirs = batch(4), set(zip(*[v.tolist() for v in miner(batch(4), BATCH)], strict=True))
+    a, p = (mm.same_label(BATCH) & mm.off_diagonal(40)).nonzero(as_tuple=True)
+    given = {"targets": p, "labels": BATCH[a], "candidate_labels": BATCH}
+    found = mm.hard_negatives(x[a], x, 40, distance=mm.euclidean, semi_hard=margin, **given)
+    rows, places = found.valid.nonzero(as_tuple=True)
+    ours = zip(
+        a[rows].tolist(), p[rows].tolist(), found.indices[rows, places].tolist(), strict=True
+    )
+    assert set(ours) == theirs
+    assert len(theirs) > 100
+
+
 @pytest.mark.parametrize("k", [1, 3, 50])
 def test_hard_negatives(rows, others, k):
     peer("pytorch_metric_learning")

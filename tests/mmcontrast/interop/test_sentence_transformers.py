@@ -298,3 +298,75 @@ def test_a_checkpoint_of_something_else_is_refused(model, tmp_path):
 def test_checkpoint_loss_needs_a_trainer_of_the_library():
     with pytest.raises(ValueError, match="trainer: expected a trainer of sentence-transformers"):
         checkpoint_loss(object())
+
+
+# --- its mined negatives -------------------------------------------------------------------------
+
+
+class Rows:
+    """A model whose sentences are the numbers of rows."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, anchors, candidates):
+        unit = (mm.l2_normalize(x).numpy() for x in (anchors, candidates))
+        self.anchors, self.candidates = unit
+
+    def encode_query(self, texts, **_):
+        return self.anchors[[int(text[1:]) for text in texts]]
+
+    def encode_document(self, texts, **_):
+        return self.candidates[[int(text[1:]) for text in texts]]
+
+    def similarity(self, x, y):
+        return torch.as_tensor(x) @ torch.as_tensor(y).T
+
+    def similarity_pairwise(self, x, y):
+        return (torch.as_tensor(x) * torch.as_tensor(y)).sum(-1)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ({}, {}),
+        ({"range_min": 3}, {"skip": 3}),
+        ({"max_score": 0.5, "min_score": 0.1}, {"below": 0.5, "above": 0.1}),
+        ({"absolute_margin": 0.2}, {"margin": 0.2}),
+        ({"relative_margin": 0.3}, {"relative_margin": 0.3}),
+        (
+            {"relative_margin": 0.1, "max_score": 0.6, "range_min": 1},
+            {"relative_margin": 0.1, "below": 0.6, "skip": 1},
+        ),
+    ],
+)
+def test_limits_are_those_of_its_mined_negatives(theirs, ours):
+    mine = peer("sentence_transformers.util").mine_hard_negatives
+    dataset = peer("datasets").Dataset
+    source = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(n, 4, generator=source, dtype=torch.float64) for n in (12, 40))
+    y[:12] += x  # partners are close, some closer than others
+    pairs = {"anchor": [f"a{i}" for i in range(12)], "positive": [f"c{i}" for i in range(12)]}
+    found = mine(
+        dataset.from_dict(pairs),
+        Rows(x, y),
+        corpus=[f"c{i}" for i in range(40)],
+        num_negatives=5,
+        range_max=39,  # all others: it looks no farther, and ours does
+        output_format="triplet",
+        output_scores=True,
+        verbose=False,
+        **theirs,
+    )
+    expected = [
+        (a, n, s[1])
+        for a, n, s in zip(*(found[k] for k in ("anchor", "negative", "scores")), strict=True)
+    ]
+    mined = mm.hard_negatives(x, y, 5, **ours)
+    rows, places = mined.valid.nonzero(as_tuple=True)
+    columns = mined.indices[rows, places].tolist()
+    assert [(f"a{i}", f"c{j}") for i, j in zip(rows.tolist(), columns, strict=True)] == [
+        x[:2] for x in expected
+    ]
+    scores = torch.tensor([x[2] for x in expected], dtype=torch.float64)
+    torch.testing.assert_close(mined.scores[mined.valid], scores)
+    assert len(expected) > 20
