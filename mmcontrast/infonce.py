@@ -8,10 +8,11 @@ from torch import Tensor, nn
 from mmcontrast import arguments
 from mmcontrast.distributed import Group, joined
 from mmcontrast.eager import is_eager, known, takes_ways
-from mmcontrast.exact.beside import OneWay, among_own_negatives, checked_own_negatives
+from mmcontrast.exact.beside import OneWay
 from mmcontrast.exact.infonce_choice import one_way_info_nce
 from mmcontrast.exact.masked_blocks import Partners
 from mmcontrast.exact.masked_choice import masked_contrast, one_way_by_rules
+from mmcontrast.exact.own_negatives import among_own_negatives, checked_own_negatives
 from mmcontrast.exact.pair_rules import pair_rules
 from mmcontrast.exact.pair_tile import PairTerm
 from mmcontrast.gaps import Variant

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.benchmarks import cases, measure, rank_contrast, report, targets
-from tests.benchmarks.__main__ import arguments, available, chosen, fits, planned
+from tests.benchmarks.__main__ import LOSSES, arguments, available, chosen, fits, planned
 from tests.benchmarks.cases import OURS, OURS_COMPILED, SYMMETRIC, TORCH, TORCH_COMPILED, Case
 from tests.oracles import ranked
 
@@ -23,6 +23,7 @@ def bench(tmp_path_factory):
     """The command's folder and what it printed, at sizes for the paths of small and large N."""
     folder = tmp_path_factory.mktemp("bench") / "new"
     sizes = ["--sizes", "24,600", "--dims", "8", "--hycon", "24,256", "--ranked", "24,40"]
+    sizes += ["--own", "24"]
     done = subprocess.run(
         [*RUN, *sizes, "--rounds", "1", "--no-compiled", "--out", folder],
         cwd=ROOT,
@@ -43,6 +44,7 @@ def test_every_loss_is_measured_at_every_size(results):
     ours = {(r["loss"], r["n"]) for r in results if r["case"] == OURS}
     sizes = {loss.name: (24, 600) for loss in cases.LOSSES}
     sizes |= {cases.HYCON.name: (24, 256), cases.RANKED.name: (24, 40)}
+    sizes[cases.OWN_NEGATIVES.name] = (24,)
     assert ours == {(name, n) for name, some in sizes.items() for n in some}
     for loss in cases.LOSSES:
         assert len({r["case"] for r in results if r["loss"] == loss.name}) > 1 or (
@@ -59,7 +61,7 @@ def test_results_have_time_floor_and_memory(results):
     for r in results:
         assert r["ms"] > 0
         assert r["MB"] >= 0
-        assert (r["floor_ms"] is None) == (r["loss"] in (cases.HYCON.name, cases.RANKED.name))
+        assert (r["floor_ms"] is None) == (LOSSES[r["loss"]].products == 0)
 
 
 def test_the_json_says_what_it_was_measured_on(bench):
@@ -170,7 +172,7 @@ def test_fast_leaves_what_is_said():
 
 
 def test_the_largest_sizes_are_for_ours_eager_and_compiled():
-    small = ["--sizes", "8,9", "--dims", "4", "--hycon", "", "--ranked", ""]
+    small = ["--sizes", "8,9", "--dims", "4", "--hycon", "", "--ranked", "", "--own", ""]
     *_, (group, n, d) = planned(arguments([*small, "--large", "9,10"]))
     assert (n, d) == (10, 4)
     assert {case.name for case in group} == {OURS, OURS_COMPILED}

@@ -10,17 +10,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mmcontrast import arguments
 from mmcontrast.distributed import Group, total
 from mmcontrast.exact.masked_blocks import Partners
+from mmcontrast.exact.own_negatives import OwnNegatives
 from mmcontrast.exact.pair_rules import PairRules, as_tensors
-from mmcontrast.gaps import Variant, losses_of_gaps
-from mmcontrast.masks import IGNORE, checked_partners
-from mmcontrast.presence import zero_outside
+from mmcontrast.gaps import Variant
+from mmcontrast.masks import checked_partners
 from mmcontrast.reductions import Reduction
-from mmcontrast.rows import RowMap, dot, map_rows
-from mmcontrast.softmax import masked_logsumexp
-from mmcontrast.wide import widen_products
+from mmcontrast.rows import dot
 
 
 def plus(
@@ -28,76 +25,6 @@ def plus(
 ) -> Tensor:
     """A reduced loss, and a term of its losses, reduced alike."""
     return value if term is None else value + reduction.reduce(term, counted)
-
-
-class OwnNegatives(NamedTuple):
-    """Negatives that each anchor has for itself."""
-
-    rows: Tensor  # (B, K, D)
-    keep: Tensor | None  # (B, K) bool, which of them there are; None for all
-    temperature: float | Tensor
-    normalize: RowMap | None
-
-    def of(self, counted: Tensor | None) -> "OwnNegatives":
-        """Those of the anchors in a (B,) mask, None for all: the others affect nothing."""
-        if counted is None:
-            return self
-        there = counted[:, None].expand(self.rows.shape[:2])
-        return self._replace(keep=there if self.keep is None else self.keep & there)
-
-    def number(self) -> Tensor:
-        """(B,) how many there are."""
-        size = self.rows.shape[:2]
-        if self.keep is not None:
-            return self.keep.sum(1)
-        return torch.full(size[:1], size[1], device=self.rows.device)
-
-    def logits(self, anchors: Tensor) -> Tensor:
-        """(B, K) of mapped (B, D) anchors."""
-        rows = self.rows
-        if self.keep is not None:
-            rows = torch.where(self.keep[:, :, None], rows, 0)  # not even NaN propagates
-        b, k = rows.shape[:2]
-        others = map_rows(rows.flatten(0, 1), self.normalize)  # (B K, D)
-        if self.normalize is None:
-            anchors, others = widen_products(anchors, others)
-        others = others.view(b, k, others.shape[1])
-        return dot(anchors[:, None], others)[:, 0] / self.temperature
-
-    def sums(self, logits: Tensor) -> Tensor:
-        """(B,) sum of the logits of those that there are."""
-        return (logits if self.keep is None else torch.where(self.keep, logits, 0)).sum(1)
-
-    def log_sums(self, logits: Tensor) -> Tensor:
-        """(B,) log of the sum of e^s; minus infinity where an anchor has none."""
-        if self.keep is not None:
-            return masked_logsumexp(logits, self.keep)
-        if logits.shape[1] == 0:
-            return logits.sum(1) - math.inf
-        return logits.logsumexp(1)
-
-
-def checked_own_negatives(
-    rows: Tensor | None,
-    keep: Tensor | None,
-    anchors: Tensor,
-    temperature: float | Tensor,
-    normalize: RowMap | None,
-) -> OwnNegatives | None:
-    """The callers' ``own_negatives`` and ``own_keep``, if there are any."""
-    if rows is None:
-        if keep is not None:
-            arguments.fail("own_keep", "None without own_negatives", arguments.shown(keep))
-        return None
-    b, d = anchors.shape
-    arguments.tensor("own_negatives", rows)
-    if rows.ndim != 3 or rows.shape[0] != b or rows.shape[2] != d:
-        arguments.fail("own_negatives", f"shape ({b}, K, {d})", arguments.shape(rows))
-    if not rows.is_floating_point():
-        arguments.fail("own_negatives", "a floating dtype", rows.dtype)
-    if keep is not None:
-        arguments.mask("own_keep", keep, (b, rows.shape[1]))
-    return OwnNegatives(rows, keep, temperature, normalize)
 
 
 class OneWay(NamedTuple):
@@ -194,30 +121,3 @@ def without_infinite(
     there = bias != -math.inf
     keep = there if keep is None else keep & there
     return keep, torch.where(keep, bias, 0)
-
-
-def among_own_negatives(
-    anchors: Tensor,
-    candidates: Tensor,
-    targets: Tensor | None,
-    own: OwnNegatives,
-    variant: Variant,
-    smoothing: float,
-    reduction: Reduction,
-) -> Tensor:
-    """InfoNCE of each anchor's partner among its own negatives alone."""
-    counted = None if targets is None else targets != IGNORE
-    partners = candidates.index_select(0, checked_partners(anchors, targets).clamp_min(0))
-    if counted is not None:
-        partners = zero_outside(partners, counted)
-    rows, partners = (map_rows(x, own.normalize) for x in (anchors, partners))
-    if own.normalize is None:
-        rows, partners = widen_products(rows, partners)
-    positive = (rows * partners).sum(1) / own.temperature  # (B,)
-    logits, variant = own.logits(rows), variant.among(own.number()).like(rows)
-    gap = own.log_sums(logits) - positive
-    losses = losses_of_gaps(gap, positive, own.temperature, variant)
-    if smoothing > 0:
-        mean = (positive + own.sums(logits)) / (1 + own.number())
-        losses = losses + smoothing * (positive - mean)
-    return reduction.reduce(losses, counted)

@@ -48,6 +48,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--dims", type=numbers, metavar="D,..", help="widths of the rows (64,512)")
     add("--hycon", type=numbers, metavar="K,..", help="HyCon's batch sizes (128,1024,8192)")
     add("--ranked", type=numbers, metavar="N,..", help="Rank-N-Contrast's (256,1024,8192)")
+    add("--own", type=numbers, metavar="N,..", help="those of InfoNCE with own negatives (1024)")
     add("--large", type=numbers, metavar="N,..", help="ours alone, eager and compiled (16384)")
     add("--compiled", action=argparse.BooleanOptionalAction, help="with torch.compile (yes)")
     add("--against", type=Path, metavar="DIR", help="beside the package of another checkout")
@@ -68,6 +69,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         "dims": [64, 512],
         "hycon": [128, 1024, 8192],
         "ranked": [256, 1024, 8192],
+        "own": [1024],
         "large": [16384],
         "rounds": 5,
         "compiled": True,
@@ -77,6 +79,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         "dims": [32],
         "hycon": [16, 256],
         "ranked": [16, 128],
+        "own": [16],
         "large": [],
         "rounds": 1,
         "compiled": False,
@@ -140,7 +143,7 @@ def timed(group: list[cases.Case], n: int, d: int, rounds: int) -> list[dict]:
     results = []
     for case, clock, value in zip(group, clocks, values, strict=False):
         loss = LOSSES[case.loss]
-        reference = first.setdefault(case.loss, value)
+        reference = value if case.another else first.setdefault(case.loss, value)
         results.append(
             {
                 "loss": case.loss,
@@ -160,7 +163,11 @@ def timed(group: list[cases.Case], n: int, d: int, rounds: int) -> list[dict]:
 def planned(options: argparse.Namespace) -> list[tuple[list[cases.Case], int, int]]:
     """Which cases are measured together, and at which size and width."""
     wanted = available([c for c in chosen(options.cases) if options.compiled or not c.compiled])
-    own_sizes = {cases.HYCON.name: (options.hycon, 50), cases.RANKED.name: (options.ranked, 64)}
+    own_sizes = {
+        cases.HYCON.name: (options.hycon, 50),
+        cases.RANKED.name: (options.ranked, 64),
+        cases.OWN_NEGATIVES.name: (options.own, 384),
+    }
     others = [case for case in wanted if case.loss not in own_sizes]
     plan = [(others, n, d) for d in options.dims for n in options.sizes]
     for name, (sizes, d) in own_sizes.items():

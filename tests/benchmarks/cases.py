@@ -4,6 +4,7 @@ All losses get rows of unit length, and are told so where they take it, so that 
 it has to. Every case of one loss computes the same number.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import mmcontrast
-from tests.benchmarks import hycon, rank_contrast
+from tests.benchmarks import hycon, own_negatives, rank_contrast
 
 TEMPERATURE = 0.07
 SCALE = 1 / TEMPERATURE
@@ -25,6 +26,11 @@ PLAIN = "mmcontrast, all at once"
 BY_PAIRS = "mmcontrast, by pairs"
 OWN = (OURS, PLAIN, BY_PAIRS)
 TORCH = "plain torch"
+VARIANTS = {
+    "mmcontrast, decoupled": {"decoupled": True},
+    "mmcontrast, with a prior": {"prior": 0.1},
+    "mmcontrast, smoothed": {"smoothing": 0.1},
+}
 OURS_COMPILED = "mmcontrast, compiled"
 TORCH_COMPILED = "plain torch, compiled"
 
@@ -59,6 +65,8 @@ class Case:
     """How many N x N float32 matrices it holds at once, about."""
     largest: int | None = None
     """The largest N for what grows faster than a matrix."""
+    another: bool = False
+    """Whether it computes another number: a variant, beside the loss for its time alone."""
     compiled: bool = False
     """Whether torch.compile makes the call, which then has to meet some sizes before its time."""
 
@@ -94,6 +102,10 @@ def scored(n: int, d: int) -> Inputs:
     return Inputs(rows(1, n, d), torch.randn(n, generator=torch.Generator().manual_seed(n)))
 
 
+def with_own_negatives(n: int, d: int) -> Inputs:
+    return Inputs(own_negatives.rows(n, d), torch.arange(n))
+
+
 def three_modalities(n: int, d: int) -> Inputs:
     return Inputs(rows(3, n, d), classes(n, 2))
 
@@ -108,9 +120,10 @@ TOP_K = Loss(f"top-{K}", pair, products=1, gradient=False)
 TOP_K_LABELS = Loss(f"top-{K} of other labels", labelled_pair, products=1, gradient=False)
 HYCON = Loss("HyCon", three_modalities, products=0)
 RANKED = Loss("Rank-N-Contrast", scored, products=0)
+OWN_NEGATIVES = Loss("own negatives", with_own_negatives, products=0)
 LOSSES = [
     *(SYMMETRIC, ONE_WAY, SIGMOID, SUP_CON, NT_XENT, BATCH_HARD, TOP_K, TOP_K_LABELS),
-    *(HYCON, RANKED),
+    *(HYCON, RANKED, OWN_NEGATIVES),
 ]
 
 
@@ -254,4 +267,11 @@ CASES = [
     Case(RANKED.name, OURS, call(rank_contrast.ours)),
     # It keeps a matrix for each column, so that 1100 are more than it holds up to N = 1024.
     Case(RANKED.name, rank_contrast.COLUMN_LOOP, call(rank_contrast.column_loop), 1100, 1024),
+    Case(OWN_NEGATIVES.name, OURS, call(own_negatives.ours)),
+    Case(OWN_NEGATIVES.name, own_negatives.EINSUM, call(own_negatives.einsum)),
+    *(
+        Case(loss, name, call(functools.partial(function, **options)), another=True)
+        for loss, function in ((SYMMETRIC.name, symmetric), (ONE_WAY.name, one_way))
+        for name, options in VARIANTS.items()
+    ),
 ]

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf
 
-from tests.benchmarks import cases, compiled, hycon, rank_contrast
+from tests.benchmarks import cases, compiled, hycon, own_negatives, rank_contrast
 from tests.benchmarks.cases import (
     BATCH_HARD,
     HYCON,
@@ -12,6 +12,7 @@ from tests.benchmarks.cases import (
     ONE_WAY,
     OURS,
     OURS_COMPILED,
+    OWN_NEGATIVES,
     PLAIN,
     RANKED,
     SIGMOID,
@@ -114,6 +115,13 @@ TARGETS = [
     ),
     Target("C20", RANKED, rank_contrast.COLUMN_LOOP, 1 / 70, None, 1024, 1024),
     Target("C20", RANKED, ABSOLUTE, 500, None, 8192, 8192, "MB"),
+    Target("C21", OWN_NEGATIVES, own_negatives.EINSUM, 1.0, 384, 1024, 1024),
+    Target("C21", OWN_NEGATIVES, own_negatives.EINSUM, 0.5, 384, 1024, 1024, "MB"),
+    *(
+        Target("C22", loss, OURS, 1.1, 64, LARGE, LARGE, case=case)
+        for loss in (SYMMETRIC, ONE_WAY)
+        for case in cases.VARIANTS
+    ),
 ]
 
 

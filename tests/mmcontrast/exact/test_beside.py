@@ -303,11 +303,6 @@ EYE = torch.eye(4).bool()
 @pytest.mark.parametrize(
     ("message", "options"),
     [
-        (r"own_negatives: expected shape \(4, K, 3\), got \(4, 3\)", {"own_negatives": X}),
-        (r"own_negatives: expected shape \(4, K, 3\)", {"own_negatives": OWN[:3]}),
-        ("own_negatives: expected a floating dtype", {"own_negatives": OWN.long()}),
-        ("own_keep: expected None without own_negatives", {"own_keep": EYE[:, :2]}),
-        (r"own_keep: expected shape \(4, 2\)", {"own_negatives": OWN, "own_keep": EYE}),
         ("in_batch: expected True without own_negatives", {"in_batch": False}),
         (
             "in_batch: expected True without own_negatives, and with the batch's keep",

@@ -1,0 +1,90 @@
+"""Own negatives: some anchors' at a time, and wrong ones. What they equal is in test_beside.py."""
+
+import pytest
+import torch
+from torch.autograd import gradcheck, gradgradcheck
+
+import mmcontrast as mm
+from mmcontrast.exact import own_negatives, sizes
+from tests.mmcontrast.strategies import close, gradients, mask, normal, numpy
+
+X, OWN = normal(1, 4, 3), normal(2, 4, 2, 3)
+EYE = torch.eye(4).bool()
+
+
+@pytest.fixture
+def in_pieces(monkeypatch):
+    """Three anchors at a time; of the pieces that were made, the number of anchors."""
+    seen, whole = [], own_negatives._logits
+    monkeypatch.setattr(sizes, "OWN", 3 * 2 * 3)
+
+    def counted(anchors, *given):
+        seen.append(len(anchors))
+        return whole(anchors, *given)
+
+    monkeypatch.setattr(own_negatives, "_logits", counted)
+    return seen
+
+
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("normalize", [mm.l2_normalize, mm.softmax_normalize, None])
+def test_pieces_are_the_whole(kept, normalize, in_pieces):
+    x, y, own = normal(1, 7, 3), normal(2, 9, 3), normal(3, 7, 2, 3)
+    t = torch.tensor(0.5, dtype=torch.float64)
+    options = {"normalize": normalize, "own_keep": mask(1, 7, 2) if kept else None, "prior": 0.1}
+
+    def loss(x, y, own, t):
+        return mm.info_nce(x, y, own_negatives=own, temperature=t, **options)
+
+    value, found = gradients(loss, x, y, own, t)
+    assert in_pieces == [3, 3, 1] * 2
+    expected = torch.func.grad_and_value(loss, argnums=(0, 1, 2, 3))(x, y, own, t)
+    close(value, expected[1])
+    for a, b in zip(found, expected[0], strict=True):
+        close(a, b)
+    some = gradients(lambda own: loss(x, y, own, 0.5), own)[1]  # of the negatives alone
+    close(some[0], found[2])
+    inputs = [z.requires_grad_() for z in (x, y, own, t)]
+    assert gradcheck(loss, inputs)
+    assert gradgradcheck(loss, inputs)
+
+
+def test_a_row_map_that_is_trained_gets_its_gradient(in_pieces):
+    torch.manual_seed(0)
+    head = torch.nn.Linear(3, 4, dtype=torch.float64)
+    x, y, own = normal(1, 7, 3), normal(2, 7, 3), normal(3, 7, 2, 3)
+
+    def loss():
+        return mm.info_nce(x, y, own_negatives=own, in_batch=False, normalize=head)
+
+    found = torch.autograd.grad(loss(), head.parameters())
+    assert in_pieces == [7]
+    blocks = torch.cat([torch.eye(7), torch.eye(7).repeat_interleave(2, 1)], 1).bool()
+    masked = mm.info_nce(x, torch.cat([y, own.flatten(0, 1)]), keep=blocks, normalize=head)
+    for a, b in zip(found, torch.autograd.grad(masked, head.parameters()), strict=True):
+        close(a, b, atol=1e-9)
+
+
+def test_the_gradient_has_the_dtype_of_the_negatives(in_pieces):
+    own = normal(3, 7, 2, 3, dtype=torch.bfloat16).requires_grad_()
+    x, y = normal(1, 7, 3, dtype=torch.float32), normal(2, 7, 3, dtype=torch.float32)
+    (found,) = torch.autograd.grad(mm.info_nce(x, y, own_negatives=own), own)
+    assert in_pieces == [3, 3, 1] * 2
+    assert found.dtype == torch.bfloat16
+    (exact,) = gradients(lambda o: mm.info_nce(x, y, own_negatives=o), own.detach().double())[1]
+    close(numpy(found.float()), exact, atol=0.01 * exact.abs().max().item(), rtol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("message", "options"),
+    [
+        (r"own_negatives: expected shape \(4, K, 3\), got \(4, 3\)", {"own_negatives": X}),
+        (r"own_negatives: expected shape \(4, K, 3\)", {"own_negatives": OWN[:3]}),
+        ("own_negatives: expected a floating dtype", {"own_negatives": OWN.long()}),
+        ("own_keep: expected None without own_negatives", {"own_keep": EYE[:, :2]}),
+        (r"own_keep: expected shape \(4, 2\)", {"own_negatives": OWN, "own_keep": EYE}),
+    ],
+)
+def test_wrong_arguments(message, options):
+    with pytest.raises(ValueError, match=message):
+        mm.info_nce(X, X, **options)
