@@ -79,6 +79,13 @@ def test_a_batch_that_was_pushed_first_does_not_meet_itself(size, before, n):
         assert torch.equal(x, y)
 
 
+def test_no_place_is_left_out_for_rows_that_were_dropped():
+    queue = EmbeddingQueue(2, 3)
+    queue.push(torch.ones(2, 3))
+    keep = queue.extend(torch.ones(1, 3), rows=1, without=torch.tensor([-1, 1, -1]))[1]
+    assert keep.tolist() == [[True, True, False]]
+
+
 def test_labels_of_candidates_and_queue_are_those_of_sup_con():
     queue = EmbeddingQueue(5, 3, dtype=torch.float64)
     queue.push(normal(1, 3, 3), torch.tensor([0, 1, IGNORE]))
@@ -90,7 +97,7 @@ def test_labels_of_candidates_and_queue_are_those_of_sup_con():
     )
 
 
-@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint16, torch.bfloat16, torch.float8_e5m2])
 def test_labels_of_candidates_take_the_queues_dtype(dtype):
     own = torch.float32 if dtype.is_floating_point else torch.int64
     queue = EmbeddingQueue(2, 3, label_dtype=own)
