@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -35,6 +35,7 @@ class LossTerms(OrderedDict[str, Tensor]):
 
     Raises:
         ValueError: on no terms, or a weight for a term that does not exist.
+        AttributeError: on what only tensors have, such as ``backward``, with where to find it.
 
     Example:
         >>> terms = LossTerms({"task": torch.tensor(2.0), "semi": torch.tensor(3.0)}, {"semi": 0.5})
@@ -75,6 +76,19 @@ class LossTerms(OrderedDict[str, Tensor]):
         if not weighted:
             return torch.zeros_like(torch.as_tensor(terms[0][1]))
         return torch.stack(weighted).sum(0)
+
+    if not TYPE_CHECKING:  # to a type checker, what does not exist is an error already
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """An error that says where the tensor is, for whoever takes the terms for one."""
+            instead = ""
+            if hasattr(Tensor, name) and not name.startswith("_"):
+                instead = f": the loss is its .total, a tensor (terms.total.{name})"
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}{instead}",
+                name=name,
+                obj=self,
+            )
 
     def __setitem__(self, name: str, term: Tensor) -> None:
         plain = str(name)

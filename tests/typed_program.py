@@ -44,6 +44,7 @@ def several_modalities(
     terms = mm.hybrid_contrast(features, labels, selection=mm.PairSelection(), present=present)
     assert_type(terms, mm.LossTerms)
     assert_type(terms.total, Tensor)
+    terms.backward()  # type: ignore[attr-defined]
     assert_type(terms["intra"], Tensor)
     assert_type(terms.weights, dict[str, float])
     assert_type({name: term.item() for name, term in terms.items()}, dict[str, bool | float | int])

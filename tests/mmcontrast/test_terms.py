@@ -45,6 +45,21 @@ def test_law_56_linear_in_the_weights_and_weight_zero_touches_nothing():
     assert y.grad is None or y.grad.item() == 0.0
 
 
+@pytest.mark.parametrize("name", ["backward", "item", "detach", "mean", "requires_grad", "device"])
+def test_what_a_tensor_has_is_said_to_be_the_totals(name):
+    expected = rf"'LossTerms' object has no attribute '{name}': .*terms\.total\.{name}\)"
+    with pytest.raises(AttributeError, match=expected) as error:
+        getattr(terms(), name)
+    assert error.value.name == name
+    assert not hasattr(terms(), name)
+
+
+@pytest.mark.parametrize("name", ["sizes", "_backward_hooks", "__array__", "__torch_function__"])
+def test_what_no_user_asks_a_tensor_for_is_not(name):
+    with pytest.raises(AttributeError, match=rf"'LossTerms' object has no attribute '{name}'$"):
+        getattr(terms(), name)
+
+
 def test_every_weight_zero_is_zero():
     t = mm.LossTerms({"x": torch.tensor([1.0, math.inf])}, {"x": 0})
     assert t.total.tolist() == [0.0, 0.0]
