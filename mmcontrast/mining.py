@@ -126,14 +126,17 @@ def hard_negatives(
                 [0],
                 [1]])
 
-        Negatives of each anchor's own, for :func:`info_nce`:
+        As each anchor's own negatives in a loss, where not all of them found two:
 
+        >>> from mmcontrast import info_nce
         >>> found = hard_negatives(x, x, k=2, margin=0.5)
-        >>> own = x[found.indices]  # (B, K, D), for own_negatives=
-        >>> found.valid  # for own_keep=
+        >>> found.valid
         tensor([[ True, False],
                 [ True, False],
                 [ True,  True]])
+        >>> own = {"own_negatives": x[found.indices], "own_keep": found.valid}  # (B, K, D), (B, K)
+        >>> info_nce(x, x, temperature=1.0, **own)
+        tensor(0.9928)
 
         FaceNet's triplets: for all pairs of a class, the semi-hard negative.
 
@@ -194,6 +197,7 @@ def hard_negatives(
     corpus = Corpus(candidates, normalize, anchors.device)
     masks = targets, allowed, labels, others
     way = EXCLUDED[exclude_positive], normalize is None, chunk_size, start
+    found: tuple[Tensor, ...]
     if operator:
         measure = MEASURES.index(distance)
         found = hardest_candidates(
@@ -202,11 +206,12 @@ def hard_negatives(
     else:
         masks = targets, allowed, labels, labels if others is None else others
         found = hardest_of(x, corpus, Search(skip + pool, *masks, *way, distance, limits))
-    indices, scores, valid = (part[:, skip:] for part in found)
+    if skip:
+        found = tuple(part[:, skip:].contiguous() for part in found)
     if sample is not None:
-        places = sample_some(valid, k, generator)
-        indices, scores, valid = (part.gather(1, places) for part in (indices, scores, valid))
-    return HardNegatives(indices.contiguous(), scores.contiguous(), valid.contiguous())
+        places = sample_some(found[2], k, generator)
+        found = tuple(part.gather(1, places) for part in found)
+    return HardNegatives(*found)
 
 
 def measures(

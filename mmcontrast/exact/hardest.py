@@ -107,7 +107,7 @@ def hardest_candidates(
     if ranks is not None:
         missing = 0, k - indices.shape[1]
         indices, scores, valid = (F.pad(part, missing) for part in (indices, scores, valid))
-    return indices.contiguous(), scores.contiguous(), valid
+    return indices, scores, valid
 
 
 def hardest_of(x: Tensor, corpus: Corpus, search: Search) -> tuple[Tensor, Tensor, Tensor]:
@@ -128,7 +128,8 @@ def hardest_of(x: Tensor, corpus: Corpus, search: Search) -> tuple[Tensor, Tenso
     if not (is_eager() and known(valid.all())):
         indices, scores = torch.where(valid, indices, 0), torch.where(valid, scores, 0)
     wide = x.dtype == torch.float64 or corpus.is_wide()
-    return indices, scores if wide else narrow(scores), valid
+    scores = scores if wide else narrow(scores)
+    return indices.contiguous(), scores.contiguous(), valid.contiguous()
 
 
 def places(k: int, size: int, exclude: str) -> int:
