@@ -7,7 +7,7 @@ BIN := .venv/bin
 # import, has no CPU build beside this torch, and transformers must not find it. Without their own
 # requirements, which would bring another build of torch.
 PEERS := pytorch-metric-learning info-nce-pytorch sentence-transformers open_clip_torch \
-	lightly lightly_utils torchvision timm ftfy wcwidth \
+	lightly lightly_utils symile torchvision timm ftfy wcwidth \
 	lightning lightning-utilities torchmetrics pytorch-lightning \
 	datasets dill multiprocess pyarrow pandas xxhash triton
 

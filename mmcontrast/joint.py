@@ -99,12 +99,13 @@ def joint_contrast(
         (['text', 'audio', 'vision'], tensor(0.7437))
 
     Note:
-        With unit rows, Symile's package is ``Symile(negative_sampling="n")`` or ``"n_squared"`` at
-        ``logit_scale = 1 / temperature``. It keeps a shuffled tuple that happens to be the anchor's
-        own as a negative, which is left out here; and it shuffles two modalities as well. GRAM's
-        and TRIANGLE's code smooths the labels by 0.1. GRAM's takes the root of the determinant's
-        absolute value, whose gradient is NaN where it is 0; here value and gradient are finite
-        everywhere. TRIANGLE's code leaves the root out, so it has twice the squared area.
+        With unit rows and ``logit_scale = 1 / temperature``, symile's ``Symile("n_squared")`` is
+        the product with all tuples, and ``Symile("n")`` that with shuffled ones, draw for draw. It
+        keeps a shuffled tuple that happens to be the anchor's own as a negative, which is left out
+        here; and it shuffles two modalities as well. The code of GRAM and TRIANGLE smooths the
+        labels by 0.1. GRAM's takes the root of the determinant's absolute value, whose gradient is
+        NaN where it is 0; here value and gradient are finite everywhere. TRIANGLE's leaves the root
+        out, and so has twice the squared area.
 
     References: Symile, arXiv:2411.01053, section 3; GRAM, arXiv:2412.11959, section 3, the losses
         called A2D and D2A; TRIANGLE, arXiv:2509.24734, NeurIPS 2025.

@@ -49,6 +49,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--hycon", type=numbers, metavar="K,..", help="HyCon's batch sizes (128,1024,8192)")
     add("--ranked", type=numbers, metavar="N,..", help="Rank-N-Contrast's (256,1024,8192)")
     add("--own", type=numbers, metavar="N,..", help="those of InfoNCE with own negatives (1024)")
+    add("--joint", type=numbers, metavar="N,..", help="joint contrast's, d=128 (256,1024)")
     add("--large", type=numbers, metavar="N,..", help="ours alone, eager and compiled (16384)")
     add("--compiled", action=argparse.BooleanOptionalAction, help="with torch.compile (yes)")
     add("--against", type=Path, metavar="DIR", help="beside the package of another checkout")
@@ -70,6 +71,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         "hycon": [128, 1024, 8192],
         "ranked": [256, 1024, 8192],
         "own": [1024],
+        "joint": [256, 1024],
         "large": [16384],
         "rounds": 5,
         "compiled": True,
@@ -80,6 +82,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         "hycon": [16, 256],
         "ranked": [16, 128],
         "own": [16],
+        "joint": [16, 128],
         "large": [],
         "rounds": 1,
         "compiled": False,
@@ -167,6 +170,8 @@ def planned(options: argparse.Namespace) -> list[tuple[list[cases.Case], int, in
         cases.HYCON.name: (options.hycon, 50),
         cases.RANKED.name: (options.ranked, 64),
         cases.OWN_NEGATIVES.name: (options.own, 384),
+        cases.SHUFFLED.name: (options.joint, 128),
+        cases.VOLUMES.name: (options.joint, 128),
     }
     others = [case for case in wanted if case.loss not in own_sizes]
     plan = [(others, n, d) for d in options.dims for n in options.sizes]

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import mmcontrast
-from tests.benchmarks import hycon, own_negatives, rank_contrast
+from tests.benchmarks import hycon, joint, own_negatives, rank_contrast
 
 TEMPERATURE = 0.07
 SCALE = 1 / TEMPERATURE
@@ -121,9 +121,11 @@ TOP_K_LABELS = Loss(f"top-{K} of other labels", labelled_pair, products=1, gradi
 HYCON = Loss("HyCon", three_modalities, products=0)
 RANKED = Loss("Rank-N-Contrast", scored, products=0)
 OWN_NEGATIVES = Loss("own negatives", with_own_negatives, products=0)
+SHUFFLED = Loss("joint contrast, shuffled products", three_modalities, products=0)
+VOLUMES = Loss("joint contrast, volumes", three_modalities, products=0)
 LOSSES = [
     *(SYMMETRIC, ONE_WAY, SIGMOID, SUP_CON, NT_XENT, BATCH_HARD, TOP_K, TOP_K_LABELS),
-    *(HYCON, RANKED, OWN_NEGATIVES),
+    *(HYCON, RANKED, OWN_NEGATIVES, SHUFFLED, VOLUMES),
 ]
 
 
@@ -274,4 +276,8 @@ CASES = [
         for loss, function in ((SYMMETRIC.name, symmetric), (ONE_WAY.name, one_way))
         for name, options in VARIANTS.items()
     ),
+    Case(SHUFFLED.name, OURS, call(joint.shuffled)),
+    Case(SHUFFLED.name, TORCH, call(joint.torch_shuffled), 8),
+    Case(VOLUMES.name, OURS, call(joint.volumes)),
+    Case(VOLUMES.name, joint.DETERMINANTS, call(joint.determinants), 55),
 ]

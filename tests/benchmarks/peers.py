@@ -10,12 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tests.benchmarks import joint
 from tests.benchmarks.cases import (
     BATCH_HARD,
     BIAS,
     NT_XENT,
     ONE_WAY,
     SCALE,
+    SHUFFLED,
     SIGMOID,
     SUP_CON,
     SYMMETRIC,
@@ -27,6 +29,7 @@ from tests.benchmarks.cases import (
 OPEN_CLIP = "open_clip"
 CHUNKED = "torch linear_cross_entropy"
 METRIC_LEARNING = "pytorch-metric-learning"
+SYMILE = "symile"
 
 
 def module(name: str) -> types.ModuleType:
@@ -111,6 +114,17 @@ def nt_xent() -> Call:
     return lambda inputs: loss(*inputs.rows)
 
 
+def symile() -> Call:
+    loss = module("symile").Symile()
+
+    def seeded(inputs) -> Tensor:
+        with torch.random.fork_rng():
+            torch.manual_seed(joint.seed(len(inputs.rows[0])))
+            return loss(list(inputs.rows), SCALE)
+
+    return seeded
+
+
 # What each holds at once was measured; see Case.matrices.
 CASES = [
     Case(SYMMETRIC.name, OPEN_CLIP, clip, 4),
@@ -126,4 +140,5 @@ CASES = [
     Case(SUP_CON.name, METRIC_LEARNING, sup_con, 12),
     Case(NT_XENT.name, "lightly", nt_xent, 17),
     Case(BATCH_HARD.name, METRIC_LEARNING, batch_hard, 8),
+    Case(SHUFFLED.name, SYMILE, symile, 8),
 ]

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf
 
-from tests.benchmarks import cases, compiled, hycon, own_negatives, rank_contrast
+from tests.benchmarks import cases, compiled, hycon, joint, own_negatives, rank_contrast
 from tests.benchmarks.cases import (
     BATCH_HARD,
     HYCON,
@@ -15,6 +15,7 @@ from tests.benchmarks.cases import (
     OWN_NEGATIVES,
     PLAIN,
     RANKED,
+    SHUFFLED,
     SIGMOID,
     SUP_CON,
     SYMMETRIC,
@@ -22,9 +23,10 @@ from tests.benchmarks.cases import (
     TOP_K_LABELS,
     TORCH,
     TORCH_COMPILED,
+    VOLUMES,
     Loss,
 )
-from tests.benchmarks.peers import CHUNKED, METRIC_LEARNING, OPEN_CLIP
+from tests.benchmarks.peers import CHUNKED, METRIC_LEARNING, OPEN_CLIP, SYMILE
 
 LOSSES = {loss.name: loss for loss in cases.LOSSES}
 FLOOR = "floor"
@@ -122,6 +124,9 @@ TARGETS = [
         for loss in (SYMMETRIC, ONE_WAY)
         for case in cases.VARIANTS
     ),
+    Target("C23", SHUFFLED, SYMILE, 1.0, None, 1024, 1024),
+    Target("C23", VOLUMES, joint.DETERMINANTS, 0.3, None, 1024, 1024),
+    Target("C23", VOLUMES, joint.DETERMINANTS, 0.3, None, 1024, 1024, "MB"),
 ]
 
 

@@ -12,6 +12,7 @@ METRIC_LEARNING = "pytorch-metric-learning"
 SENTENCES = "sentence-transformers"
 LIGHTLY = "lightly"
 INFO_NCE = "info-nce-pytorch"
+SYMILE = "symile"
 TORCH = "torch"
 # By library, the modules that its calls name; torch's own are there in every call.
 MODULES = {
@@ -24,6 +25,7 @@ MODULES = {
     SENTENCES: ("sentence_transformers.losses",),
     LIGHTLY: ("lightly.loss",),
     INFO_NCE: ("info_nce",),
+    SYMILE: ("symile",),
     TORCH: (),
 }
 
@@ -126,6 +128,14 @@ CASES = [
         LIGHTLY,
         "NTXentLoss(temperature=t)(x, y)",
         "It has no labels, and a memory bank of its own, off by default.",
+    ),
+    Case(
+        "joint_contrast",
+        "joint_contrast({'x': x, 'y': y, 'z': z}, negatives='all', temperature=t).total",
+        SYMILE,
+        "Symile('n_squared')([unit(x), unit(y), unit(z)], 1 / t)",
+        "The caller scales the rows; it holds all B^3 products, and has no call for missing rows.",
+        "xyz",
     ),
     Case(
         "n_pair",

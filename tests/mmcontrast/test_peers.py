@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 import mmcontrast as mm
 from mmcontrast import info_nce, sup_con
+from tests.benchmarks import joint
 from tests.mmcontrast.peer_cases import CASES, MODULES, TORCH
 from tests.mmcontrast.peers import peer, same_value_and_gradient
 
@@ -79,6 +80,64 @@ def test_docstrings_name_the_same_peers(function):
     assert expected <= named_losses(note)
     for library in {c.library for c in CASES if c.function == function}:
         assert library in note
+
+
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+def test_shuffled_products_are_symiles_draw_for_draw(temperature, generator):
+    """Where no shuffled tuple is a sample's own, which Symile keeps as a negative."""
+    rows = list(torch.randn(3, 7, 5, dtype=torch.float64, generator=generator))
+    symile = peer("symile").Symile("n")
+
+    def theirs(*rows):
+        with torch.random.fork_rng():
+            torch.manual_seed(joint.seed(7))
+            return symile([F.normalize(x, dim=1) for x in rows], 1 / temperature)
+
+    def ours(*rows):
+        features = dict(zip("xyz", rows, strict=True))
+        draws = torch.Generator().manual_seed(joint.seed(7))
+        return mm.joint_contrast(features, temperature=temperature, generator=draws).total
+
+    same_value_and_gradient(ours, theirs, *rows)
+
+
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+@pytest.mark.parametrize("modalities", [3, 4])
+def test_volumes_are_grams_determinants(temperature, modalities, generator):
+    """GRAM publishes no package: a determinant for each anchor and tuple, in both directions."""
+    rows = torch.randn(modalities, 7, 5, dtype=torch.float64, generator=generator).unbind()
+
+    def formula(*rows):
+        anchor, *others = (F.normalize(x, dim=1) for x in rows)
+        volumes = [[torch.stack([a, *(x[j] for x in others)]) for j in range(7)] for a in anchor]
+        volumes = torch.stack([torch.stack([(m @ m.T).det().sqrt() for m in r]) for r in volumes])
+        logits, pairs = -volumes / temperature, torch.arange(7)
+        return (F.cross_entropy(logits, pairs) + F.cross_entropy(logits.T, pairs)) / 2
+
+    def ours(*rows):
+        features = {str(k): x for k, x in enumerate(rows)}
+        return mm.joint_contrast(features, score="volume", anchor="0", temperature=temperature)["0"]
+
+    same_value_and_gradient(ours, formula, *rows)
+
+
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+def test_areas_are_triangles(temperature, generator):
+    """TRIANGLE publishes no package: half the root of |u|^2 |v|^2 - (u v)^2, of two sides."""
+    rows = torch.randn(3, 7, 5, dtype=torch.float64, generator=generator).unbind()
+
+    def formula(*rows):
+        anchor, x, y = (F.normalize(x, dim=1) for x in rows)
+        u, v = anchor[:, None] - x, anchor[:, None] - y
+        squares = u.square().sum(2) * v.square().sum(2) - (u * v).sum(2).square()
+        logits, pairs = -squares.sqrt() / 2 / temperature, torch.arange(7)
+        return (F.cross_entropy(logits, pairs) + F.cross_entropy(logits.T, pairs)) / 2
+
+    def ours(*rows):
+        features = dict(zip("axy", rows, strict=True))
+        return mm.joint_contrast(features, score="area", anchor="a", temperature=temperature)["a"]
+
+    same_value_and_gradient(ours, formula, *rows)
 
 
 @pytest.mark.parametrize("temperature", TEMPERATURES)
