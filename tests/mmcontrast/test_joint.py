@@ -1,5 +1,6 @@
 """Joint contrast of several modalities against float64 loops, over ranks too, and its laws."""
 
+import itertools
 import math
 
 import pytest
@@ -7,9 +8,11 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 import mmcontrast as mm
 from tests import oracles
+from tests.mmcontrast.exclusive_or import bits, exclusive_or
 from tests.mmcontrast.infonce_inputs import reductions
 from tests.mmcontrast.strategies import (
     MODALITIES,
@@ -383,6 +386,63 @@ def test_shuffled_tuples_are_a_sample_of_all():
     shuffled = [joint(features, "shuffled", seed=s, temperature=0.5).total for s in range(20)]
     every = joint(features, "all", temperature=0.5).total
     close(torch.stack(shuffled).mean() - math.log(40), every - math.log(1600), atol=0.02)
+
+
+# --- what pairs of modalities do not tell --------------------------------------------------------
+
+COUNT = 3  # bits of a word
+
+
+def pairwise(features, generator):
+    pairs = itertools.combinations(features.values(), 2)
+    return sum(mm.symmetric_info_nce(x, y, temperature=0.1) for x, y in pairs) / 3
+
+
+def jointly(features, generator):
+    return mm.joint_contrast(features, temperature=0.1, generator=generator).total
+
+
+def learnt(loss, steps=80, n=32):
+    """The last losses, and how often a linear encoder of each modality then finds the vision."""
+    source = rng(1)
+    torch.manual_seed(2)
+    encoders = nn.ModuleDict({name: nn.Linear(COUNT, 8) for name in MODALITIES})
+    optimizer = torch.optim.Adam(encoders.parameters(), lr=0.03)
+
+    def encoded(features):
+        return {name: encoders[name](x) for name, x in features.items()}
+
+    values = []
+    for _ in range(steps):
+        value = loss(encoded(exclusive_or(n, COUNT, source)), source)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        values.append(value.item())
+    test = exclusive_or(256, COUNT, source)
+    rows = {name: F.normalize(x, dim=1) for name, x in encoded(test).items()}
+    words = F.normalize(encoders["vision"](bits(COUNT)), dim=1)
+    right = (test["vision"][:, None] == bits(COUNT)).all(2)
+    scores = {
+        "product": (rows["text"] * rows["audio"]) @ words.T,
+        "sum": (rows["text"] + rows["audio"]) @ words.T,
+    }
+    found = {
+        k: right.gather(1, s.argmax(1, keepdim=True)).float().mean() for k, s in scores.items()
+    }
+    return sum(values[-10:]) / 10, found
+
+
+@pytest.mark.slow
+def test_an_exclusive_or_is_learnt_by_the_product_and_by_no_pair():
+    """Any two modalities are independent, so no pairwise loss can fall below that of chance."""
+    with torch.random.fork_rng():
+        value, found = learnt(jointly)
+        assert found["product"] == 1
+        assert value < math.log(32) - 1
+        value, found = learnt(pairwise)
+        assert max(found.values()) < 0.5
+        assert value > math.log(32) - 0.05
 
 
 # --- modalities that are absent ------------------------------------------------------------------
