@@ -41,6 +41,7 @@ def symmetric_info_nce(
     decoupled: bool = False,
     prior: float | Tensor = 0.0,
     smoothing: float = 0.0,
+    within: bool = False,
     weight: Tensor | None = None,
     normalize: RowMap | None = l2_normalize,
     reduction: str = "mean",
@@ -66,6 +67,8 @@ def symmetric_info_nce(
         bias: (B, C) floating, added to the logits; or a function of a :class:`Tile`, or a list. It
             is the same for both directions.
         decoupled, prior, smoothing: as in :func:`info_nce`, of both directions.
+        within: the other rows of an anchor's own side are negatives, too, those of the samples that
+            ``keep`` leaves it. Not with positives or bias.
         weight: (B,) sample weights, of both directions; where C is not B, there is none.
         normalize: row map before the dot product; None for raw dot products.
         reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,), the mean of a
@@ -101,8 +104,8 @@ def symmetric_info_nce(
     Note:
         Equals open_clip's ``ClipLoss`` at ``logit_scale = 1 / temperature`` on unit rows, and
         sentence-transformers' ``MultipleNegativesRankingLoss`` of both directions with
-        ``partition_mode="per_direction"``. lightly's ``NTXentLoss`` differs: it also takes
-        negatives from the anchor's own view.
+        ``partition_mode="per_direction"``. With ``within`` it equals SimCLR's NT-Xent, lightly's
+        ``NTXentLoss``; with ``decoupled`` and ``within``, lightly's ``DCLLoss``.
 
     References: CLIP, arXiv:2103.00020; MCL-MCF, Algorithm 1.
     """
@@ -122,7 +125,10 @@ def symmetric_info_nce(
     }
     variant = Variant(arguments.flag("decoupled", decoupled), arguments.chances("prior", prior, x))
     arguments.below_one("smoothing", smoothing)
-    beside = BothWays(variant, smoothing, settings["temperature"], group).or_none()
+    if arguments.flag("within", within) and not (positives is None and bias is None):
+        arguments.fail("within", "False with positives or bias", within)
+    given = variant, smoothing, settings["temperature"], group, within, chunk_size
+    beside = BothWays(*given).or_none()
     if by_ways and keep is None and bias is None:
         return both_ways_info_nce(x, y, **settings, beside=beside)
     counts = rank_sizes(y, group)
@@ -149,6 +155,9 @@ def symmetric_info_nce(
     masks = positives, keep, bias
     backwards = tuple(_backwards(mask, own, group) for mask in masks)
     temperature = exact_number(temperature)
+    sides: list[Any] = [(x, y, *masks), (y, x, *backwards)]
+    if within:
+        sides = [(a, *_with_own_side(a, b, k, own, counts), z) for a, b, _, k, z in sides]
     ways = [
         info_nce(
             a,
@@ -166,9 +175,21 @@ def symmetric_info_nce(
             chunk_size=chunk_size,
             group=group,
         )
-        for a, b, (partners, kept_pairs, added) in ((x, y, masks), (y, x, backwards))
+        for a, b, partners, kept_pairs, added in sides
     ]
     return (ways[0] + ways[1]) / 2
+
+
+def _with_own_side(
+    x: Tensor, y: Tensor, keep: Tensor | None, own: slice, counts: list[int]
+) -> tuple[Tensor, None, Tensor]:
+    """Candidates of both sides, no positives, and the mask of all ranks' candidates for x."""
+    columns = torch.arange(sum(counts), device=x.device)
+    if keep is None:
+        keep = torch.ones(x.shape[0], sum(counts), dtype=torch.bool, device=x.device)
+    others = keep & (columns != columns[own, None])
+    both = zip(*(torch.split(z, counts, 1) for z in (keep, others)), strict=True)
+    return torch.cat([y, x]), None, torch.cat([part for rank in both for part in rank], 1)
 
 
 def _check_paired(x: Tensor, y: Tensor, weight: Tensor | None, reduction: str) -> None:
@@ -215,7 +236,7 @@ class SymmetricInfoNCE(nn.Module):
 
     Args:
         temperature: a float, or a :class:`LearnableTemperature`.
-        decoupled, prior, smoothing: as in :func:`symmetric_info_nce`; prior is a float.
+        decoupled, prior, smoothing, within: as in :func:`symmetric_info_nce`; prior is a float.
         normalize, reduction, chunk_size, group: as in :func:`symmetric_info_nce`.
 
     Example:
@@ -232,6 +253,7 @@ class SymmetricInfoNCE(nn.Module):
         decoupled: bool = False,
         prior: float = 0.0,
         smoothing: float = 0.0,
+        within: bool = False,
         normalize: RowMap | None = l2_normalize,
         reduction: str = "mean",
         chunk_size: int | None = None,
@@ -242,6 +264,7 @@ class SymmetricInfoNCE(nn.Module):
         self.decoupled = decoupled
         self.prior = prior
         self.smoothing = smoothing
+        self.within = within
         self.normalize = normalize
         self.reduction = reduction
         self.chunk_size = chunk_size
@@ -269,6 +292,7 @@ class SymmetricInfoNCE(nn.Module):
             decoupled=self.decoupled,
             prior=self.prior,
             smoothing=self.smoothing,
+            within=self.within,
             weight=weight,
             normalize=self.normalize,
             reduction=self.reduction,

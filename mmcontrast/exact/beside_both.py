@@ -7,7 +7,9 @@ from torch import Tensor
 
 from mmcontrast.distributed import Group, joined, total
 from mmcontrast.exact.beside import without_infinite
+from mmcontrast.exact.log_sums import weighted_log_sums
 from mmcontrast.exact.pair_rules import PairRules, as_tensors
+from mmcontrast.exact.tiles import scalar
 from mmcontrast.gaps import Variant
 from mmcontrast.rows import dot
 
@@ -19,10 +21,13 @@ class BothWays(NamedTuple):
     smoothing: float
     temperature: float | Tensor
     group: Group | None
+    within: bool = False  # whether the other rows of a side are negatives, too
+    chunk_size: int | None = None  # of the log-sums of these
 
     def or_none(self) -> "BothWays | None":
         """None where there is nothing to make."""
-        return None if self.variant.usual and self.smoothing == 0 else self
+        nothing = self.variant.usual and self.smoothing == 0 and not self.within
+        return None if nothing else self
 
     def made(
         self,
@@ -42,50 +47,52 @@ class BothWays(NamedTuple):
         variant = self.variant
         if variant.prior is not None:
             variant = variant._replace(prior=variant.prior.expand(2, -1))
-        if self.smoothing == 0 and variant.prior is None:
+        keep = back = None
+        alone = self.smoothing == 0 and variant.prior is None  # whether no candidates are counted
+        if rules is not None and own is not None and (self.within or not alone):
+            every, _ = joined(y, self.group)  # (C, D)
+            keep, bias = without_infinite(*as_tensors(rules, bias, x, every))
+            back = None if keep is None else joined(keep, self.group)[0][:, own].mT  # (B, C)
+        if self.within:
+            sides = ((x, keep), (y, back))
+            variant = variant._replace(extra=torch.stack([self.others(*side) for side in sides]))
+        if alone:
             return variant.like(x), None
-        if rules is None or own is None:
-            number = total(x.new_full((), x.shape[0]), self.group)
-            sums = total(y.sum(0), self.group), total(x.sum(0), self.group)  # (D,)
-            return self.parts(variant, x, y, number.expand(2), sums, None)
-        every, _ = joined(y, self.group)  # (C, D)
-        keep, bias = without_infinite(*as_tensors(rules, bias, x, every))
-        if keep is None:
-            keep = torch.ones(x.shape[0], every.shape[0], dtype=torch.bool, device=x.device)
-        weights = keep.to(x.dtype)
-        counts = torch.stack([weights.sum(1), total(weights.sum(0), self.group)[own]])  # (2, B)
-        sums = dot(weights, every.mT), total(dot(weights.mT, x.mT), self.group)[own]  # (B, D)
-        added = None
-        if bias is not None:
-            pairs = bias.diagonal(own.start)
-            added = torch.stack([pairs, bias.sum(1), total(bias.sum(0), self.group)[own]])
-        return self.parts(variant, x, y, counts, sums, added)
-
-    def parts(
-        self,
-        variant: Variant,
-        x: Tensor,
-        y: Tensor,
-        number: Tensor,
-        sums: tuple[Tensor, Tensor],
-        added: Tensor | None,
-    ) -> tuple[Variant, Tensor | None]:
-        """The results of :meth:`made`.
-
-        Args:
-            variant, x, y: as there.
-            number: (2,) or (2, B) how many candidates each row of x and of y keeps.
-            sums: of these candidates, (D,) or (B, D).
-            added: (3, B) biases of the pairs, and their sums by the rows of x and of y.
-        """
-        number = number if number.ndim == 2 else number[:, None]
+        ways = self.sums(x, y, keep), self.sums(y, x, back)
+        number = torch.stack([number for number, _ in ways])  # (2, B)
         variant = variant.among(number - 1).like(x)
         if self.smoothing == 0:
             return variant, None
-        # The mean logit of each row is one product with the mean row of the other side.
         positive = (x * y).sum(1) / self.temperature
-        each = torch.stack([(x * sums[0]).sum(1), (y * sums[1]).sum(1)]) / self.temperature
-        if added is not None:
-            positive, each = positive + added[0], each + added[1:]
-        mean = (each / number.clamp_min(1)).mean(0)
+        sums = torch.stack([found for _, found in ways]) / self.temperature
+        if bias is not None and own is not None:
+            positive = positive + bias.diagonal(own.start)
+            sums = sums + torch.stack([bias.sum(1), total(bias.sum(0), self.group)[own]])
+        mean = (sums / number.clamp_min(1)).mean(0)
         return variant, self.smoothing * (positive - mean)
+
+    def others(self, x: Tensor, keep: Tensor | None) -> Tensor:
+        """(B,) log-sums of the rows' similarities to the others of their side."""
+        every, own = joined(x, self.group)
+        inputs = x, every, scalar(self.temperature, x), None
+        return weighted_log_sums(*inputs, keep, own.start, self.chunk_size)
+
+    def sums(self, x: Tensor, y: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(B,) how many candidates each row of x keeps, and the sum of its products with them.
+
+        The sum is one product with the sum of the candidates.
+        """
+        sides = [y, x] if self.within else [y]
+        if keep is None:
+            number = total(x.new_full((), x.shape[0]), self.group).expand(x.shape[0])
+            middle = sum(total(side.sum(0), self.group) for side in sides)  # (D,)
+            itself = torch.ones_like(number)
+        else:
+            weights = keep.to(x.dtype)
+            number = weights.sum(1)
+            middle = sum(dot(weights, joined(side, self.group)[0].mT) for side in sides)  # (B, D)
+            itself = weights.diagonal(joined(x, self.group)[1].start)
+        found = (x * middle).sum(1)
+        if not self.within:
+            return number, found
+        return 2 * number - itself, found - itself * x.square().sum(1)

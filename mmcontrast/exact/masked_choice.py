@@ -131,8 +131,10 @@ def both_ways_by_rules(
     x, y, narrow = products_in_range(x, y, normalize, group)
     if rules.keep is not None:
         # A row of y takes part where some rank keeps it.
-        used = total(any_of(rules.keep, 0).float(), group)[own] > 0
-        x, y = zero_outside(x, any_of(rules.keep, 1)), zero_outside(y, used)
+        used = any_of(rules.keep, 1), total(any_of(rules.keep, 0).float(), group)[own] > 0
+        if beside is not None and beside.within:  # each row is a candidate of its own side, too
+            used = (used[0] | used[1],) * 2
+        x, y = zero_outside(x, used[0]), zero_outside(y, used[1])
     rows, columns = mapped(x, y, normalize, chunk_size)
     every, _ = joined(columns, group, counts)  # (C of all ranks, D)
     rules, bias = rules_of_pairs(rules, bias, rows, every, own, group)

@@ -160,6 +160,10 @@ CASES = {
             bias=lambda t: 0.1 * (t.rows[:, None] + t.columns).to(t.partner.dtype),
         ),
     ),
+    "symmetric_info_nce:within": loss(
+        lambda m: (*two(m), m.mask(7, m.n, m.n)),
+        lambda x, y, k: mm.symmetric_info_nce(x, y, keep=k, within=True, smoothing=0.1),
+    ),
     "symmetric_info_nce:variants": loss(
         lambda m: (*two(m), m.weight()),
         lambda x, y, w: mm.symmetric_info_nce(

@@ -10,8 +10,11 @@ from tests import oracles
 from tests.mmcontrast.infonce_inputs import reductions
 from tests.mmcontrast.strategies import close, gradients, mask, modalities, normal, numpy, seeds
 from tests.mmcontrast.strategies import presence as drawn_presence
+from tests.oracles.infonce import nce_value
+from tests.oracles.rows import similarities
 
 T = 0.5
+EYE = torch.eye(3).bool()
 variants = {
     "decoupled": st.booleans(),
     "prior": st.sampled_from([0.0, 0.1, "each"]),
@@ -64,7 +67,7 @@ def test_derivatives_of_both_orders(place, chunk_size):
     x, y = normal(1, 4, 3).requires_grad_(), normal(2, 4, 3).requires_grad_()
     t = torch.tensor(T, dtype=torch.float64, requires_grad=True)
     for decoupled in (False, True):
-        options = options_of(3, 4, place, decoupled, 0.1, 0.2)
+        options = options_of(3, 4, place, decoupled, 0.1, 0.2) | {"within": not decoupled}
         del options["temperature"]
 
         def loss(x, y, t, options=options):
@@ -87,8 +90,91 @@ def test_modalities_around_an_anchor_are_the_oracles(seed, direction, decoupled,
         close(found[name], value)
 
 
+@given(
+    seed=seeds,
+    n=st.integers(1, 6),
+    kept=st.booleans(),
+    chunk_size=st.sampled_from([None, 2, 9]),
+    reduction=reductions,
+    **variants,
+)
+def test_within_is_one_direction_among_the_rows_of_both_sides(
+    seed, n, kept, chunk_size, reduction, **kind
+):
+    """By a (B, 2 B) mask without a row's own column; value and gradients, and under a transform."""
+    x, y, off = normal(seed, n, 3), normal(seed + 1, n, 3), mm.off_diagonal(n)
+    options = {**options_of(seed, n, "keep" if kept else "batch", **kind), "reduction": reduction}
+    keep = options.pop("keep", torch.ones(n, n).bool())
+
+    def within(x, y):
+        given = {"keep": keep} if kept else {}
+        settings = {"within": True, "chunk_size": chunk_size, **given}
+        return mm.symmetric_info_nce(x, y, **settings, **options).sum()
+
+    def masked(x, y):
+        ways = (x, y, keep), (y, x, keep.T)
+        each = [
+            mm.info_nce(a, torch.cat([b, a]), keep=torch.cat([k, k & off], 1), **options)
+            for a, b, k in ways
+        ]
+        return (sum(each) / 2).sum()
+
+    value, found = gradients(within, x, y)
+    expected, others = gradients(masked, x, y)
+    close(value, expected)
+    for a, b in zip(found, others, strict=True):
+        close(a, b)
+    for a, b in zip(torch.func.grad(within, argnums=(0, 1))(x, y), others, strict=True):
+        close(a, b)
+
+
+@given(seed=seeds, n=st.integers(2, 6), chunk_size=st.sampled_from([None, 2]))
+def test_within_is_nt_xent_and_dcl(seed, n, chunk_size):
+    """SimCLR's loss of 2 B rows, and lightly's DCLLoss of them, as loops."""
+    x, y = normal(seed, n, 3), normal(seed + 1, n, 3)
+    z = numpy(torch.cat([x, y]))
+    logits = [[s / T for s in row] for row in similarities(z, z, "l2")]
+    partner = [(i + n) % (2 * n) for i in range(2 * n)]
+    for decoupled in (False, True):
+        each = []
+        for i, row in enumerate(logits):
+            negatives = [s for j, s in enumerate(row) if j not in (i, partner[i])]
+            pull = row[partner[i]]
+            each.append(nce_value([pull], negatives, pull, decoupled=decoupled))
+        options = {"within": True, "decoupled": decoupled, "temperature": T}
+        found = mm.symmetric_info_nce(x, y, chunk_size=chunk_size, **options)
+        close(found, sum(each) / len(each))
+    ids = torch.arange(n).repeat(2)
+    plain = mm.symmetric_info_nce(x, y, within=True, temperature=T)
+    close(plain, mm.sup_con(torch.cat([x, y]), ids, temperature=T))
+
+
+@given(seed=seeds)
+def test_functions_of_tiles_are_their_masks(seed):
+    """With own counts, means and sides: what a function keeps, and the bias that it adds."""
+    x, y = normal(seed, 6, 3), normal(seed + 1, 6, 3)
+    ids = torch.tensor([0, 0, 1, 1, 2, 3])
+    keep = (ids[:, None] != ids) | torch.eye(6).bool()
+    bias = normal(seed + 2, 6, 6)
+
+    def mask_of(tile):
+        return keep[tile.rows[:, None], tile.columns]
+
+    def added(tile):
+        return bias[tile.rows[:, None], tile.columns]
+
+    options = {"prior": 0.1, "smoothing": 0.2, "decoupled": True, "temperature": T}
+    for settings in ({}, {"within": True}):
+        found = mm.symmetric_info_nce(x, y, keep=mask_of, **settings, **options)
+        close(found, mm.symmetric_info_nce(x, y, keep=keep, **settings, **options))
+    own = {"own_negatives": normal(seed + 3, 6, 2, 3)}
+    for loss, more in ((mm.symmetric_info_nce, {}), (mm.info_nce, own)):
+        found = loss(x, y, keep=mask_of, bias=added, **options, **more)
+        close(found, loss(x, y, keep=keep, bias=bias, **options, **more))
+
+
 def test_one_pair_without_negatives_is_zero():
-    for settings in ({}, {"chunk_size": 1}):
+    for settings in ({}, {"chunk_size": 1}, {"within": True}):
         value, found = gradients(
             lambda x, y, s=settings: mm.symmetric_info_nce(x, y, decoupled=True, prior=0.1, **s),
             normal(1, 1, 3),
@@ -105,6 +191,9 @@ def test_one_pair_without_negatives_is_zero():
         (r"prior: expected a number in \[0, 1\)", {"prior": 2}),
         (r"smoothing: expected a number in \[0, 1\)", {"smoothing": -0.5}),
         ("smoothing: expected 0 where positives", {"smoothing": 0.1, "positives": torch.eye(3)}),
+        ("within: expected True or False", {"within": None}),
+        ("within: expected False with positives or bias", {"within": True, "bias": EYE.float()}),
+        ("within: expected False with positives or bias", {"within": True, "positives": EYE}),
         (r"keep: expected shape \(3, 3\)", {"prior": 0.1, "keep": torch.ones(2, 3).bool()}),
     ],
 )
