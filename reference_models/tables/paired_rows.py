@@ -43,6 +43,17 @@ class PairedRows:
             for name, each in differences.items()
         ]
 
+    def sentences(self, row: str, names: Sequence[str]) -> list[str]:
+        """A sentence for each of some metrics: "MAE: -0.012 (-0.020 to -0.004), ...: helps"."""
+        out = []
+        for name in names:
+            value, interval, same, word = _in_words(name, self.found[row][name])
+            out.append(
+                f"{title(name)} of {row} minus that of {self.against}: {value} ({interval}),"
+            )
+            out[-1] += f" {same} seeds: {word}"
+        return out
+
     def markdown(self) -> list[str]:
         """The paragraphs of a Markdown file; none where nothing can be compared."""
         if not self.found:

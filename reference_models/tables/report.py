@@ -11,13 +11,10 @@ from reference_models.tables.figures import figures_of, inline, render, sweep
 from reference_models.tables.finished import Run
 from reference_models.tables.groups import Group, find_runs, group, swept
 from reference_models.tables.pages import html_page, html_table
-from reference_models.tables.statistics import (
-    MAG_BERT,
-    UNITS,
-    columns,
-    mean_and_deviation,
-    title,
-)
+from reference_models.tables.paired import runs_by_seed
+from reference_models.tables.paired_rows import PairedRows, paired_rows
+from reference_models.tables.statistics import MAG_BERT, UNITS, mean_and_deviation, summaries
+from reference_models.tables.statistics import title as metric_title
 
 SYNTHETIC = (
     "The corpus is synthetic: its sentences and signals were generated. The numbers show that the"
@@ -26,49 +23,64 @@ SYNTHETIC = (
 
 
 def write_report(
-    runs: Mapping[str, Path],
+    runs: Mapping[str, Sequence[Path]],
     page: Path,
     *,
     title: str,
     lead: str,
     note: str | None = None,
+    against: str | None = None,
     go_on: Sequence[tuple[str, str]] = (),
-) -> None:
+) -> PairedRows | None:
     """Write a self-contained page of finished runs.
 
     Args:
-        runs: the name that the page gives each run, and its folder.
+        runs: the name that the page gives some runs, and their folders, one for each seed. The
+            figures are of the first.
         page: the HTML file.
         title, lead: heading, and the sentence under it.
         note: a warning to the reader, in a box.
+        against: the name that the others are compared with, seed by seed and sample by sample.
         go_on: pairs of a next step and the command for it.
+
+    Returns:
+        The differences from ``against``, as they stand on the page.
 
     Raises:
         ValueError: a folder that holds no finished run, or one whose files are cut or changed.
     """
-    loaded = {name: Run(folder) for name, folder in runs.items()}
-    cells = {name: columns(run.metrics["test"]) for name, run in loaded.items()}
-    head = list(dict.fromkeys(column for row in cells.values() for column in row))
+    loaded = {name: [Run(folder) for folder in folders] for name, folders in runs.items()}
+    means = {name: summaries([r.metrics["test"] for r in some]) for name, some in loaded.items()}
+    head = list(dict.fromkeys(m for each in means.values() for m in each))
+    head = [name for name in head if not name.startswith((MAG_BERT, "acc5"))]
     rows = [
         [
             name,
-            *(cells[name].get(column, "") for column in head),
-            f"{run.metrics['best_epoch']} of {len(run.history)}",
+            str(len(some)),
+            *(mean_and_deviation(m, means[name][m]) if m in means[name] else "" for m in head),
+            f"{', '.join(str(run.metrics['best_epoch']) for run in some)} of"
+            f" {max(len(run.history) for run in some)}",
         ]
-        for name, run in loaded.items()
+        for name, some in loaded.items()
     ]
+    paired = None
+    if against is not None:
+        every = {name: runs_by_seed(some) for name, some in loaded.items()}
+        paired = paired_rows(every, against)
     parts = [
         f"<p>{escape(lead)}</p>",
         *_note_box(note),
         "<h2>Test results</h2>",
-        f"<p class=soft>{UNITS} Two numbers are nn/n and p/n.</p>",
-        html_table(["Model", *head, "Epoch kept"], rows),
-        *_figures(loaded),
+        f"<p class=soft>{UNITS} Mean ± deviation (population) over the seeds.</p>",
+        html_table(["Model", "Seeds", *map(metric_title, head), "Epochs kept"], rows),
+        *(paired.html() if paired is not None else ()),
+        *_figures({name: some[0] for name, some in loaded.items()}),
     ]
     if go_on:
         steps = "\n\n".join(f"# {words}\n{command}" for words, command in go_on)
         parts.append(f"<h2>How to go on</h2><pre>{escape(steps)}</pre>")
     _write(page, html_page(title, parts))
+    return paired
 
 
 def report(places: Sequence[Path], page: Path) -> list[Group]:
@@ -97,13 +109,13 @@ def report(places: Sequence[Path], page: Path) -> list[Group]:
         *_note_box(SYNTHETIC if synthetic else None),
         "<h2>Test results</h2>",
         f"<p class=soft>{UNITS} Mean ± deviation (population) over the seeds.</p>",
-        html_table(["Run", "Seeds", *map(title, shown)], _rows(groups, shown)),
+        html_table(["Run", "Seeds", *map(metric_title, shown)], _rows(groups, shown)),
     ]
     if own:
         parts += [
             "<p class=soft>The same by the MAG-BERT protocol: Acc-7 and Acc-5 on all samples, the"
             " others without the samples of label 0.</p>",
-            html_table(["Run", "Seeds", *map(title, own)], _rows(groups, own)),
+            html_table(["Run", "Seeds", *map(metric_title, own)], _rows(groups, own)),
         ]
     if any(g.settings for g in groups):
         apart = [
@@ -120,8 +132,8 @@ def report(places: Sequence[Path], page: Path) -> list[Group]:
         drawings = []
         for at, name in enumerate(drawn):
             draw = sweep(name, field, {value: metrics[name] for value, metrics in points.items()})
-            svg, what = render(draw, None, "svg"), f"{title(name)} against {field}"
-            drawings.append(inline(svg, label=what, caption=title(name), prefix=f"s{at}-"))
+            svg, what = render(draw, None, "svg"), f"{metric_title(name)} against {field}"
+            drawings.append(inline(svg, label=what, caption=metric_title(name), prefix=f"s{at}-"))
         words = f"Test metrics against {field}: mean and deviation over the seeds."
         parts.append(f"<h2>Sweep</h2><p class=soft>{escape(words)}</p>{_grid(drawings)}")
     _write(page, html_page("Runs", parts + _figures(first)))

@@ -20,7 +20,11 @@ def test_the_demo_writes_its_page_and_runs_again(tmp_path, capsys):
     text = page.decode()
     assert "they are not to be put beside published ones" in text
     assert "How to go on" in text
-    assert text.count("<svg") == 10
+    assert "Differences from without contrast" in text
+    assert text.count("<svg") == 10 + 5  # figures of both, and the intervals of five metrics
+    assert "MAE of HyCon-v2 minus that of without contrast: " in out
+    for seed in (3, 4, 5):
+        assert (tmp_path / f"hycon-v2-seed{seed}-fast" / "metrics.json").is_file()
     configs = [
         json.loads((tmp_path / f"{name}-seed3-fast" / "config.json").read_text())
         for name in ("hycon-v2", "without-contrast")

@@ -16,8 +16,8 @@ from tests.reference_models.tables.test_statistics import METRICS
 def page(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     runs = {
-        "with <contrast>": run_folder(folder / "a", samples=12),
-        "without": run_folder(folder / "b", samples=12, contrast=False),
+        "with <contrast>": [run_folder(folder / "a", samples=12)],
+        "without": [run_folder(folder / "b", samples=12, contrast=False)],
     }
     results = json.loads((folder / "a" / "metrics.json").read_text())
     (folder / "a" / "metrics.json").write_text(json.dumps(results | {"test": METRICS}))
@@ -87,7 +87,7 @@ def test_there_are_five_figures_for_each_run_and_the_table(page):
     for cell in (
         "with <contrast>",
         "0.712",
-        "81.2 / 85.0",
+        "81.2",
         "2 of 3",
         "These numbers are synthetic.",
     ):
@@ -98,8 +98,28 @@ def test_there_are_five_figures_for_each_run_and_the_table(page):
     assert "Figures left out" not in page
 
 
+def test_seeds_are_averaged_and_compared_where_asked(tmp_path):
+    runs = {
+        name: [
+            run_folder(tmp_path / f"{name}{seed}", samples=12, config={"seed": seed})
+            for seed in (1, 2)
+        ]
+        for name in ("a", "b")
+    }
+    found = write_report(runs, tmp_path / "page", title="t", lead="l", against="b")
+    page = (tmp_path / "page").read_text(encoding="utf-8")
+    check_whole(page)
+    words = Elements(page).texts
+    assert "Differences from b" in words
+    assert words.count("2") >= 2  # seeds
+    assert "2, 2 of 3" in words  # epochs kept
+    assert found.sentences("a", ["mae"]) == [
+        "MAE of a minus that of b: +0.000 (+0.000 to +0.000), 2 of 2 seeds: cannot tell"
+    ]
+
+
 def test_the_same_runs_give_the_same_page(tmp_path):
-    runs = {"a": run_folder(tmp_path / "a", samples=12)}
+    runs = {"a": [run_folder(tmp_path / "a", samples=12)]}
     for name in ("one", "two"):
         write_report(runs, tmp_path / name, title="t", lead="l")
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
@@ -107,8 +127,8 @@ def test_the_same_runs_give_the_same_page(tmp_path):
 
 
 def test_runs_of_different_tasks_share_a_page_and_what_is_left_out_is_said(tmp_path):
-    runs = {"a": run_folder(tmp_path / "a", samples=12)}
-    runs["b"] = run_folder(tmp_path / "b", "iemocap", samples=12)
+    runs = {"a": [run_folder(tmp_path / "a", samples=12)]}
+    runs["b"] = [run_folder(tmp_path / "b", "iemocap", samples=12)]
     write_report(runs, tmp_path / "page", title="t", lead="l")
     page = (tmp_path / "page").read_text(encoding="utf-8")
     check_whole(page)
@@ -121,7 +141,7 @@ def test_runs_of_different_tasks_share_a_page_and_what_is_left_out_is_said(tmp_p
 
 def test_a_folder_without_a_run_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError):
-        write_report({"a": tmp_path}, tmp_path / "page", title="t", lead="l")
+        write_report({"a": [tmp_path]}, tmp_path / "page", title="t", lead="l")
     assert not (tmp_path / "page").exists()
 
 
