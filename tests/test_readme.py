@@ -18,7 +18,8 @@ from reference_models.__main__ import _parser
 from reference_models.keys import configure
 from reference_models.registry import MODELS
 from reference_models.running.score_metrics import regression_metrics
-from reference_models.tables.statistics import text_table
+from reference_models.tables.paired import CANNOT_TELL, HELPS, HURTS
+from reference_models.tables.statistics import text_table, title
 from tests import benchmarks
 from tests.benchmarks.__main__ import arguments as bench_arguments
 from tests.benchmarks.targets import of_a_run
@@ -106,7 +107,9 @@ def test_what_make_demo_prints():
     lines = printed.splitlines()
     assert head in [line.split() for line in lines]
     for name in demo.MODELS:
-        assert sum(line.startswith(f"{name}  ") for line in lines) == 1
+        assert sum(line.startswith(f"{name}, seed ") for line in lines) == demo.SEEDS
+    told = [line for line in lines if line.endswith((HELPS, HURTS, CANNOT_TELL))]
+    assert [line.split(" of ")[0] for line in told] == [title(name) for name in demo.SHOWN]
 
 
 def test_what_make_test_ends_with_is_a_green_summary():
