@@ -42,10 +42,10 @@ class BalancedBatchSampler(Sampler[list[int]]):
     **What an epoch leaves out.** No sample is twice in an epoch, and every batch is full. So what
     makes no whole group of its class is left out, and no whole batch (no step of all ranks), and
     what much larger classes have more than can be balanced: of 1000 samples of one class and 100 of
-    another, 100 of each are used. These are others in each epoch. Left out of all epochs are the
-    samples in :attr:`left_out`: those without a label, and classes with fewer than per_class
-    samples. With ``repeat=True``, only these are left out: smaller classes are repeated, every
-    sample comes once or more, and none twice in a batch.
+    another, at most 100 of each are used. These are others in each epoch. Left out of all epochs
+    are the samples in :attr:`left_out`: those without a label, and classes with fewer than
+    per_class samples (or different ids). With ``repeat=True``, only these are left out: smaller
+    classes are repeated, every sample comes once or more, and none twice in a batch.
 
     **Ranks.** All ranks draw the same sequence of batches, and rank r takes number r, r +
     world_size and so on: as many on each rank, each balanced by itself.
@@ -66,8 +66,9 @@ class BalancedBatchSampler(Sampler[list[int]]):
         repeat: whether to repeat samples of smaller classes.
         seed: of the order, together with the epoch; the same on every rank.
         rank, world_size: by default, those of the default process group, or one rank without it.
-            With Accelerate pass ``rank=0, world_size=1``, because ``prepare`` shares out batches in
-            the same way; Lightning needs ``use_distributed_sampler=False``.
+            For a loader that Accelerate prepares pass ``rank=0, world_size=1``: it shares out
+            batches in the same way (but knows no steps, so an id may be on two ranks in one).
+            Lightning needs ``use_distributed_sampler=False``.
 
     Raises:
         ValueError: on shapes or dtypes that disagree, labels with fractions, labels and scores both
