@@ -48,7 +48,10 @@ REFUSED = {
     "kl_distill:sequence": "teacher: expected a DTensor",
     "KLDistill": "teacher: expected a DTensor",
     **dict.fromkeys(
-        ("info_nce", "info_nce:raw", "info_nce:sum", "info_nce:chunks", "InfoNCE", "n_pair"),
+        (
+            *("info_nce", "info_nce:raw", "info_nce:sum", "info_nce:chunks", "InfoNCE", "n_pair"),
+            *("info_nce:variants", "info_nce:own", "info_nce:own alone", "info_nce:bias"),
+        ),
         "candidates: expected 5 rows",
     ),
     **dict.fromkeys(
