@@ -57,6 +57,12 @@ from mmcontrast.mining import HardNegatives, hard_negatives
 from mmcontrast.multilevel import MultilevelContrast, multilevel_contrast
 from mmcontrast.n_pair import n_pair
 from mmcontrast.negatives import Negatives, add_noise, mixed_negatives, replace_tokens, shift, swap
+from mmcontrast.pair_functions import (
+    cross_batch_ids,
+    different_id,
+    hardness_bias,
+    not_closer_than_partner,
+)
 from mmcontrast.pair_prediction import pair_prediction
 from mmcontrast.picking import extreme, sample_one
 from mmcontrast.queue import EmbeddingQueue, Extended
@@ -119,7 +125,9 @@ __all__ = [
     "chebyshev",
     "close_scores",
     "cosine_distance",
+    "cross_batch_ids",
     "diagnose",
+    "different_id",
     "different_label",
     "euclidean",
     "extreme",
@@ -127,6 +135,7 @@ __all__ = [
     "gather",
     "hard_negatives",
     "hard_triplets",
+    "hardness_bias",
     "hardness_weights",
     "hybrid_contrast",
     "info_nce",
@@ -145,6 +154,7 @@ __all__ = [
     "modality_correlation_triplet",
     "multilevel_contrast",
     "n_pair",
+    "not_closer_than_partner",
     "off_diagonal",
     "pair_prediction",
     "pairwise",

@@ -176,7 +176,7 @@ class _SymmetricTiles(NamedTuple):
                 other = tile_of(room, *tile.shape)
                 tile.exp2_().mul_(torch.add(u[i, None], v[j], out=other))
                 if kept is not None:
-                    tile.mul_(other.copy_(as_bytes(kept)))
+                    tile.mul_(as_bytes(kept))
             else:
                 if more is not None:
                     tile.add_(more, alpha=LOG2_E)
@@ -246,18 +246,16 @@ def _bounded_sums(
     # where the bound is far above a row's logits, `certain` finds its sum too small.
     rows, columns = x.new_zeros(len(x)), x.new_zeros(len(y))
     # 1 for a row or column that keeps no negative: its sum, which is 0, is certain.
-    leave_out = rules.leave_out()
-    bare_rows, bare_columns = (torch.full_like(z, leave_out) for z in (rows, columns))
-    room = memory(x, y, sides if leave_out else (0, 0))
+    bare_rows, bare_columns = (torch.full_like(z, rules.leave_out()) for z in (rows, columns))
     add = -shift
     for i, j, tile in tiles(x, y, sides, scale=scale, add=add):
         kept, _ = rules.of_octaves(i, j, tile, scale, add, None)
         tile.exp2_().diagonal(i.start + start - j.start).zero_()  # no pair is a negative
         if kept is not None:
-            out = outside(kept, i.start + start - j.start)
-            bare_rows[i].mul_(out.amin(1))
-            bare_columns[j].mul_(out.amin(0))
-            tile.mul_(tile_of(room, *tile.shape).copy_(1 - out))
+            negatives = kept_negatives(kept, i.start + start - j.start)
+            bare_rows[i].mul_(1 - negatives.amax(1))
+            bare_columns[j].mul_(1 - negatives.amax(0))
+            tile.mul_(negatives)
         rows[i] += tile.sum(1)
         columns[j] += tile.sum(0)
         # A row of tiles is complete: if its sums are too small, the other tiles need not be made.
@@ -267,11 +265,12 @@ def _bounded_sums(
     return found if certain(columns + bare_columns, len(x)) else None
 
 
-def outside(kept: Tensor, offset: int) -> Tensor:
-    """(R, K) bytes of a tile, 1 where a pair is no negative: outside the mask, or the positive."""
-    found = kept.logical_not()
-    found.diagonal(offset).fill_(True)
-    return as_bytes(found)
+def kept_negatives(kept: Tensor, offset: int) -> Tensor:
+    """(R, K) bytes of a tile, 1 where a kept pair is a negative; its diagonal has the positives."""
+    if -kept.shape[0] < offset < kept.shape[1]:
+        kept = kept.clone(memory_format=torch.contiguous_format)
+        kept.diagonal(offset).fill_(False)
+    return as_bytes(kept)
 
 
 def _shifted_sums(

@@ -20,7 +20,7 @@ from mmcontrast.exact.tiles import slices
 from mmcontrast.masks import IGNORE
 from mmcontrast.rows import dot
 
-PARTNERS_AT_A_TIME = 64
+PARTNERS_AT_A_TIME = 256
 """Rows of the tiles in which functions are asked for the partners alone."""
 
 PIECE = 512
@@ -34,9 +34,9 @@ FLOATING = "(B, C) floating, a function of a Tile that returns (R, C) floating, 
 class Known(NamedTuple):
     """What functions are told of the pairs, beside the tile itself."""
 
-    first: int  # the first row's index among those of all ranks
+    rows: Tensor  # (B,) their indices among the rows of all ranks
+    columns: Tensor  # (C,)
     size: tuple[int, int]  # rows and columns of all ranks
-    device: torch.device
     partners: Tensor | None = None  # (B,) the column of each row's partner, or -100
     start: int | None = None  # the first of them, where they follow each other
     partner: Tensor | None = None  # (B,) similarities
@@ -77,40 +77,38 @@ class PairRules(NamedTuple):
         known = self.known
         if known is None:
             return None
-        shape = i.stop - i.start, j.stop - j.start
-        columns = torch.arange(j.start, j.stop, device=known.device)
         own = None if known.partner is None else known.partner[i]
         offset = None if known.start is None else i.start + known.start - j.start
+        apart = offset is not None and not i.start - i.stop < offset < j.stop - j.start
 
-        def positive() -> Tensor:
-            if known.partners is None:
-                return columns[:0] if positives is None else positives()
+        # Functions of the tile: if they held it, it would outlive its turn, in a cycle.
+        def positive(tile: Tile) -> Tensor:
+            if tile.partners is None:
+                return tile.columns[:0] if positives is None else positives()
             if offset is None:
-                return known.partners[i, None] == columns
-            found = torch.zeros(shape, dtype=torch.bool, device=known.device)
+                return tile.partners[:, None] == tile.columns
+            found = torch.zeros(tile.shape, dtype=torch.bool, device=tile.rows.device)
             found.diagonal(offset).fill_(True)
             return found
 
-        def similarities() -> Tensor:
+        def similarities(tile: Tile) -> Tensor:
             found = similarity()
-            if own is None or (offset is not None and not -shape[0] < offset < shape[1]):
+            if own is None or apart:
                 return found
             # Exactly as similar as `partner` says: otherwise rounding would decide.
             return torch.where(tile.positive, own[:, None], found)
 
-        def partner() -> Tensor:
-            return most_similar(tile.similarity, tile.positive)
-
-        tile = Tile(
-            torch.arange(known.first + i.start, known.first + i.stop, device=known.device),
-            columns,
+        return Tile(
+            known.rows[i],
+            known.columns[j],
             similarities,
-            partner if own is None else own,
+            _best if own is None else own,
             positive=positive,
             column_partner=None if known.column_partner is None else known.column_partner[j],
+            partners=None if known.partners is None else known.partners[i],
             size=known.size,
+            apart=apart,
         )
-        return tile
 
     def kept(self, i: slice, j: slice, tile: Tile | None) -> Tensor | None:
         """(R, C) bool of those rows and columns; None where nothing is left out."""
@@ -216,6 +214,10 @@ def _of_partner(pairs: Tensor, partners: Tensor) -> Tensor:
     return pairs.gather(1, partners.clamp_min(0)[:, None])[:, 0]
 
 
+def _best(tile: Tile) -> Tensor:
+    return most_similar(tile.similarity, tile.positive)
+
+
 def most_similar(similarity: Tensor, positive: Tensor) -> Tensor:
     """(R,) the largest similarity of a positive, infinity without one."""
     if similarity.shape[1] == 0:
@@ -248,7 +250,9 @@ def told(
         start: the first of the partners where they follow each other.
         column_partner: makes (C,) of the (B,) similarities of partners.
     """
-    known = Known(first, (total, columns.shape[0]), rows.device)
+    size = total, columns.shape[0]
+    numbers = torch.arange(first, first + rows.shape[0], device=rows.device)
+    known = Known(numbers, torch.arange(columns.shape[0], device=rows.device), size)
     if partners is not None:
         own = _partner_similarity(rows, columns, partners)
         others = None if column_partner is None else column_partner(own)
@@ -307,12 +311,13 @@ def _partners_tile(
     at = partners[i].clamp_min(0)
     positive = partners[i, None] == at
     return Tile(
-        torch.arange(known.first + i.start, known.first + i.stop, device=known.device),
+        known.rows[i],
         at,
-        lambda: torch.where(positive, own[:, None], dot(x, columns[at])),
+        lambda _: torch.where(positive, own[:, None], dot(x, columns[at])),
         own,
         positive=positive,
         column_partner=None if known.column_partner is None else known.column_partner[at],
+        partners=partners[i],
         size=known.size,
     )
 

@@ -11,8 +11,15 @@ from mmcontrast import arguments
 class Tile:
     """Some rows and columns of the matrix of pairs: what a function for ``keep`` or ``bias`` gets.
 
+    The function has to be deterministic, and what it says of a pair may not depend on which other
+    pairs are in the tile: it is called again in the backward pass, where it has to say the same,
+    and for the partners alone beforehand. It adds its own time twice, and little memory: of a tile,
+    not of all pairs. Rows that it leaves out have to be finite. Under a compiler, functional
+    transforms and forward mode, and for second derivatives, all pairs are one tile. Reading
+    ``similarity`` costs a division of the tile; what is not read is not made.
+
     Nothing of it has a gradient. ``similarity``, ``partner`` and ``positive`` may be given as
-    functions without arguments, called when they are first read.
+    functions of the tile, called when they are first read.
 
     Args:
         rows: (R,) int64, which anchors; with ``group=``, counted over all ranks.
@@ -23,7 +30,10 @@ class Tile:
         positive: (R, C) bool, which of these pairs are partners.
         column_partner: (C,) the same for the candidates, where these are anchors too, in
             :func:`symmetric_info_nce`; else None.
+        partners: (R,) int64, which candidate is each anchor's partner, -100 for none; None where
+            an anchor may have several. Then a tile has all columns.
         size: numbers of all anchors and of all candidates.
+        apart: whether it is known that none of these pairs are partners.
 
     Example:
         >>> tile = Tile(torch.arange(2), torch.arange(3), torch.rand(2, 3), torch.ones(2))
@@ -35,33 +45,42 @@ class Tile:
         self,
         rows: Tensor,
         columns: Tensor,
-        similarity: Tensor | Callable[[], Tensor],
-        partner: Tensor | Callable[[], Tensor],
+        similarity: Tensor | Callable[["Tile"], Tensor],
+        partner: Tensor | Callable[["Tile"], Tensor],
         *,
-        positive: Tensor | Callable[[], Tensor] | None = None,
+        positive: Tensor | Callable[["Tile"], Tensor] | None = None,
         column_partner: Tensor | None = None,
+        partners: Tensor | None = None,
         size: tuple[int, int] | None = None,
+        apart: bool = False,
     ):
         self.rows = rows
         self.columns = columns
         self.column_partner = column_partner
+        self.partners = partners
         self.size = size
+        self.apart = apart
         self._similarity = similarity
         self._partner = partner
         self._positive = positive
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """(R, C), the numbers of rows and columns."""
+        return self.rows.shape[0], self.columns.shape[0]
+
+    @property
     def similarity(self) -> Tensor:
         """(R, C)."""
         if not isinstance(self._similarity, Tensor):
-            self._similarity = self._similarity()
+            self._similarity = self._similarity(self)
         return self._similarity
 
     @property
     def partner(self) -> Tensor:
         """(R,)."""
         if not isinstance(self._partner, Tensor):
-            self._partner = self._partner()
+            self._partner = self._partner(self)
         return self._partner
 
     @property
@@ -70,7 +89,7 @@ class Tile:
         if self._positive is None:
             self._positive = self.rows[:, None] == self.columns
         if not isinstance(self._positive, Tensor):
-            self._positive = self._positive()
+            self._positive = self._positive(self)
         return self._positive
 
 
@@ -84,7 +103,7 @@ def called_for(name: str, function: TileFunction, tile: Tile) -> Tensor:
     """What a function returns for a tile, checked and detached."""
     with torch.no_grad():
         found = function(tile)
-    shape = tile.rows.shape[0], tile.columns.shape[0]
+    shape = tile.shape
     kind = "bool" if name == "keep" else "floating"
     if (
         not isinstance(found, Tensor)

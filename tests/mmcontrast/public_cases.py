@@ -401,6 +401,10 @@ NOT_CASES = {
     "SigmoidContrast": "learns two numbers: test_sigmoid.py",
     "Tile": "what functions of a tile get: exact/test_pair_tile.py",
     "add_noise": "draws at random: negatives/test_noise.py",
+    **dict.fromkeys(
+        ("cross_batch_ids", "different_id", "hardness_bias", "not_closer_than_partner"),
+        "makes a function of a tile: test_pair_functions.py",
+    ),
     "gather": "needs ranks: test_distributed.py",
     "mixed_negatives": "draws at random: negatives/test_mixed.py",
     "replace_tokens": "draws at random: negatives/test_noise.py",

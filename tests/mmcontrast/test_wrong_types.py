@@ -688,6 +688,19 @@ CALLS = {
     "Mahalanobis:learned": (mm.Mahalanobis.learned, {"size": 3}),
     "Mahalanobis:forward": (mm.Mahalanobis(torch.eye(D)).forward, {"x": ROWS, "y": OTHERS}),
     "Mahalanobis:whiten": (mm.Mahalanobis(torch.eye(D)).whiten, {"x": ROWS}),
+    "different_id": (
+        mm.different_id,
+        {"ids": CLASSES, "candidate_ids": CLASSES, "group": None},
+    ),
+    "cross_batch_ids": (
+        mm.cross_batch_ids,
+        {"ids": CLASSES, "earlier_ids": CLASSES, "candidate_ids": CLASSES, "filled": HALF},
+    ),
+    "not_closer_than_partner": (
+        mm.not_closer_than_partner,
+        {"margin": 0.1, "relative_margin": 0.1, "guide": (ROWS, OTHERS)},
+    ),
+    "hardness_bias": (mm.hardness_bias, {"beta": 2.0}),
     "Gate:take": (
         lambda tensors: mm.Gate(torch.arange(B), CLASSES).take(tensors),
         {"tensors": ROWS},
@@ -724,7 +737,7 @@ TAKEN = {
     "margin": NUMBERS | {"0-d"},
     **dict.fromkeys(("bandwidth", "gamma", "std", "fraction", "shrinkage", "probability"), NUMBERS),
     "tolerance": NUMBERS | {"inf"},
-    **dict.fromkeys(("initial", "minimum", "maximum"), NUMBERS),
+    **dict.fromkeys(("initial", "minimum", "maximum", "beta"), NUMBERS),
     **dict.fromkeys(("k", "steps", "inter_factor", "vocabulary_size", "size"), NUMBERS),
     **dict.fromkeys(("n", "rows", "padding_id"), NUMBERS),
     "chunk_size": NUMBERS | {"None"},
@@ -835,6 +848,12 @@ def taken(call, name):
         kinds = {"None"}
     if name == "without":
         kinds = {"None", "integers"}  # any number of places
+    if call in ("different_id", "cross_batch_ids") and name.endswith("ids"):
+        kinds = {"vector", "integers"} | ({"None"} if name == "candidate_ids" else set())
+    if call == "not_closer_than_partner" and name.endswith("margin"):
+        kinds = NUMBERS
+    if name in ("filled", "guide"):
+        kinds = {"None"}
     if call == "EmbeddingQueue" and name == "features":
         kinds = NUMBERS
     if call in ("EmbeddingQueue:push", "EmbeddingQueue:extend") and name == "labels":

@@ -14,13 +14,13 @@ def tile(**options):
 
 
 def test_what_is_not_read_is_not_made():
-    def refuse():
+    def refuse(_):
         raise AssertionError("nobody asked")
 
     lazy = mm.Tile(ROWS, COLUMNS, refuse, refuse, positive=refuse)
     assert torch.equal(lazy.rows, ROWS)
     calls = []
-    lazy = mm.Tile(ROWS, COLUMNS, lambda: calls.append(1) or torch.ones(2, 3), refuse)
+    lazy = mm.Tile(ROWS, COLUMNS, lambda _: calls.append(1) or torch.ones(2, 3), refuse)
     assert lazy.similarity is lazy.similarity
     assert calls == [1]
 
