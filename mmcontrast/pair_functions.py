@@ -51,7 +51,7 @@ def different_id(
         candidate_ids = ids
     _check_ids("ids", ids)
     _check_ids("candidate_ids", candidate_ids, like=ids)
-    numbers = _numbers(joined(ids, group)[0], joined(candidate_ids, group)[0])
+    numbers = _numbered_ids(joined(ids, group)[0], joined(candidate_ids, group)[0])
     return functools.partial(_different_id, *numbers, None)
 
 
@@ -90,7 +90,7 @@ def cross_batch_ids(
     _check_ids("ids", ids)
     _check_ids("candidate_ids", candidate_ids, like=ids)
     _check_ids("earlier_ids", earlier_ids, like=ids)
-    numbers = _numbers(ids, torch.cat([_columns(candidate_ids), _columns(earlier_ids)]))
+    numbers = _numbered_ids(ids, torch.cat([_id_columns(candidate_ids), _id_columns(earlier_ids)]))
     if filled is None:
         return functools.partial(_different_id, *numbers, None)
     arguments.mask("filled", filled, earlier_ids.shape[:1])
@@ -186,29 +186,29 @@ def _check_ids(name: str, ids: Tensor, *, like: Tensor | None = None) -> None:
     arguments.labels(name, ids, *size or (0,), like=like)
 
 
-def _numbers(ids: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+def _numbered_ids(ids: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     """(B,) and (C,) integers, equal where the ids are; those of none are unequal to all."""
     # In operations whose shapes do not depend on values: a column after the other is numbered by
     # its order, together with what the columns before it gave. Short integers compare the fastest.
-    x, y = _columns(ids), _columns(others)
+    x, y = _id_columns(ids), _id_columns(others)
     dtype = x.dtype if x.dtype == y.dtype else torch.float64
     every = torch.cat([x.to(dtype), y.to(dtype)])  # (B + C, L)
     size = max(every.shape[0], 1)
     found = torch.zeros_like(every[:, 0], dtype=torch.int64)
     for column in every.unbind(1):
-        found = _ranks(found * size + _ranks(column))
+        found = _numbered_by_order(found * size + _numbered_by_order(column))
     found = found.to(torch.int16 if size < 2**15 else torch.int32)
     first, second = found[: ids.shape[0]], found[ids.shape[0] :]
     return torch.where(labelled(x), first, -1), torch.where(labelled(y), second, -2)
 
 
-def _columns(ids: Tensor) -> Tensor:
+def _id_columns(ids: Tensor) -> Tensor:
     """(B, L) in a dtype that compares and sorts."""
     found = arguments.classes("ids", ids)
     return found[:, None] if found.ndim == 1 else found
 
 
-def _ranks(x: Tensor) -> Tensor:
+def _numbered_by_order(x: Tensor) -> Tensor:
     """(N,) int64: 0 for the smallest numbers, 1 for the next, and so on."""
     values, order = x.sort()
     steps = (values[1:] != values[:-1]).long().cumsum(0)
@@ -230,19 +230,19 @@ def _not_closer(
     guide: tuple[Tensor, Tensor] | None,
     tile: Tile,
 ) -> Tensor:
-    similarity, partner, column_partner = _guided(guide, tile)
-    kept = similarity <= _limit(partner, margin, relative_margin)[:, None]
+    similarity, partner, column_partner = _by_guide(guide, tile)
+    kept = similarity <= _most(partner, margin, relative_margin)[:, None]
     if column_partner is not None:
-        kept = kept & (similarity <= _limit(column_partner, margin, relative_margin))
+        kept = kept & (similarity <= _most(column_partner, margin, relative_margin))
     return kept | tile.positive
 
 
-def _limit(partner: Tensor, margin: float, relative_margin: float) -> Tensor:
+def _most(partner: Tensor, margin: float, relative_margin: float) -> Tensor:
     share = torch.where(partner == math.inf, 0, partner.abs()) * relative_margin
     return partner - margin - share
 
 
-def _guided(
+def _by_guide(
     guide: tuple[Tensor, Tensor] | None, tile: Tile
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Similarities of a tile, of its rows' partners and of its columns', by a guide."""
