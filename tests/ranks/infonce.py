@@ -167,6 +167,57 @@ def sizes(rank, world):
             )
 
 
+def varied(batch):
+    """The variants of one direction and of both: as `forms`."""
+    source = torch.Generator().manual_seed(9)
+    own = torch.randn(batch.n, 2, 5, dtype=torch.float64, generator=source)
+    kept = torch.rand(batch.n, 2, generator=source) < 0.7
+    every = slice(0, batch.n)
+
+    def loss(form, *, mine=False, keep=False, several=False, **options):
+        def call(x, y, t, w, i, **k):
+            given = {**options, **k, "temperature": t, "weight": w}
+            given["prior"] = 0.2 * batch.weight[i]
+            if mine:
+                given |= {"own_negatives": own[i], "own_keep": kept[i]}
+            if keep:
+                given["keep"] = batch.keep[i, every]
+            if several:
+                given["positives"] = batch.several[i, every]
+            return form(x, y, **given)
+
+        return call
+
+    smoothed = {"decoupled": True, "smoothing": 0.2}
+    return {
+        "one way": loss(mm.info_nce, **smoothed, mine=True),
+        "one way, keep": loss(mm.info_nce, **smoothed, mine=True, keep=True),
+        "one way, several": loss(mm.info_nce, mine=True, keep=True, several=True),
+        "own alone": loss(mm.info_nce, smoothing=0.2, mine=True, in_batch=False),
+        "both": loss(mm.symmetric_info_nce, **smoothed),
+        "both, keep": loss(mm.symmetric_info_nce, **smoothed, keep=True),
+        "both, several": loss(mm.symmetric_info_nce, decoupled=True, several=True),
+        "within": loss(mm.symmetric_info_nce, within=True, **smoothed),
+        "within, keep": loss(mm.symmetric_info_nce, within=True, keep=True, smoothing=0.2),
+    }
+
+
+def variants(rank, world):
+    """On ranks of few rows, and of many that take different paths; in blocks, tiles and a ring."""
+    ring = limits.RING
+    for sizes_of, least, around in (
+        (SIZES, limits.SPLIT, ring),
+        (LARGE, LEAST, ring),
+        (SIZES, 1, 1),
+    ):
+        limits.SPLIT, limits.RING = least, around
+        batch = Batch(rank, sizes_of[world])
+        for name, loss in varied(batch).items():
+            for reduction in ("mean", "none"):
+                sys.stderr.write(f"  {name}, {reduction}\n")
+                equal(world, batch, loss, reduction, tolerance=1e-11)
+
+
 def shifts(rank, world):
     """Ranks whose logits are far apart: each has a shift of its own, which underflows elsewhere."""
     batch = Batch(rank, LARGE[world])
