@@ -77,6 +77,7 @@ def check_contrastive_loss(
     needs_positive: bool = True,
     form: str | None = None,
     temperature: float | None = None,
+    decoupled: bool = False,
     collapse_value: Callable[[int], float] | None = None,
     differentiable: tuple[str, ...] | None = None,
     features: int | None = None,
@@ -127,9 +128,9 @@ def check_contrastive_loss(
         kind: ``"paired"``, ``"labelled"``, ``"triplet"`` or ``"multimodal"``.
         symmetric, normalized, rotation_invariant, permutation_invariant, translation_invariant,
             row_shift_invariant, relabelling_invariant, nonnegative, bounds, discriminative,
-            needs_positive, form, temperature, collapse_value, differentiable, features, unit,
-            smallest, classes, rectangular, keep, positives, labels, present, ignore_index, empty,
-            deterministic, smooth, traceable, functional, stateful, factory, reductions, chunked,
+            needs_positive, form, temperature, decoupled, collapse_value, differentiable, features,
+            unit, smallest, classes, rectangular, keep, positives, labels, present, ignore_index,
+            empty, deterministic, smooth, traceable, functional, stateful, factory, reductions, chunked,
             reference, dtypes, tol: the traits that the loss claims; see :class:`Traits`.
         checks: names of the laws to check; None for all.
         exclude: names of laws to leave out.

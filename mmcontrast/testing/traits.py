@@ -44,6 +44,8 @@ class Traits:
             columns; both ways where it is symmetric), ``"nt_xent"`` (2 N views, each against the
             2 N - 1 others), or ``"sup_con"`` (each against the N - 1 others, by label).
         temperature: the temperature of the loss, for laws that need the number.
+        decoupled: paired: the positive is not in the denominator (DCL, arXiv:2110.06848), so that
+            the loss is linear in its logit; then ``nonnegative`` and ``form`` do not hold.
         collapse_value: the loss of N equal rows as a function of N, where ``form`` is None.
         differentiable: the names of the inputs that get a gradient (paired: a, b; labelled: z;
             triplet: a, p, n; multimodal: text, audio, vision); all where None.
@@ -96,6 +98,7 @@ class Traits:
     needs_positive: bool = True
     form: str | None = None
     temperature: float | None = None
+    decoupled: bool = False
     collapse_value: Callable[[int], float] | None = None
     differentiable: tuple[str, ...] | None = None
     features: int | None = None
@@ -127,9 +130,11 @@ class Traits:
         arguments.one_of("empty", self.empty, EMPTY)
         if self.form is not None and (self.form == "sup_con") != (self.kind == "labelled"):
             arguments.fail("form", f"one that a {self.kind} loss can have", repr(self.form))
+        if self.form is not None and self.decoupled:
+            arguments.fail("form", "None for a decoupled loss", repr(self.form))
         if self.form is not None and self.kind not in ("paired", "labelled"):
             arguments.fail("form", f"None for a {self.kind} loss", repr(self.form))
-        for name in ("rectangular", "keep", "positives"):
+        for name in ("decoupled", "rectangular", "keep", "positives"):
             if getattr(self, name) and self.kind != "paired":
                 arguments.fail(name, "False unless the kind is 'paired'", True)
         for name in ("labels", "present"):

@@ -37,6 +37,11 @@ def positive_not_in_denominator(a: Tensor, b: Tensor, temperature: float = 0.1) 
     return mean(negatives.logsumexp(1) - logits.diagonal()) if len(a) > 1 else logits.sum() * 0
 
 
+def positive_left_in_denominator(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
+    """InfoNCE, where a decoupled loss was meant."""
+    return one_direction(cosines(a, b) / temperature)
+
+
 def positive_twice_in_denominator(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """The positive is appended to candidates that include it already."""
     logits = cosines(a, b) / temperature
@@ -200,6 +205,12 @@ PAIRED = (
     _symmetric(sign_error, "the sign", "nonnegative"),
     _symmetric(similarity_as_distance, "similarities negated", "partners_are_worth_less"),
     _asymmetric(positive_not_in_denominator, "no positive in the denominator", "nonnegative"),
+    Mistake(
+        positive_left_in_denominator,
+        "decoupled, with the positive in the denominator",
+        "positive_is_linear",
+        Traits(decoupled=True, temperature=0.1, nonnegative=False, smallest=2),
+    ),
     _asymmetric(positive_twice_in_denominator, "the positive counted twice", "collapse_value"),
     _asymmetric(diagonal_off_by_one, "targets off by one", "partners_are_worth_less"),
     _symmetric(not_transposed, "the second direction is the first", "symmetric"),

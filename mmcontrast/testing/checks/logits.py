@@ -70,6 +70,38 @@ def logit_shift_invariant(subject: Subject, batch: Batch, shifts: list[float]) -
 
 
 @check(
+    kinds=("paired",),
+    when=lambda t: (
+        t.decoupled
+        and t.temperature is not None
+        and t.rotation_invariant
+        and t.features is None
+        and not t.unit
+    ),
+    needs="decoupled and temperature, on dot products of any D",
+    batches=generic,
+)
+def positive_is_linear(subject: Subject, batch: Batch) -> None:
+    """A partner more similar by s, and nothing else, lowers the loss by s over the temperature.
+
+    The positive left in the denominator, a softplus or hinge of it, or a weight on its logit.
+    """
+    traits, n = subject.traits, len(batch)
+    assert traits.temperature is not None
+    a, b = batch.rows.values()
+    if traits.normalized:
+        a, b = (x / x.norm(dim=1, keepdim=True) for x in (a, b))
+    # Two more features for each sample: where its rows share one, only their product is larger.
+    one, none = torch.eye(n, dtype=a.dtype), torch.zeros(n, n, dtype=a.dtype)
+    half = 0.5**0.5  # keeps rows of length one so
+    far = {"a": half * torch.cat([a, one, none], 1), "b": half * torch.cat([b, none, one], 1)}
+    near = {**far, "b": half * torch.cat([b, one, none], 1)}
+    expected = float(subject.value(batch.with_rows(far))) - 0.5 / traits.temperature
+    value = subject.value(batch.with_rows(near))
+    subject.same(value, expected, ("the loss of nearer partners", "what the nearness takes off"))
+
+
+@check(
     "12, 30, 32",
     when=lambda t: t.form is not None and t.temperature is not None,
     needs="form and temperature",

@@ -36,6 +36,7 @@ def triplets(loss, *names, **claims):
 
 
 INFO_NCE = {"form": "info_nce", "temperature": 0.07, "keep": True, "positives": True}
+DECOUPLED = {"decoupled": True, "temperature": 0.07, "nonnegative": False, "smallest": 2}
 SUP_CON = {"form": "sup_con", "temperature": 0.07, "ignore_index": -100}
 RAW = {"normalized": False, "rotation_invariant": False}
 RANKED = {
@@ -127,6 +128,12 @@ OWN = {
         rectangular=True,
         normalized=False,
         **INFO_NCE | {"temperature": 1.0},
+    ),
+    "info_nce:variants": paired(
+        partial(mm.info_nce, decoupled=True), rectangular=True, keep=True, **DECOUPLED
+    ),
+    "symmetric_info_nce:within": paired(
+        partial(mm.symmetric_info_nce, decoupled=True, within=True), symmetric=True, **DECOUPLED
     ),
     "symmetric_info_nce": paired(mm.symmetric_info_nce, *SETTINGS, symmetric=True, **INFO_NCE),
     "matched_pair_nce": paired(
