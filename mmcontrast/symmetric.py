@@ -105,9 +105,11 @@ def symmetric_info_nce(
         Equals open_clip's ``ClipLoss`` at ``logit_scale = 1 / temperature`` on unit rows, and
         sentence-transformers' ``MultipleNegativesRankingLoss`` of both directions with
         ``partition_mode="per_direction"``. With ``within`` it equals SimCLR's NT-Xent, lightly's
-        ``NTXentLoss``; with ``decoupled`` and ``within``, lightly's ``DCLLoss``.
+        ``NTXentLoss``; with ``prior`` as well, the debiased paper's code; with ``decoupled``, eq. 6
+        of DCL, where lightly's ``DCLLoss`` adds up a log-sum for each side in place of one.
 
-    References: CLIP, arXiv:2103.00020; MCL-MCF, Algorithm 1.
+    References: CLIP, arXiv:2103.00020; MCL-MCF, Algorithm 1; within, SimCLR, arXiv:2002.05709;
+        decoupled, arXiv:2110.06848; prior, arXiv:2007.00224.
     """
     arguments.matrix("x", x)
     arguments.matrix("y", y, rows=x.shape[0] if positives is None else None, like=x)

@@ -130,8 +130,8 @@ def check_contrastive_loss(
             row_shift_invariant, relabelling_invariant, nonnegative, bounds, discriminative,
             needs_positive, form, temperature, decoupled, collapse_value, differentiable, features,
             unit, smallest, classes, rectangular, keep, positives, labels, present, ignore_index,
-            empty, deterministic, smooth, traceable, functional, stateful, factory, reductions, chunked,
-            reference, dtypes, tol: the traits that the loss claims; see :class:`Traits`.
+            empty, deterministic, smooth, traceable, functional, stateful, factory, reductions,
+            chunked, reference, dtypes, tol: the traits that the loss claims; see :class:`Traits`.
         checks: names of the laws to check; None for all.
         exclude: names of laws to leave out.
         expected_failures: names of laws that the loss is known to break, each with the reason. If

@@ -83,6 +83,48 @@ CASES = [
         "Adds the dtype's smallest number inside its logarithm: float16 saturates.",
     ),
     Case(
+        "info_nce",
+        "info_nce(x, cat([y, x]), keep=cat([ones, ~eye], 1), temperature=t)",
+        SENTENCES,
+        "MultipleNegativesRankingLoss(model, scale=1 / t, directions=('query_to_doc',"
+        " 'query_to_query')).compute_loss_from_embeddings([x, y], None)",
+    ),
+    Case(
+        "info_nce",
+        "info_nce(cat([unit(x), unit(y)], 1), cat([cat([unit(y), 0 * y], 1),"
+        " cat([unit(x), 0 * x], 1), cat([0 * x, unit(x)], 1), cat([0 * y, unit(y)], 1)]),"
+        " keep=cat([ones, ~eye, ones, ~eye], 1), normalize=None, temperature=t)",
+        SENTENCES,
+        "MultipleNegativesRankingLoss(model, scale=1 / t, directions=('query_to_doc',"
+        " 'query_to_query', 'doc_to_query', 'doc_to_doc')).compute_loss_from_embeddings("
+        "[x, y], None)",
+        "One softmax of a pair's four directions: a direction that is left out takes its columns"
+        " with it, and `doc_to_query` counts the positive once more.",
+    ),
+    Case(
+        "info_nce",
+        "info_nce(x, y, smoothing=0.2, temperature=t)",
+        TORCH,
+        "F.cross_entropy(unit(x) @ unit(y).mT / t, ids, label_smoothing=0.2)",
+    ),
+    Case(
+        "symmetric_info_nce",
+        "symmetric_info_nce(x, y, within=True, temperature=t)",
+        LIGHTLY,
+        "NTXentLoss(temperature=t)(x, y)",
+        "It has a memory bank of its own, off by default.",
+    ),
+    Case(
+        "symmetric_info_nce",
+        "symmetric_info_nce(x, y, decoupled=True, temperature=t) + 1 / t + ("
+        "info_nce(x, x, decoupled=True, temperature=t)"
+        " + info_nce(y, y, decoupled=True, temperature=t)) / 2",
+        LIGHTLY,
+        "DCLLoss(temperature=t)(x, y)",
+        "It adds up a log-sum for each side; eq. 6 of the paper has one over both, which is"
+        " `symmetric_info_nce(x, y, decoupled=True, within=True)`.",
+    ),
+    Case(
         "symmetric_info_nce",
         "symmetric_info_nce(x, y, temperature=t)",
         OPEN_CLIP,

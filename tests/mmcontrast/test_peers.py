@@ -4,6 +4,7 @@ A library that is not installed is skipped with its name; ``make test`` installs
 """
 
 import inspect
+import itertools
 import re
 
 import pytest
@@ -60,6 +61,56 @@ def test_the_values_and_gradients_are_the_peers(case, temperature, generator):
         of_the_inputs(evaluate(case.theirs, case.library)),
         *(values[name] for name in case.inputs),
     )
+
+
+OWN_SIDE = ("query_to_query", "doc_to_query", "doc_to_doc")
+
+
+@pytest.mark.parametrize("chosen", list(itertools.product([False, True], repeat=3)))
+def test_directions_of_one_softmax_are_columns_of_a_mask(chosen, pair):
+    """sentence-transformers' formula of each choice, by its matrices, without the library."""
+    x, y = (F.normalize(z, dim=1) for z in pair)
+    eye, t = torch.eye(len(x), dtype=torch.bool), 0.3
+    nothing = torch.zeros_like(x)
+    matrices = dict(zip(OWN_SIDE, (x @ x.T, (x @ y.T).T, y @ y.T), strict=True))
+    columns = dict(zip(OWN_SIDE, ((x, nothing), (nothing, x), (nothing, y)), strict=True))
+    scores, candidates, masks = [x @ y.T], [(y, nothing)], [torch.ones_like(eye)]
+    for name, taken in zip(OWN_SIDE, chosen, strict=True):
+        if taken:
+            same = name != "doc_to_query"  # a text and itself, which is no pair
+            scores.append(matrices[name].masked_fill(eye & same, -torch.inf))
+            candidates.append(columns[name])
+            masks.append(~(eye & same))
+    log_z = (torch.cat(scores, 1) / t).logsumexp(1)
+    expected = (log_z - (x * y).sum(1) / t).mean()
+    rows = torch.cat([torch.cat(part, 1) for part in candidates])
+    found = mm.info_nce(
+        torch.cat([x, y], 1), rows, keep=torch.cat(masks, 1), normalize=None, temperature=t
+    )
+    torch.testing.assert_close(found, expected)
+    if chosen == (True, False, False):
+        others = torch.cat(masks, 1)
+        simple = mm.info_nce(x, torch.cat([y, x]), keep=others, temperature=t)
+        torch.testing.assert_close(simple, expected)
+
+
+def test_the_decoupled_loss_of_two_log_sums(pair):
+    """lightly's formula, and the one log-sum of the paper."""
+    x, y = (F.normalize(z, dim=1) for z in pair)
+    n, t = len(x), 0.3
+    off = ~torch.eye(n, dtype=torch.bool)
+    each, paper = [], []
+    for a, b in ((x, y), (y, x)):
+        own, other = ((a @ z.T / t)[off].view(n, -1) for z in (a, b))
+        pull = (a * b).sum(1) / t
+        each.append(own.logsumexp(1) + other.logsumexp(1) - pull)
+        paper.append(torch.cat([own, other], 1).logsumexp(1) - pull)
+    settings = {"decoupled": True, "temperature": t}
+    sides = [mm.info_nce(z, z, **settings) + 1 / t for z in (x, y)]
+    found = mm.symmetric_info_nce(x, y, **settings) + sum(sides) / 2
+    torch.testing.assert_close(found, torch.stack(each).mean())
+    found = mm.symmetric_info_nce(x, y, within=True, **settings)
+    torch.testing.assert_close(found, torch.stack(paper).mean())
 
 
 def test_every_case_names_one_of_ours_and_calls_it():
