@@ -30,6 +30,9 @@ loss                  chosen by                      ways                       
 ``sup_con``           ``sup_con_among_themselves``   ``supcon_whole``,              plain_sup_con
                                                      ``supcon_tiles``, kernels
 ``sigmoid_contrast``  ``sigmoid_of_pairs``           ``sigmoid_tiles``, kernels     plain_sigmoid
+``joint_contrast``    ``shuffled_products``,         ``joint_products``,            plain_shuffled,
+                      ``all_products``,              ``joint_tiles``                ``plain_...``
+                      ``contrast_of_volumes``
 mining, ``hardest``   ``ranked_at_a_time``           ``ranking``, ``topk``          no gradient
 ``batch_hard``        by distance, limit or file     ``nearest``
 ====================  =============================  =============================  ===============

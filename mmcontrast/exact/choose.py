@@ -10,6 +10,8 @@ InfoNCE, both ways      plain under a tracer; at once; ring; kernels, on one ran
 SupCon                  plain under a tracer; kernels; at once; tiles
 sigmoid                 plain under a tracer; kernels, without masks on one rank; at once; tiles
 Rank-N-Contrast         in one pass, blocks where they are many; at once; checkpointed blocks
+joint contrast          plain under a tracer; blocks of shuffled tuples, or all tuples, some at a
+                        time; volumes in tiles
 mining                  blocks of candidates for distances, limits and files; at once under a
                         tracer or for few similarities; blocks
 HyCon                   class moments; similarities, in blocks where they are many

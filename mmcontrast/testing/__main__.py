@@ -27,7 +27,7 @@ from mmcontrast.testing.vary import Vary
 
 OK, BROKEN, USAGE = 0, 1, 2
 CHOICES = {"kind": KINDS, "form": FORMS, "empty": ("zero", "raise", "either")}
-BY_CALL = ("factory", "reductions", "chunked", "reference")
+BY_CALL = ("factory", "reductions", "chunked", "pairwise", "reference")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -205,6 +205,9 @@ def _parser() -> argparse.ArgumentParser:
         "--dtypes", nargs="+", metavar="DTYPE", help="float32 and bfloat16 without it; float16"
     )
     claims.add_argument("--reference", metavar="LOSS", help="package.module:name of a slow one")
+    claims.add_argument(
+        "--pairwise", metavar="LOSS", help="that of what it is of two modalities (multimodal)"
+    )
     return parser
 
 
@@ -236,8 +239,9 @@ def _traits(options: argparse.Namespace, loss: Loss | None) -> Traits:
         stated["collapse_value"] = math.log
     if options.dtypes is not None:
         stated["dtypes"] = {_dtype(name): None for name in options.dtypes}
-    if options.reference is not None:
-        stated["reference"] = load(options.reference)
+    for name in ("reference", "pairwise"):
+        if getattr(options, name) is not None:
+            stated[name] = load(getattr(options, name))
     ways = {
         "factory": options.by_temperature,
         "reductions": options.by_reduction,

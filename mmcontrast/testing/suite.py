@@ -99,6 +99,7 @@ def check_contrastive_loss(
     factory: Callable[[float], Loss] | None = None,
     reductions: Callable[[str], Loss] | None = None,
     chunked: Callable[[int], Loss] | None = None,
+    pairwise: Loss | None = None,
     reference: Loss | None = None,
     dtypes: Mapping[torch.dtype, float | None] | None = None,
     tol: float = 1e-8,
@@ -131,7 +132,8 @@ def check_contrastive_loss(
             needs_positive, form, temperature, decoupled, collapse_value, differentiable, features,
             unit, smallest, classes, rectangular, keep, positives, labels, present, ignore_index,
             empty, deterministic, smooth, traceable, functional, stateful, factory, reductions,
-            chunked, reference, dtypes, tol: the traits that the loss claims; see :class:`Traits`.
+            chunked, pairwise, reference, dtypes, tol: the traits that the loss claims; see
+            :class:`Traits`.
         checks: names of the laws to check; None for all.
         exclude: names of laws to leave out.
         expected_failures: names of laws that the loss is known to break, each with the reason. If

@@ -71,6 +71,7 @@ class Traits:
         factory: temperature -> loss (triplet: margin -> loss).
         reductions: ``"mean"``, ``"sum"`` or ``"none"`` -> loss.
         chunked: chunk size -> loss.
+        pairwise: multimodal: the loss of (a, b) that it is where there are two modalities.
         reference: a trusted, slow implementation, called with the same batch.
         dtypes: by dtype, how far the value may be from that in float64, relative to 1 + value;
             None: the rounding error expected at its temperature. Default: float32 and bfloat16.
@@ -120,6 +121,7 @@ class Traits:
     factory: Callable[[float], Loss] | None = None
     reductions: Callable[[str], Loss] | None = None
     chunked: Callable[[int], Loss] | None = None
+    pairwise: Loss | None = None
     reference: Loss | None = None
     dtypes: Mapping[torch.dtype, float | None] = field(default_factory=lambda: dict(DTYPES))
     tol: float = 1e-8
@@ -140,6 +142,9 @@ class Traits:
         for name in ("labels", "present"):
             if getattr(self, name) and self.kind != "multimodal":
                 arguments.fail(name, "False unless the kind is 'multimodal'", True)
+        if self.pairwise is not None and (self.kind != "multimodal" or self.labels):
+            expected = "None unless the kind is 'multimodal', without labels"
+            arguments.fail("pairwise", expected, self.pairwise)
         if self.temperature is not None:
             arguments.positive("temperature", self.temperature)
         if self.features is not None:

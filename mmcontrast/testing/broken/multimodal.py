@@ -1,12 +1,13 @@
 """Losses of several modalities, with one mistake each."""
 
+import functools
 from collections.abc import Mapping
 from itertools import combinations
 
 import torch
 from torch import Tensor
 
-from mmcontrast.testing.broken.correct import correct_both_directions
+from mmcontrast.testing.broken.correct import correct_both_directions, one_direction, unit
 from mmcontrast.testing.broken.mistake import Mistake
 from mmcontrast.testing.traits import Traits
 
@@ -62,6 +63,17 @@ def divided_by_who_is_present(
     return total / number
 
 
+def one_more_for_each_anchor(features: Features) -> Tensor:
+    """Each modality against the product of the others, added up and not averaged."""
+    rows = {name: unit(x) for name, x in features.items()}
+    losses = []
+    for name, x in rows.items():
+        others = [other for key, other in rows.items() if key != name]
+        with torch.autocast("cpu", enabled=False):
+            losses.append(one_direction(x @ functools.reduce(torch.mul, others).T / 0.1))
+    return torch.stack(losses).sum()
+
+
 def softmax_of_one(a: Tensor, b: Tensor) -> Tensor:
     """The softmax of one input is compared with raw rows of the other."""
     return (a.softmax(1) - b).square().sum() / max(len(a), 1)
@@ -85,6 +97,18 @@ MULTIMODAL = (
             rotation_invariant=False,
             row_shift_invariant=True,
             discriminative=False,
+        ),
+    ),
+    Mistake(
+        one_more_for_each_anchor,
+        "a sum over the anchors, not their mean",
+        "two_modalities_are_the_pairwise_loss",
+        Traits(
+            kind="multimodal",
+            symmetric=True,
+            rotation_invariant=False,
+            discriminative=False,
+            pairwise=correct_both_directions,
         ),
     ),
     Mistake(only_beside_the_first, "the order is a role", "symmetric", _CLAIMS),

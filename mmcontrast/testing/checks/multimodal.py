@@ -1,6 +1,10 @@
 """Several modalities, with missing ones."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
+from torch import Tensor
 
 from mmcontrast.testing import draws
 from mmcontrast.testing.batch import Batch
@@ -34,6 +38,25 @@ def two_modalities_are_enough(subject: Subject, batch: Batch) -> None:
     """
     two = dict(list(batch.rows.items())[:2])
     subject.value(batch.with_rows(two))
+
+
+@check(kinds=KINDS, when=lambda t: t.pairwise is not None, needs="pairwise")
+def two_modalities_are_the_pairwise_loss(subject: Subject, batch: Batch) -> None:
+    """With two of the modalities the loss is the declared loss of pairs, in value and gradient.
+
+    A sum where a mean is meant, or a score of many modalities that two of them do not reduce.
+    """
+
+    def pairs(features: Mapping[str, Tensor]) -> Any:
+        assert subject.traits.pairwise is not None
+        return subject.traits.pairwise(*features.values())
+
+    two = batch.with_rows(dict(list(batch.rows.items())[:2]))
+    value, gradients = subject.gradients(two)
+    expected, theirs = subject.gradients(two, loss=pairs)
+    what = ("the loss of two modalities", "the pairwise loss")
+    subject.same(value, expected, what)
+    subject.same_gradients(gradients, theirs, what)
 
 
 @check(

@@ -48,6 +48,15 @@ RANKED = {
     "ignore_index": -100,
     "temperature": 2.0,
 }
+
+
+def distances(x, y):
+    """Two modalities' areas: the distances of their unit rows, in both directions."""
+    logits = -mm.pairwise(mm.euclidean, mm.l2_normalize(x), mm.l2_normalize(y)) / 0.2
+    each = logits.logsumexp(0) + logits.logsumexp(1) - 2 * logits.diagonal()
+    return each.sum() / max(2 * len(x), 1)
+
+
 JOINT = {"symmetric": True, "discriminative": False}
 HYCON = {
     **RAW,
@@ -222,7 +231,18 @@ OWN = {
         chunked=Vary(mm.joint_contrast, "chunk_size", {"negatives": "all"}),
         present=True,
         temperature=0.07,
+        pairwise=mm.symmetric_info_nce,
         **JOINT | {"rotation_invariant": False},
+    ),
+    # It draws anew at each call, and not by the samples' places.
+    "joint_contrast:shuffled": modal(
+        mm.joint_contrast,
+        *SETTINGS,
+        temperature=0.07,
+        permutation_invariant=False,
+        deterministic=False,
+        pairwise=mm.symmetric_info_nce,
+        **JOINT | {"rotation_invariant": False, "symmetric": False, "functional": False},
     ),
     "joint_contrast:volume": modal(
         partial(mm.joint_contrast, score="volume"),
@@ -234,7 +254,17 @@ OWN = {
         **JOINT,
     ),
     "JointContrast": modal(
-        learned(mm.JointContrast, score="area"), present=True, temperature=0.2, **JOINT
+        learned(mm.JointContrast, score="area"),
+        present=True,
+        temperature=0.2,
+        **JOINT,
+    ),
+    "joint_contrast:area": modal(
+        partial(mm.joint_contrast, score="area", temperature=0.2),
+        temperature=0.2,
+        tol=1e-6,  # the root of a square that cancels
+        pairwise=distances,
+        **JOINT,
     ),
     "semi_contrast": modal(
         mm.semi_contrast,
