@@ -34,7 +34,8 @@ class Corpus(NamedTuple):
 
     def whole(self) -> Tensor:
         """All rows, mapped."""
-        return map_equal_rows(self._read(slice(None)), self.normalize)
+        rows = self.rows if isinstance(self.rows, Tensor) else self._read(slice(None))
+        return map_equal_rows(rows, self.normalize)
 
     def _read(self, which: slice | Tensor) -> Tensor:
         if isinstance(self.rows, Tensor):

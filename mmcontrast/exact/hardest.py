@@ -142,7 +142,7 @@ def _searched_in_blocks(x: Tensor, corpus: Corpus, plain: bool) -> bool:
     rows = corpus.rows
     if not isinstance(rows, Tensor):
         return True
-    return is_eager(x, rows) and (not plain or rows.shape[0] >= sizes.CORPUS)
+    return (not plain or rows.shape[0] >= sizes.CORPUS) and is_eager(x, rows)
 
 
 def _in_blocks(x: Tensor, corpus: Corpus, count: int, search: Search) -> tuple[Tensor, Tensor]:
