@@ -23,7 +23,7 @@ def bench(tmp_path_factory):
     """The command's folder and what it printed, at sizes for the paths of small and large N."""
     folder = tmp_path_factory.mktemp("bench") / "new"
     sizes = ["--sizes", "24,600", "--dims", "8", "--hycon", "24,256", "--ranked", "24,40"]
-    sizes += ["--own", "24", "--joint", "24,40"]
+    sizes += ["--corpus", "300", "--own", "24", "--joint", "24,40"]
     done = subprocess.run(
         [*RUN, *sizes, "--rounds", "1", "--no-compiled", "--out", folder],
         cwd=ROOT,
@@ -44,7 +44,7 @@ def test_every_loss_is_measured_at_every_size(results):
     ours = {(r["loss"], r["n"]) for r in results if r["case"] == OURS}
     sizes = {loss.name: (24, 600) for loss in cases.LOSSES}
     sizes |= {cases.HYCON.name: (24, 256), cases.RANKED.name: (24, 40)}
-    sizes[cases.OWN_NEGATIVES.name] = (24,)
+    sizes |= {cases.OWN_NEGATIVES.name: (24,), cases.CORPUS.name: (300,)}
     sizes |= {cases.SHUFFLED.name: (24, 40), cases.VOLUMES.name: (24, 40)}
     assert ours == {(name, n) for name, some in sizes.items() for n in some}
     for loss in cases.LOSSES:
@@ -174,6 +174,7 @@ def test_fast_leaves_what_is_said():
 
 def test_the_largest_sizes_are_for_ours_eager_and_compiled():
     small = ["--sizes", "8,9", "--dims", "4", "--hycon", "", "--ranked", "", "--own", ""]
+    small += ["--corpus", ""]
     small += ["--joint", ""]
     *_, (group, n, d) = planned(arguments([*small, "--large", "9,10"]))
     assert (n, d) == (10, 4)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import mmcontrast
-from tests.benchmarks import hycon, joint, own_negatives, rank_contrast
+from tests.benchmarks import corpus_search, hycon, joint, own_negatives, rank_contrast
 
 TEMPERATURE = 0.07
 SCALE = 1 / TEMPERATURE
@@ -106,6 +106,10 @@ def with_own_negatives(n: int, d: int) -> Inputs:
     return Inputs(own_negatives.rows(n, d), torch.arange(n))
 
 
+def corpus(n: int, d: int) -> Inputs:
+    return Inputs(rows(1, n, d), torch.arange(n))
+
+
 def three_modalities(n: int, d: int) -> Inputs:
     return Inputs(rows(3, n, d), classes(n, 2))
 
@@ -121,11 +125,12 @@ TOP_K_LABELS = Loss(f"top-{K} of other labels", labelled_pair, products=1, gradi
 HYCON = Loss("HyCon", three_modalities, products=0)
 RANKED = Loss("Rank-N-Contrast", scored, products=0)
 OWN_NEGATIVES = Loss("own negatives", with_own_negatives, products=0)
+CORPUS = Loss("closest of a corpus", corpus, products=0, gradient=False)
 SHUFFLED = Loss("joint contrast, shuffled products", three_modalities, products=0)
 VOLUMES = Loss("joint contrast, volumes", three_modalities, products=0)
 LOSSES = [
     *(SYMMETRIC, ONE_WAY, SIGMOID, SUP_CON, NT_XENT, BATCH_HARD, TOP_K, TOP_K_LABELS),
-    *(HYCON, RANKED, OWN_NEGATIVES, SHUFFLED, VOLUMES),
+    *(HYCON, RANKED, CORPUS, OWN_NEGATIVES, SHUFFLED, VOLUMES),
 ]
 
 
@@ -269,6 +274,8 @@ CASES = [
     Case(RANKED.name, OURS, call(rank_contrast.ours)),
     # It keeps a matrix for each column, so that 1100 are more than it holds up to N = 1024.
     Case(RANKED.name, rank_contrast.COLUMN_LOOP, call(rank_contrast.column_loop), 1100, 1024),
+    Case(CORPUS.name, OURS, call(corpus_search.ours)),
+    Case(CORPUS.name, corpus_search.TOPK, call(corpus_search.topk_in_blocks)),
     Case(OWN_NEGATIVES.name, OURS, call(own_negatives.ours)),
     Case(OWN_NEGATIVES.name, own_negatives.EINSUM, call(own_negatives.einsum)),
     *(

@@ -649,6 +649,21 @@ def test_an_anchor_without_a_partner_has_no_margin_and_nothing_semi_hard():
     assert not mm.hard_negatives(x, x, 3, targets=own, semi_hard=5.0).valid.any()
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_partner_that_is_not_finite_is_none(bad):
+    x, y = normal(1, 6, 3), normal(2, 20, 3)
+    for options in ({"margin": 0.2}, {"semi_hard": 9.0}, {"margin": 0.2, "distance": mm.euclidean}):
+        own = torch.arange(6)
+        spoilt = y.clone()
+        spoilt[4, 1] = bad
+        found = mm.hard_negatives(x, spoilt, 5, **options)
+        own[4] = -100
+        allowed = torch.arange(20) != 4
+        expected = mm.hard_negatives(x, y, 5, targets=own, allowed=allowed.expand(6, -1), **options)
+        assert torch.equal(found.indices, expected.indices)
+        assert torch.equal(found.valid, expected.valid)
+
+
 @given(seed=seeds, k=st.integers(1, 5), more=st.integers(0, 4), skip=st.integers(0, 3))
 def test_a_sample_is_of_the_hardest_and_keeps_their_order(seed, k, more, skip):
     x, y, sample = normal(seed, 6, 3), normal(seed + 1, 8, 3), k + more

@@ -157,3 +157,20 @@ def test_no_operation_makes_more_than_a_block(distance, monkeypatch):
         with Made() as made:
             nearest(x, Corpus(y, None, y.device), 3, among=Among(), distance=distance)
         assert made.largest <= 2**14 < x.shape[0] * y.shape[0]
+
+
+def test_equal_rows_tie_by_a_distance_with_products_in_it():
+    """Which rounds by the place in its block."""
+    turn = normal(9, 513, 7).float()
+    x, y = normal(1, 20, 513).float(), normal(2, 498, 513).float()
+    y[249:] = y[:249].flip(0)
+    _, names = nearest(
+        x,
+        Corpus(y, None, y.device),
+        8,
+        among=Among(),
+        distance=lambda a, b: ((a - b) @ turn).square().sum(-1),
+    )
+    firsts, seconds = names[:, ::2], names[:, 1::2]
+    assert torch.equal(seconds, 497 - firsts)
+    assert (firsts < 249).all()
