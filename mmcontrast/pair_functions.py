@@ -79,7 +79,7 @@ def cross_batch_ids(
     Example:
         >>> from mmcontrast import EmbeddingQueue, info_nce
         >>> queue, ids = EmbeddingQueue(4, features=3), torch.tensor([5, 6, 7])
-        >>> queue.push(torch.eye(3)[:2], ids[:2])
+        >>> places = queue.push(torch.eye(3)[:2], ids[:2])
         >>> candidates = torch.cat([torch.eye(3), queue.embeddings])
         >>> keep = cross_batch_ids(ids, queue.labels, filled=queue.filled)
         >>> info_nce(torch.eye(3), candidates, temperature=1.0, keep=keep, reduction="none")

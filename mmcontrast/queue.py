@@ -55,14 +55,14 @@ class EmbeddingQueue(nn.Module):
         >>> info_nce(anchors, candidates, keep=keep, temperature=1.0)  # log(2 e + 2) - 1
         tensor(1.0064)
 
-        With ids, a candidate that is the anchor's own from an earlier batch need not repel it:
+        With ids, what the queue still has of an anchor's own sample need not repel it:
 
-        >>> from mmcontrast import different_label
-        >>> found = queue.extend(partners, rows=2, labels=torch.tensor([7, 9]))
+        >>> from mmcontrast import different_id
+        >>> ids = torch.tensor([7, 9])
+        >>> found = queue.extend(partners, rows=2, labels=ids)
         >>> found.labels
         tensor([   7,    9,    7,    8, -100, -100])
-        >>> own = torch.eye(2, 6).bool()
-        >>> keep = found.keep & (own | different_label(found.labels[:2], found.labels))
+        >>> keep = [found.keep, different_id(ids, found.labels)]
         >>> info_nce(anchors, found.candidates, keep=keep, temperature=1.0)
         tensor(0.7789)
 

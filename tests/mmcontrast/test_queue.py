@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmcontrast import IGNORE, EmbeddingQueue, close_scores, info_nce, sup_con
+from mmcontrast import IGNORE, EmbeddingQueue, close_scores, different_id, info_nce, sup_con
 from tests.mmcontrast.strategies import close, gradients, normal
 
 
@@ -84,6 +84,19 @@ def test_no_place_is_left_out_for_rows_that_were_dropped():
     queue.push(torch.ones(2, 3))
     keep = queue.extend(torch.ones(1, 3), rows=1, without=torch.tensor([-1, 1, -1]))[1]
     assert keep.tolist() == [[True, True, False]]
+
+
+def test_ids_of_candidates_and_queue_keep_a_sample_from_its_own_copies():
+    anchors, partners, ids = normal(1, 4, 3), normal(2, 4, 3), torch.tensor([5, 6, 7, IGNORE])
+    queue = EmbeddingQueue(4, 3, dtype=torch.float64)
+    queue.push(normal(3, 3, 3), torch.tensor([6, IGNORE, 5]))
+    found = queue.extend(partners, rows=4, labels=ids)
+    keep = [found.keep, different_id(ids, found.labels)]
+    value = info_nce(anchors, found.candidates, keep=keep, reduction="none")
+    left = torch.ones(4, 7).bool()
+    left[0, 6] = left[1, 4] = False
+    candidates = torch.cat([partners, normal(3, 3, 3)])
+    close(value, info_nce(anchors, candidates, keep=left, reduction="none"))
 
 
 def test_labels_of_candidates_and_queue_are_those_of_sup_con():
