@@ -84,7 +84,8 @@ def anchored_info_nce(
     rows = only_present(features, present)
     temperature = exact_number(temperature)
     # Presence is gathered once and always: every rank must reach this collective, whatever it has.
-    everywhere = {name: joined(there, group)[0] for name, there in present.items()}
+    together, _ = joined(torch.stack(list(present.values()), dim=1), group)  # (B of all ranks, M)
+    everywhere = dict(zip(present, together.unbind(1), strict=True))
 
     def one_way(a: str, b: str) -> Tensor:
         here, both = present[a] & present[b], everywhere[a] & everywhere[b]

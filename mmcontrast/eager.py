@@ -10,6 +10,9 @@ from torch._C._functorch import TransformType, get_interpreter_stack, peek_inter
 from torch.autograd import forward_ad
 from torch.compiler import is_compiling
 
+TAGS = [x for x in [getattr(torch.Tag, "cudagraph_unsafe", None)] if x is not None]
+"""Of operators: CUDA graphs leave them out, as they read labels and the sizes of ranks' batches."""
+
 
 def is_eager(*tensors: Tensor) -> bool:
     """Whether the code runs eagerly: not compiled, under no functional transform or forward mode.

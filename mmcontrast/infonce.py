@@ -3,11 +3,12 @@
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmcontrast import arguments
 from mmcontrast.distributed import Group, joined
-from mmcontrast.eager import is_eager, known, takes_ways
+from mmcontrast.eager import calls_operators, is_eager, known, takes_ways
 from mmcontrast.exact.beside import OneWay
 from mmcontrast.exact.infonce_choice import one_way_info_nce
 from mmcontrast.exact.masked_blocks import Partners
@@ -19,7 +20,7 @@ from mmcontrast.gaps import Variant
 from mmcontrast.held import check_settings
 from mmcontrast.learned import replicated, replicated_module
 from mmcontrast.loading import load_checked
-from mmcontrast.masks import IGNORE, check_partners, checked_partners
+from mmcontrast.masks import IGNORE, check_partners, checked_partners, columns_of
 from mmcontrast.presence import zero_outside
 from mmcontrast.reductions import Reduction
 from mmcontrast.rows import RowMap, l2_normalize, map_rows
@@ -182,7 +183,8 @@ def info_nce(
     elif smoothing > 0:
         expected = "0 where positives are given, whose weights say it: (1 - s) * positives + s / C"
         arguments.fail("smoothing", expected, smoothing)
-    candidates, here = joined(candidates, group)  # (C of all ranks, D)
+    known_size = columns_of(positives, keep, bias)
+    candidates, here = joined(candidates, group, size=known_size)  # (C of all ranks, D)
     size = anchors.shape[0], candidates.shape[0]
     rules, bias = pair_rules(keep, bias, size)
     if positives is not None:
@@ -257,7 +259,10 @@ def matched_pair_nce(
     arguments.mask("keep", keep, (x.shape[0],))
     x, y = zero_outside(x, keep), zero_outside(y, keep)
     logits = (map_rows(x, normalize) * map_rows(y, normalize)).sum(-1) / temperature  # (B,)
-    all_logits, all_keep = joined(logits, group)[0], joined(keep, group)[0]  # (B of all ranks,)
+    all_logits, _ = joined(logits, group)  # (B of all ranks,)
+    all_keep, _ = joined(keep, group, size=all_logits.shape[0])
+    if calls_operators():  # one more, which takes no part: a compiler asks whether there is any
+        all_logits, all_keep = F.pad(all_logits, (0, 1)), F.pad(all_keep, (0, 1))
     losses = masked_logsumexp(all_logits, all_keep, empty=0.0) - logits  # 0-d minus (B,)
     return Reduction(reduction, weight, group).reduce(losses, keep)
 

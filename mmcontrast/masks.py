@@ -34,6 +34,12 @@ def labelled(labels: Tensor) -> Tensor:
     return there if labels.ndim == 1 else there.all(-1)
 
 
+def columns_of(*masks: object) -> int | None:
+    """The number of columns of (B, C) masks, by the first that is one; None where none is."""
+    each = (m for mask in masks for m in (mask if isinstance(mask, list | tuple) else [mask]))
+    return next((m.shape[1] for m in each if isinstance(m, Tensor) and m.ndim == 2), None)
+
+
 def both(x: Tensor, y: Tensor) -> Tensor:
     """(B, C) bool: pairs of which both are marked, from (B,) and (C,)."""
     return x[:, None] & y[None, :]

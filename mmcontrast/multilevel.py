@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from mmcontrast import arguments
-from mmcontrast.distributed import Group, check_names, joined
+from mmcontrast.distributed import Group, check_names, joined, part, places
 from mmcontrast.held import check_settings
 from mmcontrast.infonce import info_nce
 from mmcontrast.loading import load_checked
-from mmcontrast.masks import different_label, labelled, same_label
+from mmcontrast.masks import columns_of, different_label, labelled, same_label
 from mmcontrast.rows import RowMap, checked_map, exact_number, l2_normalize, upcast
 from mmcontrast.sharded import local_rows
 from mmcontrast.symmetric import symmetric_info_nce
@@ -126,8 +126,7 @@ def multilevel_contrast(
         return LossTerms({name: upcast(torch.zeros(())) for name in levels}, factors)
     size = some.shape[0]
     if keep is not None:
-        every, _ = joined(some[:, 0].detach(), group)
-        arguments.mask("keep", keep, (size, len(every)))
+        arguments.mask("keep", keep, (size, places(some, group, size=columns_of(keep))[0]))
     known = None
     if pair_design != "A" and labels is not None:
         labels = arguments.labels("labels", labels, size)
@@ -138,7 +137,8 @@ def multilevel_contrast(
     def contrast(x: Tensor, y: Tensor, present: Tensor | None = None) -> Tensor:
         compared, here = keep, _and(known, present)
         if here is not None:
-            compared = _and(keep, here[:, None] & joined(here, group)[0])
+            everywhere, _ = joined(here, group, size=columns_of(keep, positives))
+            compared = _and(keep, here[:, None] & everywhere)
             x, y = torch.where(here[:, None], x, 0), torch.where(here[:, None], y, 0)
         loss = symmetric_info_nce if symmetric else info_nce
         return loss(
@@ -268,9 +268,9 @@ def _first_view(pairs: Mapping[str, Level]) -> Tensor | None:
 def _design_masks(design: str, labels: Tensor, own: slice) -> tuple[Tensor, Tensor]:
     """Designs B and C: (B, B of all ranks) bool: the positives, and the pairs compared."""
     place = torch.arange(labels.shape[0], device=labels.device)
-    others = place[own, None] != place
-    positives = same_label(labels[own], labels) & others if design == "C" else ~others
-    return positives, positives | different_label(labels[own], labels)
+    here, others = part(labels, own), part(place, own)[:, None] != place
+    positives = same_label(here, labels) & others if design == "C" else ~others
+    return positives, positives | different_label(here, labels)
 
 
 def _and(mask: Tensor | None, other: Tensor | None) -> Tensor | None:

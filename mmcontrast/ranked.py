@@ -106,7 +106,7 @@ def rank_n_contrast(
             "candidate_scores", "as many a sample as scores", arguments.shape(other_scores)
         )
     others, here = joined(others, group)  # (C of all ranks, D); here: this rank's rows
-    other_scores, _ = joined(other_scores, group)
+    other_scores, _ = joined(other_scores, group, size=others.shape[0])
     own = torch.arange(here.start, here.stop, device=x.device) if candidates is None else None
 
     y, rated = _columns(scores)  # (B, S), (B,)

@@ -13,7 +13,7 @@ from mmcontrast.exact.choose import ranked_at_a_time
 from mmcontrast.exact.counting import partner_ranks, positive_ranks
 from mmcontrast.exact.ranking import score_blocks
 from mmcontrast.exact.ties import map_equal_rows, tied_dot
-from mmcontrast.masks import IGNORE, check_partners, checked_partners
+from mmcontrast.masks import IGNORE, check_partners, checked_partners, columns_of
 from mmcontrast.presence import refuse_not_finite
 from mmcontrast.rows import RowMap, l2_normalize, map_rows
 from mmcontrast.sharded import local_rows
@@ -116,7 +116,7 @@ def retrieval(
         own = checked_partners(anchors, check_partners(anchors, candidates, targets))
     elif targets is not None:
         arguments.fail("targets", "None where positives are given", arguments.shown(targets))
-    candidates, here = joined(candidates, group)  # (C of all ranks, D)
+    candidates, here = joined(candidates, group, size=columns_of(positives))  # (C of all ranks, D)
     if positives is not None:
         arguments.mask("positives", positives, (anchors.shape[0], candidates.shape[0]))
         counted = positives.any(1)

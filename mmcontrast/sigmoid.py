@@ -13,6 +13,7 @@ from mmcontrast.exact.sigmoid_choice import sigmoid_of_pairs
 from mmcontrast.held import check_settings
 from mmcontrast.learned import replicated, replicated_module
 from mmcontrast.loading import all_or_nothing, any_values, load_checked
+from mmcontrast.masks import columns_of
 from mmcontrast.reductions import Reduction
 from mmcontrast.rows import RowMap, l2_normalize, upcast
 from mmcontrast.sharded import local_rows
@@ -90,7 +91,8 @@ def sigmoid_contrast(
         arguments.fail("y", f"at least {x.shape[0]} rows, a partner each", few)
     # Without masks, whose sizes are checked here, the ranks' rows are gathered where they are used.
     later = positives is None and keep is None and takes_ways()
-    y, own = (y, slice(0, x.shape[0])) if later else joined(y, group)  # (C of all ranks, D)
+    known = columns_of(positives, keep)
+    y, own = (y, slice(0, x.shape[0])) if later else joined(y, group, size=known)  # (C, D)
     size = (x.shape[0], y.shape[0])
     if positives is not None:
         arguments.mask("positives", positives, size)

@@ -15,7 +15,7 @@ from mmcontrast.gaps import Variant
 from mmcontrast.held import check_settings
 from mmcontrast.learned import replicated, replicated_module
 from mmcontrast.loading import load_checked
-from mmcontrast.masks import labelled
+from mmcontrast.masks import columns_of, labelled
 from mmcontrast.presence import zero_outside
 from mmcontrast.reductions import Reduction
 from mmcontrast.rows import RowMap, l2_normalize
@@ -149,8 +149,9 @@ def sup_con(
             reduction=Reduction(reduction, weight, group),
             chunk_size=chunk_size,
         )
-    others, here = joined(others, group)  # (C of all ranks, D); here: this rank's rows
-    other_labels, _ = joined(other_labels, group)
+    # (C of all ranks, D); here: this rank's rows
+    others, here = joined(others, group, size=columns_of(positives, keep))
+    other_labels, _ = joined(other_labels, group, size=others.shape[0])
     size = anchors.shape[0], others.shape[0]
     rules, bias = pair_rules(keep, bias, size)
     if positives is not None:

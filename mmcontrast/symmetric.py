@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mmcontrast import arguments
-from mmcontrast.distributed import Group, active, joined, own_rows, rank_sizes
+from mmcontrast.distributed import Group, active, joined, part, places
 from mmcontrast.eager import calls_operators, takes_ways
 from mmcontrast.exact.beside_both import BothWays
 from mmcontrast.exact.choose import rows_at_a_time
@@ -19,6 +19,7 @@ from mmcontrast.held import check_settings
 from mmcontrast.infonce import info_nce
 from mmcontrast.learned import replicated, replicated_module
 from mmcontrast.loading import load_checked
+from mmcontrast.masks import columns_of
 from mmcontrast.presence import zero_outside
 from mmcontrast.reductions import Reduction
 from mmcontrast.rows import RowMap, dot, exact_number, l2_normalize, map_rows
@@ -133,17 +134,17 @@ def symmetric_info_nce(
     beside = BothWays(*given).or_none()
     if by_ways and keep is None and bias is None:
         return both_ways_info_nce(x, y, **settings, beside=beside)
-    counts = rank_sizes(y, group)
-    size, own = (x.shape[0], sum(counts)), own_rows(group, counts)
+    everyone, own = places(y, group, size=columns_of(positives, keep, bias))
+    size = x.shape[0], everyone
     rules, bias = pair_rules(keep, bias, size)
     if by_ways:
-        return both_ways_by_rules(x, y, counts, rules, bias, **settings, beside=beside)
+        return both_ways_by_rules(x, y, (everyone, own), rules, bias, **settings, beside=beside)
     if rules.has_functions():
         if positives is not None:
             name = "keep" if rules.keep_functions else "bias"
             arguments.fail(name, "tensors where positives are given", "a function of a tile")
         rows, columns = (map_rows(z.detach(), normalize) for z in (x, y))
-        every, _ = joined(columns, group, counts)
+        every, _ = joined(columns, group, size=everyone)
         rules, bias = rules_of_pairs(rules, bias, rows, every, own, group)
     keep = rules.keep
     if positives is not None:
@@ -210,7 +211,7 @@ def _backwards(mask: Tensor | None, own: slice, group: Group | None) -> Tensor |
     if mask is None or active(group) is None:
         return None if mask is None else mask.mT
     # Its columns of all ranks' masks, transposed: (all B, all C) -> (all B, C) -> (C, all B).
-    return joined(mask, group)[0][:, own].mT
+    return part(joined(mask, group, size=mask.shape[1])[0], own, 1).mT
 
 
 def _at_once(

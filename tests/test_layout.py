@@ -55,6 +55,7 @@ BENEATH = {"interop", "testing"}
 BELOW_EXACT = {
     *(
         "arguments",
+        "collectives",
         "distance_matrix",
         "distances",
         "distributed",

@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmcontrast.collectives import named
 from mmcontrast.distances import Distance
-from mmcontrast.distributed import joined, named
+from mmcontrast.distributed import joined
 from mmcontrast.eager import is_eager, known_finite
 from mmcontrast.exact import ranking
 from mmcontrast.exact.choose import ranked_at_a_time

@@ -5,12 +5,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mmcontrast.distributed import Group, joined, total
+from mmcontrast.distributed import Group, joined, part, total
 from mmcontrast.exact.beside import without_infinite
 from mmcontrast.exact.log_sums import weighted_log_sums
 from mmcontrast.exact.pair_rules import PairRules, as_tensors
 from mmcontrast.exact.tiles import scalar
 from mmcontrast.gaps import Variant
+from mmcontrast.masks import columns_of
 from mmcontrast.rows import dot
 
 
@@ -50,9 +51,13 @@ class BothWays(NamedTuple):
         keep = back = None
         alone = self.smoothing == 0 and variant.prior is None  # whether no candidates are counted
         if rules is not None and own is not None and (self.within or not alone):
-            every, _ = joined(y, self.group)  # (C, D)
+            every, _ = joined(y, self.group, size=columns_of(rules.keep, bias))  # (C, D)
             keep, bias = without_infinite(*as_tensors(rules, bias, x, every))
-            back = None if keep is None else joined(keep, self.group)[0][:, own].mT  # (B, C)
+            back = (
+                None
+                if keep is None
+                else part(joined(keep, self.group, size=every.shape[0])[0], own, 1).mT
+            )  # (B, C)
         if self.within:
             sides = ((x, keep), (y, back))
             variant = variant._replace(extra=torch.stack([self.others(*side) for side in sides]))

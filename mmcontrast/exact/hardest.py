@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmcontrast import arguments
+from mmcontrast.collectives import named
 from mmcontrast.distances import Distance
-from mmcontrast.distributed import joined, named
+from mmcontrast.distributed import joined
 from mmcontrast.eager import is_eager, known, known_finite
 from mmcontrast.exact import ranking, sizes
 from mmcontrast.exact.choose import ranked_at_a_time

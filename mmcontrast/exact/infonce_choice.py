@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from mmcontrast.distributed import active, joined, name_of, named, rank_sizes
+from mmcontrast.collectives import named
+from mmcontrast.distributed import active, joined, name_of, rank_sizes
 from mmcontrast.eager import is_eager
 from mmcontrast.exact import kernels, sizes
 from mmcontrast.exact.beside import OneWay, plus

@@ -3,7 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmcontrast.distributed import Group, joined, name_of, named
+from mmcontrast.collectives import named
+from mmcontrast.distributed import Group, joined, name_of
 from mmcontrast.eager import takes_ways
 from mmcontrast.exact import sizes
 from mmcontrast.exact.choose import weighted

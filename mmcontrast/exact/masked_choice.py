@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmcontrast.distributed import Group, joined, name_of, named, own_rows, rank_sizes, total
+from mmcontrast.collectives import named
+from mmcontrast.distributed import Group, joined, name_of, part, places, total
 from mmcontrast.eager import calls_operators, is_eager, takes_ways
 from mmcontrast.exact import sizes
 from mmcontrast.exact.beside import OneWay, plus
@@ -115,7 +116,7 @@ def _one_way_of_rows(
 def both_ways_by_rules(
     x: Tensor,
     y: Tensor,
-    counts: list[int],
+    where: tuple[int, slice],
     rules: PairRules,
     bias: Tensor | None,
     *,
@@ -125,18 +126,18 @@ def both_ways_by_rules(
     chunk_size: int | None,
     beside: BothWays | None = None,
 ) -> Tensor:
-    """:func:`both_ways_info_nce` with ``keep`` or ``bias``; ``counts``: rows of each rank."""
+    """:func:`both_ways_info_nce` with ``keep`` or ``bias``; ``where``: :func:`places` of y."""
     group = reduction.group
-    own = own_rows(group, counts)
+    everyone, own = where
     x, y, narrow = products_in_range(x, y, normalize, group)
     if rules.keep is not None:
         # A row of y takes part where some rank keeps it.
-        used = any_of(rules.keep, 1), total(any_of(rules.keep, 0).float(), group)[own] > 0
+        used = any_of(rules.keep, 1), part(total(any_of(rules.keep, 0).float(), group), own) > 0
         if beside is not None and beside.within:  # each row is a candidate of its own side, too
             used = (used[0] | used[1],) * 2
         x, y = zero_outside(x, used[0]), zero_outside(y, used[1])
     rows, columns = mapped(x, y, normalize, chunk_size)
-    every, _ = joined(columns, group, counts)  # (C of all ranks, D)
+    every, _ = joined(columns, group, size=everyone)  # (C of all ranks, D)
     rules, bias = rules_of_pairs(rules, bias, rows, every, own, group)
     partners = torch.arange(own.start, own.stop, device=rows.device)
     rules, counted = of_partners(rules, bias, rows, every, partners)
@@ -145,11 +146,11 @@ def both_ways_by_rules(
     if beside is not None:
         variant, term = beside.made(rows, columns, own, rules, bias)
     inputs = rows, every, scalar(temperature, rows), bias, variant.extra, shares
-    where = own.start, chunk_size, name_of(group)
+    others = own.start, chunk_size, name_of(group)
     if rules.has_functions():
-        value = _both_ways_of_rows(*inputs, rules, *where, variant)
+        value = _both_ways_of_rows(*inputs, rules, *others, variant)
     else:
-        value = weighted_both_ways_masked(*inputs, rules.keep, *where, *variant[:3])
+        value = weighted_both_ways_masked(*inputs, rules.keep, *others, *variant[:3])
     return narrow(plus(reduction.finish(value, counted), term, reduction, counted))
 
 
@@ -202,8 +203,8 @@ def _both_ways_of_rows(
 
 def numbers_of(rows: Tensor, group: Group | None) -> tuple[int, int]:
     """The first of this rank's rows among those of all ranks, and how many there are."""
-    counts = rank_sizes(rows, group)
-    return own_rows(group, counts).start, sum(counts)
+    number, own = places(rows, group)
+    return own.start, number
 
 
 def rules_of_pairs(
@@ -234,7 +235,7 @@ def rules_of_pairs(
         own.start,
         every.shape[0],
         start=own.start,
-        column_partner=lambda found: joined(found, group)[0],
+        column_partner=lambda found: joined(found, group, size=every.shape[0])[0],
     )
     return for_operators(rules, bias, rows, every)
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from mmcontrast import arguments
-from mmcontrast.eager import calls_operators
+from mmcontrast.eager import TAGS, calls_operators
 from mmcontrast.masks import IGNORE
 
 RECORDS = [
@@ -29,9 +29,6 @@ RECORDS = [
     for name in ("AutogradFunctionality", "AutogradOther", "AutogradNestedTensor")
 ]
 """What PyTorch switches off while it runs the body of an operator, so that no graph is made."""
-
-TAGS = [x for x in [getattr(torch.Tag, "cudagraph_unsafe", None)] if x is not None]
-"""CUDA graphs leave operators out: bodies read labels, and the sizes of other ranks' batches."""
 
 P = ParamSpec("P")
 R = TypeVar("R")

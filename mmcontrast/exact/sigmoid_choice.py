@@ -2,7 +2,8 @@
 
 from torch import Tensor
 
-from mmcontrast.distributed import joined, named
+from mmcontrast.collectives import named
+from mmcontrast.distributed import joined
 from mmcontrast.eager import takes_ways
 from mmcontrast.exact import kernels, sizes
 from mmcontrast.exact.choose import kernels_suit, mapped, weighted

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from mmcontrast import arguments
-from mmcontrast.distributed import joined, name_of, named
+from mmcontrast.collectives import named
+from mmcontrast.distributed import joined, name_of
 from mmcontrast.eager import is_eager
 from mmcontrast.exact import kernels, sizes
 from mmcontrast.exact.choose import kernels_suit

@@ -27,8 +27,9 @@ def first_equal(x: Tensor) -> Tensor | None:
     wide = torch.float32 if x.device.type == "mps" else torch.float64  # which MPS has not
     factors = (_spread if eager else _spread.__wrapped__)(width, wide, x.device)
     # A sum over a row is rounded alike for equal rows: sorted by it, they are neighbours.
-    # In pieces of half a megabyte, which are in float64 twice.
-    pieces = torch.split(x.contiguous(), max(sizes.BLOCK // 16 // max(width, 1), 1))
+    # In pieces of half a megabyte, which are in float64 twice; a compiler makes its own.
+    step = max(sizes.BLOCK // 16 // max(width, 1), 1)
+    pieces = torch.split(x.contiguous(), step) if eager else (x,)
     key, order = torch.cat([(rows.to(wide) * factors).sum(1) for rows in pieces]).sort(stable=True)
     differs = key[1:] != key[:-1]
     if eager and known(differs.all()):

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmcontrast.distributed import Group, active, joined, name_of, named
+from mmcontrast.collectives import named
+from mmcontrast.distributed import Group, active, joined, name_of
 from mmcontrast.eager import calls_operators
 from mmcontrast.exact.choose import anchors_of_a_block, moments_suit
 from mmcontrast.exact.operators import as_operator_run_twice
@@ -49,7 +50,7 @@ def contrasted_values(
         if moments_suit(features, labels):
             return values_by_moments(features, labels, related.own, taking_part, targets, settings)
     local = map_modalities(features, taking_part, settings.normalize)
-    rows, everywhere = _of_all_ranks(local, taking_part, settings.reduction.group)
+    rows, everywhere = _of_all_ranks(local, taking_part, related.size, settings.reduction.group)
     # The similarities that one anchor needs at a time, which say how many anchors fit a block.
     width = len(rows) * next(iter(rows.values())).shape[0]
     if selection is None:
@@ -61,13 +62,13 @@ def contrasted_values(
 
 
 def _of_all_ranks(
-    rows: Mapping[str, Tensor], taking_part: Mapping[str, Tensor], group: Group | None
+    rows: Mapping[str, Tensor], taking_part: Mapping[str, Tensor], size: int, group: Group | None
 ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
     """The rows and masks of all ranks, in one exchange each."""
     if active(group) is None:
         return rows, taking_part
-    x, _ = joined(torch.stack(list(rows.values()), dim=1), group)  # (B of all ranks, M, D)
-    here, _ = joined(torch.stack(list(taking_part.values()), dim=1), group)
+    x, here = (torch.stack(list(each.values()), dim=1) for each in (rows, taking_part))
+    x, here = (joined(each, group, size=size)[0] for each in (x, here))  # (size, M, D), (size, M)
     return dict(zip(rows, x.unbind(1), strict=True)), dict(zip(rows, here.unbind(1), strict=True))
 
 

@@ -9,8 +9,8 @@ from einops import repeat
 from torch import Tensor
 
 from mmcontrast import arguments
-from mmcontrast.distributed import Group, joined, total
-from mmcontrast.masks import different_label, labelled, same_label
+from mmcontrast.distributed import Group, joined, part, total
+from mmcontrast.masks import columns_of, different_label, labelled, same_label
 from mmcontrast.presence import only_present, presence
 from mmcontrast.rows import RowMap, map_rows
 from mmcontrast.sharded import local_rows
@@ -35,6 +35,8 @@ class Relations(NamedTuple):
     """Which samples of all ranks are this rank's."""
     labels: Tensor | None
     """(B, ...) of all ranks."""
+    size: int
+    """Samples of all ranks."""
 
 
 class Pairs(NamedTuple):
@@ -155,10 +157,10 @@ def modal_pairs(
     pairs = {}
     for name, x in rows.items():
         partners = [other for other in rows if (other != name) == inter]
-        here = taking_part[name][anchors]
+        here = part(taking_part[name], anchors)
         both = here[:, None] & torch.cat([taking_part[other] for other in partners])  # (b, C)
         pairs[name] = Pairs(
-            x[anchors],
+            part(x, anchors),
             torch.cat([rows[other] for other in partners]) if inter else x,
             repeat(positives, "b c -> b (m c)", m=len(partners)) * both,
             repeat(negatives, "b c -> b (m c)", m=len(partners)) * both,
@@ -185,21 +187,25 @@ def relations(
     if positives is None or negatives is None:
         arguments.fail("labels", "labels, or positives and negatives in their place", None)
     arguments.tensor("positives", positives)
-    every, own = joined(torch.arange(size, device=positives.device), group)
-    arguments.weights("positives", positives, (size, len(every)))
-    arguments.weights("negatives", negatives, (size, len(every)))
+    here = torch.arange(size, device=positives.device)
+    every, own = joined(here, group, size=columns_of(positives))
+    everyone = every.shape[0]
+    arguments.weights("positives", positives, (size, everyone))
+    arguments.weights("negatives", negatives, (size, everyone))
     related = (positives != 0) | (negatives != 0)
-    known = related.any(-1) | (total(related.sum(0), group) > 0)[own]  # as anchor or as candidate
-    return Relations(partial(_by_mask, positives, negatives, own.start), known, own, None)
+    as_candidate = part(total(related.sum(0), group) > 0, own)
+    masks = partial(_by_mask, positives, negatives, own.start)
+    return Relations(masks, related.any(-1) | as_candidate, own, None, everyone)
 
 
 def related_by_label(labels: Tensor, own: slice) -> Relations:
     """Relations by the labels of all ranks' samples, ``own`` of which are this rank's."""
-    return Relations(partial(_by_label, labels), labelled(labels[own]), own, labels)
+    known = labelled(part(labels, own))
+    return Relations(partial(_by_label, labels), known, own, labels, labels.shape[0])
 
 
 def _by_label(labels: Tensor, anchors: slice) -> tuple[Tensor, Tensor]:
-    own = labels[anchors]
+    own = part(labels, anchors)
     others = _others(anchors, labels.shape[0], labels.device)
     return same_label(own, labels) & others, different_label(own, labels)
 
@@ -217,7 +223,7 @@ def _by_mask(
 def _others(anchors: slice, size: int, device: torch.device) -> Tensor:
     """(b, B) bool: True but for each anchor's own sample."""
     place = torch.arange(size, device=device)
-    return place[anchors, None] != place
+    return part(place, anchors)[:, None] != place
 
 
 def participation(

@@ -8,6 +8,7 @@ from einops import rearrange
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from mmcontrast.distributed import part
 from mmcontrast.eager import is_eager
 from mmcontrast.exact.ties import first_equal, share_scores
 from mmcontrast.hybrid.pair_sums import (
@@ -47,7 +48,7 @@ def all_pairs(
     def block(anchors: slice) -> dict[str, TermValues]:
         contrasts = stack_contrasts(targets, len(x), like=x)
         partners = contrasts.partners
-        own, there = x[:, anchors], here[:, anchors].mT  # (M, b, D), (b, M)
+        own, there = part(x, anchors, 1), part(here, anchors, 1).mT  # (M, b, D), (b, M)
         positives, negatives = (mask.to(x.dtype) for mask in masks(anchors))  # (b, B)
         similarity = dot(own.flatten(0, 1), x.flatten(0, 1)).view(*own.shape[:2], *here.shape)
         # Every pair of modalities belongs to one loss, so one matrix holds all targets.

@@ -29,11 +29,25 @@ from tests.ranks import launch
         (4, ["rows", "gradients", "reductions", "samples", "retrieved"]),
         (3, ["dies"]),
         (2, ["cached", "compiled", "mined"]),
-        (2, ["breaking"]),
     ],
 )
 def test_on_ranks(world, programs):
     launch(world, "tests.ranks.distributed", *programs)
+
+
+@pytest.mark.slow
+def test_every_loss_of_all_ranks_is_one_graph_for_compilers():
+    launch(2, "tests.ranks.compiled", "losses", "empty")
+
+
+@pytest.mark.slow
+def test_miners_and_metrics_of_all_ranks_are_one_graph_for_compilers():
+    launch(2, "tests.ranks.compiled", "found")
+
+
+@pytest.mark.slow
+def test_compiled_ranks_that_disagree_all_say_so():
+    launch(2, "tests.ranks.compiled", "disagreeing")
 
 
 def test_without_a_process_group_it_is_the_identity():

@@ -162,27 +162,6 @@ def compiled(rank, world):
                 torch.testing.assert_close(other, eager, rtol=1e-12, atol=1e-12, msg=name)
 
 
-def breaking(rank, world):
-    """What a compiler breaks into several graphs is right all the same."""
-    x, y, own = batch(rank, world)
-    labels = torch.arange(len(x)) % 3
-    keep = torch.ones(len(x), len(x), dtype=torch.bool).tril(3)
-    losses = {
-        "hybrid": lambda a, b, temperature: (
-            mm.hybrid_contrast({"text": a, "audio": b}, labels[own], group="world").total
-            * temperature
-        ),
-        "masks": lambda a, b, temperature: mm.info_nce(
-            a, b, temperature=temperature, keep=keep[own], group="world"
-        ),
-    }
-    for name, loss in losses.items():
-        torch.compiler.reset()
-        calls = loss, torch.compile(loss, backend="eager")
-        for eager, other in zip(*(derivatives(f, x[own], y[own]) for f in calls), strict=True):
-            torch.testing.assert_close(other, eager, rtol=1e-12, atol=1e-12, msg=name)
-
-
 def derivatives(loss, *rows):
     """The value, and the gradients of the rows and of a learned temperature."""
     learned = torch.tensor(0.5, dtype=torch.float64)
