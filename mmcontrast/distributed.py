@@ -6,7 +6,7 @@ gradient of one process on the whole batch.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -105,13 +105,21 @@ def own_rows(group: Group | None, counts: list[int]) -> slice:
     return slice(start, start + counts[rank])
 
 
-def places(x: Tensor, group: Group | None, *, size: int | None = None) -> tuple[int, slice]:
-    """How many rows all ranks have, and which of them are this rank's; see :func:`joined`."""
+class Places(NamedTuple):
+    """The rows of all ranks, before these are gathered."""
+
+    size: int  # how many there are
+    own: slice  # which of them are this rank's
+    counts: list[int] | None  # how many each rank has, where that can be read
+
+
+def places(x: Tensor, group: Group | None, *, size: int | None = None) -> Places:
+    """Where this rank's rows are among those of all ranks; ``size`` as for :func:`joined`."""
     if active(group) is not None and calls_operators():
         every, own = joined(x.detach().flatten(1)[:, :1], group, size=size)
-        return every.shape[0], own
+        return Places(every.shape[0], own, None)
     counts = rank_sizes(x, group)
-    return sum(counts), own_rows(group, counts)
+    return Places(sum(counts), own_rows(group, counts), counts)
 
 
 def check_names(argument: str, given: object, group: Group | None) -> None:

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from mmcontrast.distributed import Group, active, joined, own_rows, rank_sizes
+from mmcontrast.distributed import Group, active, joined, places
 from mmcontrast.eager import is_eager
 from mmcontrast.exact.joint_choice import all_products, contrast_of_volumes, shuffled_products
 from mmcontrast.exact.joint_products import Shuffled
@@ -44,15 +44,15 @@ def gathered(
     dtype = functools.reduce(torch.promote_types, [x.dtype for x in rows.values()])
     rows = {name: x.to(dtype) for name, x in rows.items()}
     first = next(iter(rows.values()))
-    counts = rank_sizes(first, group)
+    number, own, counts = places(first, group)
     if present is None and active(group) is not None:
         # Another rank may lack a modality, and all must reach the same collectives.
         present = {name: torch.ones_like(x[:, 0], dtype=torch.bool) for name, x in rows.items()}
     every, everywhere = (
-        {name: joined(x, group, counts)[0] for name, x in given.items()}
+        {name: joined(x, group, counts, size=number)[0] for name, x in given.items()}
         for given in (rows if products else {}, present or {})
     )
-    return Samples(rows, every, present, everywhere, own_rows(group, counts))
+    return Samples(rows, every, present, everywhere, own)
 
 
 def shuffled_orders(

@@ -134,17 +134,17 @@ def symmetric_info_nce(
     beside = BothWays(*given).or_none()
     if by_ways and keep is None and bias is None:
         return both_ways_info_nce(x, y, **settings, beside=beside)
-    everyone, own = places(y, group, size=columns_of(positives, keep, bias))
+    everyone, own, counts = where = places(y, group, size=columns_of(positives, keep, bias))
     size = x.shape[0], everyone
     rules, bias = pair_rules(keep, bias, size)
     if by_ways:
-        return both_ways_by_rules(x, y, (everyone, own), rules, bias, **settings, beside=beside)
+        return both_ways_by_rules(x, y, where, rules, bias, **settings, beside=beside)
     if rules.has_functions():
         if positives is not None:
             name = "keep" if rules.keep_functions else "bias"
             arguments.fail(name, "tensors where positives are given", "a function of a tile")
         rows, columns = (map_rows(z.detach(), normalize) for z in (x, y))
-        every, _ = joined(columns, group, size=everyone)
+        every, _ = joined(columns, group, counts, size=everyone)
         rules, bias = rules_of_pairs(rules, bias, rows, every, own, group)
     keep = rules.keep
     if positives is not None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mmcontrast.collectives import named
-from mmcontrast.distributed import Group, joined, name_of, part, places, total
+from mmcontrast.distributed import Group, Places, joined, name_of, part, places, total
 from mmcontrast.eager import calls_operators, is_eager, takes_ways
 from mmcontrast.exact import sizes
 from mmcontrast.exact.beside import OneWay, plus
@@ -116,7 +116,7 @@ def _one_way_of_rows(
 def both_ways_by_rules(
     x: Tensor,
     y: Tensor,
-    where: tuple[int, slice],
+    where: Places,
     rules: PairRules,
     bias: Tensor | None,
     *,
@@ -128,7 +128,7 @@ def both_ways_by_rules(
 ) -> Tensor:
     """:func:`both_ways_info_nce` with ``keep`` or ``bias``; ``where``: :func:`places` of y."""
     group = reduction.group
-    everyone, own = where
+    everyone, own, counts = where
     x, y, narrow = products_in_range(x, y, normalize, group)
     if rules.keep is not None:
         # A row of y takes part where some rank keeps it.
@@ -137,7 +137,7 @@ def both_ways_by_rules(
             used = (used[0] | used[1],) * 2
         x, y = zero_outside(x, used[0]), zero_outside(y, used[1])
     rows, columns = mapped(x, y, normalize, chunk_size)
-    every, _ = joined(columns, group, size=everyone)  # (C of all ranks, D)
+    every, _ = joined(columns, group, counts, size=everyone)  # (C of all ranks, D)
     rules, bias = rules_of_pairs(rules, bias, rows, every, own, group)
     partners = torch.arange(own.start, own.stop, device=rows.device)
     rules, counted = of_partners(rules, bias, rows, every, partners)
@@ -203,7 +203,7 @@ def _both_ways_of_rows(
 
 def numbers_of(rows: Tensor, group: Group | None) -> tuple[int, int]:
     """The first of this rank's rows among those of all ranks, and how many there are."""
-    number, own = places(rows, group)
+    number, own, _ = places(rows, group)
     return own.start, number
 
 
