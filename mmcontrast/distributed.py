@@ -6,7 +6,7 @@ gradient of one process on the whole batch.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 else:
     Group = Any  # a torch built without torch.distributed has no such class
 """A process group, or "world": the default one, looked up at the call."""
+
+Places = tuple[int, slice, list[int] | None]
+"""How many rows all ranks have, which are this rank's, and each rank's number if it can be read."""
 
 
 def gather(x: Tensor, group: Group | None = None) -> Tensor:
@@ -105,21 +108,13 @@ def own_rows(group: Group | None, counts: list[int]) -> slice:
     return slice(start, start + counts[rank])
 
 
-class Places(NamedTuple):
-    """The rows of all ranks, before these are gathered."""
-
-    size: int  # how many there are
-    own: slice  # which of them are this rank's
-    counts: list[int] | None  # how many each rank has, where that can be read
-
-
 def places(x: Tensor, group: Group | None, *, size: int | None = None) -> Places:
-    """Where this rank's rows are among those of all ranks; ``size`` as for :func:`joined`."""
+    """The rows of all ranks, before these are gathered; ``size`` as for :func:`joined`."""
     if active(group) is not None and calls_operators():
         every, own = joined(x.detach().flatten(1)[:, :1], group, size=size)
-        return Places(every.shape[0], own, None)
+        return every.shape[0], own, None
     counts = rank_sizes(x, group)
-    return Places(sum(counts), own_rows(group, counts), counts)
+    return sum(counts), own_rows(group, counts), counts
 
 
 def check_names(argument: str, given: object, group: Group | None) -> None:

@@ -126,7 +126,7 @@ def multilevel_contrast(
         return LossTerms({name: upcast(torch.zeros(())) for name in levels}, factors)
     size = some.shape[0]
     if keep is not None:
-        arguments.mask("keep", keep, (size, places(some, group, size=columns_of(keep)).size))
+        arguments.mask("keep", keep, (size, places(some, group, size=columns_of(keep))[0]))
     known = None
     if pair_design != "A" and labels is not None:
         labels = arguments.labels("labels", labels, size)

@@ -159,7 +159,7 @@ def symmetric_info_nce(
     backwards = tuple(_backwards(mask, own, group) for mask in masks)
     temperature = exact_number(temperature)
     sides: list[Any] = [(x, y, *masks), (y, x, *backwards)]
-    if within:
+    if within and counts is not None:  # which they are: compilers go by rules, above
         sides = [(a, *_with_own_side(a, b, k, own, counts), z) for a, b, _, k, z in sides]
     ways = [
         info_nce(

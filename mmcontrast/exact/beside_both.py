@@ -71,8 +71,10 @@ class BothWays(NamedTuple):
         positive = (x * y).sum(1) / self.temperature
         sums = torch.stack([found for _, found in ways]) / self.temperature
         if bias is not None and own is not None:
-            positive = positive + bias.diagonal(own.start)
-            sums = sums + torch.stack([bias.sum(1), total(bias.sum(0), self.group)[own]])
+            places = torch.arange(own.start, own.stop, device=bias.device)
+            positive = positive + bias.gather(1, places[:, None])[:, 0]
+            theirs = part(total(bias.sum(0), self.group), own)
+            sums = sums + torch.stack([bias.sum(1), theirs])
         mean = (sums / number.clamp_min(1)).mean(0)
         return variant, self.smoothing * (positive - mean)
 

@@ -27,6 +27,9 @@ LOSSES = {
     "both ways, keep": lambda a, b, t, m, **g: mm.symmetric_info_nce(
         a, b, temperature=t, keep=m["keep"], **g
     ),
+    "variants": lambda a, b, t, m, **g: mm.symmetric_info_nce(
+        a, b, temperature=t, keep=m["keep"], smoothing=0.1, prior=0.1, within=True, **g
+    ),
     "matched": lambda a, b, t, m, **g: mm.matched_pair_nce(a, b, temperature=t, **g),
     "sup_con, in": lambda a, b, t, m, **g: mm.sup_con(
         a + b, m["labels"], form="in", temperature=t, **g
