@@ -108,7 +108,7 @@ def own_rows(group: Group | None, counts: list[int]) -> slice:
     return slice(start, start + counts[rank])
 
 
-def places(x: Tensor, group: Group | None, *, size: int | None = None) -> Places:
+def rows_of_ranks(x: Tensor, group: Group | None, *, size: int | None = None) -> Places:
     """The rows of all ranks, before these are gathered; ``size`` as for :func:`joined`."""
     if active(group) is not None and calls_operators():
         every, own = joined(x.detach().flatten(1)[:, :1], group, size=size)

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from mmcontrast.distributed import Group, active, joined, places
+from mmcontrast.distributed import Group, active, joined, rows_of_ranks
 from mmcontrast.eager import is_eager
 from mmcontrast.exact.joint_choice import all_products, contrast_of_volumes, shuffled_products
 from mmcontrast.exact.joint_products import Shuffled
@@ -44,7 +44,7 @@ def gathered(
     dtype = functools.reduce(torch.promote_types, [x.dtype for x in rows.values()])
     rows = {name: x.to(dtype) for name, x in rows.items()}
     first = next(iter(rows.values()))
-    number, own, counts = places(first, group)
+    number, own, counts = rows_of_ranks(first, group)
     if present is None and active(group) is not None:
         # Another rank may lack a modality, and all must reach the same collectives.
         present = {name: torch.ones_like(x[:, 0], dtype=torch.bool) for name, x in rows.items()}

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mmcontrast import arguments
-from mmcontrast.distributed import Group, check_names, joined, part, places
+from mmcontrast.distributed import Group, check_names, joined, part, rows_of_ranks
 from mmcontrast.held import check_settings
 from mmcontrast.infonce import info_nce
 from mmcontrast.loading import load_checked
@@ -126,7 +126,7 @@ def multilevel_contrast(
         return LossTerms({name: upcast(torch.zeros(())) for name in levels}, factors)
     size = some.shape[0]
     if keep is not None:
-        arguments.mask("keep", keep, (size, places(some, group, size=columns_of(keep))[0]))
+        arguments.mask("keep", keep, (size, rows_of_ranks(some, group, size=columns_of(keep))[0]))
     known = None
     if pair_design != "A" and labels is not None:
         labels = arguments.labels("labels", labels, size)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mmcontrast import arguments
-from mmcontrast.distributed import Group, active, joined, part, places
+from mmcontrast.distributed import Group, active, joined, part, rows_of_ranks
 from mmcontrast.eager import calls_operators, takes_ways
 from mmcontrast.exact.beside_both import BothWays
 from mmcontrast.exact.choose import rows_at_a_time
@@ -134,7 +134,7 @@ def symmetric_info_nce(
     beside = BothWays(*given).or_none()
     if by_ways and keep is None and bias is None:
         return both_ways_info_nce(x, y, **settings, beside=beside)
-    everyone, own, counts = where = places(y, group, size=columns_of(positives, keep, bias))
+    everyone, own, counts = where = rows_of_ranks(y, group, size=columns_of(positives, keep, bias))
     size = x.shape[0], everyone
     rules, bias = pair_rules(keep, bias, size)
     if by_ways:

@@ -50,14 +50,12 @@ class BothWays(NamedTuple):
             variant = variant._replace(prior=variant.prior.expand(2, -1))
         keep = back = None
         alone = self.smoothing == 0 and variant.prior is None  # whether no candidates are counted
-        if rules is not None and own is not None and (self.within or not alone):
+        if rules is not None and isinstance(own, slice) and (self.within or not alone):
             every, _ = joined(y, self.group, size=columns_of(rules.keep, bias))  # (C, D)
             keep, bias = without_infinite(*as_tensors(rules, bias, x, every))
-            back = (
-                None
-                if keep is None
-                else part(joined(keep, self.group, size=every.shape[0])[0], own, 1).mT
-            )  # (B, C)
+            if keep is not None:
+                everywhere, _ = joined(keep, self.group, size=every.shape[0])
+                back = part(everywhere, own, 1).mT  # (B, C)
         if self.within:
             sides = ((x, keep), (y, back))
             variant = variant._replace(extra=torch.stack([self.others(*side) for side in sides]))
@@ -70,9 +68,8 @@ class BothWays(NamedTuple):
             return variant, None
         positive = (x * y).sum(1) / self.temperature
         sums = torch.stack([found for _, found in ways]) / self.temperature
-        if bias is not None and own is not None:
-            places = torch.arange(own.start, own.stop, device=bias.device)
-            positive = positive + bias.gather(1, places[:, None])[:, 0]
+        if bias is not None and isinstance(own, slice):
+            positive = positive + _of_partners(bias, own)
             theirs = part(total(bias.sum(0), self.group), own)
             sums = sums + torch.stack([bias.sum(1), theirs])
         mean = (sums / number.clamp_min(1)).mean(0)
@@ -80,7 +77,7 @@ class BothWays(NamedTuple):
 
     def others(self, x: Tensor, keep: Tensor | None) -> Tensor:
         """(B,) log-sums of the rows' similarities to the others of their side."""
-        every, own = joined(x, self.group)
+        every, own = joined(x, self.group, size=columns_of(keep))
         inputs = x, every, scalar(self.temperature, x), None
         return weighted_log_sums(*inputs, keep, own.start, self.chunk_size)
 
@@ -97,9 +94,16 @@ class BothWays(NamedTuple):
         else:
             weights = keep.to(x.dtype)
             number = weights.sum(1)
-            middle = sum(dot(weights, joined(side, self.group)[0].mT) for side in sides)  # (B, D)
-            itself = weights.diagonal(joined(x, self.group)[1].start)
+            every = [joined(side, self.group, size=keep.shape[1]) for side in sides]
+            middle = sum(dot(weights, side.mT) for side, _ in every)  # (B, D)
+            itself = _of_partners(weights, every[0][1])
         found = (x * middle).sum(1)
         if not self.within:
             return number, found
         return 2 * number - itself, found - itself * x.square().sum(1)
+
+
+def _of_partners(x: Tensor, own: slice) -> Tensor:
+    """(B,) entries of (B, C) pairs: of each row with that of its own sample."""
+    columns = torch.arange(own.start, own.stop, device=x.device)
+    return x.gather(1, columns[:, None])[:, 0]

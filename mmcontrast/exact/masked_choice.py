@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mmcontrast.collectives import named
-from mmcontrast.distributed import Group, Places, joined, name_of, part, places, total
+from mmcontrast.distributed import Group, Places, joined, name_of, part, rows_of_ranks, total
 from mmcontrast.eager import calls_operators, is_eager, takes_ways
 from mmcontrast.exact import sizes
 from mmcontrast.exact.beside import OneWay, plus
@@ -126,7 +126,7 @@ def both_ways_by_rules(
     chunk_size: int | None,
     beside: BothWays | None = None,
 ) -> Tensor:
-    """:func:`both_ways_info_nce` with ``keep`` or ``bias``; ``where``: :func:`places` of y."""
+    """:func:`both_ways_info_nce` with ``keep`` or ``bias``; ``where``: of :func:`rows_of_ranks`."""
     group = reduction.group
     everyone, own, counts = where
     x, y, narrow = products_in_range(x, y, normalize, group)
@@ -203,7 +203,7 @@ def _both_ways_of_rows(
 
 def numbers_of(rows: Tensor, group: Group | None) -> tuple[int, int]:
     """The first of this rank's rows among those of all ranks, and how many there are."""
-    number, own, _ = places(rows, group)
+    number, own, _ = rows_of_ranks(rows, group)
     return own.start, number
 
 

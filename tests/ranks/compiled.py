@@ -100,7 +100,7 @@ MORE = {
 """Those that share their way with one above; they take minutes, and run by the name alone."""
 
 
-TRACED = ("anchored", "hybrid, masks", "sup_con, in", "semi")
+TRACED = ("anchored", "variants", "hybrid, masks", "sup_con, in", "semi")
 """Of which the graph alone is tested, for the sake of time."""
 
 
