@@ -1,6 +1,7 @@
 """What losses learn themselves: numbers of shape () or (1,), and everything over ranks."""
 
 import inspect
+from typing import get_args
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ WITHOUT = {
     "hard_negatives": "a miner: what it finds has no gradient by the row map",
     "hard_triplets": "a miner",
     "ratio_contrast": "of similarities",
+    "different_id": "a mask",
     "gather": "no loss",
     "retrieval": "a report",
 }
@@ -27,6 +29,12 @@ WITHOUT = {
 
 def options(name, among):
     return [x for x in among if x in inspect.signature(getattr(mm, name)).parameters]
+
+
+def numbers_of(name):
+    """Arguments that are a number or a learned one; a bias of pairs is none."""
+    given = inspect.signature(getattr(mm, name)).parameters
+    return [x for x in options(name, NUMBERS) if float in get_args(given[x].annotation)]
 
 
 def test_every_loss_with_a_group_is_tried_over_ranks():
@@ -37,7 +45,7 @@ def test_every_loss_with_a_group_is_tried_over_ranks():
 
 def test_every_loss_with_a_number_is_tried_with_a_dimension():
     functions = [name for name in mm.__all__ if inspect.isfunction(getattr(mm, name))]
-    numbered = {name for name in functions if options(name, NUMBERS)}
+    numbered = {name for name in functions if numbers_of(name)}
     assert {name.split(":")[0] for name in CALLS} >= numbered - set(WITHOUT) - {"diagnose"}
 
 
@@ -45,7 +53,7 @@ def value_and_slopes(name, shape):
     """With numbers of a shape; their gradients as numbers, and the rows'."""
     base = name.split(":")[0]
     x = [normal(k, N, on_ranks.WIDTH).requires_grad_() for k in range(3)]
-    numbers = {k: torch.full(shape, NUMBERS[k]).double() for k in options(base, NUMBERS)}
+    numbers = {k: torch.full(shape, NUMBERS[k]).double() for k in numbers_of(base)}
     leaves = [v.requires_grad_() for k, v in numbers.items() if (base, k) not in on_ranks.CONSTANT]
     value = CALLS[name](*x, slice(0, N), **numbers)
     value = value.total if isinstance(value, mm.LossTerms) else value
@@ -55,7 +63,7 @@ def value_and_slopes(name, shape):
     return value.detach(), *slopes[:3], *(g.reshape(()) for g in slopes[3:])
 
 
-@pytest.mark.parametrize("name", [k for k in CALLS if options(k.split(":")[0], NUMBERS)])
+@pytest.mark.parametrize("name", [k for k in CALLS if numbers_of(k.split(":")[0])])
 def test_a_number_with_a_dimension_is_the_number(name):
     """Bit by bit, in the value and in the gradients, of the rows and of the number itself."""
     for found, expected in zip(
@@ -74,7 +82,7 @@ def test_a_report_at_a_temperature_with_a_dimension():
 @pytest.mark.parametrize("name", CALLS)
 def test_other_shapes_are_refused(name, shape):
     x = [normal(k, N, on_ranks.WIDTH) for k in range(3)]
-    for argument in options(name.split(":")[0], NUMBERS):
+    for argument in numbers_of(name.split(":")[0]):
         with pytest.raises(ValueError, match=rf"{argument}: expected .* shape \(\) or \(1,\), got"):
             CALLS[name](*x, slice(0, N), **{argument: torch.ones(shape)})
 

@@ -3,6 +3,7 @@
 import inspect
 import sys
 from functools import partial
+from typing import get_args
 
 import torch
 from torch import nn
@@ -148,7 +149,9 @@ CONSTANT = {("inter_modal_contrast", "margin"), ("hybrid_contrast", "margin")}
 
 def learnable(name):
     """What a loss may learn: fresh parameters and Modules by argument."""
-    accepted = inspect.signature(getattr(mm, name)).parameters
+    parameters = inspect.signature(getattr(mm, name)).parameters
+    # A bias of pairs is no number.
+    accepted = [k for k, p in parameters.items() if k != "bias" or float in get_args(p.annotation)]
     torch.manual_seed(3)
     return {
         argument: make()
