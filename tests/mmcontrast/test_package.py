@@ -219,6 +219,8 @@ VALUES = {  # of settings, none of them the default of any Module
     "selection": mm.PairSelection(0.4),
     "refine_on": "all",
     "hinge": False,
+    "swap": True,
+    "soft": True,
     "symmetric": False,
     "pair_design": "B",
     "skip_unaltered": False,
