@@ -51,6 +51,15 @@ def test_what_is_left_of_nearly_equal_rows_keeps_its_digits(score):
     torch.testing.assert_close(found.double(), expected, rtol=error, atol=0)
 
 
+def test_bases_are_orthonormal_though_their_rows_are_nearly_equal():
+    """What rounding leaves of one row along another is gone after a second time."""
+    base = normal(1, 1, 8)
+    a, *rest = ((base + 1e-4 * normal(k, 5, 8)).float() for k in (2, 3, 4, 5))
+    rows = parallelotopes(a, rest)[0].rows
+    identity = torch.eye(3).expand(5, 3, 3)
+    torch.testing.assert_close(rows @ rows.mT, identity, atol=1e-5, rtol=0)
+
+
 @every_span
 def test_slopes_are_bounded_by_the_volume_of_the_others(score):
     """However near the rows are to each other: a side moves a volume by the others' volume."""

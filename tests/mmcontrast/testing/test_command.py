@@ -71,6 +71,11 @@ def test_as_a_process_a_loss_that_is_wrong():
         (["cli_exits:loss"], "importing 'cli_exits', it raised SystemExit: 3"),
         (["cli_needs:Width"], "making 'cli_needs:Width', it raised TypeError: "),
         (["mmcontrast:info_nce", "--reference", "nowhere:x"], "No module named 'nowhere'"),
+        (
+            ["mmcontrast:semi_contrast", "--kind", "multimodal", "--pairwise", "nowhere:x"],
+            "No module named 'nowhere'",
+        ),
+        (["mmcontrast:info_nce", "--pairwise", "mmcontrast:n_pair"], "pairwise: expected None"),
         (["mmcontrast:info_nce", "--temperature", "-1"], "temperature: expected a number above 0"),
         (["mmcontrast:info_nce", "--seed", "x"], "argument --seed: invalid int value: 'x'"),
         (["mmcontrast:info_nce", "--form", "sup_con"], "form: expected"),
