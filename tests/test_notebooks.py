@@ -39,6 +39,8 @@ def test_the_notebooks_are_these():
         "04_test_your_loss",
         "05_big_batches",
         "06_reproduce_a_paper",
+        "07_three_at_once",
+        "08_retrieval",
     ]
 
 
