@@ -92,6 +92,24 @@ def forms(batch):
             x, y, temperature=t, bias=-1.0, weight=w, **masks(i, every, **chosen), **k
         )
 
+    def functions(form, **options):
+        """Indices count the rows and columns of all ranks."""
+
+        def hardness(tile):
+            own = tile.partner[:, None] + (
+                0 if tile.column_partner is None else tile.column_partner
+            )
+            return torch.where(own.isinf(), 0.0, 2 * tile.similarity - own)
+
+        ids = torch.arange(batch.n) // 2
+        keep = [lambda tile: batch.keep[tile.rows[:, None], tile.columns], mm.different_id(ids)]
+
+        def loss(x, y, t, w, i, **k):
+            given = masks(i, every, **options)
+            return form(x, y, temperature=t, weight=w, keep=keep, bias=hardness, **given, **k)
+
+        return loss
+
     def unweighted(form):
         return lambda x, y, t, w, i, **k: form(x, y, temperature=t, **k)
 
@@ -121,6 +139,11 @@ def forms(batch):
         "one way, keep": one_way(keep=batch.keep),
         "one way, several": one_way(positives=batch.several, keep=batch.keep),
         "one way, soft": one_way(positives=batch.soft),
+        "one way, functions": functions(mm.info_nce),
+        "one way, bias": one_way(bias=batch.soft, keep=batch.keep),
+        "one way, several, functions": functions(mm.info_nce, positives=batch.several),
+        "symmetric, functions": functions(mm.symmetric_info_nce),
+        "symmetric, bias": both(bias=batch.soft, keep=batch.keep),
         "symmetric": both(),
         "symmetric, unweighted": unweighted(mm.symmetric_info_nce),
         "symmetric, keep": both(keep=batch.keep),
