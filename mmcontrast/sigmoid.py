@@ -1,6 +1,7 @@
 """The sigmoid loss of SigLIP: every pair is classified on its own, without a softmax."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,8 @@ from mmcontrast import arguments
 from mmcontrast.advice import SEVERAL_PARTNERS
 from mmcontrast.distributed import Group, joined, name_of
 from mmcontrast.eager import takes_ways
+from mmcontrast.exact.pair_rules import pair_rules
+from mmcontrast.exact.pair_tile import PairTerm
 from mmcontrast.exact.sigmoid_choice import sigmoid_of_pairs
 from mmcontrast.held import check_settings
 from mmcontrast.learned import replicated, replicated_module
@@ -27,9 +30,9 @@ def sigmoid_contrast(
     y: Tensor,
     *,
     temperature: float | Tensor = 0.1,
-    bias: float | Tensor = -10.0,
+    bias: float | PairTerm = -10.0,
     positives: Tensor | None = None,
-    keep: Tensor | None = None,
+    keep: PairTerm | None = None,
     weight: Tensor | None = None,
     normalize: RowMap | None = l2_normalize,
     reduction: str = "mean",
@@ -50,9 +53,12 @@ def sigmoid_contrast(
         y: (C, D) candidates: partners first, extra negatives after.
         temperature: :math:`\tau > 0`; a float, or a tensor of shape () or (1,) when it is learned.
         bias: b, a float or a tensor of shape () or (1,). At -10, SigLIP's initial value, every pair
-            is predicted negative, which is right for most pairs.
+            is predicted negative, which is right for most pairs. Or (B, C) floating, one for each
+            pair, a function of a :class:`Tile` that returns such for its pairs, or a list of these,
+            see :func:`info_nce`; then that is all of b.
         positives: (B, C) bool: the positive pairs. Default: row ``i`` of x and row ``i`` of y.
-        keep: (B, C) bool: which pairs take part at all.
+        keep: (B, C) bool: which pairs take part at all; or a function of a :class:`Tile`, or a
+            list, see :func:`info_nce`.
         weight: (B,) sample weights; the mean is then the weighted one.
         normalize: row map before the dot product; None for raw dot products.
         reduction: ``"mean"`` and ``"sum"`` over the anchors give a scalar, ``"none"`` gives (B,).
@@ -84,34 +90,43 @@ def sigmoid_contrast(
     arguments.matrix("y", y, like=x)
     temperature = replicated(arguments.temperature(temperature), group, x)
     normalize = replicated_module(normalize, group)
-    bias = replicated(arguments.number_or_scalar("bias", bias), group, x)
+    each: Any = bias if _of_pairs(bias) else None
+    one: Any = bias if each is None else 0.0
+    one = replicated(arguments.number_or_scalar("bias", one), group, x)
     arguments.reduction(reduction)
     if positives is None and y.shape[0] < x.shape[0]:
         few = f"{y.shape[0]}{SEVERAL_PARTNERS}"
         arguments.fail("y", f"at least {x.shape[0]} rows, a partner each", few)
     # Without masks, whose sizes are checked here, the ranks' rows are gathered where they are used.
-    later = positives is None and keep is None and takes_ways()
-    known = columns_of(positives, keep)
+    later = positives is None and keep is None and each is None and takes_ways()
+    known = columns_of(positives, keep, each)
     y, own = (y, slice(0, x.shape[0])) if later else joined(y, group, size=known)  # (C, D)
     size = (x.shape[0], y.shape[0])
     if positives is not None:
         arguments.mask("positives", positives, size)
-    if keep is not None:
-        arguments.mask("keep", keep, size)
+    rules, pair_bias = pair_rules(keep, each, size)
     chunk_size = arguments.chunk(chunk_size)
     return sigmoid_of_pairs(
         x,
         y,
         positives,
-        keep,
+        rules,
+        pair_bias,
         own.start,
         name_of(group) if later else "",
         temperature=temperature,
-        bias=bias,
+        bias=one,
         normalize=normalize,
         reduction=Reduction(reduction, weight, group),
         chunk_size=chunk_size,
     )
+
+
+def _of_pairs(bias: Any) -> bool:
+    """Whether a bias has a number for each pair."""
+    if isinstance(bias, Tensor):
+        return bias.ndim == 2
+    return isinstance(bias, list | tuple) or (callable(bias) and not isinstance(bias, type))
 
 
 class SigmoidContrast(nn.Module):
@@ -165,7 +180,7 @@ class SigmoidContrast(nn.Module):
         y: Tensor,
         *,
         positives: Tensor | None = None,
-        keep: Tensor | None = None,
+        keep: PairTerm | None = None,
         weight: Tensor | None = None,
     ) -> Tensor:
         """See :func:`sigmoid_contrast`."""

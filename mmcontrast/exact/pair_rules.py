@@ -56,6 +56,10 @@ class PairRules(NamedTuple):
         """Whether there is anything that an operator cannot take."""
         return bool(self.keep_functions or self.bias_functions)
 
+    def is_empty(self) -> bool:
+        """Whether there is neither a mask nor a function."""
+        return self.keep is None and not self.has_functions()
+
     def leave_out(self) -> bool:
         """Whether some pairs may take no part."""
         return self.keep is not None or bool(self.keep_functions)
@@ -138,6 +142,7 @@ class PairRules(NamedTuple):
         scale: float | Tensor,
         add: Tensor | None,
         bias: Tensor | None,
+        positives: Callable[[], Tensor] | None = None,
     ) -> tuple[Tensor | None, Tensor | None]:
         """:meth:`kept` and :meth:`bias` of a tile of logits that is products times scale, plus add.
 
@@ -145,7 +150,7 @@ class PairRules(NamedTuple):
         """
         # The sum is exact enough: what it lost is of the size of the products' own rounding.
         products = functools.partial(_from_octaves, octaves, scale, add)
-        tile = self.tile(i, j, products)
+        tile = self.tile(i, j, products, positives)
         kept = self.kept(i, j, tile)
         return kept, self.bias(bias, i, j, tile, kept)
 

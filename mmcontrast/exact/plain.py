@@ -115,12 +115,14 @@ def plain_sigmoid(
     positives: Tensor | None,
     keep: Tensor | None,
     start: int,
+    pair_bias: Tensor | None = None,
 ) -> Tensor:
     """(B,) sigmoid losses of (B, D) rows with all (C, D) columns.
 
-    Positives are the (B, C) mask, or without one the pairs (i, start + i); ``keep`` is (B, C).
+    Positives are the (B, C) mask, or without one the pairs (i, start + i); ``keep`` is (B, C), and
+    so is ``pair_bias``, which is added to ``bias``.
     """
-    logits = dot(x, y) / temperature + bias
+    logits, keep = biased(dot(x, y) / temperature + bias, keep, pair_bias)
     if positives is None:
         columns = torch.arange(len(y), device=x.device)
         positives = columns == columns[start : start + len(x), None]

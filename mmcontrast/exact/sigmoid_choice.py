@@ -1,26 +1,34 @@
 """Which way the sigmoid loss is evaluated, also as an operator."""
 
+import functools
+import math
+from collections.abc import Callable
+
+import torch
 from torch import Tensor
 
 from mmcontrast.collectives import named
 from mmcontrast.distributed import joined
-from mmcontrast.eager import takes_ways
+from mmcontrast.eager import is_eager, takes_ways
 from mmcontrast.exact import kernels, sizes
 from mmcontrast.exact.choose import kernels_suit, mapped, weighted
+from mmcontrast.exact.masked_choice import numbers_of
 from mmcontrast.exact.operators import as_operator
+from mmcontrast.exact.pair_rules import PairRules, as_tensors, of_partners, told
 from mmcontrast.exact.plain import plain_sigmoid
 from mmcontrast.exact.sigmoid_tiles import sigmoid_at_once, sigmoid_in_tiles
-from mmcontrast.exact.tiles import scalar
+from mmcontrast.exact.tiles import rows_in_cache, scalar, slices
 from mmcontrast.presence import zero_outside
 from mmcontrast.reductions import Reduction
-from mmcontrast.rows import RowMap, map_rows
+from mmcontrast.rows import RowMap, dot, map_rows
 
 
 def sigmoid_of_pairs(
     x: Tensor,
     y: Tensor,
     positives: Tensor | None,
-    keep: Tensor | None,
+    rules: PairRules,
+    pair_bias: Tensor | None,
     start: int,
     group: str,
     *,
@@ -35,27 +43,80 @@ def sigmoid_of_pairs(
     Args:
         x: (B, D) anchors.
         y: (C, D) candidates.
-        positives, keep: (B, C) masks or None.
+        positives: (B, C) mask or None.
+        rules: which pairs take part.
+        pair_bias: (B, C), added to the bias; None for 0.
         start: which row of y belongs to the first anchor, where there are no positives.
         group: name of the process group whose candidates are still to be gathered.
         temperature, bias, normalize, chunk_size: as in :func:`sigmoid_contrast`.
         reduction: of the (B,) losses.
     """
-    counted = None
+    counted, keep = None, rules.keep
     if keep is not None:
         # Rows that take part in no pair may hold anything, even NaN: they become 0.
         counted = keep.any(1)
         x, y = zero_outside(x, counted), zero_outside(y, keep.any(0))
-    if not takes_ways():
+    by_ways = takes_ways()
+    if by_ways:
+        rows, columns = mapped(x, y, normalize, chunk_size)
+    else:
         rows, columns = map_rows(x, normalize), map_rows(y, normalize)
-        losses = plain_sigmoid(rows, columns, temperature, bias, positives, keep, start)
+    own = None
+    if keep is not None or pair_bias is not None or rules.has_functions():
+        partners = None
+        if positives is None:
+            partners = torch.arange(start, start + x.shape[0], device=x.device)
+        if rules.has_functions():
+            numbers = numbers_of(x, reduction.group)
+            begin = None if partners is None else start
+            rules = told(rules, rows, columns, partners, *numbers, start=begin)
+            if not is_eager():
+                keep, pair_bias = as_tensors(rules, pair_bias, rows, columns, _several(positives))
+                rules = PairRules(keep)
+        if partners is not None:
+            rules, own = of_partners(rules, pair_bias, rows, columns, partners)
+        counted = _with_a_pair(rules, pair_bias, rows, columns, positives)
+    if not by_ways:
+        losses = plain_sigmoid(
+            rows, columns, temperature, bias, positives, rules.keep, start, pair_bias
+        )
         return reduction.reduce(losses, counted)
-    rows, columns = mapped(x, y, normalize, chunk_size)
     shares = reduction.shares(counted, rows)
-    inputs = rows, columns, scalar(temperature, rows), scalar(bias, rows), shares
+    inputs = rows, columns, scalar(temperature, rows), scalar(bias, rows), pair_bias, shares
     rounded = kernels.rounded_to(x, y)
-    value = weighted_sigmoid(*inputs, positives, keep, start, chunk_size, rounded, group)
+    if rules.has_functions():
+        value = _sigmoid_of_rows(*inputs, positives, rules, own, start, chunk_size, rounded, group)
+    else:
+        value = weighted_sigmoid(
+            *inputs, positives, rules.keep, own, start, chunk_size, rounded, group
+        )
     return reduction.finish(value, counted)
+
+
+def _with_a_pair(
+    rules: PairRules,
+    pair_bias: Tensor | None,
+    rows: Tensor,
+    columns: Tensor,
+    positives: Tensor | None,
+) -> Tensor:
+    """(B,) bool: anchors with a pair that takes part; by functions, a block of rows at a time."""
+    if not rules.has_functions() or 0 in (rows.shape[0], columns.shape[0]):
+        keep = None if pair_bias is None else pair_bias != -math.inf
+        if rules.keep is not None:
+            keep = rules.keep if keep is None else keep & rules.keep
+        return columns.new_ones(rows.shape[0]) > 0 if keep is None else keep.any(1)
+    found, every = [], slice(0, columns.shape[0])
+    for i in slices(rows.shape[0], rows_in_cache(columns.shape[0])):
+        products = functools.partial(dot, rows[i].detach(), columns.detach())
+        part = None if positives is None else positives[i]
+        tile = rules.tile(i, every, products, _several(part))
+        kept = rules.kept(i, every, tile)
+        added = rules.bias(pair_bias, i, every, tile, None)
+        if added is not None:
+            kept = added != -math.inf if kept is None else kept & (added != -math.inf)
+        found.append(rows.new_ones(rows[i].shape[0]) > 0 if kept is None else kept.any(1))
+    return torch.cat(found)
 
 
 @as_operator
@@ -64,9 +125,11 @@ def weighted_sigmoid(
     y: Tensor,
     temperature: Tensor,
     bias: Tensor,
+    pair_bias: Tensor | None,
     weight: Tensor | None,
     positives: Tensor | None,
     keep: Tensor | None,
+    own: Tensor | None,
     start: int,
     chunk_size: int | None,
     rounded: str,
@@ -76,18 +139,43 @@ def weighted_sigmoid(
 
     Args:
         weight, rounded: as in :func:`weighted_one_way`.
-        positives, keep, start, chunk_size, group: as in :func:`sigmoid_of_pairs`.
+        positives, pair_bias, start, chunk_size, group: as in :func:`sigmoid_of_pairs`.
+        keep: (B, C) bool.
+        own: (B,) bool, which of the pairs (i, start + i) are kept; None for all.
     """
+    rest = start, chunk_size, rounded, group
+    inputs = x, y, temperature, bias, pair_bias, weight, positives
+    return _sigmoid_of_rows(*inputs, PairRules(keep), own, *rest)
+
+
+def _sigmoid_of_rows(
+    x: Tensor,
+    y: Tensor,
+    temperature: Tensor,
+    bias: Tensor,
+    pair_bias: Tensor | None,
+    weight: Tensor | None,
+    positives: Tensor | None,
+    rules: PairRules,
+    own: Tensor | None,
+    start: int,
+    chunk_size: int | None,
+    rounded: str,
+    group: str,
+) -> Tensor:
+    pair_bias = None if pair_bias is None else pair_bias.to(x.dtype)
     ranks = named(group)
     if ranks is not None:
-        y, own = joined(y, ranks)
-        start = own.start
+        y, here = joined(y, ranks)
+        start = here.start
     size = (len(x), len(y))
     inputs = x, y, temperature, bias
     if 0 in size:
-        return weighted(plain_sigmoid(*inputs, positives, keep, start), weight)
+        keep, pair_bias = as_tensors(rules, pair_bias, x, y, _several(positives))
+        return weighted(plain_sigmoid(*inputs, positives, keep, start, pair_bias), weight)
     alone = ranks is None and start == 0
-    if positives is None and keep is None and alone and kernels_suit(x, y):
+    every_pair = positives is None and pair_bias is None and rules.is_empty()
+    if every_pair and alone and kernels_suit(x, y):
         each = None if weight is None else weight.expand(size[0])
         return kernels.sigmoid_fused(*inputs, each, precision=kernels.precision(rounded))
     if chunk_size is None:
@@ -95,6 +183,13 @@ def weighted_sigmoid(
     else:
         at_once = chunk_size >= max(size)
     if at_once:
-        return sigmoid_at_once(*inputs, weight, positives, keep, start)
+        keep, pair_bias = as_tensors(rules, pair_bias, x, y, _several(positives))
+        return sigmoid_at_once(*inputs, weight, positives, keep, start, pair_bias)
     sides = sizes.WIDE if chunk_size is None else (chunk_size, chunk_size)
-    return sigmoid_in_tiles(*inputs, weight, positives, keep, start, sides)
+    if positives is not None and rules.has_functions():  # a tile has all of a row's partners
+        sides = min(sides[0], rows_in_cache(size[1])), size[1]
+    return sigmoid_in_tiles(*inputs, weight, positives, rules, own, start, sides, pair_bias)
+
+
+def _several(positives: Tensor | None) -> Callable[[], Tensor] | None:
+    return None if positives is None else lambda: positives

@@ -6,8 +6,9 @@ logits of all the others are then of one sign and mostly far from 0, which makes
 cheap.
 """
 
+import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from torch import Tensor
 from mmcontrast.eager import known
 from mmcontrast.exact import sizes
 from mmcontrast.exact.evaluation import Losses, Needed, evaluate_in_one_pass
+from mmcontrast.exact.pair_rules import PairRules, as_tensors
 from mmcontrast.exact.plain import plain_sigmoid
 from mmcontrast.exact.tiles import (
     LOG2_E,
@@ -27,6 +29,7 @@ from mmcontrast.exact.tiles import (
     tile_of,
     tiles,
 )
+from mmcontrast.softmax import biased
 
 LARGE = 15  # octaves: of eight factors of 2^15 each, the product is a float32 still
 
@@ -40,6 +43,7 @@ def sigmoid_at_once(
     positives: Tensor | None,
     keep: Tensor | None,
     start: int,
+    pair_bias: Tensor | None = None,
 ) -> Tensor:
     """Sum of the (B,) losses times ``weight``, see :func:`evaluate_in_one_pass`.
 
@@ -51,9 +55,10 @@ def sigmoid_at_once(
         positives: (B, C) bool; None for the pairs (i, start + i).
         keep: (B, C) bool: which pairs take part; None for all.
         start: which column belongs to the first row.
+        pair_bias: (B, C), added to the bias.
     """
     way = _SigmoidAtOnce(positives, keep, start)
-    return evaluate_in_one_pass(way, weight, x, y, temperature, bias)
+    return evaluate_in_one_pass(way, weight, x, y, temperature, bias, pair_bias)
 
 
 def sigmoid_in_tiles(
@@ -63,13 +68,18 @@ def sigmoid_in_tiles(
     bias: Tensor,
     weight: Tensor | None,
     positives: Tensor | None,
-    keep: Tensor | None,
+    rules: PairRules,
+    own: Tensor | None,
     start: int,
     sides: Sides,
+    pair_bias: Tensor | None = None,
 ) -> Tensor:
-    """:func:`sigmoid_at_once` in tiles of so many rows and columns: 3 matrix products."""
-    way = _SigmoidTiles(positives, keep, start, sides)
-    return evaluate_in_one_pass(way, weight, x, y, temperature, bias)
+    """:func:`sigmoid_at_once` in tiles of so many rows and columns: 3 matrix products.
+
+    ``rules`` say which pairs take part, ``own``, (B,) bool, which of (i, start + i); None for all.
+    """
+    way = _SigmoidTiles(positives, rules, own, start, sides)
+    return evaluate_in_one_pass(way, weight, x, y, temperature, bias, pair_bias)
 
 
 class _SigmoidAtOnce(NamedTuple):
@@ -77,27 +87,30 @@ class _SigmoidAtOnce(NamedTuple):
     keep: Tensor | None
     start: int
 
-    def losses(self, needed: Needed, weight: Tensor | None, *inputs: Tensor) -> Losses:
-        x, y, temperature, bias = inputs
+    def losses(self, needed: Needed, weight: Tensor | None, *inputs: Any) -> Losses:
+        x, y, temperature, bias, pair_bias = inputs
         # The loss of a pair is softplus(s) for a negative and softplus(-s) for a positive. By the
         # signed logit its slope is the sigmoid; the sign applied once more makes that the slope by
         # s.
-        logits = self.negated(torch.mm(x, y.T).div_(temperature).add_(bias))  # (B, C)
-        if self.keep is not None:
-            logits.masked_fill_(~self.keep, -math.inf)
+        logits = torch.mm(x, y.T).div_(temperature).add_(bias)  # (B, C)
+        logits, keep = biased(logits, self.keep, pair_bias)
+        logits = self.negated(logits)
+        if keep is not None:
+            logits.masked_fill_(~keep, -math.inf)
         losses = F.softplus(logits, threshold=50).sum(1)
         if weight is None or not any(needed):
-            return losses, (None,) * 4
+            return losses, (None,) * 5
         slope = self.negated(logits.sigmoid_())
         slope *= weight[:, None] if weight.ndim else weight
         # A logit is x y / t + b, so the slope is the gradient by b as it is, and by x y divided by
         # t.
         gb = slope.sum().to(bias.device) if needed[3] else None
+        gp = slope.clone() if needed[4] else None
         slope /= temperature
         gx = slope @ y if needed[0] or needed[2] else None
         gy = slope.T @ x if needed[1] else None
         gt = temperature_gradient(x, gx, temperature) if gx is not None and needed[2] else None
-        return losses, (gx, gy, gt, gb)
+        return losses, (gx, gy, gt, gb, gp)
 
     def negated(self, logits: Tensor) -> Tensor:
         """All logits or their slopes, those of the positives with the other sign."""
@@ -106,27 +119,34 @@ class _SigmoidAtOnce(NamedTuple):
         logits.diagonal(self.start).neg_()
         return logits
 
-    def plain(self, *inputs: Tensor) -> Tensor:
-        x, y, temperature, bias = inputs
-        return plain_sigmoid(x, y, temperature, bias, *self)
+    def plain(self, *inputs: Any) -> Tensor:
+        x, y, temperature, bias, pair_bias = inputs
+        return plain_sigmoid(x, y, temperature, bias, *self, pair_bias)
 
 
 class _SigmoidTiles(NamedTuple):
     positives: Tensor | None
-    keep: Tensor | None
+    rules: PairRules
+    own: Tensor | None
     start: int
     sides: Sides
 
-    def losses(self, needed: Needed, weight: Tensor | None, *inputs: Tensor) -> Losses:
-        x, y, temperature, bias = inputs
+    def losses(self, needed: Needed, weight: Tensor | None, *inputs: Any) -> Losses:
+        x, y, temperature, bias, pair_bias = inputs
         scale, shift = LOG2_E / temperature, LOG2_E * bias
         losses, slopes = x.new_zeros(len(x)), x.new_zeros(len(x))
         gx = torch.empty_like(x) if needed[0] or needed[2] else None
         gy = torch.empty_like(y) if needed[1] else None
         # A number where all rows count alike: it can wait for the end.
         each = None if weight is None or weight.ndim == 0 else weight[:, None]
-        pairs = self.pairs(x, y, scale, shift)
-        small = self.known_small(x, y, scale, shift)
+        gp = torch.empty_like(pair_bias) if pair_bias is not None and needed[4] else None
+        partners = torch.arange(self.start, self.start + len(x), device=x.device)
+        added = (
+            None if self.positives is not None else self.rules.partners_bias(pair_bias, partners)
+        )
+        pairs = self.pairs(x, y, scale, shift, added)
+        unbiased = pair_bias is None and not self.rules.bias_functions
+        small = unbiased and self.known_small(x, y, scale, shift)
         slope_room, product_room = (memory(x, y, self.sides) for _ in range(2))
         for i, j, logits in tiles(x, y, self.sides, scale=scale, add=shift):
             # Row weights belong on the slopes (R, K), but cost less on (R, D): beforehand on the
@@ -135,7 +155,7 @@ class _SigmoidTiles(NamedTuple):
             if j.start == 0:
                 weighted = x[i] if each is None else x[i] * each[i]
             slope = tile_of(slope_room, *logits.shape)
-            self.without_pairs(logits, i, j)
+            self.without_pairs(logits, i, j, scale, shift, pair_bias)
             losses[i] += _softplus_sums(logits, slope, product_room, small)
             self.with_pairs(slope, i, j, pairs)
             # beta = 0 at the first tile of each row of tiles, and of each column: it overwrites
@@ -146,6 +166,8 @@ class _SigmoidTiles(NamedTuple):
                 torch.addmm(gy[j], slope.T, weighted, beta=int(i.start > 0), out=gy[j])
             if needed[3]:
                 slopes[i] += slope.sum(1)
+            if gp is not None:
+                gp[i, j] = slope
         if pairs is not None:
             losses += pairs[0]
         share = 1 if weight is None else weight
@@ -155,10 +177,12 @@ class _SigmoidTiles(NamedTuple):
             gy *= (share if each is None else 1) / temperature
         gt = temperature_gradient(x, gx, temperature) if gx is not None and needed[2] else None
         gb = (slopes * share).sum().to(bias.device) if needed[3] else None
-        return losses, (gx, gy, gt, gb)
+        if gp is not None:
+            gp *= share if each is None else each
+        return losses, (gx, gy, gt, gb, gp)
 
     def pairs(
-        self, x: Tensor, y: Tensor, scale: Tensor, shift: Tensor
+        self, x: Tensor, y: Tensor, scale: Tensor, shift: Tensor, added: Tensor | None
     ) -> tuple[Tensor, Tensor] | None:
         """(B,) losses of the pairs (i, start + i), and their slopes; None under a mask."""
         if self.positives is not None:
@@ -167,19 +191,43 @@ class _SigmoidTiles(NamedTuple):
         # octaves.
         parts = [(x[i] * y[self.start :][i]).sum(1) for i in slices(len(x), sizes.TILE)]
         logits = -(torch.cat([x.new_empty(0), *parts]) * scale + shift) / LOG2_E
-        if self.keep is not None:
-            logits.masked_fill_(~self.keep.diagonal(self.start), -math.inf)
+        if added is not None:
+            logits.sub_(added)
+        if self.own is not None:
+            logits.masked_fill_(~self.own, -math.inf)
         return F.softplus(logits, threshold=50), -logits.sigmoid()
 
-    def without_pairs(self, logits: Tensor, i: slice, j: slice) -> None:
+    def without_pairs(
+        self,
+        logits: Tensor,
+        i: slice,
+        j: slice,
+        scale: Tensor,
+        shift: Tensor,
+        pair_bias: Tensor | None,
+    ) -> None:
         """Mask the pairs in a tile, or negate the positives that a mask names."""
+        positives = None if self.positives is None else self.positives[i, j]
+        kept, added = self.rules.of_octaves(
+            i,
+            j,
+            logits,
+            scale,
+            shift,
+            pair_bias,
+            None if positives is None else functools.partial(_itself, positives),
+        )
+        if added is not None:
+            there = added != -math.inf
+            kept = there if kept is None else kept & there
+            logits.add_(added, alpha=LOG2_E)
         # 2^-inf = 0: loss and slope of a masked pair are exactly 0.
         if self.positives is not None:
             torch.where(self.positives[i, j], -logits, logits, out=logits)
         else:
             logits.diagonal(i.start + self.start - j.start).fill_(-math.inf)
-        if self.keep is not None:
-            logits.masked_fill_(~self.keep[i, j], -math.inf)
+        if kept is not None:
+            logits.masked_fill_(~kept, -math.inf)
 
     def with_pairs(
         self, slope: Tensor, i: slice, j: slice, pairs: tuple[Tensor, Tensor] | None
@@ -201,9 +249,16 @@ class _SigmoidTiles(NamedTuple):
         shift = shift if self.positives is None else shift.abs()
         return known(largest_octave(x, y, scale) + shift <= LARGE)
 
-    def plain(self, *inputs: Tensor) -> Tensor:
-        x, y, temperature, bias = inputs
-        return plain_sigmoid(x, y, temperature, bias, self.positives, self.keep, self.start)
+    def plain(self, *inputs: Any) -> Tensor:
+        x, y, temperature, bias, pair_bias = inputs
+        positives = self.positives
+        several = None if positives is None else functools.partial(_itself, positives)
+        keep, pair_bias = as_tensors(self.rules, pair_bias, x, y, several)
+        return plain_sigmoid(x, y, temperature, bias, positives, keep, self.start, pair_bias)
+
+
+def _itself(x: Tensor) -> Tensor:
+    return x
 
 
 def _softplus_sums(octaves: Tensor, slope: Tensor, room: Tensor, small: bool) -> Tensor:

@@ -189,6 +189,12 @@ CASES = {
             x, y, positives=p, keep=p | q.roll(1, 0), weight=w, bias=-1.0
         ),
     ),
+    "sigmoid_contrast:functions": loss(
+        lambda m: (*anchors_candidates(m), m.similarity()),
+        lambda x, y, b: mm.sigmoid_contrast(
+            x, y, keep=lambda t: t.rows[:, None] != t.columns + 1, bias=b
+        ),
+    ),
     "sigmoid_contrast:chunks": loss(
         anchors_candidates, lambda x, y: mm.sigmoid_contrast(x, y, bias=-2.0, chunk_size=2)
     ),

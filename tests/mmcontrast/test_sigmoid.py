@@ -179,7 +179,7 @@ X, Y = normal(1, 4, 3), normal(2, 3, 3)
         (lambda: mm.sigmoid_contrast(X, X, temperature=0.0), "temperature: expected .*got 0"),
         (
             lambda: mm.sigmoid_contrast(X, X, bias=X),
-            r"bias: expected .*shape \(\) or \(1,\), got \(4, 3\)",
+            r"bias: expected shape \(4, 4\), got \(4, 3\)",
         ),
         (
             lambda: mm.sigmoid_contrast(X, X, bias=torch.tensor(1)),

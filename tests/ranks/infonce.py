@@ -156,6 +156,7 @@ def forms(batch):
         "sigmoid": sigmoid(),
         "sigmoid, masks": sigmoid(positives=batch.several, keep=batch.keep),
         "sigmoid, keep": sigmoid(keep=batch.keep),
+        "sigmoid, functions": functions(mm.sigmoid_contrast),
     }
 
 

@@ -56,6 +56,15 @@ def by_labels_across(x, y, seed=0, **options):
     return mm.sup_con(x, classes(len(x)), y, classes(len(y)), **options)
 
 
+def sigmoid(x, y, seed=0, bias=-1.0, **options):
+    return mm.sigmoid_contrast(x, y, bias=bias, **options)
+
+
+def sigmoid_of_several(x, y, seed=0, bias=-1.0, **options):
+    positives = partners(len(x), len(y), seed)
+    return mm.sigmoid_contrast(x, y, positives=positives, bias=bias, **options)
+
+
 def classes(n):
     """Of three each, the last of which is unlabelled."""
     found = torch.arange(n) // 3
@@ -68,6 +77,8 @@ LOSSES = {
     "several": (several, 2),
     "labels": (by_labels, 0),
     "labels across": (by_labels_across, 1),
+    "sigmoid": (sigmoid, 2),
+    "sigmoid of several": (sigmoid_of_several, 2),
 }
 """A loss, and how many more candidates than anchors it is tried with."""
 
@@ -132,6 +143,27 @@ def test_the_gradient_by_a_bias_agrees_with_central_differences(form):
     n=st.integers(1, 7),
     chunk_size=CHUNKS,
     kept=st.booleans(),
+    several=st.booleans(),
+    reduction=reductions,
+)
+def test_a_bias_of_the_sigmoid_loss_agrees_with_the_oracle(
+    seed, n, chunk_size, kept, several, reduction
+):
+    x, y = normal(seed, n, 3), normal(seed + 1, n + 2, 3)
+    options = {"bias": some_bias(seed, n, n + 2), "temperature": 0.3, "reduction": reduction}
+    if kept:
+        options["keep"] = mask(seed, n, n + 2, share=0.7)
+    if several:
+        options["positives"] = partners(n, n + 2, seed)
+    expected = oracles.sigmoid_contrast(numpy(x), numpy(y), **numpy(options))
+    close(mm.sigmoid_contrast(x, y, **options, chunk_size=chunk_size), expected)
+
+
+@given(
+    seed=seeds,
+    n=st.integers(1, 7),
+    chunk_size=CHUNKS,
+    kept=st.booleans(),
     across=st.booleans(),
     form=st.sampled_from(["out", "in"]),
 )
@@ -183,7 +215,7 @@ def test_a_function_equals_its_tensor(form, seed, n, chunk_size, reduction, as_l
 
 def own_of(form, n, m, seed):
     """(n, m) bool, and which of them are partners; the anchors themselves are none."""
-    if form == "several":
+    if form.endswith("several"):
         return partners(n, m, seed)
     if form.startswith("labels"):
         return mm.same_label(classes(n), classes(m)) & (
@@ -229,7 +261,7 @@ def test_a_bias_of_minus_infinity_is_no_candidate(form):
     loss, extra = LOSSES[form]
     x, y = normal(1, 6, 3), normal(2, 6 + extra, 3)
     keep = mask(3, 6, 6 + extra, share=0.6)
-    bias = torch.where(keep, 0.0, -math.inf)
+    bias = torch.where(keep, -1.0 if form.startswith("sigmoid") else 0.0, -math.inf)
     for chunk_size in (2, None):
         settings = {"temperature": 0.1, "chunk_size": chunk_size}
         found = gradients(lambda x, y, s=settings: loss(x, y, bias=bias, **s), x, y)
