@@ -71,7 +71,9 @@ def sigmoid_of_pairs(
             begin = None if partners is None else start
             rules = told(rules, rows, columns, partners, *numbers, start=begin)
             if not is_eager():
-                keep, pair_bias = as_tensors(rules, pair_bias, rows, columns, _several(positives))
+                keep, pair_bias = as_tensors(
+                    rules, pair_bias, rows, columns, _as_function(positives)
+                )
                 rules = PairRules(keep)
         if partners is not None:
             rules, own = of_partners(rules, pair_bias, rows, columns, partners)
@@ -110,7 +112,7 @@ def _with_a_pair(
     for i in slices(rows.shape[0], rows_in_cache(columns.shape[0])):
         products = functools.partial(dot, rows[i].detach(), columns.detach())
         part = None if positives is None else positives[i]
-        tile = rules.tile(i, every, products, _several(part))
+        tile = rules.tile(i, every, products, _as_function(part))
         kept = rules.kept(i, every, tile)
         added = rules.bias(pair_bias, i, every, tile, None)
         if added is not None:
@@ -171,7 +173,7 @@ def _sigmoid_of_rows(
     size = (len(x), len(y))
     inputs = x, y, temperature, bias
     if 0 in size:
-        keep, pair_bias = as_tensors(rules, pair_bias, x, y, _several(positives))
+        keep, pair_bias = as_tensors(rules, pair_bias, x, y, _as_function(positives))
         return weighted(plain_sigmoid(*inputs, positives, keep, start, pair_bias), weight)
     alone = ranks is None and start == 0
     every_pair = positives is None and pair_bias is None and rules.is_empty()
@@ -183,7 +185,7 @@ def _sigmoid_of_rows(
     else:
         at_once = chunk_size >= max(size)
     if at_once:
-        keep, pair_bias = as_tensors(rules, pair_bias, x, y, _several(positives))
+        keep, pair_bias = as_tensors(rules, pair_bias, x, y, _as_function(positives))
         return sigmoid_at_once(*inputs, weight, positives, keep, start, pair_bias)
     sides = sizes.WIDE if chunk_size is None else (chunk_size, chunk_size)
     if positives is not None and rules.has_functions():  # a tile has all of a row's partners
@@ -191,5 +193,5 @@ def _sigmoid_of_rows(
     return sigmoid_in_tiles(*inputs, weight, positives, rules, own, start, sides, pair_bias)
 
 
-def _several(positives: Tensor | None) -> Callable[[], Tensor] | None:
+def _as_function(positives: Tensor | None) -> Callable[[], Tensor] | None:
     return None if positives is None else lambda: positives
