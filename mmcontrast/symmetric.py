@@ -116,8 +116,8 @@ def symmetric_info_nce(
     arguments.matrix("y", y, rows=x.shape[0] if positives is None else None, like=x)
     temperature = arguments.temperature(temperature)
     arguments.reduction(reduction)
-    if positives is not None and (weight is not None or reduction == "none"):
-        _check_paired(x, y, weight, reduction)
+    if positives is not None:
+        _check_paired(x, y, weight, reduction, prior)
     chunk_size = arguments.chunk(chunk_size)
     by_ways = positives is None and takes_ways()
     settings: dict[str, Any] = {
@@ -195,15 +195,17 @@ def _with_own_side(
     return torch.cat([y, x]), None, torch.cat([part for rank in both for part in rank], 1)
 
 
-def _check_paired(x: Tensor, y: Tensor, weight: Tensor | None, reduction: str) -> None:
-    """Weights and unreduced losses are those of samples, a row on either side each."""
-    if x.shape[0] == y.shape[0]:
+def _check_paired(x: Tensor, y: Tensor, weight: Any, reduction: str, prior: Any) -> None:
+    """Weights, priors and unreduced losses are those of samples, a row on either side each."""
+    each = isinstance(prior, Tensor) and prior.ndim > 0
+    if (weight is None and reduction != "none" and not each) or x.shape[0] == y.shape[0]:
         return
     apart = f"{x.shape[0]} rows of x and {y.shape[0]} of y (info_nce has each direction)"
     if weight is not None:
         arguments.fail("weight", "None where the sides differ in size", apart)
-    if reduction == "none":
-        arguments.fail("reduction", '"mean" or "sum" where the sides differ in size', apart)
+    if each:
+        arguments.fail("prior", "one number where the sides differ in size", apart)
+    arguments.fail("reduction", '"mean" or "sum" where the sides differ in size', apart)
 
 
 def _backwards(mask: Tensor | None, own: slice, group: Group | None) -> Tensor | None:

@@ -171,6 +171,10 @@ P = torch.ones(3, 4).bool()
             "weight: expected None where the sides differ in size, got 3 rows of x and 4 of y .*in",
         ),
         (
+            lambda: mm.symmetric_info_nce(X, Y, positives=P, prior=torch.full((3,), 0.1)),
+            "prior: expected one number where the sides differ in size, got 3 rows of x and 4 of y",
+        ),
+        (
             lambda: mm.symmetric_info_nce(X, Y, positives=P, reduction="none"),
             'reduction: expected "mean" or "sum" where the sides differ in size, got 3 rows',
         ),
