@@ -23,7 +23,7 @@ def bench(tmp_path_factory):
     """The command's folder and what it printed, at sizes for the paths of small and large N."""
     folder = tmp_path_factory.mktemp("bench") / "new"
     sizes = ["--sizes", "24,600", "--dims", "8", "--hycon", "24,256", "--ranked", "24,40"]
-    sizes += ["--corpus", "300", "--own", "24", "--joint", "24,40"]
+    sizes += ["--retrieval", "64", "--corpus", "300", "--own", "24", "--joint", "24,40"]
     done = subprocess.run(
         [*RUN, *sizes, "--rounds", "1", "--no-compiled", "--out", folder],
         cwd=ROOT,
@@ -45,6 +45,7 @@ def test_every_loss_is_measured_at_every_size(results):
     sizes = {loss.name: (24, 600) for loss in cases.LOSSES}
     sizes |= {cases.HYCON.name: (24, 256), cases.RANKED.name: (24, 40)}
     sizes |= {cases.OWN_NEGATIVES.name: (24,), cases.CORPUS.name: (300,)}
+    sizes |= {cases.RETRIEVAL.name: (64,)}
     sizes |= {cases.SHUFFLED.name: (24, 40), cases.VOLUMES.name: (24, 40)}
     assert ours == {(name, n) for name, some in sizes.items() for n in some}
     for loss in cases.LOSSES:

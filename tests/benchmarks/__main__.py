@@ -48,6 +48,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--dims", type=numbers, metavar="D,..", help="widths of the rows (64,512)")
     add("--hycon", type=numbers, metavar="K,..", help="HyCon's batch sizes (128,1024,8192)")
     add("--ranked", type=numbers, metavar="N,..", help="Rank-N-Contrast's (256,1024,8192)")
+    add("--retrieval", type=numbers, metavar="N,..", help="retrieval's (1024,20000)")
     add("--corpus", type=numbers, metavar="N,..", help="those of the search in a corpus (262144)")
     add("--own", type=numbers, metavar="N,..", help="those of InfoNCE with own negatives (1024)")
     add("--joint", type=numbers, metavar="N,..", help="joint contrast's, d=128 (256,1024)")
@@ -71,6 +72,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         "dims": [64, 512],
         "hycon": [128, 1024, 8192],
         "ranked": [256, 1024, 8192],
+        "retrieval": [1024, 20000],
         "corpus": [2**18],
         "own": [1024],
         "joint": [256, 1024],
@@ -83,6 +85,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         "dims": [32],
         "hycon": [16, 256],
         "ranked": [16, 128],
+        "retrieval": [64],
         "corpus": [300],
         "own": [16],
         "joint": [16, 128],
@@ -172,6 +175,7 @@ def planned(options: argparse.Namespace) -> list[tuple[list[cases.Case], int, in
     own_sizes = {
         cases.HYCON.name: (options.hycon, 50),
         cases.RANKED.name: (options.ranked, 64),
+        cases.RETRIEVAL.name: (options.retrieval, 64),
         cases.CORPUS.name: (options.corpus, 64),
         cases.OWN_NEGATIVES.name: (options.own, 384),
         cases.SHUFFLED.name: (options.joint, 128),

@@ -125,12 +125,13 @@ TOP_K_LABELS = Loss(f"top-{K} of other labels", labelled_pair, products=1, gradi
 HYCON = Loss("HyCon", three_modalities, products=0)
 RANKED = Loss("Rank-N-Contrast", scored, products=0)
 OWN_NEGATIVES = Loss("own negatives", with_own_negatives, products=0)
+RETRIEVAL = Loss("retrieval", pair, products=1, gradient=False)
 CORPUS = Loss("closest of a corpus", corpus, products=0, gradient=False)
 SHUFFLED = Loss("joint contrast, shuffled products", three_modalities, products=0)
 VOLUMES = Loss("joint contrast, volumes", three_modalities, products=0)
 LOSSES = [
     *(SYMMETRIC, ONE_WAY, SIGMOID, SUP_CON, NT_XENT, BATCH_HARD, TOP_K, TOP_K_LABELS),
-    *(HYCON, RANKED, CORPUS, OWN_NEGATIVES, SHUFFLED, VOLUMES),
+    *(HYCON, RANKED, RETRIEVAL, CORPUS, OWN_NEGATIVES, SHUFFLED, VOLUMES),
 ]
 
 
@@ -240,6 +241,18 @@ def torch_top_k(inputs: Inputs) -> Tensor:
     return (x @ y.T).fill_diagonal_(-torch.inf).topk(K).values.mean()
 
 
+def recall(inputs: Inputs) -> Tensor:
+    """With ranks, MRR and mean average precision, which the one by plain torch lacks."""
+    return mmcontrast.retrieval(*inputs.rows, ks=(K,)).recall[K]
+
+
+@torch.no_grad()
+def torch_recall(inputs: Inputs) -> Tensor:
+    x, y = inputs.rows
+    found = (x @ y.T).topk(K).indices  # rows are of length 1
+    return (found == torch.arange(len(x))[:, None]).any(1).float().mean()
+
+
 @torch.no_grad()
 def torch_top_k_labels(inputs: Inputs) -> Tensor:
     (x, y), labels = inputs
@@ -274,6 +287,8 @@ CASES = [
     Case(RANKED.name, OURS, call(rank_contrast.ours)),
     # It keeps a matrix for each column, so that 1100 are more than it holds up to N = 1024.
     Case(RANKED.name, rank_contrast.COLUMN_LOOP, call(rank_contrast.column_loop), 1100, 1024),
+    Case(RETRIEVAL.name, OURS, call(recall)),
+    Case(RETRIEVAL.name, TORCH, call(torch_recall), 1),
     Case(CORPUS.name, OURS, call(corpus_search.ours)),
     Case(CORPUS.name, corpus_search.TOPK, call(corpus_search.topk_in_blocks)),
     Case(OWN_NEGATIVES.name, OURS, call(own_negatives.ours)),

@@ -15,6 +15,7 @@ from tests.benchmarks.cases import (
     OWN_NEGATIVES,
     PLAIN,
     RANKED,
+    RETRIEVAL,
     SHUFFLED,
     SIGMOID,
     SUP_CON,
@@ -117,6 +118,8 @@ TARGETS = [
     ),
     Target("C20", RANKED, rank_contrast.COLUMN_LOOP, 1 / 70, None, 1024, 1024),
     Target("C20", RANKED, ABSOLUTE, 500, None, 8192, 8192, "MB"),
+    Target("C24", RETRIEVAL, TORCH, 0.5, 64, 20000, 20000),
+    Target("C24", RETRIEVAL, TORCH, 0.02, 64, 20000, 20000, "MB"),
     Target("C21", OWN_NEGATIVES, own_negatives.EINSUM, 1.0, 384, 1024, 1024),
     Target("C21", OWN_NEGATIVES, own_negatives.EINSUM, 0.5, 384, 1024, 1024, "MB"),
     *(
