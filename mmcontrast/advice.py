@@ -10,9 +10,9 @@ SEVERAL_PARTNERS = (
 )
 
 _OF_EACH = (
-    " (K candidates of each of B anchors are one list: info_nce(x, {0}.flatten(0, 1), "
-    "targets=K * torch.arange(B), keep=torch.eye(B).repeat_interleave(K, 1).bool()), for the first "
-    "of the K as positive; miners take such a mask as allowed=)"
+    " (K candidates of each of B anchors, of which the first is the positive: info_nce(x, "
+    "{0}[:, 0], own_negatives={0}[:, 1:], in_batch=False); miners take {0}.flatten(0, 1) and "
+    "allowed=torch.eye(B).repeat_interleave(K, 1).bool())"
 )
 
 _THIRD_AXIS = {

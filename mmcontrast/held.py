@@ -43,5 +43,5 @@ CHECKS: dict[str, Callable[[str, Any], object]] = {
     "group": lambda _, value: checked_group(value),
     **dict.fromkeys(("prior", "smoothing"), arguments.below_one),
     **dict.fromkeys(("refine", "log", "symmetric", "hinge", "skip_unaltered"), arguments.flag),
-    **dict.fromkeys(("decoupled", "in_batch", "swap", "soft"), arguments.flag),
+    **dict.fromkeys(("decoupled", "in_batch", "within", "swap", "soft"), arguments.flag),
 }

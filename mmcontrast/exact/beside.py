@@ -60,7 +60,7 @@ class OneWay(NamedTuple):
         """
         keep = None
         if rules is not None and (self.smoothing > 0 or self.variant.prior is not None):
-            keep, bias = without_infinite(*as_tensors(rules, bias, rows, columns))
+            keep, bias = tensors_of_pairs(rules, bias, rows, columns)
         own = None if self.own is None else self.own.of(counted)
         logits = None if own is None else own.logits(rows)
         if keep is not None:
@@ -110,6 +110,15 @@ class OneWay(NamedTuple):
         if own is not None:
             variant = variant._replace(extra=own.log_sums(own.logits(rows)))
         return variant.like(rows), None
+
+
+def tensors_of_pairs(
+    rules: PairRules, bias: Tensor | None, rows: Tensor, columns: Tensor
+) -> tuple[Tensor | None, Tensor | None]:
+    """The (B, C) mask and bias of all pairs, see :func:`without_infinite`."""
+    if not rules.has_functions():  # as they are: a compiler would compare the sizes of a slice
+        return without_infinite(rules.keep, bias)
+    return without_infinite(*as_tensors(rules, bias, rows, columns))
 
 
 def without_infinite(

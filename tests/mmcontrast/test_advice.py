@@ -21,10 +21,10 @@ MINED = mm.hard_negatives(X, Y, 2)
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: mm.info_nce(X, EACH), "candidates: expected shape .*flatten.*targets=.*keep="),
+        (lambda: mm.info_nce(X, EACH), "candidates: expected shape .*own_negatives=candidates"),
         (lambda: mm.sup_con(X, IDS, EACH, IDS), r"candidates: .*candidates\.flatten\(0, 1\)"),
-        (lambda: mm.hard_negatives(X, EACH, 2), "candidates: .*miners take such a mask as allowed"),
-        (lambda: mm.symmetric_info_nce(X, EACH), r"y: .*info_nce\(x, y\.flatten\(0, 1\)"),
+        (lambda: mm.hard_negatives(X, EACH, 2), "candidates: .*miners take .*allowed="),
+        (lambda: mm.symmetric_info_nce(X, EACH), r"y: .*info_nce\(x, y\[:, 0\]"),
         (lambda: mm.triplet(X, Y, EACH), r"negatives: .*anchors\.repeat_interleave\(K, 0\)"),
         (lambda: mm.sup_con(EACH, IDS), r"anchors: .*labels\.repeat_interleave\(V\)"),
         (
@@ -95,7 +95,7 @@ def test_nothing_is_advised_where_nothing_is_known():
 
 def code(words, argument):
     """The value of an argument as a message writes it."""
-    written = re.search(rf"{argument}=(.*?)(?:, \w+=|\), for)", words).group(1)
+    written = re.search(rf"{argument}=(.*)\)$", words.rstrip(")") + "))").group(1)
     return eval(written, {"torch": torch, "B": B, "K": K})
 
 
@@ -104,13 +104,13 @@ def test_candidates_of_each_anchor_as_advised():
     with pytest.raises(ValueError, match="candidates") as caught:
         mm.info_nce(X, EACH)
     words = str(caught.value)
-    found = mm.info_nce(
-        X, EACH.flatten(0, 1), code(words, "targets"), keep=code(words, "keep"), reduction="none"
-    )
+    assert "info_nce(x, candidates[:, 0], own_negatives=candidates[:, 1:], in_batch=False)" in words
+    alone = {"own_negatives": EACH[:, 1:], "in_batch": False, "reduction": "none"}
+    found = mm.info_nce(X, EACH[:, 0], **alone)
     for i in range(B):
         close(found[i], mm.info_nce(X[i : i + 1], EACH[i]))
     mined = mm.hard_negatives(
-        X, EACH.flatten(0, 1), 2, allowed=code(words, "keep"), exclude_positive=False
+        X, EACH.flatten(0, 1), 2, allowed=code(words, "allowed"), exclude_positive=False
     )
     assert torch.equal(mined.indices // K, IDS[:, None].expand(B, 2))
 

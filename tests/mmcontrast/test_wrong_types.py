@@ -91,6 +91,11 @@ NUMBERS = {"int", "negative", "float", "NumPy int", "NumPy float"}
 
 COMMON = {"weight": WEIGHT, "group": None, "reduction": "mean"}
 NCE = {"temperature": 0.1, "normalize": mm.l2_normalize, **COMMON}
+VARIANTS = {"decoupled": True, "prior": 0.1, "smoothing": 0.1}
+OWN_NEGATIVES = {
+    "own_negatives": number(9, B, 2, D),
+    "own_keep": torch.ones(B, 2, dtype=torch.bool),
+}
 HYBRID = {
     "refine": True,
     "log": False,
@@ -135,12 +140,18 @@ CALLS = {
             "keep": POSITIVES,
             "bias": SIMILARITY,
             "chunk_size": 2,
+            **VARIANTS,
+            **OWN_NEGATIVES,
             **NCE,
         },
     ),
     "info_nce:plain": (
         mm.info_nce,
         {"anchors": ROWS, "candidates": OTHERS, "targets": None, "chunk_size": None, **NCE},
+    ),
+    "info_nce:own alone": (
+        mm.info_nce,
+        {"anchors": ROWS, "candidates": OTHERS, "in_batch": False, **VARIANTS, **OWN_NEGATIVES},
     ),
     "info_nce:positives": (
         mm.info_nce,
@@ -161,7 +172,7 @@ CALLS = {
     ),
     "symmetric_info_nce:plain": (
         mm.symmetric_info_nce,
-        {"x": ROWS, "y": OTHERS, "chunk_size": 2, **NCE},
+        {"x": ROWS, "y": OTHERS, "chunk_size": 2, "within": True, **VARIANTS, **NCE},
     ),
     "sigmoid_contrast": (
         mm.sigmoid_contrast,
@@ -189,7 +200,10 @@ CALLS = {
             **NCE,
         },
     ),
-    "sup_con:plain": (mm.sup_con, {"anchors": ROWS, "labels": CLASSES, "chunk_size": 2, **NCE}),
+    "sup_con:plain": (
+        mm.sup_con,
+        {"anchors": ROWS, "labels": CLASSES, "decoupled": True, "chunk_size": 2, **NCE},
+    ),
     "sup_con:positives": (mm.sup_con, {"anchors": ROWS, "labels": None, "positives": POSITIVES}),
     "rank_n_contrast": (
         mm.rank_n_contrast,
@@ -222,7 +236,14 @@ CALLS = {
     ),
     "anchored_info_nce": (
         mm.anchored_info_nce,
-        {"features": FEATURES, "anchor": "text", "direction": "both", "present": HERE, **NCE},
+        {
+            "features": FEATURES,
+            "anchor": "text",
+            "direction": "both",
+            "present": HERE,
+            **VARIANTS,
+            **NCE,
+        },
     ),
     "joint_contrast": (
         mm.joint_contrast,
@@ -572,16 +593,27 @@ CALLS = {
     ),
     "InfoNCE": (
         mm.InfoNCE,
-        settings("temperature", "normalize", "reduction", "chunk_size", "group"),
+        settings(
+            *("temperature", "normalize", "reduction", "chunk_size", "group"),
+            in_batch=False,
+            **VARIANTS,
+        ),
     ),
     "SymmetricInfoNCE": (
         mm.SymmetricInfoNCE,
-        settings("temperature", "normalize", "reduction", "chunk_size", "group"),
+        settings(
+            *("temperature", "normalize", "reduction", "chunk_size", "group"),
+            within=True,
+            **VARIANTS,
+        ),
     ),
     "AnchoredInfoNCE": (
         mm.AnchoredInfoNCE,
         settings(
-            "temperature", "normalize", "reduction", "group", anchor="text", direction="to_anchor"
+            *("temperature", "normalize", "reduction", "group"),
+            anchor="text",
+            direction="to_anchor",
+            **VARIANTS,
         ),
     ),
     "JointContrast": (
@@ -595,7 +627,11 @@ CALLS = {
     ),
     "SupCon": (
         mm.SupCon,
-        settings("temperature", "normalize", "reduction", "chunk_size", "group", form="in"),
+        settings(
+            *("temperature", "normalize", "reduction", "chunk_size", "group"),
+            form="in",
+            decoupled=True,
+        ),
     ),
     "SigmoidContrast": (
         mm.SigmoidContrast,
@@ -734,7 +770,9 @@ LEARNED = {
 TAKEN = {
     "temperature": NUMBERS | {"0-d"},
     "bias": NUMBERS | {"0-d"},
-    "margin": NUMBERS | {"0-d"},
+    **dict.fromkeys(("margin", "prior"), NUMBERS | {"0-d"}),
+    "smoothing": NUMBERS,
+    "own_keep": {"None"},
     **dict.fromkeys(("bandwidth", "gamma", "std", "fraction", "shrinkage", "probability"), NUMBERS),
     "tolerance": NUMBERS | {"inf"},
     **dict.fromkeys(("initial", "minimum", "maximum", "beta"), NUMBERS),
@@ -754,7 +792,7 @@ TAKEN = {
     **dict.fromkeys(
         (
             *("refine", "log", "symmetric", "hinge", "skip_unaltered", "trainable", "training"),
-            *("swap", "soft"),
+            *("swap", "soft", "decoupled", "in_batch", "within"),
             *("relative", "shift_all", "largest", "exclude_positive"),
         ),
         frozenset({"True"}),
