@@ -130,6 +130,8 @@ TARGETS = [
     Target("C23", SHUFFLED, SYMILE, 1.0, None, 1024, 1024),
     Target("C23", VOLUMES, joint.DETERMINANTS, 0.3, None, 1024, 1024),
     Target("C23", VOLUMES, joint.DETERMINANTS, 0.3, None, 1024, 1024, "MB"),
+    Target("C24", SYMMETRIC, OURS, 1.3, None, LARGE, LARGE, case=cases.BY_ID),
+    Target("C24", SYMMETRIC, OURS, 1.1, None, LARGE, LARGE, "MB", case=cases.BY_ID),
 ]
 
 
