@@ -73,7 +73,8 @@ def info_nce(
             averaged; or (B, C) floating soft targets of at least 0, scaled here to sum to one.
         keep: (B, C) bool: a candidate outside it takes no part for that anchor at all. Or a
             function of a :class:`Tile` that returns the tile's (R, C) mask, such as
-            :func:`different_id`; or a list, of which all must hold.
+            :func:`different_id`; or a list, of which all must hold. Where ``prior`` or
+            ``smoothing`` has to count what a function keeps, its mask is made of all pairs at once.
         bias: (B, C) floating, added to the logits, which are similarities over the temperature: so
             with :math:`\log w` a candidate counts w times. The partner's own logit gets its bias,
             too; minus infinity is as outside ``keep``. Or a function of a :class:`Tile` that

@@ -69,7 +69,8 @@ def symmetric_info_nce(
             is the same for both directions.
         decoupled, prior, smoothing: as in :func:`info_nce`, of both directions.
         within: the other rows of an anchor's own side are negatives, too, those of the samples that
-            ``keep`` leaves it. Not with positives or bias.
+            ``keep`` leaves it; a mask made by a function is then made of all pairs at once. Not
+            with positives or bias.
         weight: (B,) sample weights, of both directions; where C is not B, there is none.
         normalize: row map before the dot product; None for raw dot products.
         reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives (B,), the mean of a
