@@ -1,14 +1,21 @@
-"""The progress of a training: a bar, a line for each epoch, and the history."""
+"""The progress of a training: a bar or an estimate, a line for each epoch, and the history."""
 
 import sys
+import time
 from collections.abc import Callable, Mapping
 
 from tqdm.auto import tqdm
 from transformers import ProgressCallback
 
+PATIENCE = 10.0
+"""Seconds of training after which the rest can be estimated."""
+
 
 class Progress(ProgressCallback):
-    """A bar over the steps, on a terminal only; after each epoch a line, and ``on_epoch``.
+    """A bar over the steps on a terminal, elsewhere an estimate; after each epoch a line.
+
+    The estimate is one line, after some seconds of the first epoch: a file or a pipe would show
+    nothing until its end.
 
     Args:
         on_epoch: takes the history so far, on the first rank.
@@ -27,6 +34,8 @@ class Progress(ProgressCallback):
     def on_train_begin(self, args, state, control, **kwargs) -> None:
         """Open the bar, at the first step of this call: a resumed run has earlier ones."""
         self.current_step = state.global_step
+        self.first: tuple[int, float] | None = None  # the first step of this call, and its end
+        self.estimated = False
         if state.is_world_process_zero:
             self.training_bar = tqdm(
                 total=state.max_steps,
@@ -36,6 +45,21 @@ class Progress(ProgressCallback):
                 leave=False,
                 file=sys.stderr,
             )
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        """Move the bar on; or say once how long the rest takes, as soon as that can be told."""
+        super().on_step_end(args, state, control, **kwargs)
+        now = time.monotonic()
+        if self.first is None:  # which takes longer than the others
+            self.first = state.global_step, now
+        step, started = self.first
+        told = self.estimated or now - started < PATIENCE
+        if told or not state.is_world_process_zero or not self.training_bar.disable:
+            return
+        self.estimated = True
+        left = (now - started) / (state.global_step - step) * (state.max_steps - state.global_step)
+        words = f"step {state.global_step} of {state.max_steps}, about {_duration(left)} to go"
+        tqdm.write(f"{self.name}{words}", file=sys.stderr)
 
     def on_log(self, args, state, control, **kwargs) -> None:
         """Print nothing: the epoch's line has these values."""
@@ -47,6 +71,13 @@ class Progress(ProgressCallback):
             line = _epoch_line(history[-1], args.num_train_epochs, self.watched)
             tqdm.write(f"{self.name}{line}", file=sys.stderr)
             self.on_epoch(history)
+
+
+def _duration(seconds: float) -> str:
+    """A duration to one unit: "50 seconds", "12 minutes", "3.5 hours"."""
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
 def _epoch_line(row: Mapping[str, float], epochs: float, watched: str) -> str:
