@@ -108,7 +108,7 @@ def symmetric_info_nce(
         sentence-transformers' ``MultipleNegativesRankingLoss`` of both directions with
         ``partition_mode="per_direction"``. With ``within`` it equals SimCLR's NT-Xent, lightly's
         ``NTXentLoss``; with ``prior`` as well, the debiased paper's code; with ``decoupled``, eq. 6
-        of DCL, where lightly's ``DCLLoss`` adds up a log-sum for each side in place of one.
+        of DCL, lightly's ``DCLLoss``.
 
     References: CLIP, arXiv:2103.00020; MCL-MCF, Algorithm 1; within, SimCLR, arXiv:2002.05709;
         decoupled, arXiv:2110.06848; prior, arXiv:2007.00224.
