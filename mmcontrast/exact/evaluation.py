@@ -106,9 +106,19 @@ def _differentiated(
     way: Way, inputs: Sequence[Any], needed: Needed, upstream: Tensor
 ) -> list[Tensor | None]:
     """The gradients of the plain form, which can be differentiated again."""
-    wanted = [x for x, wants in zip(inputs, needed, strict=True) if wants]
+    inputs = views_of(inputs, needed)
+    wanted = [x for x, w in zip(inputs, needed, strict=True) if w]
     found = iter(torch.autograd.grad(way.plain(*inputs), wanted, upstream, create_graph=True))
     return [next(found) if wants else None for wants in needed]
+
+
+def views_of(inputs: Sequence[Any], wanted: Needed) -> list[Any]:
+    """Inputs, those with a wanted gradient as views: each then gets its own part of it only.
+
+    One may be made of another, as a log-sum of own negatives is of the rows, or be the same tensor.
+    Its gradient by itself would hold that of the other, which autograd adds once more.
+    """
+    return [x.view_as(x) if w else x for x, w in zip(inputs, wanted, strict=True)]
 
 
 class _OnePass(NamedTuple):

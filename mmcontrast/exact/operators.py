@@ -22,6 +22,7 @@ from torch import Tensor
 
 from mmcontrast import arguments
 from mmcontrast.eager import TAGS, calls_operators
+from mmcontrast.exact.evaluation import views_of
 from mmcontrast.masks import IGNORE
 
 RECORDS = [
@@ -67,6 +68,7 @@ def as_operator(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         given = [x if n is None else n for x, n in zip(saved, ctx.numbers, strict=False)]
         wanted = list(ctx.needs_input_grad[:differentiable])
         if torch.is_grad_enabled():  # only under create_graph=True: eager mode can go on from there
+            given[:differentiable] = views_of(given[:differentiable], wanted)
             value = function(*given)
             leaves = [x for x, wants in zip(given, wanted, strict=False) if wants]
             made = torch.autograd.grad(
@@ -145,6 +147,7 @@ def as_operator_run_twice(
         pairs = zip(ctx.saved_tensors, ctx.numbers, strict=True)
         given = [x if n is None else n for x, n in pairs]
         if torch.is_grad_enabled():  # as above
+            given[:1] = views_of(given[:1], [True])
             value = function(*given)[0]
             (made,) = torch.autograd.grad(value, given[:1], upstream, create_graph=True)
         else:

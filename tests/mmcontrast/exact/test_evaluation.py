@@ -148,6 +148,24 @@ def test_a_second_derivative_by_one_of_two_inputs():
     assert way.names == ["forward", "plain"]
 
 
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_inputs_that_are_made_of_one_another(create_graph):
+    """x^3 times the sum of x, plus that of x^2: by each input, x gets its part once."""
+    x = leaf(X)
+    value = evaluate(Cubes(), x, x.sum(), x.square().sum())
+    (slope,) = torch.autograd.grad(value.sum(), x, create_graph=create_graph)
+    close(slope, X.sum() * 3 * SQUARES + CUBES.sum() + 3 * 2 * X)
+
+
+@every_form
+def test_a_gradient_that_can_be_differentiated_again_where_both_views_are_one(form):
+    x = leaf(normal(1, 5, 3))
+    value = FORMS[form](x, x, normalize=None, temperature=x.square().mean())
+    (slope,) = torch.autograd.grad(value, x, retain_graph=True)
+    (same_slope,) = torch.autograd.grad(value, x, create_graph=True)
+    close(same_slope, slope)
+
+
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_without_gradients_nothing_is_needed_and_nothing_kept(mode):
     class Keeps(Cubes):

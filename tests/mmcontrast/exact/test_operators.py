@@ -352,6 +352,18 @@ def test_exported_programs_take_any_size_and_can_be_trained(loss):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
 
 
+def test_an_exported_program_that_gets_one_tensor_twice_has_the_same_gradient_by_a_graph():
+    class Program(torch.nn.Module):
+        def forward(self, x, y):
+            return mm.info_nce(x, y, normalize=None)
+
+    module = torch.export.export(Program(), (normal(1, 4, 3), normal(2, 4, 3))).module()
+    x = normal(3, 4, 3).requires_grad_()
+    (plain,) = torch.autograd.grad(module(x, x), x)
+    (differentiable,) = torch.autograd.grad(module(x, x), x, create_graph=True)
+    torch.testing.assert_close(differentiable, plain, rtol=1e-9, atol=1e-12)
+
+
 # --- around and inside a compiled loss -----------------------------------------------------------
 
 
