@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,13 +29,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.run(options)
         _leave_ranks()
     except (ValueError, OSError) as error:
-        line = printable(" ".join(str(error).split()), 2000)
+        line = printable(" ".join(_with_flags(str(error)).split()), 2000)
         print(f"{CALL}: {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\ninterrupted; the same command with the same --out goes on", file=sys.stderr)
         return 130
     return 0
+
+
+def _with_flags(message: str) -> str:
+    """A message about an argument of a function, about the flag that it came from."""
+    return re.sub(r"^(text_encoder|modalities|preset):", _flag, message)
+
+
+def _flag(name: re.Match[str]) -> str:
+    return f"--{name[1].replace('_', '-')}:"
 
 
 def _check_extra() -> None:

@@ -46,8 +46,9 @@ def load_text_encoder(name_or_folder: str | Path) -> PreTrainedModel:
     except Exception as error:  # other people's files: their readers raise all kinds
         raise ValueError(
             f"text_encoder: expected a model on the hub or a folder with its config.json and"
-            f' weights, got {str(name_or_folder)!r}, which cannot be loaded ("scratch" exists: a'
-            f" small encoder trained from the beginning, which needs no hub): {_why_not(error)}"
+            f' weights, got {str(name_or_folder)!r}, which cannot be loaded ("scratch" is a small'
+            f" encoder trained from the beginning, which needs no hub; hf download NAME --local-dir"
+            f" FOLDER, where there is a network, makes such a folder): {_why_not(error)}"
         ) from error
     return _without_pooler(model)
 

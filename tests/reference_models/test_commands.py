@@ -90,7 +90,7 @@ def test_without_out_the_folder_is_named_and_counted(file, tmp_path, capsys, mon
 def test_an_encoder_that_is_not_there_points_to_scratch(file, refused):
     line = refused("train", "hycon", "--data", file, "--text-encoder", "no/such-encoder")
     assert "'no/such-encoder'" in line
-    assert '"scratch" exists' in line
+    assert '"scratch" is a small encoder' in line
 
 
 def test_a_file_of_one_modality(tmp_path, refused):
@@ -100,7 +100,7 @@ def test_a_file_of_one_modality(tmp_path, refused):
             del columns[name]
     (tmp_path / "one.pkl").write_bytes(pickle.dumps(content))
     line = refused("train", "hycon", "--data", tmp_path / "one.pkl", "--out", tmp_path / "run")
-    assert line.startswith("modalities: expected two or more for hycon, got audio")
+    assert line.startswith("--modalities: expected two or more for hycon, got audio")
     assert not (tmp_path / "run").exists()
 
 

@@ -42,16 +42,16 @@ def test_without_the_extra_it_says_what_to_install(refused, monkeypatch):
         ),
         (
             ["train", "hycon", "--data", "{file}", "--modalities", "text"],
-            "modalities: expected two",
+            "--modalities: expected two",
         ),
         (
             ["train", "hycon", "--data", "{file}", "--modalities", "text,x"],
-            "modalities: expected some",
+            "--modalities: expected some",
         ),
-        (["train", "hycon", "--data", "{file}", "--modalities", ""], "modalities: expected some"),
+        (["train", "hycon", "--data", "{file}", "--modalities", ""], "--modalities: expected some"),
         (
             ["train", "hycon", "--data", "{file}", "--text-encoder", "no/such"],
-            "text_encoder: expected",
+            "--text-encoder: expected",
         ),
         (
             ["train", "hycon", "--data", "{file}", "--text-encoder", "features"],

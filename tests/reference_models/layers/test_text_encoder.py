@@ -87,7 +87,7 @@ def test_an_absent_text_encoder_is_named(kind, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="text_encoder: expected a model on the hub") as caught:
         load_text_encoder(name)
     assert str(name) in str(caught.value)
-    assert '"scratch" exists' in str(caught.value)
+    assert '"scratch" is a small encoder' in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", ["folder", "hub", "empty", "weights"])
