@@ -24,9 +24,9 @@ class Corpus(NamedTuple):
     normalize: RowMap | None
     device: torch.device
 
-    def part(self, which: slice | Tensor) -> Tensor:
-        """Some rows, mapped: a block of them, or those of (B,) indices."""
-        return map_each_row(self._read(which), self.normalize)
+    def part(self, which: slice | Tensor, like: Tensor) -> Tensor:
+        """Some rows, mapped, in another's dtype: a block of them, or those of (B,) indices."""
+        return map_each_row(self._read(which), self.normalize).to(like.dtype)
 
     def is_wide(self) -> bool:
         """Whether the rows are in float64."""

@@ -148,6 +148,7 @@ def _searched_in_blocks(x: Tensor, corpus: Corpus, plain: bool) -> bool:
 
 def _in_blocks(x: Tensor, corpus: Corpus, count: int, search: Search) -> tuple[Tensor, Tensor]:
     """Closeness (B, K), minus infinity for none, and candidates."""
+    x = widest(x) if corpus.is_wide() else x  # the wider of both, as in a product of tensors
     partners, distance = search.partners(x), search.distance
     banned = partners if search.exclude == "before" else None
     bounds = None
@@ -172,7 +173,7 @@ def _partners_closeness(
     found = widest(torch.zeros_like(x[:, 0]))
     there = partners >= 0
     for i in slices(len(x) if len(corpus.rows) else 0, max(sizes.EXACT // x.shape[1], 1)):
-        y = corpus.part(partners[i].clamp_min(0))
+        y = corpus.part(partners[i].clamp_min(0), x)
         there[i] &= x[i].isfinite().all(1) & y.isfinite().all(1)
         rows = [zero_outside(z, there[i]) for z in (x[i], y)]
         found[i] = of_pairs(distance, rows[0], rows[1][:, None])[:, 0]

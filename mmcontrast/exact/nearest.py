@@ -86,7 +86,7 @@ def nearest(
     mine = side(distance, x, centre, columns=False)
     width, rows = _block_sizes(x, chunk_size)
     for j in slices(len(corpus.rows), width):
-        y, there = _finite(corpus.part(j))
+        y, there = _finite(corpus.part(j, x))
         theirs = None if len(y) <= k + SPARE else side(distance, y, centre, columns=True)
         names = torch.arange(j.start, j.stop, device=x.device)
         for i in slices(len(x), rows):

@@ -574,6 +574,19 @@ def test_candidates_are_read_in_blocks_with_the_same_result(source, options, mon
         torch.testing.assert_close(found.scores, plain.scores.float())
 
 
+@pytest.mark.parametrize("distance", [None, mm.euclidean, mm.cosine_distance, mm.manhattan])
+@pytest.mark.parametrize("margin", [None, 0.1])
+@pytest.mark.parametrize("dtypes", [(torch.bfloat16, torch.float64), (torch.float64, torch.half)])
+def test_anchors_and_candidates_of_two_dtypes_meet_in_the_wider(dtypes, margin, distance):
+    x, y = normal(1, 5, 4).to(dtypes[0]), normal(2, 90, 4).to(dtypes[1])
+    plain = mm.hard_negatives(x.double(), y.double(), 3, margin=margin, distance=distance)
+    for candidates in (y, y.numpy()):
+        found = mm.hard_negatives(x, candidates, 3, margin=margin, distance=distance)
+        assert torch.equal(found.indices, plain.indices)
+        assert found.scores.dtype == torch.float64
+        torch.testing.assert_close(found.scores, plain.scores, rtol=1e-6, atol=1e-6)
+
+
 def test_no_more_of_an_array_than_a_block_is_in_memory(monkeypatch):
     monkeypatch.setattr(sizes, "CORPUS_BLOCK", 2**10)
     monkeypatch.setattr(sizes, "RANKED_BLOCK", 2**12)

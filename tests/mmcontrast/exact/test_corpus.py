@@ -17,11 +17,11 @@ def test_an_array_is_read_as_the_tensor_of_its_numbers(dtype):
     truth = torch.from_numpy(array.astype(dtype.replace(">", "<")))
     corpus, places = Corpus(array, None, CPU), torch.tensor([4, 4, 0])
     wide = truth if dtype == "<f8" else truth.float()
-    assert torch.equal(corpus.part(slice(2, 5)), wide[2:5])
-    assert torch.equal(corpus.part(places), wide[places])
+    assert torch.equal(corpus.part(slice(2, 5), wide), wide[2:5])
+    assert torch.equal(corpus.part(places, wide), wide[places])
     assert torch.equal(corpus.whole(), wide)
     assert corpus.is_wide() == (dtype == "<f8")
-    unit = Corpus(array, mm.l2_normalize, CPU).part(slice(0, 9))
+    unit = Corpus(array, mm.l2_normalize, CPU).part(slice(0, 9), wide)
     assert torch.equal(unit, mm.l2_normalize(truth))
 
 
