@@ -13,7 +13,6 @@ from typing import Any, NoReturn
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mmcontrast.advice import NO_IDS, bool_instead, mask_instead, rows_instead
@@ -78,7 +77,7 @@ def matrix(name: str, x: Tensor, *, rows: int | None = None, like: Tensor | None
         fail(name, f"shape {_axes(rows, like)}", shape(x) + rows_instead(name, x, rows, like))
 
 
-def rows_or_array(name: str, x: Tensor | NDArray[Any], like: Tensor) -> None:
+def rows_or_array(name: str, x: Tensor | np.ndarray[Any, Any], like: Tensor) -> None:
     """A floating (C, D) tensor, or such an array of NumPy's, with the D of a tensor."""
     if not isinstance(x, np.ndarray):
         matrix(name, x, like=like)

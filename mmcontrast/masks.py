@@ -2,8 +2,8 @@
 
 from typing import Any
 
+import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from mmcontrast import arguments
@@ -133,7 +133,7 @@ def checked_partners(anchors: Tensor, targets: Tensor | None) -> Tensor:
 
 
 def check_partners(
-    anchors: Tensor, candidates: Tensor | NDArray[Any], targets: Tensor | None
+    anchors: Tensor, candidates: Tensor | np.ndarray[Any, Any], targets: Tensor | None
 ) -> Tensor | None:
     """The targets as int64, after the checks of :func:`partner_indices`; None without any."""
     if targets is not None:

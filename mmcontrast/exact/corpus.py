@@ -7,13 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from mmcontrast.exact.ties import map_equal_rows
 from mmcontrast.rows import SHORTEST, RowMap, l2_normalize, shifted_cosine_normalize, upcast
 
-Rows = Tensor | NDArray[Any]
+Rows = Tensor | np.ndarray[Any, Any]
 """(C, D): a tensor, or an array of NumPy's, such as a memory-mapped one."""
 
 
