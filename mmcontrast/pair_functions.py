@@ -16,8 +16,10 @@ from mmcontrast.exact.pair_rules import most_similar
 from mmcontrast.exact.pair_tile import Tile, TileFunction
 from mmcontrast.masks import labelled
 from mmcontrast.rows import dot, l2_normalize, map_rows
+from mmcontrast.sharded import local_rows
 
 
+@local_rows
 def different_id(
     ids: Tensor, candidate_ids: Tensor | None = None, *, group: Group | None = None
 ) -> TileFunction:
@@ -55,6 +57,7 @@ def different_id(
     return functools.partial(_different_id, *numbers, None)
 
 
+@local_rows
 def cross_batch_ids(
     ids: Tensor,
     earlier_ids: Tensor,
@@ -98,6 +101,7 @@ def cross_batch_ids(
     return functools.partial(_different_id, *numbers, torch.cat([there, filled]))
 
 
+@local_rows
 def not_closer_than_partner(
     margin: float = 0.0,
     *,

@@ -31,7 +31,7 @@ class Takes(NamedTuple):
     numbers: frozenset[str]
     """Arguments that may be a float: as tensors they are the same on all ranks."""
     labelled: bool
-    """Whether labels or scores make its positives, so that the place of a candidate is free."""
+    """Whether labels, scores or ids say who belongs together, wherever a candidate is placed."""
 
 
 class Given(NamedTuple):

@@ -61,7 +61,9 @@ def local_rows(function: Callable[P, R]) -> Callable[P, R]:
         frozenset(
             k for k, p in parameters.items() if float in (p.annotation, *get_args(p.annotation))
         ),
-        any(k in ("labels", "scores") and p.default is p.empty for k, p in parameters.items()),
+        any(
+            k in ("labels", "scores", "ids") and p.default is p.empty for k, p in parameters.items()
+        ),
     )
 
     @functools.wraps(function)
