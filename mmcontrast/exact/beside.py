@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mmcontrast.distributed import Group, total
 from mmcontrast.exact.masked_blocks import Partners
-from mmcontrast.exact.own_negatives import OwnNegatives
+from mmcontrast.exact.own_negatives import OwnNegatives, partners_rows
 from mmcontrast.exact.pair_rules import PairRules, as_tensors
 from mmcontrast.gaps import Variant
 from mmcontrast.masks import checked_partners
@@ -78,11 +78,11 @@ class OneWay(NamedTuple):
         if keep is not None:
             middle = dot(keep.to(columns.dtype), columns.mT)  # (B, D)
         sums = (rows * middle).sum(1) / self.temperature  # (B,)
-        at = checked_partners(rows, self.targets).clamp_min(0)
-        positive = (rows * columns.index_select(0, at)).sum(1) / self.temperature
-        if bias is not None:
+        partners = checked_partners(rows, self.targets)
+        positive = (rows * partners_rows(columns, partners)).sum(1) / self.temperature
+        if bias is not None and bias.shape[1] > 0:
             sums = sums + bias.sum(1)
-            positive = positive + bias.gather(1, at[:, None])[:, 0]
+            positive = positive + bias.gather(1, partners.clamp_min(0)[:, None])[:, 0]
         if own is not None and logits is not None:
             sums = sums + own.sums(logits)
         mean = sums / (number + further).clamp_min(1)

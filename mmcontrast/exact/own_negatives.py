@@ -13,7 +13,7 @@ from mmcontrast import arguments
 from mmcontrast.eager import is_eager
 from mmcontrast.exact import sizes
 from mmcontrast.exact.evaluation import Gradients, Kept, Needed, evaluate
-from mmcontrast.exact.tiles import slices
+from mmcontrast.exact.tiles import scalar, slices
 from mmcontrast.gaps import Variant, losses_of_gaps
 from mmcontrast.masks import IGNORE, checked_partners
 from mmcontrast.presence import zero_outside
@@ -148,6 +148,13 @@ def checked_own_negatives(
     return OwnNegatives(rows, keep, temperature, normalize)
 
 
+def partners_rows(candidates: Tensor, partners: Tensor) -> Tensor:
+    """(B, D) rows of the partners; any where there is none."""
+    if candidates.shape[0] == 0:  # zeros, with the candidates' graph
+        return candidates.sum(0).expand(partners.shape[0], -1)
+    return candidates.index_select(0, partners.clamp_min(0))
+
+
 def among_own_negatives(
     anchors: Tensor,
     candidates: Tensor,
@@ -159,7 +166,7 @@ def among_own_negatives(
 ) -> Tensor:
     """InfoNCE of each anchor's partner among its own negatives alone."""
     counted = None if targets is None else targets != IGNORE
-    partners = candidates.index_select(0, checked_partners(anchors, targets).clamp_min(0))
+    partners = partners_rows(candidates, checked_partners(anchors, targets))
     if counted is not None:
         partners = zero_outside(partners, counted)
     rows, partners = (map_rows(x, own.normalize) for x in (anchors, partners))
@@ -168,7 +175,7 @@ def among_own_negatives(
     positive = (rows * partners).sum(1) / own.temperature  # (B,)
     logits, variant = own.logits(rows), variant.among(own.number()).like(rows)
     gap = own.log_sums(logits) - positive
-    losses = losses_of_gaps(gap, positive, own.temperature, variant)
+    losses = losses_of_gaps(gap, positive, scalar(own.temperature, rows), variant)
     if smoothing > 0:
         mean = (positive + own.sums(logits)) / (1 + own.number())
         losses = losses + smoothing * (positive - mean)

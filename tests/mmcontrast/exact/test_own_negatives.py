@@ -75,6 +75,26 @@ def test_the_gradient_has_the_dtype_of_the_negatives(in_pieces):
     close(numpy(found.float()), exact, atol=0.01 * exact.abs().max().item(), rtol=0.01)
 
 
+@pytest.mark.parametrize("options", [{}, {"in_batch": False}, {"smoothing": 0.1}])
+@pytest.mark.parametrize("masked", [False, True])
+def test_without_any_candidate_nothing_counts(options, masked):
+    x, y, own = X[:2], torch.zeros(0, 3, dtype=torch.float64), OWN[:2]
+    options = {**options, "own_negatives": own, "targets": torch.tensor([-100, -100])}
+    if masked and "in_batch" not in options:
+        options["keep"] = torch.ones(2, 0, dtype=torch.bool)
+    value, found = gradients(lambda x, y: mm.info_nce(x, y, **options), x, y)
+    assert value == 0
+    assert [(z == 0).all().item() for z in found] == [True, True]
+
+
+def test_a_temperature_of_low_precision_loses_no_digit_of_a_prior():
+    """The floor of the negatives' sum, at 1 / t, where all of them are opposite."""
+    t = torch.tensor(0.07, dtype=torch.bfloat16)
+    options = {"own_negatives": -X[:, None], "in_batch": False, "prior": 0.3, "decoupled": True}
+    found, expected = (mm.info_nce(X, X, temperature=z, **options) for z in (t, t.item()))
+    close(found, expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("message", "options"),
     [
