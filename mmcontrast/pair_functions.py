@@ -260,10 +260,12 @@ def _by_guide(
     if tile.partners is None:
         return similarity, most_similar(similarity, tile.positive), None
     partner = (x * columns[tile.partners.clamp_min(0)]).sum(1)
-    partner = torch.where(tile.partners < 0, math.inf, partner)
+    partner = torch.where(tile.partner == math.inf, math.inf, partner)
+    if tile.column_partner is None:
+        return similarity, partner, None
     # Where candidates are anchors too, the partner of each has its own index.
-    back = None if tile.column_partner is None else (rows[tile.columns] * y).sum(1)
-    return similarity, partner, back
+    back = (rows[tile.columns] * y).sum(1)
+    return similarity, partner, torch.where(tile.column_partner == math.inf, math.inf, back)
 
 
 def _hardness(beta: float, tile: Tile) -> Tensor:

@@ -44,8 +44,8 @@ class Partners(NamedTuple):
     rules: PairRules = EVERY_PAIR  # functions for the mask, and the bias; their keep is the above
 
     def positive(self, i: slice) -> Tensor:
-        """(R, C) bool: the positives of some rows, also those that ``keep`` leaves out."""
-        positives, others = self._replace(keep=None).masks(i)
+        """(R, C) bool: the positives of some rows that take part, as far as tensors say it."""
+        positives, others = self.masks(i)
         return positives > 0 if others is None else (positives > 0) & others
 
     def masks(self, i: slice) -> tuple[Tensor, Tensor | None]:

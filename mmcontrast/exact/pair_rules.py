@@ -88,7 +88,8 @@ class PairRules(NamedTuple):
         # Functions of the tile: if they held it, it would outlive its turn, in a cycle.
         def positive(tile: Tile) -> Tensor:
             if tile.partners is None:
-                return tile.columns[:0] if positives is None else positives()
+                found = tile.columns[:0] if positives is None else positives()
+                return found if self.keep is None else found & self.keep[i, j]
             if offset is None:
                 return tile.partners[:, None] == tile.columns
             found = torch.zeros(tile.shape, dtype=torch.bool, device=tile.rows.device)
@@ -100,7 +101,8 @@ class PairRules(NamedTuple):
             if own is None or apart:
                 return found
             # Exactly as similar as `partner` says: otherwise rounding would decide.
-            return torch.where(tile.positive, own[:, None], found)
+            there = tile.positive & (own != math.inf)[:, None]
+            return torch.where(there, own[:, None], found)
 
         return Tile(
             known.rows[i],
@@ -260,6 +262,8 @@ def told(
     known = Known(numbers, torch.arange(columns.shape[0], device=rows.device), size)
     if partners is not None:
         own = _partner_similarity(rows, columns, partners)
+        if rules.keep is not None and rules.keep.shape[1] > 0:  # a partner outside it is none
+            own = torch.where(_of_partner(rules.keep, partners), own, math.inf)
         others = None if column_partner is None else column_partner(own)
         known = known._replace(partners=partners, start=start, partner=own, column_partner=others)
     return rules._replace(known=known)

@@ -26,9 +26,9 @@ class Tile:
         columns: (C,) int64, which candidates; with ``group=``, counted over all ranks.
         similarity: (R, C) products of the rows after the row map, before the temperature.
         partner: (R,) the similarity of each anchor and its partner, of several the most similar
-            one; infinity for an anchor without any.
+            one; infinity for an anchor without any, or with none inside the tensors of ``keep``.
         positive: (R, C) bool, which of these pairs are partners.
-        column_partner: (C,) the same for the candidates, where these are anchors too, in
+        column_partner: (C,) the same of the candidates, where these are anchors too, in
             :func:`symmetric_info_nce`; else None.
         partners: (R,) int64, which candidate is each anchor's partner, -100 for none; None where
             an anchor may have several. Then a tile has all columns.

@@ -280,3 +280,55 @@ def _meta(x):
 def test_wrong_calls(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+# --- partners that a tensor of keep leaves out ----------------------------------------------------
+
+
+def test_a_partner_that_a_mask_leaves_out_is_nobodys_partner():
+    """Its row may hold anything, and filters nothing: as if the filter were not there."""
+    x, y = normal(1, 5, 4), normal(2, 5, 4)
+    mask = torch.ones(5, 5, dtype=torch.bool)
+    mask[2] = False  # no x[2], so y[2] is a negative without a partner
+    lost = x.clone()
+    lost[2] = math.nan
+    closer = mm.not_closer_than_partner()
+    seen = []
+
+    def keep(tile):
+        seen.append((tile.rows, tile.columns, tile.partner, tile.column_partner))
+        return closer(tile)
+
+    similarity = cosines(x, y)
+    own = similarity.diagonal().clone()
+    own[2] = math.inf
+    expected = (
+        mask & (similarity <= own[:, None]) & (similarity <= own) | mask & torch.eye(5).bool()
+    )
+    for chunk in (None, 2):
+        found = mm.symmetric_info_nce(lost, y, keep=[mask, keep], chunk_size=chunk)
+        close(found, mm.symmetric_info_nce(lost, y, keep=expected))
+    for rows, columns, partner, column_partner in seen:
+        close(partner, own[rows])
+        close(column_partner, own[columns])
+
+
+@pytest.mark.parametrize("guided", [False, True])
+def test_several_positives_count_as_partners_only_inside_a_mask(guided):
+    x, y = normal(1, 4, 3), normal(2, 6, 3)
+    positives = normal(3, 4, 6) > 0
+    mask = normal(4, 4, 6) > -0.3
+    mask[:, 4] = False
+    rows = [normal(5, 4, 3), normal(6, 6, 3)] if guided else [x, y]
+    similarity = cosines(*rows)
+    partner = similarity.masked_fill(~(positives & mask), -math.inf).amax(1)
+    partner = partner.masked_fill(partner == -math.inf, math.inf)
+    expected = mask & (positives | (similarity <= partner[:, None]))
+    lost = y.clone()
+    lost[4] = math.nan
+    closer = mm.not_closer_than_partner(guide=(rows[0], rows[1]) if guided else None)
+    for loss in (mm.info_nce, mm.sigmoid_contrast):
+        for chunk in (None, 2):
+            options = {"positives": positives, "chunk_size": chunk, "reduction": "none"}
+            found = loss(x, lost, keep=[mask, closer], **options)
+            close(found, loss(x, lost, keep=expected, **options))
