@@ -249,9 +249,10 @@ def _numbers(name: str, values: Any, size: int | None = None) -> Tensor:
             array.dtype.kind == "O" and all(isinstance(x, str) for x in array.flat)
         ):
             array = np.unique(array, return_inverse=True)[1].reshape(array.shape)
-        if array.dtype.kind not in "iufb":
+        if array.dtype.kind not in "iufb" or array.dtype.itemsize > 8:
             arguments.fail(name, "numbers or strings, one for each sample", arguments.shown(values))
-        values = torch.from_numpy(array)
+        # A copy that torch takes: in this machine's order of bytes, forwards, and its own.
+        values = torch.from_numpy(np.array(array, array.dtype.newbyteorder("="), order="C"))
     arguments.tensor(name, values)
     if values.ndim != 1:
         arguments.fail(name, "shape (N,)", arguments.shape(values))

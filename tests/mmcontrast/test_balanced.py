@@ -288,6 +288,7 @@ LABELS = torch.arange(12) % 3
         ({"labels": LABELS, "repeat": 1}, "repeat: expected True or False, got 1"),
         ({"labels": LABELS, "world_size": 0}, "world_size: expected an int of at least 1, got 0"),
         ({"labels": LABELS, "rank": 1}, "rank: expected an int below world_size=1, got 1"),
+        ({"labels": np.ones(4, np.longdouble)}, "labels: expected numbers or strings"),
         ({"labels": LABELS, "rank": -1}, "rank: expected an int of at least 0, got -1"),
         (
             {"labels": LABELS, "batch_size": 18},
@@ -303,6 +304,25 @@ LABELS = torch.arange(12) % 3
 def test_errors_name_the_argument(given, message):
     with pytest.raises(ValueError, match=message):
         BalancedBatchSampler(**{"batch_size": 4, **given})
+
+
+@pytest.mark.parametrize("name", ["labels", "scores", "ids"])
+@pytest.mark.parametrize("kind", ["big-endian", "backwards", "a column", "read-only"])
+def test_arrays_as_they_lie(kind, name):
+    plain = np.arange(12) % 4
+    given = {
+        "big-endian": plain.astype(">i2"),
+        "backwards": plain[::-1].copy()[::-1],
+        "a column": np.stack([plain, plain], 1)[:, 0],
+        "read-only": np.broadcast_to(plain, (1, 12))[0],
+    }[kind]
+    before, rest = given.copy(), {"labels": np.arange(12) % 3} if name == "ids" else {}
+    found, expected = (
+        list(BalancedBatchSampler(batch_size=4, **rest, **{name: x}))
+        for x in (given, torch.from_numpy(plain))
+    )
+    assert found == expected
+    assert (given == before).all()
 
 
 def test_an_epoch_is_a_whole_number():
