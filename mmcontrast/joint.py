@@ -123,12 +123,13 @@ def joint_contrast(
     arguments.generator(generator)
     chunk_size = arguments.chunk(chunk_size)
     there = presence(features, present)
-    rows = {k: map_rows(x, normalize) for k, x in only_present(features, there).items()}
-    wide = normalize is None and out_of_range(rows, group)
-    rows = widen(rows) if wide else rows
+    given = only_present(features, there)
+    wide = normalize is None and out_of_range(given, group)
+    # As they are given, so that gradients are capped in their own dtype.
+    rows = {k: map_rows(x, normalize) for k, x in (widen(given) if wide else given).items()}
     kind = negatives if score == "product" else score
-    given = None if present is None else there
-    samples = gathered(rows, given, group, products=score == "product")
+    some = None if present is None else there
+    samples = gathered(rows, some, group, products=score == "product")
     terms = {}
     for name in rows if anchor is None else [anchor]:
         orders = {}

@@ -525,6 +525,16 @@ def test_rows_beyond_the_range_of_products_in_float32(kind, scale):
 
 
 @every_kind
+def test_gradients_of_huge_rows_in_bfloat16_are_capped_there(kind):
+    """The largest float32 is none of a bfloat16's numbers: it would round to infinity."""
+    features = {k: (1e37 * x).bfloat16() for k, x in modalities(1, 4, 4).items()}
+    loss = total(MODALITIES, kind, normalize=None, temperature=0.01)
+    value, found = gradients(loss, *features.values())
+    assert value.isfinite()
+    assert all(gradient.isfinite().all() and gradient.any() for gradient in found)
+
+
+@every_kind
 def test_the_module_is_one_call_of_the_function(kind):
     features, weight, present = modalities(1, 5, 3), normal(2, 5).abs(), presence(3, 5)
     settings = {
