@@ -102,7 +102,7 @@ def losses_of_gaps(
         floor = variant.number.log() - 1 / temperature - positive
         gap = torch.where(beyond & (corrected > floor), corrected, floor)
     if variant.decoupled:
-        return torch.where(gap == -math.inf, 0, gap)
+        return torch.where(_none(gap, positive), 0, gap)
     return F.softplus(gap, threshold=50)
 
 
@@ -132,8 +132,8 @@ def losses_and_slopes(
         corrected = found > floor
         gap = torch.where(corrected, found, floor)
     if variant.decoupled:
-        some = gap > -math.inf
-        losses, slope = torch.where(some, gap, 0), some.to(gap.dtype)
+        none = _none(gap, positive)
+        losses, slope = torch.where(none, 0, gap), (~none).to(gap.dtype)
     else:
         losses, slope = F.softplus(gap, threshold=50), gap.sigmoid()
     push = pull = slope
@@ -145,3 +145,8 @@ def losses_and_slopes(
     if part is None or share is None:
         return losses, Slopes(push, pull, None, inverse)
     return losses, Slopes(push * part, pull, push * share, inverse)
+
+
+def _none(gap: Tensor, positive: Tensor) -> Tensor:
+    """Where no negative is; not where the positive's logit is beyond the largest float."""
+    return (gap == -math.inf) & (positive < math.inf)

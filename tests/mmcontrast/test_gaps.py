@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import mmcontrast as mm
 from mmcontrast.gaps import USUAL, Variant, losses_and_slopes, losses_of_gaps
 from tests.mmcontrast.strategies import close, leaf, mask, normal, rng, seeds
 
@@ -111,3 +112,16 @@ def test_parts_of_a_variant():
     assert not Variant(extra=normal(1, 5)).one_slope
     assert USUAL.among(3) is USUAL
     close(Variant(prior=normal(1, 2)).among(torch.tensor([3, -1])).number, [3, 0])
+
+
+@pytest.mark.parametrize("loss", [mm.info_nce, mm.symmetric_info_nce])
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_logit_beyond_a_float32_is_not_taken_for_no_negative(loss, kept):
+    """Decoupled, the loss without a negative is 0, which is finite."""
+    leaves = [1e21 * normal(seed, 4, 3) for seed in (1, 2)]
+    options = {"decoupled": True, "normalize": None, "keep": mask(3, 4, 4) if kept else None}
+    for reduction in ("none", "mean"):
+        found = loss(*[x.float() for x in leaves], reduction=reduction, **options)
+        truth = loss(*leaves, reduction=reduction, **options)
+        assert truth.abs().max() > 3.5e38
+        torch.testing.assert_close(found, truth.clamp(-3.4028234e38, 3.4028234e38).float())
