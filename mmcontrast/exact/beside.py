@@ -86,7 +86,8 @@ class OneWay(NamedTuple):
         if own is not None and logits is not None:
             sums = sums + own.sums(logits)
         mean = sums / (number + further).clamp_min(1)
-        return variant.like(rows), self.smoothing * (positive - mean)
+        # Own negatives may be in float64 for their range. What is not finite is widened as a whole.
+        return variant.like(rows), (self.smoothing * (positive - mean)).to(rows.dtype)
 
     def among(
         self,

@@ -4,7 +4,7 @@ Beside the batch's they reach the ways of evaluation as one more log-sum for eac
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from mmcontrast.presence import zero_outside
 from mmcontrast.reductions import Reduction
 from mmcontrast.rows import ROW_MAPS, RowMap, dot, map_rows
 from mmcontrast.softmax import masked_logsumexp
-from mmcontrast.wide import widen_products
+from mmcontrast.wide import narrow, out_of_range, widen, widen_products
 
 
 class OwnNegatives(NamedTuple):
@@ -78,9 +78,9 @@ def _logits(
     if keep is not None:
         rows = torch.where(keep[:, :, None], rows, 0)  # not even NaN propagates
     b, k = rows.shape[:2]
+    if normalize is None:  # as they are given, so that gradients are capped in their own dtype
+        anchors, rows = widen_products(anchors, rows)
     others = map_rows(rows.flatten(0, 1), normalize)  # (B K, D)
-    if normalize is None:
-        anchors, others = widen_products(anchors, others)
     return dot(anchors[:, None], others.view(b, k, others.shape[1]))[:, 0] / temperature
 
 
@@ -169,9 +169,11 @@ def among_own_negatives(
     partners = partners_rows(candidates, checked_partners(anchors, targets))
     if counted is not None:
         partners = zero_outside(partners, counted)
-    rows, partners = (map_rows(x, own.normalize) for x in (anchors, partners))
-    if own.normalize is None:
-        rows, partners = widen_products(rows, partners)
+    rows, given = anchors, {"anchors": anchors, "partners": partners, "own_negatives": own.rows}
+    wide = own.normalize is None and out_of_range(given, None)
+    if wide:
+        rows, partners, own = widen((rows, partners, own))
+    rows, partners = (map_rows(x, own.normalize) for x in (rows, partners))
     positive = (rows * partners).sum(1) / own.temperature  # (B,)
     logits, variant = own.logits(rows), variant.among(own.number()).like(rows)
     gap = own.log_sums(logits) - positive
@@ -179,4 +181,5 @@ def among_own_negatives(
     if smoothing > 0:
         mean = (positive + own.sums(logits)) / (1 + own.number())
         losses = losses + smoothing * (positive - mean)
-    return reduction.reduce(losses, counted)
+    found = reduction.reduce(losses, counted)
+    return cast(Tensor, narrow(found)) if wide else found

@@ -108,3 +108,25 @@ def test_a_temperature_of_low_precision_loses_no_digit_of_a_prior():
 def test_wrong_arguments(message, options):
     with pytest.raises(ValueError, match=message):
         mm.info_nce(X, X, **options)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("size", [1e20, 3e37])
+@pytest.mark.parametrize("options", [{}, {"decoupled": True}, {"smoothing": 0.1}])
+@pytest.mark.parametrize("alone", [True, False])
+def test_rows_whose_products_a_float32_cannot_hold(alone, options, size, dtype, in_pieces):
+    x, y = (size * normal(seed, 4, 3).clamp(-3, 3) for seed in (1, 2))
+    leaves = [v.to(dtype) for v in (x, y, size * normal(3, 4, 6, 3).clamp(-3, 3))]
+
+    def loss(a, b, own):
+        settings = {"temperature": 0.01, "in_batch": not alone, **options}
+        return mm.info_nce(a, b, own_negatives=own, normalize=None, **settings)
+
+    value, found = gradients(loss, *leaves)
+    truth, expected = gradients(loss, *[v.double() for v in leaves])
+    limit = torch.finfo(dtype).max
+    assert value.dtype == torch.float32
+    torch.testing.assert_close(value, truth.clamp(-3.4028234e38, 3.4028234e38).float())
+    for gradient, exact in zip(found, expected, strict=True):
+        assert gradient.dtype == dtype
+        torch.testing.assert_close(gradient / size, exact.clamp(-limit, limit).to(dtype) / size)
