@@ -10,11 +10,36 @@ from tests.mmcontrast.strategies import close, gradients, leaf, normal
 
 MOST = torch.finfo(torch.float32).max
 
+OWN = 0.1 * normal(2, 5, 2, 3)
+
+
+def varied(x, y, **options):
+    """With own negatives of the size of x."""
+    own = OWN.to(x) * x.detach().abs().max()
+    return mm.info_nce(x, y, own_negatives=own, normalize=None, temperature=0.5, **options)
+
+
 RAW = {
     "info_nce": lambda x, y: mm.info_nce(x, y, normalize=None, temperature=0.5),
     "info_nce in blocks": lambda x, y: mm.info_nce(
         x, y, normalize=None, temperature=0.5, chunk_size=2
     ),
+    "decoupled": lambda x, y: mm.info_nce(x, y, normalize=None, decoupled=True),
+    "decoupled, in blocks": lambda x, y: mm.info_nce(
+        x, y, normalize=None, decoupled=True, chunk_size=2
+    ),
+    "decoupled, masked": lambda x, y: mm.info_nce(
+        x, y, normalize=None, decoupled=True, positives=torch.eye(5).bool()
+    ),
+    "decoupled, both ways": lambda x, y: mm.symmetric_info_nce(
+        x, y, normalize=None, decoupled=True, within=True
+    ),
+    "prior": lambda x, y: mm.info_nce(x, y, normalize=None, prior=0.1),
+    "prior, decoupled": lambda x, y: mm.info_nce(x, y, normalize=None, prior=0.1, decoupled=True),
+    "own negatives": varied,
+    "own negatives, smoothing": lambda x, y: varied(x, y, smoothing=0.1),
+    "own negatives alone": lambda x, y: varied(x, y, in_batch=False),
+    "own negatives, all": lambda x, y: varied(x, y, prior=0.1, smoothing=0.1, decoupled=True),
     "n_pair": mm.n_pair,
     "symmetric_info_nce": lambda x, y: mm.symmetric_info_nce(x, y, normalize=None),
     "matched_pair_nce": lambda x, y: mm.matched_pair_nce(x, y, normalize=None),
