@@ -99,7 +99,7 @@ def losses_of_gaps(
         # Where the difference is not positive, the floor holds, and any number will do.
         excess = -torch.expm1(torch.where(beyond, chance - gap, -1.0))
         corrected = gap + excess.log() - torch.log1p(-variant.prior)
-        floor = variant.number.log() - 1 / temperature - positive
+        floor = _floor(gap, positive, temperature, variant.number)
         gap = torch.where(beyond & (corrected > floor), corrected, floor)
     if variant.decoupled:
         return torch.where(_none(gap, positive), 0, gap)
@@ -128,7 +128,7 @@ def losses_and_slopes(
         # the floor, only that by p is left, which is -1.
         excess = -torch.expm1((variant.prior * variant.number / several).log() - gap)  # 1 - r
         found = gap + excess.log() - torch.log1p(-variant.prior)  # NaN where r > 1
-        floor = variant.number.log() - 1 / temperature - positive
+        floor = _floor(gap, positive, temperature, variant.number)
         corrected = found > floor
         gap = torch.where(corrected, found, floor)
     if variant.decoupled:
@@ -150,3 +150,8 @@ def losses_and_slopes(
 def _none(gap: Tensor, positive: Tensor) -> Tensor:
     """Where no negative is; not where the positive's logit is beyond the largest float."""
     return (gap == -math.inf) & (positive < math.inf)
+
+
+def _floor(gap: Tensor, positive: Tensor, temperature: float | Tensor, number: Tensor) -> Tensor:
+    """The least gap of so many negatives; NaN where it is, so that no overflow is hidden."""
+    return torch.where(gap.isnan(), gap, number.log() - 1 / temperature - positive)

@@ -125,3 +125,15 @@ def test_a_logit_beyond_a_float32_is_not_taken_for_no_negative(loss, kept):
         truth = loss(*leaves, reduction=reduction, **options)
         assert truth.abs().max() > 3.5e38
         torch.testing.assert_close(found, truth.clamp(-3.4028234e38, 3.4028234e38).float())
+
+
+@pytest.mark.parametrize("decoupled", [False, True])
+def test_a_prior_hides_no_gap_that_is_no_number(decoupled):
+    """Both logits are beyond the largest float, and so the gap is their difference of infinities.
+
+    As NaN the loss is evaluated once more in float64; the floor of the sum would make it 0.
+    """
+    gap, positive, number = (torch.tensor([z]) for z in (math.nan, INF, 3.0))
+    variant = Variant(decoupled, torch.tensor([0.1]), number)
+    assert losses_of_gaps(gap, positive, 1.0, variant).isnan()
+    assert losses_and_slopes(gap, positive, 1.0, variant)[0].isnan()
