@@ -47,7 +47,11 @@ def choose_text(corpus: Corpus, text_encoder: str | None) -> str | None:
         return None
     found = [_NAMES[column] for column in there if there[column]] or ["no text column"]
     others = " and ".join((*found, *train.features.keys() - {"text"}))
-    fix = "text_encoder='features'" if there["features"] else "a file with sentences, or no text"
+    fix = "a file with sentences, or no text"
+    if there["features"]:
+        fix = "text_encoder='features'"
+    elif there["raw_text"]:
+        fix = "text_encoder='scratch' or the name of a pretrained encoder"
     raise DataError(
         f"{corpus.path}: expected the column {' or '.join(_NAMES[c] for c in wanted)} for the text "
         f"encoder {text_encoder!r}, got {others}; use {fix}"
