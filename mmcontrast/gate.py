@@ -18,15 +18,17 @@ Rows = TypeVar("Rows", Tensor, Tensor | None)
 class Gate(NamedTuple):
     """The sample that each sample takes its modality from; shape (B,) each.
 
+    Fields:
+        source: int64: its own index, or that of the negative that replaces it.
+        paired: int64: 1 kept, 0 replaced; the targets of :func:`pair_prediction`.
+
     Example:
         >>> Gate(source=torch.tensor([1, 1]), paired=torch.tensor([0, 1])).source
         tensor([1, 1])
     """
 
     source: Tensor
-    """int64: its own index, or that of the negative that replaces it."""
     paired: Tensor
-    """int64: 1 kept, 0 replaced; the targets of :func:`pair_prediction`."""
 
     @local_rows
     def take(self, *tensors: Rows) -> tuple[Rows, ...]:

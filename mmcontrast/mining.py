@@ -24,15 +24,18 @@ EXCLUDED = {True: "before", "after": "after", False: "never"}
 
 
 class HardNegatives(NamedTuple):
-    """The result of :func:`hard_negatives`, hardest first; shape (B, K) each."""
+    """The result of :func:`hard_negatives`, hardest first; shape (B, K) each.
+
+    Fields:
+        indices: int64 candidates; 0 where not valid.
+        scores: Similarities of these candidates, or distances; 0 where not valid.
+        valid: bool: False where fewer than K candidates were allowed, and where the partner was
+            among the K and ``exclude_positive="after"`` removed it.
+    """
 
     indices: Tensor
-    """int64 candidates; 0 where not valid."""
     scores: Tensor
-    """Similarities of these candidates, or distances; 0 where not valid."""
     valid: Tensor
-    """bool: False where fewer than K candidates were allowed, and where the partner was among the
-    K and ``exclude_positive="after"`` removed it."""
 
 
 @local_rows

@@ -15,14 +15,17 @@ from mmcontrast.sharded import local_rows
 
 
 class Extended(NamedTuple):
-    """Candidates followed by an :class:`EmbeddingQueue`."""
+    """Candidates followed by an :class:`EmbeddingQueue`.
+
+    Fields:
+        candidates: (C + size, D).
+        keep: (rows, C + size) bool: not the places that are empty, or to be left out.
+        labels: (C + size,) labels or ids; -100 for places that are empty or left out.
+    """
 
     candidates: Tensor
-    """(C + size, D)."""
     keep: Tensor
-    """(rows, C + size) bool: not the places that are empty, or to be left out."""
     labels: Tensor
-    """(C + size,) labels or ids; -100 for those places."""
 
 
 class EmbeddingQueue(nn.Module):

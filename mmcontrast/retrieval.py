@@ -21,22 +21,27 @@ from mmcontrast.wide import widen_products
 
 
 class Retrieval(NamedTuple):
-    """The result of :func:`retrieval`: of each anchor, and means over all that have a positive."""
+    """The result of :func:`retrieval`: of each anchor, and means over all that have a positive.
+
+    Fields:
+        ranks: (B,) rank of the anchor's first positive, from 1; 0 without one.
+        average_precision: (B,) mean of the precisions at the ranks of its positives; 1 / rank
+            of a single one.
+        counted: (B,) bool: anchors with a positive.
+        recall: By k: share of the anchors with a positive among the k most similar candidates,
+            0-d.
+        mrr: Mean of 1 / rank, 0-d.
+        mean_average_precision: 0-d.
+        median_rank: 0-d.
+    """
 
     ranks: Tensor
-    """(B,) rank of the anchor's first positive, from 1; 0 without one."""
     average_precision: Tensor
-    """(B,) mean of the precisions at the ranks of its positives; 1 / rank of a single one."""
     counted: Tensor
-    """(B,) bool: anchors with a positive."""
     recall: dict[int, Tensor]
-    """By k: share of the anchors with a positive among the k most similar candidates, 0-d."""
     mrr: Tensor
-    """Mean of 1 / rank, 0-d."""
     mean_average_precision: Tensor
-    """0-d."""
     median_rank: Tensor
-    """0-d."""
 
     def summary(self) -> str:
         """The means as text, one line for each."""

@@ -40,18 +40,21 @@ class Relations(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """The anchors of one modality, their candidates, and how these are related."""
+    """The anchors of one modality, their candidates, and how these are related.
+
+    Fields:
+        anchors: (B, D).
+        candidates: (C, D).
+        positives: (B, C) bool, or floating weights.
+        negatives: (B, C) bool, or floating weights.
+        here: (B,) bool: which samples have this modality, and a label.
+    """
 
     anchors: Tensor
-    """(B, D)."""
     candidates: Tensor
-    """(C, D)."""
     positives: Tensor
-    """(B, C) bool, or floating weights."""
     negatives: Tensor
-    """(B, C) bool, or floating weights."""
     here: Tensor
-    """(B,) bool: which samples have this modality, and a label."""
 
 
 @local_rows

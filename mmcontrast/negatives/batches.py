@@ -14,6 +14,12 @@ from mmcontrast.presence import presence
 class Negatives(NamedTuple):
     """A negative batch, and which samples were altered in it; mappings by modality.
 
+    Fields:
+        features: Of the shapes and dtypes that were passed.
+        altered: (B,) bool: samples with a modality that differs from the one passed.
+        masks: (B, T) bool, altered with the features, of the modalities that had one.
+        lengths: (B,) integer, altered with the features, of the modalities that had them.
+
     Example:
         >>> from mmcontrast import swap
         >>> negatives = swap({"text": torch.eye(2), "audio": torch.eye(2)}, modalities=["audio"])
@@ -22,13 +28,9 @@ class Negatives(NamedTuple):
     """
 
     features: dict[str, Tensor]
-    """Of the shapes and dtypes that were passed."""
     altered: dict[str, Tensor]
-    """(B,) bool: samples with a modality that differs from the one passed."""
     masks: dict[str, Tensor]
-    """(B, T) bool, altered with the features, of the modalities that had one."""
     lengths: dict[str, Tensor]
-    """(B,) integer, altered with the features, of the modalities that had them."""
 
 
 class CheckedBatch(NamedTuple):
