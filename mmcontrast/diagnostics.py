@@ -32,55 +32,64 @@ if TYPE_CHECKING:
 
 
 class Diagnosis(NamedTuple):
-    """The result of :func:`diagnose`: 0-d tensors, and histograms over ``edges``."""
+    """The result of :func:`diagnose`: 0-d tensors, and histograms over ``edges``.
+
+    Fields:
+        alignment: Mean squared distance of partners: 0 if they coincide, 2 on average for
+            random unit rows.
+        anchor_uniformity: log of the mean of exp(-2 d^2) over pairs of anchors: 0 if all are
+            equal, about -4 if many are spread evenly.
+        candidate_uniformity: The same for candidates.
+        gap: Distance between the two centroids: the modality gap.
+        loss: InfoNCE at the given temperature.
+        chance: log C: the loss when all similarities are equal.
+        accuracy: Share of anchors with their partner strictly more similar than any other
+            candidate.
+        mrr: Mean over the anchors of 1 / rank of the partner, see :func:`retrieval`.
+        median_rank: Median rank of the partner among the candidates: 1 if found first.
+        anchor_rank: Effective rank of the anchors: the number of directions they use, from 1 to
+            D or to their own number; 0 if all of them are zero.
+        candidate_rank: The same for candidates.
+        effective_negatives: Perplexity of the softmax over an anchor's negatives, mean over
+            anchors: the number of negatives that share the gradient, from 1 to C - 1; 0 without
+            negatives.
+        false_negatives: Share of the k most similar negatives that have the anchor's label;
+            None without labels.
+        edges: (41,) bounds of the similarity bins.
+        positives: (40,) number of partners in each bin.
+        negatives: (40,) number of negatives in each bin.
+        hardest: (40,) number of anchors with their most similar negative in each bin.
+    """
 
     alignment: Tensor
-    """Mean squared distance of partners: 0 if they coincide, 2 on average for random unit rows."""
     anchor_uniformity: Tensor
-    """log of the mean of exp(-2 d^2) over pairs of anchors: 0 if all are equal, about -4 if many
-    are spread evenly."""
     candidate_uniformity: Tensor
-    """The same for candidates."""
     gap: Tensor
-    """Distance between the two centroids: the modality gap."""
     loss: Tensor
-    """InfoNCE at the given temperature."""
     chance: Tensor
-    """log C: the loss when all similarities are equal."""
     accuracy: Tensor
-    """Share of anchors with their partner strictly more similar than any other candidate."""
     mrr: Tensor
-    """Mean over the anchors of 1 / rank of the partner, see :func:`retrieval`."""
     median_rank: Tensor
-    """Median rank of the partner among the candidates: 1 if found first."""
     anchor_rank: Tensor
-    """Effective rank of the anchors: the number of directions they use, from 1 to D or to their own
-    number; 0 if all of them are zero."""
     candidate_rank: Tensor
-    """The same for candidates."""
     effective_negatives: Tensor
-    """Perplexity of the softmax over an anchor's negatives, mean over anchors: the number of
-    negatives that share the gradient, from 1 to C - 1; 0 without negatives."""
     false_negatives: Tensor | None
-    """Share of the k most similar negatives that have the anchor's label; None without labels."""
     edges: Tensor
-    """(41,) bounds of the similarity bins."""
     positives: Tensor
-    """(40,) number of partners in each bin."""
     negatives: Tensor
-    """(40,) number of negatives in each bin."""
     hardest: Tensor
-    """(40,) number of anchors with their most similar negative in each bin."""
 
     def summary(self) -> str:
         """The numbers as text, one line for each."""
         false = "no labels" if self.false_negatives is None else f"{self.false_negatives:.1%}"
         spread = f"{self.anchor_uniformity:.3f} and {self.candidate_uniformity:.3f}"
+        below = self.chance - self.loss
+        side = "below" if below >= 0 else "above"
         rows = [
             ("alignment", f"{self.alignment:.3f}", "0: partners coincide"),
             ("uniformity", spread, "0: collapsed, -4: spread out"),
             ("modality gap", f"{self.gap:.3f}", "0: one cloud, 2: opposite poles"),
-            ("loss", f"{self.loss:.3f}", f"{self.chance - self.loss:.3f} below chance"),
+            ("loss", f"{self.loss:.3f}", f"{abs(below):.3f} {side} chance"),
             ("accuracy", f"{self.accuracy:.1%}", "partners found"),
             ("median rank", f"{self.median_rank:g}", "of the partner, 1: found"),
             (

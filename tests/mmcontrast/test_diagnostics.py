@@ -286,6 +286,15 @@ def test_the_summary_says_every_number(rows):
     assert "no labels" in mm.diagnose(*rows).summary()
 
 
+@pytest.mark.parametrize(
+    ("partners", "side"), [(1, "1.000 below chance"), (-1, "1.000 above chance")]
+)
+def test_the_summary_says_on_which_side_of_chance_the_loss_is(partners, side):
+    found = mm.diagnose(*[torch.eye(2)] * 2)
+    loss = found.chance - partners
+    assert side in found._replace(loss=loss).summary()
+
+
 def test_the_figure_shows_the_histograms(rows, tmp_path):
     pytest.importorskip("matplotlib")
     found = mm.diagnose(*rows)
