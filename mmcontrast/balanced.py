@@ -166,8 +166,13 @@ class BalancedBatchSampler(Sampler[list[int]]):
         sizes = np.bincount(self._classes)
         groups = sizes // self.per_class
         if len(groups) < 2 or groups.sum() < self.width:
-            expected = f"two classes of {self.per_class} samples and {self.width} groups of such"
-            arguments.fail(name, expected, f"{len(groups)} classes with {groups.sum()} groups")
+            one = "one bin" if name == "scores" else "one class"
+            apart = "" if self._ids is None else " and different ids"
+            expected = (
+                f"{self.width} groups of {self.per_class} samples of {one}{apart} for a batch of "
+                f"{self.batch_size}, not all of {one}"
+            )
+            arguments.fail(name, expected, f"{groups.sum()} such groups, of {len(groups)}")
         fewest, ranks = fewest_in_a_batch(groups, self.width), self.world_size
         if self.repeat:
             most, self._low = np.minimum(groups, fewest), -(-sizes // self.per_class)

@@ -292,9 +292,20 @@ LABELS = torch.arange(12) % 3
         ({"labels": LABELS, "rank": -1}, "rank: expected an int of at least 0, got -1"),
         (
             {"labels": LABELS, "batch_size": 18},
-            "labels: expected two classes .* 9 groups .*got 3 classes with 6 groups",
+            "labels: expected 9 groups of 2 samples of one class .* 18, .*got 6 such groups, of 3",
         ),
-        ({"labels": LABELS[:1]}, "labels: expected two classes of 2 samples.*got 0 classes with 0"),
+        (
+            {"labels": LABELS[:1]},
+            "labels: expected 2 groups .* for a batch of 4, not all of one class, got 0 .*, of 0",
+        ),
+        (
+            {"labels": [0, 0, 1, 1], "ids": [0, 0, 1, 1]},
+            "labels: expected 2 groups of 2 samples of one class and different ids .*got 0 such",
+        ),
+        (
+            {"scores": [0.1, 0.2]},
+            "scores: expected .* one bin for a batch of 4, not all of one bin",
+        ),
         (
             {"labels": LABELS, "world_size": 4},
             "labels: expected a batch for each of 4 ranks, got 3 batches",
