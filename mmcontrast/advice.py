@@ -63,7 +63,8 @@ def mask_instead(name: str, x: Tensor, like: tuple[int, ...]) -> str:
     if len(like) == 2 and x.ndim == 1 and str(x.dtype) == "torch.bool":
         return f" (of samples, the pairs: {name}[:, None] & {name})"
     if len(like) == 2 and x.ndim == 1 and not x.is_floating_point():
-        return " (indices of partners are targets=)"
+        ids = "of ids, same_label(ids, other_ids) makes one; " if name == "positives" else ""
+        return f" ({ids}indices of partners are targets=)"
     return ""
 
 

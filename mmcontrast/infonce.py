@@ -1,5 +1,6 @@
 """InfoNCE, and the variant of it that TeCaFN prints."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -92,8 +93,10 @@ def info_nce(
         smoothing: in [0, 1): label smoothing, this share of the target spread evenly over all kept
             candidates: smoothing times (the positive's logit minus the mean logit) is added. Not
             with positives.
-        own_negatives: (B, K, D) further negatives of each anchor, its own alone.
-        own_keep: (B, K) bool: which of them there are.
+        own_negatives: (B, K, D) further negatives of each anchor, its own alone, such as those of
+            :func:`hard_negatives`. ``keep`` and ``bias`` are of the candidates and do not reach
+            them.
+        own_keep: (B, K) bool: which of them take part.
         in_batch: False: the own negatives are the only ones, and of the candidates only the
             partners are used.
         weight: (B,) sample weights; the mean is then the weighted one.
@@ -161,10 +164,8 @@ def info_nce(
     )
     arguments.below_one("smoothing", smoothing)
     own = checked_own_negatives(own_negatives, own_keep, anchors, temperature, normalize)
-    of_the_batch = any(z is not None for z in (keep, bias, positives))
-    if not arguments.flag("in_batch", in_batch) and (own is None or of_the_batch):
-        expected = "True without own_negatives, and with the batch's keep, bias or positives"
-        arguments.fail("in_batch", expected, in_batch)
+    if not arguments.flag("in_batch", in_batch):
+        _check_without_batch(own, {"keep": keep, "bias": bias, "positives": positives})
     if positives is None:
         targets = check_partners(anchors, candidates, targets)
         if targets is not None:
@@ -203,6 +204,15 @@ def info_nce(
     columns = torch.arange(size[1], device=chosen.device)
     partners = Partners(chosen, columns, rules.keep, rules=rules)
     return masked_contrast(anchors, candidates, partners, bias, **settings)
+
+
+def _check_without_batch(own: object, of_the_batch: Mapping[str, object]) -> None:
+    if own is None:
+        arguments.fail("in_batch", "True without own_negatives", "False")
+    for name, value in of_the_batch.items():
+        if value is not None:
+            expected = "None with in_batch=False, where the batch has no negatives"
+            arguments.fail(name, expected, arguments.shown(value))
 
 
 @local_rows

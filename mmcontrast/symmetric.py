@@ -65,6 +65,7 @@ def symmetric_info_nce(
             diagonal.
         keep: (B, C) bool, rows for ``x`` and columns for ``y``: which pairs take part. Or a
             function of a :class:`Tile` of such rows and columns, or a list; see :func:`info_nce`.
+            No functions with positives; :func:`info_nce` takes both, for each direction.
         bias: (B, C) floating, added to the logits; or a function of a :class:`Tile`, or a list. It
             is the same for both directions.
         decoupled, prior, smoothing: as in :func:`info_nce`, of both directions.
@@ -143,7 +144,8 @@ def symmetric_info_nce(
     if rules.has_functions():
         if positives is not None:
             name = "keep" if rules.keep_functions else "bias"
-            arguments.fail(name, "tensors where positives are given", "a function of a tile")
+            expected = "a tensor where positives are given (info_nce takes functions, too)"
+            arguments.fail(name, expected, "a function of a tile")
         rows, columns = (map_rows(z.detach(), normalize) for z in (x, y))
         every, _ = joined(columns, group, counts, size=everyone)
         rules, bias = rules_of_pairs(rules, bias, rows, every, own, group)

@@ -167,6 +167,10 @@ P = torch.ones(3, 4).bool()
             r"keep: expected shape \(3, 4\), got \(3, 3\)",
         ),
         (
+            lambda: mm.symmetric_info_nce(X, Y, positives=P, bias=mm.hardness_bias(1.0)),
+            "bias: expected a tensor where positives are given .*, got a function of a tile",
+        ),
+        (
             lambda: mm.symmetric_info_nce(X, Y, positives=P, weight=torch.ones(3)),
             "weight: expected None where the sides differ in size, got 3 rows of x and 4 of y .*in",
         ),

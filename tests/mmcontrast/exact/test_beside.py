@@ -305,7 +305,7 @@ EYE = torch.eye(4).bool()
     [
         ("in_batch: expected True without own_negatives", {"in_batch": False}),
         (
-            "in_batch: expected True without own_negatives, and with the batch's keep",
+            "keep: expected None with in_batch=False, where the batch has no negatives",
             {"in_batch": False, "own_negatives": OWN, "keep": EYE},
         ),
         ("in_batch: expected True or False", {"in_batch": 1}),

@@ -51,7 +51,11 @@ def test_the_column_that_the_encoder_reads(tmp_path, columns, text_encoder, chos
             "expected the column raw_text or text_bert .*'scratch', got no text column",
         ),
         ((), "features", "expected the column text for .*got no text column and audio; use a file"),
-        (("raw_text",), "features", "got raw_text and audio; use text_encoder='scratch' or the name"),
+        (
+            ("raw_text",),
+            "features",
+            "got raw_text and audio; use text_encoder='scratch' or the name",
+        ),
         (("text",), "scratch", "got text and audio; use text_encoder='features'"),
         (("text",), "a/folder", "encoder 'a/folder', got text and audio; use text_enc"),
     ],
