@@ -42,7 +42,8 @@ def samples(name):
             *(x, leaf(2, 5, 3), number(0.5), leaf(6, 2, 5), w, 2, "", "", False, None, None),
         ),
         "weighted_sigmoid": lambda w: (
-            *(x, y, number(0.5), number(-1.0), w, *masks, 0, None, "", ""),
+            *(x, y, number(0.5), number(-1.0), leaf(7, 5, 7), w, *masks),
+            *(torch.arange(5) != 2, 0, None, "", ""),
         ),
         "weighted_sup_con": lambda w: (x, number(0.5), w, targets, 2, "", ""),
         "weighted_ranks": lambda w: (
