@@ -68,7 +68,8 @@ def paired_differences(row: Mapping[int, Run], against: Mapping[int, Run]) -> di
         ours, theirs = (np.stack([metrics[name] for metrics in runs]) for runs in every)
         each = ours - theirs  # (S, 1 + R): as it is, then resampled
         if np.isfinite(each[:, 0]).all():
-            found[name] = difference(each[:, 0], each[:, 1:], lower_is_better=_is_error(name))
+            drawn = each[:, 1:] if len(first.ids) > 1 else each[:, :0]  # of one, all are alike
+            found[name] = difference(each[:, 0], drawn, lower_is_better=_is_error(name))
     return found
 
 
@@ -86,11 +87,13 @@ def difference(each: Floats, drawn: Floats, *, lower_is_better: bool) -> Differe
     half widths of the two are added in squares, which covers the true difference at least as often
     as stated. (A bootstrap over seeds, too, would draw from the same three values again and again,
     and come out too narrow or, where seeds differ by the samples alone, too wide.) The interval is
-    never narrower than the one over samples alone, which is all that there is for one seed.
+    never narrower than the one over samples alone, which is all that there is for one seed. Without
+    two splits on which it is defined nothing is known of them, and nothing can be told.
     """
     seeds = len(each)
     drawn = drawn[:, np.isfinite(drawn).all(0)]
-    covariance = np.atleast_2d(np.cov(drawn)) if drawn.shape[1] > 1 else np.zeros((seeds, seeds))
+    known = drawn.shape[1] > 1
+    covariance = np.atleast_2d(np.cov(drawn)) if known else np.zeros((seeds, seeds))
     normal = float(norm.ppf((1 + LEVEL) / 2))
     square = normal**2 * float(covariance.mean())  # of the half width
     if seeds > 1:
@@ -102,7 +105,7 @@ def difference(each: Floats, drawn: Floats, *, lower_is_better: bool) -> Differe
     value = float(each.mean())
     low, high = value - width, value + width
     better = value < 0 if lower_is_better else value > 0
-    told = low > 0 or high < 0
+    told = known and (low > 0 or high < 0)
     word = (HELPS if better else HURTS) if told else CANNOT_TELL
     same = int((np.sign(each) == np.sign(value)).sum())
     return Difference(value, low, high, same, seeds, word)

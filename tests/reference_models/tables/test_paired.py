@@ -75,6 +75,12 @@ def test_resampled_splits_where_a_metric_is_not_defined_are_left_out():
     assert with_nan == without
 
 
+def test_nothing_is_told_of_samples_of_which_nothing_is_known():
+    for drawn in (np.full((1, 9), np.nan), np.ones((1, 1))):
+        found = difference(np.array([5.0]), drawn, lower_is_better=True)
+        assert (found.word, found.value) == ("cannot tell", 5.0)
+
+
 def row(folder, seeds, *, shift=0.0, task="sentiment", samples=40):
     """Runs whose predictions lie ``shift`` farther from the labels."""
     runs = []
@@ -117,6 +123,18 @@ def test_differences_are_those_of_the_tables(tmp_path):
     back = paired_differences(theirs, ours)["mae"]
     assert (back.word, back.value) == ("helps", -found["mae"].value)
     assert paired_differences(ours, {}) == {}
+
+
+@pytest.mark.filterwarnings("ignore:the correlation of a constant")
+def test_one_test_sample_tells_nothing(tmp_path):
+    """It is alike on all splits that are drawn from it, which is no certainty."""
+    ours, theirs = (
+        row(tmp_path / "a", [1], shift=0.5, samples=1),
+        row(tmp_path / "b", [1], samples=1),
+    )
+    found = paired_differences(ours, theirs)["mae"]
+    assert found.word == "cannot tell"
+    assert found.value == pytest.approx(0.5, abs=0.05)
 
 
 @pytest.mark.parametrize("task", ["sims", "humor", "iemocap"])
