@@ -39,6 +39,16 @@ class Tile:
         >>> tile = Tile(torch.arange(2), torch.arange(3), torch.rand(2, 3), torch.ones(2))
         >>> (tile.similarity <= tile.partner[:, None]).all()
         tensor(True)
+
+    A mask of one's own. It keeps the partner, for an anchor without one has no loss:
+
+        >>> from mmcontrast import info_nce
+        >>> speakers = torch.tensor([0, 0, 1])
+        >>> def other_speaker(tile):
+        ...     other = speakers[tile.rows][:, None] != speakers[tile.columns]  # (R, C)
+        ...     return other | (tile.partners[:, None] == tile.columns)
+        >>> info_nce(torch.eye(3), torch.eye(3), temperature=1.0, keep=other_speaker)
+        tensor(0.3927)
     """
 
     def __init__(
