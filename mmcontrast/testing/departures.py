@@ -191,7 +191,14 @@ DEPARTURES = (
     Departure(_negated, (), lambda x, t: "the similarities are negated"),
     Departure(_by_size, (1.0, -1.0), _say_size),
     Departure(_scaled, (1.0,), lambda x, t: f"it is multiplied by {x:.4g}"),
-    Departure(_decoupled, (), lambda x, t: "the positive is missing from the denominator"),
+    Departure(
+        _decoupled,
+        (),
+        lambda x, t: (
+            "the positive is missing from the denominator (where that is meant, a paired loss "
+            "declares decoupled=True in the place of form=)"
+        ),
+    ),
     Departure(
         _with_weight, (1.5, 0.5), lambda x, t: f"the positive is in the denominator {x:.4g} times"
     ),

@@ -225,7 +225,9 @@ def report_on(
         traits.kind,
         tuple(results),
         not_claimed,
-        unchecked(traits.kind, [r.name for r in results]) if checks is None else "",
+        ""
+        if checks is not None
+        else unchecked(traits.kind, [r.name for r in results], decoupled=traits.decoupled),
         proposal(loss, traits) if infer else "",
     )
     if not report.ok and on_fail == "raise":

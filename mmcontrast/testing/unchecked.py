@@ -4,8 +4,8 @@ from collections.abc import Collection
 
 FORMULA = ("equals_its_formula", "temperature_divides", "equals_the_reference")
 TOPICS = {
-    "denominator": ("collapse_value", *FORMULA),
-    "temperature": ("cosine_bounds", "low_temperature_limit", *FORMULA),
+    "denominator": ("collapse_value", "positive_is_linear", *FORMULA),
+    "temperature": ("cosine_bounds", "low_temperature_limit", "positive_is_linear", *FORMULA),
     "masks": (
         "collapse_value",
         "masked_sample_is_removed",
@@ -32,9 +32,16 @@ MEANT_FOR = {
 }
 """By kind, the topics, and the traits that bring laws about them."""
 
+DECOUPLED = "declare temperature=, and keep= for masks, or reference="
+"""The traits of a loss without the positive in its denominator, which has no form=."""
 
-def unchecked(kind: str, laws: Collection[str]) -> str:
+
+def unchecked(kind: str, laws: Collection[str], *, decoupled: bool = False) -> str:
     """A clause that names the topics that none of the laws is about; empty without one.
+
+    Args:
+        kind, decoupled: of the loss, see :class:`Traits`.
+        laws: the names of those that were run.
 
     Example:
         >>> unchecked("triplet", ["nonnegative"])
@@ -43,6 +50,7 @@ def unchecked(kind: str, laws: Collection[str]) -> str:
         ''
     """
     topics, declare = MEANT_FOR[kind]
+    declare = DECOUPLED if decoupled else declare
     missing = [topic for topic in topics if not set(TOPICS[topic]) & set(laws)]
     if not missing:
         return ""

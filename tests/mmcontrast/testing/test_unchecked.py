@@ -1,9 +1,11 @@
 """The first line says what no law looked at; wrong losses are caught, or it says so."""
 
+from functools import partial
+
 import pytest
 
 import mmcontrast as mm
-from mmcontrast.testing import Traits, Vary, iter_checks
+from mmcontrast.testing import Traits, Vary, check_contrastive_loss, iter_checks
 from mmcontrast.testing.suite import report_on
 from mmcontrast.testing.unchecked import MEANT_FOR, TOPICS, unchecked
 from tests.mmcontrast.testing.plausible import (
@@ -74,6 +76,20 @@ def test_topics_name_laws_that_traits_bring(kind):
     assert unchecked(kind, laws) == ""
     for topic in MEANT_FOR[kind][0]:
         assert set(TOPICS[topic]) & laws
+
+
+def test_what_a_decoupled_loss_is_told_to_declare_is_what_it_may():
+    """``form=`` is refused beside ``decoupled=``."""
+    loss = partial(mm.info_nce, decoupled=True)
+
+    def told(**traits):
+        return check_contrastive_loss(loss, decoupled=True, max_examples=2, **traits).headline()
+
+    declare = "declare temperature=, and keep= for masks, or reference="
+    assert f"no law was run on the denominator, temperature or masks: {declare}" in told()
+    assert f"no law was run on the masks: {declare}" in told(temperature=0.07)
+    assert "no law was run" not in told(temperature=0.07, keep=True)
+    assert "no law was run" not in told(reference=loss)
 
 
 @pytest.mark.parametrize("loss", MEANT, ids=lambda loss: loss.__name__)
