@@ -53,7 +53,9 @@ def gradients_permute_along(subject: Subject, batch: Batch, order: list[int]) ->
 def rotation_invariant(subject: Subject, batch: Batch, rotation: Tensor) -> None:
     """One rotation of all rows changes nothing: the loss depends on dot products only.
 
-    A similarity over the wrong axis, a term for each coordinate, or statistics of features.
+    A similarity over the wrong axis, a term for each coordinate, or statistics of features. A loss
+    of products of three rows or more, as Symile's, says rotation_invariant=False and
+    discriminative=False.
     """
     turned = subject.value(batch.map(lambda x: x @ rotation))
     subject.same(subject.value(batch), turned, ("the loss", "on rotated rows it"))

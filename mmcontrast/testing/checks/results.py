@@ -12,7 +12,8 @@ def returns_a_scalar(subject: Subject, batch: Batch) -> None:
     """The result is one finite number: a 0-d tensor, or named terms whose total is one.
 
     A missing reduction gives a vector; `.item()` gives a float without a graph; an overflow gives
-    inf or NaN; a loss that takes labels or triplets says so by kind=. The other laws are not tried
+    inf or NaN; a loss that takes labels, triplets or a mapping of modalities says so by kind=, and
+    of modalities one by one is wrapped: lambda x: loss(*x.values()). The other laws are not tried
     where this one fails.
     """
     subject.value(batch)
