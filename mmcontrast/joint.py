@@ -112,8 +112,7 @@ def joint_contrast(
     """
     check_names("features", features, group)
     arguments.features(features)
-    arguments.one_of("score", score, SCORES)
-    arguments.one_of("negatives", negatives, NEGATIVES)
+    _check_kind(score, negatives)
     if anchor is not None:
         arguments.one_of("anchor", anchor, list(features))
     first = next(iter(features.values()))
@@ -149,6 +148,14 @@ def joint_contrast(
         )
         terms[name] = narrow(term) if wide else term
     return LossTerms(terms, dict.fromkeys(terms, 1 / len(terms)))
+
+
+def _check_kind(score: str, negatives: str) -> None:
+    arguments.one_of("score", score, SCORES)
+    arguments.one_of("negatives", negatives, NEGATIVES)
+    if score != "product" and negatives != "shuffled":
+        expected = f"the default with score={score!r}, whose negatives are other samples' tuples"
+        arguments.fail("negatives", expected, arguments.shown(negatives))
 
 
 class JointContrast(nn.Module):
@@ -188,8 +195,7 @@ class JointContrast(nn.Module):
         self.reduction = reduction
         self.chunk_size = chunk_size
         self.group = group
-        arguments.one_of("score", score, SCORES)
-        arguments.one_of("negatives", negatives, NEGATIVES)
+        _check_kind(score, negatives)
         if anchor is not None:
             arguments.word("anchor", anchor)
         check_settings(self)

@@ -570,6 +570,10 @@ THREE = {"text": X, "audio": X, "vision": X}
         (lambda: mm.joint_contrast({**THREE, "text": Y}), r"features.*: expected .*4.*got .*3, 2"),
         (lambda: mm.joint_contrast(THREE, score="gram"), "score: expected .*'volume'.*got 'gram'"),
         (lambda: mm.joint_contrast(THREE, anchor="smell"), "anchor: expected .*'text'.*'smell'"),
+        (
+            lambda: mm.joint_contrast(THREE, score="area", negatives="all"),
+            "negatives: expected the default with score='area', .*got 'all'",
+        ),
         (lambda: mm.joint_contrast(THREE, negatives="n"), "negatives: expected .*'all'.*got 'n'"),
         (lambda: mm.joint_contrast(THREE, temperature=0.0), "temperature: expected .*got 0"),
         (lambda: mm.joint_contrast(THREE, reduction="avg"), "reduction: expected .*'avg'"),
