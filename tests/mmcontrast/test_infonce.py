@@ -586,7 +586,6 @@ def test_targets_elsewhere_than_on_the_cpu_are_not_read():
     [
         (1, ["values", "modules"]),
         (2, ["values", "sizes", "shifts", "products", "disagree", "modules", "exchanges"]),
-        (2, ["variants"]),
         (3, ["values", "second_derivatives", "single_precision", "captions", "variants"]),
         (4, ["values", "sizes", "shifts"]),
     ],
