@@ -65,8 +65,8 @@ def symmetric_info_nce(
             diagonal.
         keep: (B, C) bool, rows for ``x`` and columns for ``y``: which pairs take part. Or a
             function of a :class:`Tile` of such rows and columns, or a list; see :func:`info_nce`.
-            With positives only tensors, here and in ``bias``.
-            No functions with positives; :func:`info_nce` takes both, for each direction.
+            With positives only tensors, here and in ``bias``; :func:`info_nce` takes functions,
+            too, for each direction.
         bias: (B, C) floating, added to the logits; or a function of a :class:`Tile`, or a list. It
             is the same for both directions.
         decoupled, prior, smoothing: as in :func:`info_nce`, of both directions.
