@@ -249,7 +249,7 @@ CALLS = {
         mm.joint_contrast,
         {
             "features": FEATURES,
-            "score": "volume",
+            "score": "product",
             "anchor": "text",
             "negatives": "all",
             "present": HERE,
@@ -620,7 +620,7 @@ CALLS = {
         mm.JointContrast,
         settings(
             *("temperature", "normalize", "reduction", "chunk_size", "group"),
-            score="area",
+            score="product",
             anchor="text",
             negatives="all",
         ),
