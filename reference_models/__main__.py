@@ -13,7 +13,7 @@ from reference_models.excerpt import printable
 
 # The packages of the extra "reference".
 NEEDS = ["accelerate", "filelock", "matplotlib", "safetensors"]
-NEEDS += ["sklearn", "tokenizers", "tqdm", "transformers"]
+NEEDS += ["scipy", "sklearn", "tokenizers", "tqdm", "transformers"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -176,7 +176,7 @@ def test_fast_leaves_what_is_said():
 def test_the_largest_sizes_are_for_ours_eager_and_compiled():
     small = ["--sizes", "8,9", "--dims", "4", "--hycon", "", "--ranked", "", "--own", ""]
     small += ["--corpus", ""]
-    small += ["--joint", ""]
+    small += ["--joint", "", "--retrieval", ""]
     *_, (group, n, d) = planned(arguments([*small, "--large", "9,10"]))
     assert (n, d) == (10, 4)
     assert {case.name for case in group} == {OURS, OURS_COMPILED}

@@ -85,11 +85,14 @@ class PairRules(NamedTuple):
         offset = None if known.start is None else i.start + known.start - j.start
         apart = offset is not None and not i.start - i.stop < offset < j.stop - j.start
 
-        # Functions of the tile: if they held it, it would outlive its turn, in a cycle.
+        # Functions of the tile: if they held it, it would outlive its turn, in a cycle. Nor do they
+        # hold a slice, whose end a compiler would take for a constant.
+        keep = None if self.keep is None else self.keep[i, j]
+
         def positive(tile: Tile) -> Tensor:
             if tile.partners is None:
                 found = tile.columns[:0] if positives is None else positives()
-                return found if self.keep is None else found & self.keep[i, j]
+                return found if keep is None else found & keep
             if offset is None:
                 return tile.partners[:, None] == tile.columns
             found = torch.zeros(tile.shape, dtype=torch.bool, device=tile.rows.device)
@@ -128,7 +131,7 @@ class PairRules(NamedTuple):
     ) -> Tensor | None:
         """(R, C) sum of a (B, C) bias and the functions', 0 where nothing is kept; None for 0."""
         found = [] if given is None else [given[i, j]]
-        if tile is not None:
+        if tile is not None and self.bias_functions:
             dtype = tile.partner.dtype
             found += [called_for("bias", f, tile).to(dtype) for f in self.bias_functions]
         if not found:

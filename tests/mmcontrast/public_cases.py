@@ -230,7 +230,9 @@ CASES = {
     "sup_con": loss(lambda m: (m.rows(1), m.classes()), mm.sup_con),
     "sup_con:functions": loss(
         lambda m: (m.rows(1), m.classes()),
-        lambda a, y: mm.sup_con(a, y, keep=lambda t: t.rows[:, None] != t.columns + 1),
+        lambda a, y: mm.sup_con(
+            a, y, keep=lambda t: t.positive | (t.rows[:, None] != t.columns + 1)
+        ),
     ),
     "sup_con:decoupled": loss(
         lambda m: (m.rows(1), m.classes()), lambda x, y: mm.sup_con(x, y, decoupled=True)

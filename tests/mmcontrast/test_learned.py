@@ -83,7 +83,9 @@ def test_a_report_at_a_temperature_with_a_dimension():
 def test_other_shapes_are_refused(name, shape):
     x = [normal(k, N, on_ranks.WIDTH) for k in range(3)]
     for argument in numbers_of(name.split(":")[0]):
-        with pytest.raises(ValueError, match=rf"{argument}: expected .* shape \(\) or \(1,\), got"):
+        # Two dimensions are a bias for each pair.
+        wanted = rf"\({N}, {N}\)" if argument == "bias" and len(shape) == 2 else r"\(\) or \(1,\)"
+        with pytest.raises(ValueError, match=rf"{argument}: expected .*shape {wanted}, got"):
             CALLS[name](*x, slice(0, N), **{argument: torch.ones(shape)})
 
 

@@ -207,7 +207,7 @@ VALUES = {  # of settings, none of them the default of any Module
     "bias": -3.0,
     "probability": 0.25,
     "anchor": "audio",
-    "score": "area",
+    "score": "product",
     "negatives": "all",
     "margin": 0.25,
     "weights": (1, 2, 3),

@@ -74,7 +74,7 @@ def test_evaluation_has_the_task_alone():
 
 def test_it_is_listed_and_trained(registered, file, tmp_path, capsys):
     assert main(["list"]) == 0
-    assert "late-fusion: two predictions, averaged" in capsys.readouterr().out
+    assert re.search(r"(?m)^late-fusion +two predictions, averaged", capsys.readouterr().out)
     run = tmp_path / "run"
     call = ["train", "late-fusion", "--data", str(file), "--out", str(run), "--set", *SHORT]
     assert main(call) == 0

@@ -93,7 +93,7 @@ def test_an_encoder_that_reads_less_than_asked_for(file, tmp_path):
 
 
 def test_an_encoder_that_is_not_there(file):
-    with pytest.raises(ValueError, match=r"got 'no/such-encoder', .*.scratch. exists"):
+    with pytest.raises(ValueError, match=r"got 'no/such-encoder', .*.scratch. is a small encoder"):
         build("hycon", SMALL, SHORT, load_mmsa(file), seed=1, text_encoder="no/such-encoder")
 
 
