@@ -29,13 +29,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.run(options)
         _leave_ranks()
     except (ValueError, OSError) as error:
-        line = printable(" ".join(_with_flags(str(error)).split()), 2000)
+        line = printable(" ".join(_with_flags(_in_words(error)).split()), 2000)
         print(f"{CALL}: {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\ninterrupted; the same command with the same --out goes on", file=sys.stderr)
         return 130
     return 0
+
+
+def _in_words(error: ValueError | OSError) -> str:
+    """The error's message; and of the system's own, that a file is where a folder has to be."""
+    if isinstance(error, FileExistsError | NotADirectoryError) and error.filename is not None:
+        return f"{error.filename}: expected a folder, got a file there or above it; name another"
+    return str(error)
 
 
 def _with_flags(message: str) -> str:

@@ -61,6 +61,8 @@ def test_without_the_extra_it_says_what_to_install(refused, monkeypatch):
         (["evaluate", "absent"], "absent: expected a finished run, got an empty or absent folder"),
         (["data", "inspect", "absent.pkl"], "absent.pkl: expected a"),
         (["data", "synthesize", "{file}"], "{file}: expected a new file"),
+        (["data", "synthesize", "{file}/a.pkl"], "{file}: expected a folder, got a file"),
+        (["data", "synthesize", "{file}/a/b.pkl"], "{file}/a: expected a folder, got a file"),
         (["data", "synthesize", "new.pkl", "--sizes", "0,1,1"], "sizes: expected three numbers"),
     ],
 )
