@@ -1,5 +1,6 @@
 """Tables and pages as Markdown and HTML."""
 
+import re
 from collections.abc import Sequence
 from html import escape
 
@@ -38,8 +39,13 @@ pre { background: var(--tint); border-radius: 8px; padding: .8rem 1rem; overflow
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, words: bool) -> str:
     """A Markdown table; all columns but the first are right-aligned, unless they hold ``words``."""
     rule = ["---", *(["---" if words else "---:"] * (len(head) - 1))]
-    clean = [[cell.replace("|", "\\|") for cell in row] for row in (head, rule, *rows)]
+    clean = [[markdown_text(cell) for cell in row] for row in (head, rule, *rows)]
     return "\n".join(f"| {' | '.join(row)} |" for row in clean)
+
+
+def markdown_text(text: str) -> str:
+    """A text on one line, in which nothing is a cell's end or a tag."""
+    return re.sub(r"[|<]", r"\\\g<0>", " ".join(text.splitlines()))
 
 
 def html_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, words: bool = False) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from reference_models.tables.figures import inline, intervals, render
 from reference_models.tables.finished import Run
-from reference_models.tables.pages import html_table, markdown_table
+from reference_models.tables.pages import html_table, markdown_table, markdown_text
 from reference_models.tables.paired import Difference, paired_differences
 from reference_models.tables.statistics import MAG_BERT, in_percent, title
 
@@ -59,7 +59,7 @@ class PairedRows:
         if not self.found:
             return []
         table = markdown_table(HEAD, self.lines(), words=False)
-        return [f"## Differences from {self.against}", ABOUT, table]
+        return [f"## Differences from {markdown_text(self.against)}", ABOUT, table]
 
     def html(self) -> list[str]:
         """The parts of a page: the plots, and the table."""
