@@ -20,6 +20,7 @@ class Run:
     """The test split of a finished run, as the figures need it.
 
     Attributes:
+        folder: where it lies.
         config, metrics, history: the three JSON files.
         stages: name -> the history of a part that was trained before the network.
         ids: N names.
@@ -32,6 +33,7 @@ class Run:
     """
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.config, self.metrics = run_config(folder), run_metrics(folder)
         expect_fields(self.metrics, {"best_epoch": int}, folder / "metrics.json")
         self.history = run_history(folder)

@@ -118,8 +118,20 @@ def resampled(samples: int) -> Floats:
 
 
 def runs_by_seed(runs: Sequence[Run]) -> dict[int, Run]:
-    """Finished runs by the seed of their config."""
-    return {run.config["seed"]: run for run in runs}
+    """Finished runs of one row by the seed of their config.
+
+    Raises:
+        ValueError: two of one seed, of which it is not known which one to pair.
+    """
+    found: dict[int, Run] = {}
+    for run in runs:
+        other = found.setdefault(run.config["seed"], run)
+        if other is not run:
+            raise ValueError(
+                f"{run.folder}: expected one run of seed {run.config['seed']} with its settings,"
+                f" got {other.folder} as well; name only one of them"
+            )
+    return found
 
 
 def _metrics(run: Run, counts: Floats) -> dict[str, Floats]:

@@ -52,6 +52,18 @@ def test_what_cannot_be_compared(margins, seeds, options, words, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_two_runs_of_one_seed_are_named(tmp_path):
+    runs = groups_in(tmp_path / "runs", seeds=(1,))
+    again = run_folder(
+        runs / "again", config={"seed": 1, "model_config": {"margin": 0.9}}, samples=12
+    )
+    with pytest.raises(ValueError, match="expected one run of seed 1 with") as error:
+        compare([runs], tmp_path / "out")
+    for place in (again, runs / "0.9" / "seed-1"):
+        assert str(place) in str(error.value)
+    compare([runs / "0.5", again], tmp_path / "out")
+
+
 def test_groups_without_a_common_seed(tmp_path):
     runs = groups_in(tmp_path / "runs", (0.5,), (1,))
     groups_in(runs, (0.9,), (2,))
