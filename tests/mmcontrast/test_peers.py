@@ -95,7 +95,7 @@ def test_directions_of_one_softmax_are_columns_of_a_mask(chosen, pair):
 
 
 def test_the_decoupled_loss_of_two_log_sums(pair):
-    """lightly's formula, and the one log-sum of the paper."""
+    """A log-sum for each side, which two losses add up to; and the paper's one log-sum of both."""
     x, y = (F.normalize(z, dim=1) for z in pair)
     n, t = len(x), 0.3
     off = ~torch.eye(n, dtype=torch.bool)
