@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.run(options)
         _leave_ranks()
     except (ValueError, OSError) as error:
-        line = printable(" ".join(_with_flags(_in_words(error)).split()), 2000)
+        line = printable(" ".join(_with_flags(_message_of(error)).split()), 2000)
         print(f"{CALL}: {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _in_words(error: ValueError | OSError) -> str:
+def _message_of(error: ValueError | OSError) -> str:
     """The error's message; and of the system's own, that a file is where a folder has to be."""
     if isinstance(error, FileExistsError | NotADirectoryError) and error.filename is not None:
         return f"{error.filename}: expected a folder, got a file there or above it; name another"
