@@ -128,7 +128,7 @@ def _descending(scores: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _partition(scores: Tensor, k: int) -> Tensor:
-    """:func:`_highest` of short rows, for which NumPy takes a fraction of topk's time."""
+    """:func:`highest_places` of short rows, for which NumPy takes a fraction of topk's time."""
     if scores.device.type != "cpu":
         return scores.topk(k, sorted=False).indices
     # argpartition puts the k highest behind position `last`, in any order, in linear time.

@@ -115,7 +115,7 @@ def test_no_id_is_twice_in_a_step(given, different, repeat, named):
     try:
         found = of_ranks(labels, ranks, ids=names, repeat=repeat, **common)
     except ValueError as error:
-        if re.match("labels: expected (two classes|a batch)", str(error)):
+        if re.match(r"labels: expected (\d+ groups|a batch)", str(error)):
             return
         raise
     for step in zip(*found, strict=True):
