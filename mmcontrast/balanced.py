@@ -83,9 +83,10 @@ class BalancedBatchSampler(Sampler[list[int]]):
         tensor([5])
 
     Note:
-        ``len`` is exact, and the same in each epoch; with ids it is that of the epoch that is set,
-        whose batches are drawn to count them. To resume within an epoch, call :meth:`set_epoch` and
-        skip batches, as Accelerate's ``skip_first_batches`` does; there is no other state.
+        ``len`` is exact, and the same in each epoch. With ids it may differ from epoch to epoch: it
+        is that of the epoch that is set, and costs as much as going through all its batches. To
+        resume within an epoch, call :meth:`set_epoch` and skip batches, as Accelerate's
+        ``skip_first_batches`` does; there is no other state.
 
         pytorch-metric-learning's ``MPerClassSampler`` draws classes anew for each batch, so that
         some samples come often in an epoch and others never. sentence-transformers'

@@ -21,6 +21,9 @@ from mmcontrast.mahalanobis import Mahalanobis
 from mmcontrast.rows import dot, l2_normalize, ordinary_scale, upcast
 from mmcontrast.sharded import local_rows
 
+ORDERS = {manhattan: 1.0, chebyshev: math.inf}
+"""Distances that no matrix product gives: the order of their norm."""
+
 
 @local_rows
 def pairwise(distance: Distance, x: Tensor, y: Tensor) -> Tensor:
@@ -72,10 +75,9 @@ def _without_copies(distance: Distance, x: Tensor, y: Tensor) -> Tensor | None:
         return _cdist(x, y, 2)
     if distance is squared_euclidean:
         return _cdist(x, y, 2).square()
-    if distance is manhattan:
-        return _cdist(x, y, 1)
-    if distance is chebyshev:
-        return _cdist(x, y, math.inf)
+    for norm, order in ORDERS.items():
+        if distance is norm:
+            return _cdist(x, y, order)
     if isinstance(distance, Mahalanobis):
         # Distances do not depend on the origin; near the rows, fewer digits cancel.
         origin = y.detach().mean(0)

@@ -2,27 +2,25 @@
 
 A dot product is a closeness, and so is minus a distance. Exactly means one row of candidates like
 the other, wherever it lies: in sums over the features of each pair, in float64. Quickly means by a
-matrix product, whose rounding depends on the place, but has a bound. The cosine and the Euclidean
-distances are products too, of rows with one or two features more:
+matrix product in the rows' own dtype. It rounds equal rows differently at different places, so it
+cannot settle ties, but how far it is off at most is known. The cosine and the Euclidean distances
+are products too, of rows with one or two features more:
 
     -|x - y|^2 = (2 x, -1, -|x|^2) . (y, |y|^2, 1)
     cos(x, y) - 1 = (u, -1) . (v, 1)                      with u and v of length one
 """
 
-import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from mmcontrast.distance_matrix import pairwise
+from mmcontrast.distance_matrix import ORDERS, pairwise
 from mmcontrast.distances import (
     WITHOUT_PARAMETERS,
     Distance,
-    chebyshev,
     cosine_distance,
     euclidean,
-    manhattan,
     measured,
     squared_euclidean,
 )
@@ -30,14 +28,11 @@ from mmcontrast.eager import full_precision
 from mmcontrast.exact.ties import first_equal, share_scores, tied_dot
 from mmcontrast.rows import l2_normalize, ordinary_scale, upcast
 
-ORDERS = {manhattan: 1.0, chebyshev: math.inf}
-"""Distances that have no product: the order of their norm."""
-
 MEASURES = (None, *WITHOUT_PARAMETERS)
 """What an operator can measure with, by its place; None is the dot product."""
 
 PRODUCTS = (None, euclidean, squared_euclidean, cosine_distance)
-"""Those that have one; None is the dot product."""
+"""Those that a matrix product gives; None is the dot product."""
 
 
 def widest(x: Tensor) -> Tensor:
@@ -47,7 +42,7 @@ def widest(x: Tensor) -> Tensor:
 
 def of_pairs(distance: Distance | None, x: Tensor, y: Tensor) -> Tensor:
     """(R, D), (R, K, D) or (1, K, D) -> (R, K) closeness in float64, the same for equal rows."""
-    if distance is None or distance in WITHOUT_PARAMETERS:
+    if distance in MEASURES:
         x, y = widest(x), widest(y)
     y = y.expand(len(x), -1, -1)
     if distance is None:

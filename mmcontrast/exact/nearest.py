@@ -13,10 +13,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mmcontrast.distances import WITHOUT_PARAMETERS, Distance
+from mmcontrast.distances import Distance
 from mmcontrast.eager import known_finite
 from mmcontrast.exact import sizes
-from mmcontrast.exact.closeness import of_all, of_pairs, quick_value, side, widest
+from mmcontrast.exact.closeness import MEASURES, of_all, of_pairs, quick_value, side, widest
 from mmcontrast.exact.corpus import Corpus
 from mmcontrast.exact.limits import Bounds, inside
 from mmcontrast.exact.ties import first_equal, share_scores
@@ -153,8 +153,9 @@ class _Pairs(NamedTuple):
             [of_pairs(self.distance, x[i], self.y[None]) for i in slices(len(x), step)]
         )
         # A caller's distance may have matrix products in it, which round by the place.
-        own = self.distance is None or self.distance in WITHOUT_PARAMETERS
-        return self.sign * (found if own else share_scores(found, first_equal(self.y)))
+        if self.distance not in MEASURES:
+            found = share_scores(found, first_equal(self.y))
+        return self.sign * found
 
     def _within(self, exact: Tensor, out: Tensor, rows: Tensor | None = None) -> Tensor:
         """Exact values, minus infinity for excluded pairs and outside the bounds; none is NaN."""
