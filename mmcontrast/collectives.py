@@ -141,6 +141,18 @@ def sum_over_ranks(x: Tensor, group: Any) -> Tensor:
     return apply(_Total, x, group)
 
 
+def first_ranks_orders(number: int, size: int, group: Any, device: Any, generator: Any) -> Tensor:
+    """(number, size) int64, so many random orders of 0, ..., size - 1: the first rank's, on all.
+
+    Every rank draws, so that its random numbers go on as the first one's do.
+    """
+    drawn = [torch.randperm(size, generator=generator, device=device) for _ in range(number)]
+    orders = torch.stack(drawn)
+    if group is not None:
+        dist.broadcast(orders, group_src=0, group=group)
+    return orders
+
+
 def _padded(x: Tensor, size: int) -> Tensor:
     """(B, ...) -> (size, ...) with zero rows at the end."""
     return F.pad(x, (0, 0) * (x.ndim - 1) + (0, size - len(x)))
@@ -170,6 +182,15 @@ agree_by_name = _exchange(
     lambda argument, names, group: None,
 )
 """:func:`exchange_names` in a group, by its name."""
+
+orders_by_name = _exchange(
+    "orders(int number, SymInt size, Device device, str group) -> Tensor",
+    lambda number, size, device, group: first_ranks_orders(
+        number, size, named(group), device, None
+    ),
+    lambda number, size, device, group: torch.empty(number, size, dtype=torch.int64, device=device),
+)
+""":func:`first_ranks_orders` of torch's own random numbers, in a group, by its name."""
 
 total_by_name = _exchange(
     "total(Tensor x, str group) -> Tensor",

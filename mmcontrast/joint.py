@@ -81,8 +81,9 @@ def joint_contrast(
         chunk_size: rows, or tuples, of a tile; default: by the cache. Memory is O(B D) and a tile.
         group: as in :func:`info_nce`: candidates are all ranks' samples. Every rank must have the
             same modalities in the same order, which is checked.
-        generator: of the shuffled tuples, on the features' device; None is torch's own. Over ranks,
-            the first one's: its draws are those of one process on the whole batch.
+        generator: of the shuffled tuples, on the features' device; None is torch's own, the only
+            one that ``torch.compile(fullgraph=True)`` takes. Over ranks, the first one's: its draws
+            are those of one process on the whole batch.
 
     Returns:
         One term for each anchor, by its name. The total is their mean.

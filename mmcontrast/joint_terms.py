@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
-from mmcontrast.distributed import Group, active, joined, rows_of_ranks
-from mmcontrast.eager import is_eager
+from mmcontrast.collectives import first_ranks_orders, orders_by_name
+from mmcontrast.distributed import Group, active, joined, name_of, part, rows_of_ranks
+from mmcontrast.eager import calls_operators, is_eager
 from mmcontrast.exact.joint_choice import all_products, contrast_of_volumes, shuffled_products
 from mmcontrast.exact.joint_products import Shuffled
 from mmcontrast.exact.simplices import parallelotopes, simplices
@@ -59,12 +59,12 @@ def shuffled_orders(
     names: Sequence[str], size: int, like: Tensor, group: Group | None, generator: Any
 ) -> dict[str, Tensor]:
     """By modality, (size,) an order of all ranks' samples; every rank has the first one's."""
-    orders = [torch.randperm(size, generator=generator, device=like.device) for _ in names]
-    ranks = active(group)
-    if ranks is not None:
-        for order in orders:
-            dist.broadcast(order, group_src=0, group=ranks)
-    return dict(zip(names, orders, strict=True))
+    ranks, number = active(group), len(names)
+    if ranks is not None and generator is None and calls_operators():
+        orders = orders_by_name(number, size, like.device, name_of(group))
+    else:
+        orders = first_ranks_orders(number, size, ranks, like.device, generator)
+    return dict(zip(names, orders.unbind(), strict=True))
 
 
 @retry_in_float64
@@ -157,7 +157,7 @@ def _tuples(
     if len(names) > 1:
         columns = [samples.every[name][orders[name]] for name in names]
         taken = [has[name][orders[name]] for name in names if has]
-        again = _own_tuples([orders[name] for name in names])[samples.own]
+        again = part(_own_tuples([orders[name] for name in names]), samples.own)
     else:
         columns, taken = [samples.every[names[0]]], [has[names[0]]] if has else []
     return shuffled_products(
@@ -178,7 +178,7 @@ def _own_tuples(orders: Sequence[Tensor]) -> Tensor:
     That tuple is no negative. What stands in a sample's own place is none in any case.
     """
     places = torch.empty_like(orders[0])
-    own = torch.arange(len(places), device=places.device)
+    own = torch.arange(places.shape[0], device=places.device)
     places = places.scatter(0, orders[0], own)
     together = [order[places] == own for order in orders[1:]]
     return torch.where(functools.reduce(torch.logical_and, together), places, own)

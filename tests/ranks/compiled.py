@@ -16,6 +16,10 @@ def both(a, b):
     return {"text": a, "audio": b}
 
 
+def three(a, b):
+    return {**both(a, b), "vision": a * b}
+
+
 def levels(a, b):
     return {"first": [(a, b), (b, a, a[:, 1] > -1)], "second": lambda: [(a, b)]}
 
@@ -38,6 +42,9 @@ LOSSES = {
         mm.anchored_info_nce(
             both(a, b), direction="both", temperature=t, present=m["present"], **g
         ).total
+    ),
+    "joint, shuffled": lambda a, b, t, m, **g: (
+        mm.joint_contrast(three(a, b), anchor="text", temperature=t, **g).total
     ),
     "ranked": lambda a, b, t, m, **g: mm.rank_n_contrast(a + b, m["scores"], temperature=t, **g),
     "semi": lambda a, b, t, m, **g: mm.semi_contrast(both(a, b), margin=t, **g),
@@ -68,6 +75,17 @@ MORE = {
     "n_pair": lambda a, b, t, m, **g: mm.n_pair(a, b, keep=m["keep"], **g) * t,
     "sup_con, positives": lambda a, b, t, m, **g: mm.sup_con(
         a, None, b, temperature=t, positives=m["pairs"], keep=m["keep"], **g
+    ),
+    "joint, all": lambda a, b, t, m, **g: (
+        mm.joint_contrast(three(a, b), negatives="all", temperature=t, **g).total
+    ),
+    "joint, volume": lambda a, b, t, m, **g: (
+        mm.joint_contrast(
+            three(a, b), score="volume", anchor="text", temperature=t, present=m["present"], **g
+        ).total
+    ),
+    "joint, area": lambda a, b, t, m, **g: (
+        mm.joint_contrast(three(a, b), score="area", temperature=t, **g).total
     ),
     "levels": lambda a, b, t, m, **g: (
         mm.multilevel_contrast(levels(a, b), temperature=t, keep=m["keep"], **g).total
@@ -100,7 +118,7 @@ MORE = {
 """Those that share their way with one above; they take minutes, and run by the name alone."""
 
 
-TRACED = ("anchored", "variants", "hybrid, masks", "sup_con, in", "semi")
+TRACED = ("anchored", "variants", "joint, shuffled", "hybrid, masks", "sup_con, in", "semi")
 """Of which the graph alone is tested, for the sake of time."""
 
 
@@ -125,6 +143,7 @@ def one_graph(name, loss, rank, world, backend="aot_eager"):
 
 
 def derivatives(loss, rank, world, own, **group):
+    torch.manual_seed(0)  # of shuffled tuples
     x, y, _ = batch(rank, world)
     keep = torch.ones(8, 8, dtype=torch.bool).tril(3)
     pairs = torch.arange(8)[:, None] % 3 == torch.arange(8) % 3
