@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmcontrast.collectives import named
-from mmcontrast.distributed import Group, joined, name_of
+from mmcontrast.distributed import Group, joined, name_of, rows_of_ranks
 from mmcontrast.eager import takes_ways
 from mmcontrast.exact import sizes
 from mmcontrast.exact.choose import weighted
@@ -170,10 +170,14 @@ def _over_all_ranks(
     bases: Bases, rows: Tensor | None, columns: Tensor | None, group: Group | None
 ) -> tuple[Bases, TakingPart]:
     """All ranks' tuples, and who takes part."""
-    every, own = joined(bases.rows, group)
-    size = joined(bases.size, group)[0]
-    offset, columns = (None if x is None else joined(x, group)[0] for x in (bases.offset, columns))
-    return Bases(every, size, offset), TakingPart(rows, columns, own.start, group)
+    number, own, counts = rows_of_ranks(bases.rows, group)
+
+    def every(x: Tensor) -> Tensor:
+        return joined(x, group, counts, size=number)[0]
+
+    offset, columns = (None if x is None else every(x) for x in (bases.offset, columns))
+    tuples = Bases(every(bases.rows), every(bases.size), offset)
+    return tuples, TakingPart(rows, columns, own.start, group)
 
 
 def _loss(rest: Tensor, positive: Tensor, temperature: float | Tensor) -> Tensor:

@@ -596,4 +596,4 @@ def test_wrong_calls(call, message):
 @pytest.mark.slow
 @pytest.mark.parametrize("world", [2, 4])
 def test_on_ranks(world):
-    launch(world, "tests.ranks.joint", "together", "draws")
+    launch(world, "tests.ranks.joint", "together", "draws", "exchanges")

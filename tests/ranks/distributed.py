@@ -27,6 +27,22 @@ def batch(rank, world, dtype=torch.float64):
     return x, y, slice(start, start + sizes[rank])
 
 
+def gathered_in(call):
+    """How often the ranks gather something in a call."""
+    calls, gather = [], dist.all_gather
+
+    def counting(*args, **options):
+        calls.append(args)
+        return gather(*args, **options)
+
+    dist.all_gather = counting
+    try:
+        call()
+    finally:
+        dist.all_gather = gather
+    return len(calls)
+
+
 def rows(rank, world):
     x, _, own = batch(rank, world)
     for values in (x, x.float(), x > 0, (x * 10).long(), x.bfloat16(), x[:, 0], x[:, :, None]):

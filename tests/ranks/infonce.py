@@ -4,12 +4,12 @@ import sys
 
 import pytest
 import torch
-import torch.distributed as dist
 
 import mmcontrast as mm
 from mmcontrast.exact import infonce_tiles
 from mmcontrast.exact import sizes as limits
 from tests.ranks import run
+from tests.ranks.distributed import gathered_in
 
 SIZES = {1: [7], 2: [3, 5], 3: [4, 1, 6], 4: [2, 3, 0, 4]}
 LARGE = {2: [70, 3], 3: [1, 64, 20], 4: [33, 0, 70, 1]}
@@ -314,20 +314,13 @@ def captions(rank, world):
 
 def exchanges(rank, world):
     """A mask costs no second exchange of the ranks' sizes."""
-    batch, calls, gather = Batch(rank, SIZES[world]), [], dist.all_gather
-
-    def counting(*args, **options):
-        calls.append(args)
-        return gather(*args, **options)
-
-    dist.all_gather = counting
-    try:
-        forms(batch)["symmetric, keep"](
+    batch = Batch(rank, SIZES[world])
+    found = gathered_in(
+        lambda: forms(batch)["symmetric, keep"](
             *(batch.x[batch.own], batch.y[batch.own], 0.3, None, batch.own), group="world"
         )
-    finally:
-        dist.all_gather = gather
-    assert len(calls) == 2  # the sizes, and the rows
+    )
+    assert found == 2  # the sizes, and the rows
 
 
 def second_derivatives(rank, world):

@@ -5,7 +5,7 @@ import torch
 import mmcontrast as mm
 from tests.mmcontrast.strategies import presence
 from tests.ranks import run
-from tests.ranks.distributed import batch
+from tests.ranks.distributed import batch, gathered_in
 from tests.ranks.supervised import compare
 
 KINDS = (
@@ -73,6 +73,21 @@ def draws(rank, world):
         here = bent(x[own].clone().requires_grad_(), "world")
         # Slopes are of the sum of W losses, and so their squares W^2 times those of one.
         torch.testing.assert_close(here / world**2, whole)
+
+
+def exchanges(rank, world):
+    """Tuples of one anchor cost one exchange of the ranks' sizes, however much they consist of."""
+    x, y, own = batch(rank, world)
+    features = {"text": x[own], "audio": y[own], "vision": (x + y)[own]}
+    present = {"audio": x[own, 0] > 0}
+
+    def call(given):
+        return mm.joint_contrast(features, score="area", anchor="text", group="world", **given)
+
+    # The names, all sizes, and who has each of the three; and for each pattern of modalities the
+    # sizes, the bases, their volumes and offsets, and who takes part.
+    assert gathered_in(lambda: call({})) == 1 + 1 + 3 + 5
+    assert gathered_in(lambda: call({"present": present})) == 1 + 1 + 3 + 2 * 5
 
 
 if __name__ == "__main__":
