@@ -128,4 +128,5 @@ def test_rows_of_ordinary_products_stay_as_they_are():
     x = normal(1, 3, 4).float()
     assert widen_products(x, x)[0] is x
     assert widen_products(x * 1e20, x)[1].dtype == torch.float64
+    assert widen_products(x, x * 1e20)[0].dtype == torch.float64
     assert widen_products(x[:0], x)[1] is x
