@@ -91,8 +91,9 @@ def hardest_candidates(
         y: (C, D) candidates.
         k, targets, allowed, labels, candidate_labels, exclude, raw, chunk_size, start: of a
             :class:`Search`.
-        group: name of the process group whose candidates are still to be gathered. Their number is
-            not known beforehand, so K is k then, and places beyond them are not valid.
+        group: name of the process group over which y is gathered here; empty where y has all
+            candidates already. A compiler does not know how many come, so K is k with a group, and
+            places beyond the number of candidates are not valid.
         measure: which of ``MEASURES``.
         below, above, margin, relative_margin, semi_hard: of :class:`Limits`.
     """

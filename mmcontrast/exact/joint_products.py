@@ -38,7 +38,7 @@ from mmcontrast.softmax import masked_logsumexp
 class Shuffled(NamedTuple):
     """Which of C candidates are no negatives of an anchor."""
 
-    start: int  # the candidate that the first anchor's positive stands in for; the next one's, ...
+    start: int  # the candidate in whose place the first anchor has its positive; then one by one
     again: Tensor | None  # (B,) int64, a candidate that is the positive once more; None for none
     columns: Tensor | None  # (C,) bool, those that take part; None for all
 
@@ -140,7 +140,7 @@ def negatives_of_all_tuples(
 
     Args:
         anchors: (B, D).
-        others: (C, K, D) rows of the K other modalities, whose tuples are C^K.
+        others: (C, K, D) rows of the K other modalities; one of each makes a tuple, C^K in all.
         temperature: 0-d.
         present: (C, K) bool, which rows there are; None for all.
         start: the row of the others that is the first anchor's own.
@@ -220,7 +220,7 @@ class _AllTuples(NamedTuple):
             if self.present is not None:
                 absent = ~_taken(self.present, places).all(1)
                 tile.add_(as_bytes(absent), alpha=excluded(x.dtype))
-            # The anchors whose own tuples are among these, which lie on a line through the tile.
+            # Where an anchor meets its own tuple: places on a straight line through the tile.
             first, stop = (-(-end // stride) - self.start for end in (t.start, t.stop))
             first, stop = max(first, 0), min(stop, len(x))
             if first < stop:

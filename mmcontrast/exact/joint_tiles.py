@@ -66,15 +66,16 @@ def plain_negatives_of_volumes(
     every = joined(anchors, among.group)[0]  # (C, D)
     columns = torch.arange(bases.size.shape[0], device=anchors.device)
     others = columns != columns[own, None]  # (B, C)
-    mine = Bases(*(None if x is None else x[own] for x in bases))  # type: ignore[arg-type]
+    rows, size, offset = bases
+    mine = Bases(rows[own], size[own], None if offset is None else offset[own])
     there = -volumes(anchors, bases) / temperature
     back = -volumes(every, mine).mT / temperature
-    rows = None if among.rows is None else joined(among.rows, among.group)[0]
+    anchors_there = None if among.rows is None else joined(among.rows, among.group)[0]
     low = excluded(anchors.dtype)
     return torch.stack(
         [
             masked_logsumexp(s, others if keep is None else others & keep, empty=low)
-            for s, keep in ((there, among.columns), (back, rows))
+            for s, keep in ((there, among.columns), (back, anchors_there))
         ]
     )
 

@@ -47,7 +47,8 @@ def sigmoid_of_pairs(
         rules: which pairs take part.
         pair_bias: (B, C), added to the bias; None for 0.
         start: which row of y belongs to the first anchor, where there are no positives.
-        group: name of the process group whose candidates are still to be gathered.
+        group: name of the process group over which y is gathered here; empty where y has all
+            candidates already.
         temperature, bias, normalize, chunk_size: as in :func:`sigmoid_contrast`.
         reduction: of the (B,) losses.
     """
