@@ -435,6 +435,13 @@ def targets(name: str, x: Tensor, rows: int, size: int, *, ignore: int) -> Tenso
     return x
 
 
+def row_indices(name: str, x: Tensor, size: int, of: str) -> None:
+    """int64 indices of ``size`` rows; values read on the CPU only. ``of`` says whose rows."""
+    outside = (x < 0) | (x >= size)
+    if _some(outside):
+        fail(name, f"indices from 0 to {size - 1}, of {of}", int(x[outside][0]))
+
+
 def features(features: Mapping[str, Tensor]) -> None:
     """At least two modalities, each a floating (B, D) tensor, B and D shared."""
     if not isinstance(features, Mapping):

@@ -39,7 +39,8 @@ class Gate(NamedTuple):
                 None.
 
         Raises:
-            ValueError: on anything but tensors with at least B rows.
+            ValueError: on anything but tensors with at least B rows, or a source beyond them, as
+                from negatives that were mined with a ``group``; read on the CPU only.
 
         Example:
             >>> gate = Gate(torch.tensor([1, 1]), torch.tensor([0, 1]))
@@ -48,10 +49,13 @@ class Gate(NamedTuple):
                     [7.]]), tensor([4, 4]), None)
         """
         size = len(self.source)
-        for x in tensors:
-            if x is not None and (arguments.tensor("tensors", x).ndim == 0 or len(x) < size):
-                arguments.fail("tensors", f"at least {size} rows each", arguments.shape(x))
         source = self.source.long()  # as an index, uint8 would be a mask
+        for x in tensors:
+            if x is None:
+                continue
+            if arguments.tensor("tensors", x).ndim == 0 or len(x) < size:
+                arguments.fail("tensors", f"at least {size} rows each", arguments.shape(x))
+            arguments.row_indices("source", source, len(x), "these rows, not of a group's")
         return tuple(x if x is None else x[source] for x in tensors)
 
 
@@ -93,9 +97,10 @@ def replacement_gate(
 
     Args:
         negatives: for row i the rows that may replace it, from :func:`hard_negatives` or
-            :func:`uniform_negatives` on the batch; or a mapping of them by modality. Only the valid
-            ones are drawn, uniformly, and never row i itself; a sample without any is kept. Exclude
-            absent samples with the miner's ``allowed``.
+            :func:`uniform_negatives` on the batch; or a mapping of them by modality. Not from a
+            miner with a ``group``, which counts all ranks' rows. Only the valid ones are drawn,
+            uniformly, and never row i itself; a sample without any is kept. Exclude absent samples
+            with the miner's ``allowed``.
         probability: p in [0, 1]. The paper's is 0.7 on MOSI and 0.4 on MOSEI.
         generator: of the random numbers, on the negatives' device; None is torch's own.
         training: False keeps all samples, and draws nothing.

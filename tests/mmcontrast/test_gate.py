@@ -346,6 +346,14 @@ Z, Y = torch.zeros(3, 2), torch.tensor([0, 1, 1])
         ),
         (lambda: GATE.take(Z, Z[:2]), r"tensors: expected at least 3 rows each, got \(2, 2\)"),
         (lambda: GATE.take(torch.tensor(1.0)), r"tensors: expected at least 3 rows each, got \(\)"),
+        (
+            lambda: GATE._replace(source=torch.tensor([0, 3, 1])).take(torch.zeros(4, 1), Z),
+            "source: expected indices from 0 to 2, of these rows, not of a group's, got 3",
+        ),
+        (
+            lambda: GATE._replace(source=torch.tensor([0, -1, 1])).take(Z),
+            "source: expected indices from 0 to 2, .*got -1",
+        ),
         (lambda: GATE.take([1, 2, 3]), "tensors: expected a tensor, got list"),
         (lambda: uniform_negatives(torch.tensor(1.0), 2), r"anchors: expected .*\(B, ...\).*\(\)"),
         (lambda: uniform_negatives(4, 2), "anchors: expected a tensor, got int"),
