@@ -1,5 +1,6 @@
 """Miners against float64 loops: who is picked, in which order, with which weight."""
 
+import functools
 import math
 
 import numpy as np
@@ -723,6 +724,9 @@ def test_few_candidates_leave_few_negatives(k, candidates):
             width = max(min(k, candidates - options.get("skip", 0)), 0)
             assert found.indices.shape == (2, width)
             assert found.valid.all()
+        if "sample" not in options:  # vmap has to be told of random draws
+            mine = functools.partial(mm.hard_negatives, k=k, **given, **options)
+            assert torch.vmap(mine)(x[None], y[None]).indices.shape == (1, 2, width)
     assert mm.hard_negatives(x[:0], y.numpy(), k, distance=mm.euclidean).indices.shape[0] == 0
 
 

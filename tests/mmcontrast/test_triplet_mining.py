@@ -141,6 +141,18 @@ def test_rows_that_are_not_finite_have_no_triplet_by_distance(bad):
         assert torch.equal(value[1:] - 1, truth)
 
 
+@pytest.mark.parametrize("distance", [None, *LOOPS])
+@pytest.mark.parametrize("semi_hard", [None, 0.3])
+def test_transformed_triplets_are_the_same(distance, semi_hard):
+    x, ids = normal(1, 9, 3), torch.arange(9) % 3
+
+    def found(x):
+        return mm.hard_triplets(x, ids, distance=distance, semi_hard=semi_hard)
+
+    for value, truth in zip(torch.vmap(found)(x[None]), found(x), strict=True):
+        assert torch.equal(value[0], truth)
+
+
 X = torch.ones(3, 2)
 IDS = torch.tensor([0, 0, 1])
 
