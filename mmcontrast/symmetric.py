@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mmcontrast import arguments
-from mmcontrast.distributed import Group, active, joined, part, rows_of_ranks
+from mmcontrast.distributed import Group, Places, active, joined, part, rows_of_ranks
 from mmcontrast.eager import calls_operators, takes_ways
 from mmcontrast.exact.beside_both import BothWays
 from mmcontrast.exact.choose import rows_at_a_time
@@ -160,7 +160,9 @@ def symmetric_info_nce(
         return (ways[0] + ways[1]) / 2
     # One info_nce for each direction.
     masks = positives, keep, bias
-    backwards = tuple(_backwards(mask, own, group) for mask in masks)
+    # With positives the sides may differ in size: how many rows of x all ranks have is to be asked.
+    there = where if positives is None else rows_of_ranks(x, group)
+    backwards = tuple(_backwards(mask, own, group, there) for mask in masks)
     temperature = exact_number(temperature)
     sides: list[Any] = [(x, y, *masks), (y, x, *backwards)]
     if within and counts is not None:  # which they are: compilers go by rules, above
@@ -212,12 +214,15 @@ def _check_paired(x: Tensor, y: Tensor, weight: Any, reduction: str, prior: Any)
     arguments.fail("reduction", '"mean" or "sum" where the sides differ in size', apart)
 
 
-def _backwards(mask: Tensor | None, own: slice, group: Group | None) -> Tensor | None:
+def _backwards(
+    mask: Tensor | None, own: slice, group: Group | None, there: Places
+) -> Tensor | None:
     """(B, C of all) of rows of x and all of y -> that of this rank's rows of y and all of x."""
     if mask is None or active(group) is None:
         return None if mask is None else mask.mT
     # Its columns of all ranks' masks, transposed: (all B, all C) -> (all B, C) -> (C, all B).
-    return part(joined(mask, group, size=mask.shape[1])[0], own, 1).mT
+    size, _, counts = there
+    return part(joined(mask, group, counts, size=size)[0], own, 1).mT
 
 
 def _at_once(

@@ -34,6 +34,14 @@ LOSSES = {
     "variants": lambda a, b, t, m, **g: mm.symmetric_info_nce(
         a, b, temperature=t, keep=m["keep"], smoothing=0.1, prior=0.1, within=True, **g
     ),
+    "both ways, sides of two sizes": lambda a, b, t, m, **g: mm.symmetric_info_nce(
+        a.repeat_interleave(2, 0),
+        b,
+        temperature=t,
+        positives=m["pairs"].repeat_interleave(2, 0),
+        keep=m["keep"].repeat_interleave(2, 0),
+        **g,
+    ),
     "matched": lambda a, b, t, m, **g: mm.matched_pair_nce(a, b, temperature=t, **g),
     "sup_con, in": lambda a, b, t, m, **g: mm.sup_con(
         a + b, m["labels"], form="in", temperature=t, **g
@@ -118,7 +126,10 @@ MORE = {
 """Those that share their way with one above; they take minutes, and run by the name alone."""
 
 
-TRACED = ("anchored", "variants", "joint, shuffled", "hybrid, masks", "sup_con, in", "semi")
+TRACED = (
+    *("anchored", "variants", "joint, shuffled", "hybrid, masks", "sup_con, in", "semi"),
+    "both ways, sides of two sizes",
+)
 """Of which the graph alone is tested, for the sake of time."""
 
 
