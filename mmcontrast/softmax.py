@@ -48,12 +48,21 @@ def _kept(logits: Tensor, keep: Tensor) -> Tensor:
 def biased(
     logits: Tensor, keep: Tensor | None, bias: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    """Logits with a (B, C) bias, and the mask without the pairs whose bias is minus infinity."""
+    """Logits with a (B, C) bias added, and the mask of :func:`finite_bias`."""
+    keep, bias = finite_bias(keep, bias)
+    return logits if bias is None else logits + bias.to(logits.dtype), keep
+
+
+def finite_bias(keep: Tensor | None, bias: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """The pairs that take part, and their bias.
+
+    A bias of minus infinity takes its pair out of the mask. Outside the mask the bias is 0.
+    """
     if bias is None:
-        return logits, keep
+        return keep, None
     there = bias != -math.inf
     keep = there if keep is None else keep & there
-    return logits + torch.where(keep, bias.to(logits.dtype), 0), keep
+    return keep, torch.where(keep, bias, 0)
 
 
 def contrast(

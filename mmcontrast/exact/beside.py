@@ -4,10 +4,8 @@ Both are made of the rows as they are compared. The ways of evaluation see neith
 reach them as one more log-sum for each anchor, and smoothing is added to the losses.
 """
 
-import math
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from mmcontrast.distributed import Group, total
@@ -18,6 +16,7 @@ from mmcontrast.gaps import Variant
 from mmcontrast.masks import checked_partners
 from mmcontrast.reductions import Reduction
 from mmcontrast.rows import dot
+from mmcontrast.softmax import finite_bias
 
 
 def plus(
@@ -35,7 +34,7 @@ class OneWay(NamedTuple):
     smoothing: float
     temperature: float | Tensor
     targets: Tensor | None  # (B,) index of each anchor's partner among the columns, -100 for none
-    group: Group | None  # whose columns are to be put together; None where they are
+    group: Group | None  # the ranks that share the columns; None where each has all of them
 
     def or_none(self) -> "OneWay | None":
         """None where there is nothing to make."""
@@ -105,7 +104,7 @@ class OneWay(NamedTuple):
             return self.made(rows, columns, counted, PairRules(partners.keep), bias)
         if variant.prior is not None:
             positives, keep = partners.masks(slice(0, rows.shape[0]))
-            keep, _ = without_infinite(keep, bias)
+            keep, _ = finite_bias(keep, bias)
             rest = positives <= 0 if keep is None else keep & (positives <= 0)
             variant = variant.among(rest.sum(1) + (0 if own is None else own.number()))
         if own is not None:
@@ -116,18 +115,7 @@ class OneWay(NamedTuple):
 def tensors_of_pairs(
     rules: PairRules, bias: Tensor | None, rows: Tensor, columns: Tensor
 ) -> tuple[Tensor | None, Tensor | None]:
-    """The (B, C) mask and bias of all pairs, see :func:`without_infinite`."""
+    """The (B, C) mask and bias of all pairs, see :func:`finite_bias`."""
     if not rules.has_functions():  # as they are: a compiler would compare the sizes of a slice
-        return without_infinite(rules.keep, bias)
-    return without_infinite(*as_tensors(rules, bias, rows, columns))
-
-
-def without_infinite(
-    keep: Tensor | None, bias: Tensor | None
-) -> tuple[Tensor | None, Tensor | None]:
-    """A mask without the pairs whose bias is minus infinity, and the bias, 0 outside the mask."""
-    if bias is None:
-        return keep, None
-    there = bias != -math.inf
-    keep = there if keep is None else keep & there
-    return keep, torch.where(keep, bias, 0)
+        return finite_bias(rules.keep, bias)
+    return finite_bias(*as_tensors(rules, bias, rows, columns))
