@@ -117,6 +117,12 @@ def rows_of_ranks(x: Tensor, group: Group | None, *, size: int | None = None) ->
     return sum(counts), own_rows(group, counts), counts
 
 
+def numbers_of(rows: Tensor, group: Group | None) -> tuple[int, int]:
+    """The first of this rank's rows among those of all ranks, and how many there are."""
+    number, own, _ = rows_of_ranks(rows, group)
+    return own.start, number
+
+
 def check_names(argument: str, given: object, group: Group | None) -> None:
     """Refuse a mapping with other names, or names in another order, than on another rank.
 

@@ -13,10 +13,11 @@ from mmcontrast.eager import calls_operators, is_eager, known, takes_ways
 from mmcontrast.exact.beside import OneWay
 from mmcontrast.exact.infonce_choice import one_way_info_nce
 from mmcontrast.exact.masked_blocks import Partners
-from mmcontrast.exact.masked_choice import masked_contrast, one_way_by_rules
+from mmcontrast.exact.masked_choice import masked_contrast
 from mmcontrast.exact.own_negatives import among_own_negatives, checked_own_negatives
 from mmcontrast.exact.pair_rules import pair_rules
 from mmcontrast.exact.pair_tile import PairTerm
+from mmcontrast.exact.rules_choice import one_way_by_rules
 from mmcontrast.gaps import Variant
 from mmcontrast.held import check_settings
 from mmcontrast.learned import replicated, replicated_module

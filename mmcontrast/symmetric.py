@@ -11,9 +11,9 @@ from mmcontrast.eager import calls_operators, takes_ways
 from mmcontrast.exact.beside_both import BothWays
 from mmcontrast.exact.choose import rows_at_a_time
 from mmcontrast.exact.infonce_choice import both_ways_info_nce
-from mmcontrast.exact.masked_choice import both_ways_by_rules, rules_of_pairs
 from mmcontrast.exact.pair_rules import pair_rules
 from mmcontrast.exact.pair_tile import PairTerm
+from mmcontrast.exact.rules_choice import both_ways_by_rules, rules_of_pairs
 from mmcontrast.gaps import Variant
 from mmcontrast.held import check_settings
 from mmcontrast.infonce import info_nce

@@ -11,7 +11,7 @@ from torch import Tensor
 from mmcontrast.distributed import Group, total
 from mmcontrast.exact.masked_blocks import Partners
 from mmcontrast.exact.own_negatives import OwnNegatives, partners_rows
-from mmcontrast.exact.pair_rules import PairRules, as_tensors
+from mmcontrast.exact.pair_rules import PairRules, as_tensors, at_partners
 from mmcontrast.gaps import Variant
 from mmcontrast.masks import checked_partners
 from mmcontrast.reductions import Reduction
@@ -81,7 +81,7 @@ class OneWay(NamedTuple):
         positive = (rows * partners_rows(columns, partners)).sum(1) / self.temperature
         if bias is not None and bias.shape[1] > 0:
             sums = sums + bias.sum(1)
-            positive = positive + bias.gather(1, partners.clamp_min(0)[:, None])[:, 0]
+            positive = positive + at_partners(bias, partners)
         if own is not None and logits is not None:
             sums = sums + own.sums(logits)
         mean = sums / (number + further).clamp_min(1)

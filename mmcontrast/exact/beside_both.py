@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mmcontrast.distributed import Group, joined, part, total
 from mmcontrast.exact.log_sums import weighted_log_sums
-from mmcontrast.exact.pair_rules import PairRules, as_tensors
+from mmcontrast.exact.pair_rules import PairRules, as_tensors, at_partners
 from mmcontrast.exact.tiles import scalar
 from mmcontrast.gaps import Variant
 from mmcontrast.masks import columns_of
@@ -106,4 +106,4 @@ class BothWays(NamedTuple):
 def _of_partners(x: Tensor, own: slice) -> Tensor:
     """(B,) entries of (B, C) pairs: of each row with that of its own sample."""
     columns = torch.arange(own.start, own.stop, device=x.device)
-    return x.gather(1, columns[:, None])[:, 0]
+    return at_partners(x, columns)

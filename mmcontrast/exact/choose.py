@@ -26,17 +26,19 @@ selection by the width of a row, and tiles try one shift for all before many.
 import functools
 import importlib.util
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from mmcontrast import arguments
+from mmcontrast.distributed import Group
 from mmcontrast.eager import is_eager
 from mmcontrast.exact import sizes
 from mmcontrast.exact.kernels.blocks import generation
 from mmcontrast.exact.tiles import map_in_pieces, rows_in_cache
 from mmcontrast.rows import RowMap, map_rows
+from mmcontrast.wide import widen_products
 
 INTERPRETED = False
 """Whether kernels suit the CPU: for tests in Triton's interpreter (TRITON_INTERPRET=1)."""
@@ -58,6 +60,21 @@ def mapped(
     rows, columns = both
     dtype = torch.promote_types(rows.dtype, columns.dtype)
     return rows.to(dtype), columns.to(dtype)
+
+
+def products_in_range(
+    x: Tensor, y: Tensor, normalize: RowMap | None, group: Group | None
+) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
+    """Rows, and what makes their loss float32 again where raw products had to be float64."""
+    # A product beyond float32 would give the gradient 0 * inf.
+    a, b = widen_products(x, y, group=group) if normalize is None else (x, y)
+    # Infinite where too large: the caller tries again.
+    return a, b, unchanged if a is x else Tensor.float
+
+
+def unchanged(x: Tensor) -> Tensor:
+    """x."""
+    return x
 
 
 def weighted(losses: Tensor, weight: Tensor | None) -> Tensor:

@@ -161,7 +161,7 @@ class PairRules(NamedTuple):
 
     def partners_bias(self, given: Tensor | None, partners: Tensor) -> Tensor | None:
         """(B,) what is added to the partners' own logits; 0 for partners that take no part."""
-        found = [] if given is None else [_of_partner(given, partners)]
+        found = [] if given is None else [at_partners(given, partners)]
         if self.known is not None and self.known.bias is not None:
             found.append(self.known.bias)
         if not found:
@@ -169,7 +169,7 @@ class PairRules(NamedTuple):
         total = functools.reduce(torch.add, found)
         there = total != -math.inf
         if self.keep is not None:
-            there = there & _of_partner(self.keep, partners)
+            there = there & at_partners(self.keep, partners)
         return torch.where(there, total, 0)
 
 
@@ -219,7 +219,7 @@ def _from_octaves(octaves: Tensor, scale: float | Tensor, add: Tensor | None) ->
     return octaves / scale if add is None else (octaves - add).div_(scale)
 
 
-def _of_partner(pairs: Tensor, partners: Tensor) -> Tensor:
+def at_partners(pairs: Tensor, partners: Tensor) -> Tensor:
     """(B,) entries of (B, C) pairs at the partners; anything where there is none."""
     return pairs.gather(1, partners.clamp_min(0)[:, None])[:, 0]
 
@@ -266,7 +266,7 @@ def told(
     if partners is not None:
         own = _partner_similarity(rows, columns, partners)
         if rules.keep is not None and rules.keep.shape[1] > 0:  # a partner outside it is none
-            own = torch.where(_of_partner(rules.keep, partners), own, math.inf)
+            own = torch.where(at_partners(rules.keep, partners), own, math.inf)
         others = None if column_partner is None else column_partner(own)
         known = known._replace(partners=partners, start=start, partner=own, column_partner=others)
     return rules._replace(known=known)
@@ -297,9 +297,9 @@ def of_partners(
     if 0 in (rows.shape[0], columns.shape[0]):
         return rules, kept
     if rules.keep is not None:
-        kept = kept & _of_partner(rules.keep, partners)
+        kept = kept & at_partners(rules.keep, partners)
     if bias is not None:
-        kept = kept & (_of_partner(bias, partners) != -math.inf)
+        kept = kept & (at_partners(bias, partners) != -math.inf)
     if rules.known is None or rules.known.partner is None:
         return rules, kept
     found = []

@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 
 from mmcontrast.collectives import named
-from mmcontrast.distributed import joined
+from mmcontrast.distributed import joined, numbers_of
 from mmcontrast.eager import is_eager, takes_ways
 from mmcontrast.exact import kernels, sizes
 from mmcontrast.exact.choose import kernels_suit, mapped, weighted
-from mmcontrast.exact.masked_choice import numbers_of
 from mmcontrast.exact.operators import as_operator
 from mmcontrast.exact.pair_rules import PairRules, as_tensors, of_partners, told
 from mmcontrast.exact.plain import plain_sigmoid

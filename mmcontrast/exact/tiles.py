@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mmcontrast.eager import is_eager
 from mmcontrast.exact import sizes
 from mmcontrast.rows import RowMap, map_rows
 
@@ -96,6 +97,13 @@ def tile_of(room: Tensor, rows: int, columns: int) -> Tensor:
 def as_bytes(mask: Tensor) -> Tensor:
     """A bool tensor's bytes, 0 and 1: they become floats ten times as fast. Other dtypes stay."""
     return mask.view(torch.uint8) if mask.dtype == torch.bool else mask
+
+
+def any_of(mask: Tensor, axis: int) -> Tensor:
+    """``mask.any(axis)`` of a (B, C) mask; by its bytes, which takes a tenth of the time."""
+    if not is_eager() or 0 in mask.shape:
+        return mask.any(axis)
+    return as_bytes(mask).amax(axis) > 0
 
 
 def excluded(dtype: torch.dtype) -> float:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from mmcontrast.exact import sizes
 from mmcontrast.exact.choose import rows_at_a_time
 from mmcontrast.exact.tiles import (
+    any_of,
     as_bytes,
     exclude,
     largest_octave,
@@ -21,7 +22,7 @@ from mmcontrast.exact.tiles import (
 from mmcontrast.rows import l2_normalize
 from tests.mmcontrast.exact.ways import FORMS, Allocations, every_form
 from tests.mmcontrast.memory import peak
-from tests.mmcontrast.strategies import close, gradients, leaf, normal, seeds
+from tests.mmcontrast.strategies import close, gradients, leaf, mask, normal, seeds
 
 # --- the tiles -----------------------------------------------------------------------------------
 
@@ -274,3 +275,11 @@ def test_what_is_excluded_has_no_exponential_and_the_rest_every_bit(dtype, size)
     assert (found[~keep].exp2() == 0).all()
     assert ((found - shift)[~keep].exp2() == 0).all()
     assert (0 * found == 0).all()
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("shape", [(3, 4), (0, 4), (3, 0), (0, 0)])
+def test_any_of_is_any(axis, shape):
+    for share in (0.0, 0.3, 1.0):
+        for some in (mask(1, *shape, share=share), mask(1, *shape[::-1], share=share).mT):
+            assert torch.equal(any_of(some, axis), some.any(axis))

@@ -12,6 +12,7 @@ from mmcontrast.exact import (
     joint_choice,
     masked_choice,
     ranked_choice,
+    rules_choice,
     sigmoid_choice,
     sizes,
     supcon_choice,
@@ -68,6 +69,7 @@ CHOICES = (
     joint_choice,
     masked_choice,
     ranked_choice,
+    rules_choice,
     sigmoid_choice,
     supcon_choice,
 )
