@@ -15,6 +15,7 @@ libraries and ``testing`` the property suite; both are imported only when used.
 
 from mmcontrast.anchored import AnchoredInfoNCE, anchored_info_nce
 from mmcontrast.balanced import BalancedBatchSampler
+from mmcontrast.citations import citation
 from mmcontrast.correlation import (
     ModalityCorrelationTriplet,
     modality_correlation,
@@ -123,6 +124,7 @@ __all__ = [
     "add_noise",
     "anchored_info_nce",
     "chebyshev",
+    "citation",
     "close_scores",
     "cosine_distance",
     "cross_batch_ids",

@@ -146,7 +146,7 @@ def info_nce(
 
     References: InfoNCE, arXiv:1807.03748; cosine over temperature, SimCLR, arXiv:2002.05709;
         TeCaFN eq. 6 and 15 in their standard reading; MFON eq. 7-8; decoupled, arXiv:2110.06848,
-        eq. 6; prior, arXiv:2007.00224, eq. 7 and 8.
+        eq. 6; prior, arXiv:2007.00224, eq. 7 and 8; own negatives, DPR, arXiv:2004.04906.
     """
     arguments.matrix("anchors", anchors)
     arguments.matrix("candidates", candidates, like=anchors)

@@ -23,7 +23,11 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("mmcontrast", "reference_models")
 NAME = f"mmcontrast-{mmcontrast.__version__}"
 PAPERS = ("hycon", "tecafn", "mcl_mcf", "mfon", "cormult")
-PACKAGED = {"mmcontrast/py.typed", *(f"reference_models/{x}/published.json" for x in PAPERS)}
+PACKAGED = {
+    "mmcontrast/citations.bib",
+    "mmcontrast/py.typed",
+    *(f"reference_models/{x}/published.json" for x in PAPERS),
+}
 STRANGERS = [
     *("mmcontrast/corpus.pkl", "mmcontrast/__pycache__/terms.cpython-311.pyc", "top.npz"),
     *("reference_models/data/features.json", "tests/features.npz", "notebooks/labels.csv"),

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from mmcontrast import arguments
+from mmcontrast.citations import entries
 from mmcontrast.distributed import Group
 from mmcontrast.infonce import info_nce
 from mmcontrast.learned import replicated
@@ -30,27 +31,6 @@ from mmcontrast.temperature import LearnableTemperature, current
 __all__ = ["InfoNCELoss", "checkpoint_loss"]
 
 FILE = "loss.pt"  # in each checkpoint's folder
-
-CITATIONS = {
-    False: """
-@article{oord2018representation,
-    title={Representation Learning with Contrastive Predictive Coding},
-    author={van den Oord, Aaron and Li, Yazhe and Vinyals, Oriol},
-    journal={arXiv preprint arXiv:1807.03748},
-    year={2018}
-}
-""",
-    True: """
-@inproceedings{radford2021learning,
-    title={Learning Transferable Visual Models From Natural Language Supervision},
-    author={Radford, Alec and Kim, Jong Wook and Hallacy, Chris and Ramesh, Aditya and Goh, Gabriel
-        and Agarwal, Sandhini and Sastry, Girish and Askell, Amanda and Mishkin, Pamela and
-        Clark, Jack and Krueger, Gretchen and Sutskever, Ilya},
-    booktitle={International Conference on Machine Learning},
-    year={2021}
-}
-""",
-}
 
 
 class InfoNCELoss(nn.Module):
@@ -159,7 +139,7 @@ class InfoNCELoss(nn.Module):
     @property
     def citation(self) -> str:
         """BibTeX, for its model cards."""
-        return CITATIONS[self.symmetric]
+        return entries()["radford2021clip" if self.symmetric else "oord2018cpc"]
 
 
 def checkpoint_loss(trainer: Any) -> None:

@@ -392,6 +392,7 @@ CASES = {
 NOT_CASES = {
     "BalancedBatchSampler": "takes no batch: test_balanced.py",
     "Diagnosis": "a result: test_diagnostics.py",
+    "citation": "takes a function: test_citations.py",
     "EmbeddingQueue": "a store with a state: test_queue.py",
     "Extended": "a result: test_queue.py",
     "Gate": "a result: test_gate.py",

@@ -737,6 +737,7 @@ CALLS = {
         {"margin": 0.1, "relative_margin": 0.1, "guide": (ROWS, OTHERS)},
     ),
     "hardness_bias": (mm.hardness_bias, {"beta": 2.0}),
+    "citation": (mm.citation, {"function": "info_nce"}),
     "Gate:take": (
         lambda tensors: mm.Gate(torch.arange(B), CLASSES).take(tensors),
         {"tensors": ROWS},
@@ -804,6 +805,7 @@ TAKEN = {
     "weights": {"None"},
     "loss": {"function", "module", "learned", "class"},
     "backward": {"function", "module", "learned", "class"},
+    "function": {"learned"},
 }
 """What an argument may take of the above; it may refuse its value all the same."""
 OPTIONAL_LABELS = {

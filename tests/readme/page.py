@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.readme import deviations, drawing, idea, losses, papers, speed, support
+from tests.readme import citing, deviations, drawing, idea, losses, papers, speed, support
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
@@ -20,6 +20,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "compiled": speed.compiled_table,
     "targets": speed.verdict_table,
     "window": support.window,
+    "citing": citing.bibtex,
 }
 
 
