@@ -13,6 +13,9 @@ The files behind them, from top to bottom (each imports only what is below it):
 libraries and ``testing`` the property suite; both are imported only when used.
 """
 
+from importlib.metadata import PackageNotFoundError as _PackageNotFoundError
+from importlib.metadata import version as _version
+
 from mmcontrast.anchored import AnchoredInfoNCE, anchored_info_nce
 from mmcontrast.balanced import BalancedBatchSampler
 from mmcontrast.citations import citation
@@ -90,7 +93,11 @@ from mmcontrast.temperature import LearnableTemperature
 from mmcontrast.terms import LossTerms
 from mmcontrast.triplet_mining import hard_triplets
 
-__version__ = "0.1.0"
+try:
+    __version__ = _version("mmcontrast")
+except _PackageNotFoundError:  # a checkout on the path, not installed
+    __version__ = "unknown"
+
 __all__ = [
     "IGNORE",
     "AnchoredInfoNCE",

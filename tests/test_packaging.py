@@ -18,10 +18,11 @@ from packaging.requirements import Requirement
 
 import mmcontrast
 from reference_models.__main__ import NEEDS
+from tests.readme.citing import version
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("mmcontrast", "reference_models")
-NAME = f"mmcontrast-{mmcontrast.__version__}"
+NAME = f"mmcontrast-{version()}"
 PAPERS = ("hycon", "tecafn", "mcl_mcf", "mfon", "cormult")
 PACKAGED = {
     "mmcontrast/citations.bib",
@@ -42,7 +43,7 @@ for module in pkgutil.walk_packages(mmcontrast.__path__, "mmcontrast."):
         found = doctest.testmod(importlib.import_module(module.name))
         assert not found.failed, module.name
         tried += found.attempted
-print(mmcontrast.__file__, tried)
+print(mmcontrast.__file__, tried, mmcontrast.__version__)
 """
 
 
@@ -142,6 +143,8 @@ def test_the_sdist_holds_the_code_the_tests_and_what_they_need(sdist):
     top = {"README.md", "LICENSE", "Makefile", "constraints.txt", "pyproject.toml"}
     made = {"PKG-INFO", ".gitignore"}
     notebooks = {f"notebooks/{path.name}" for path in (ROOT / "notebooks").glob("*.ipynb")}
+    site = (path for x in ("md", "svg") for path in (ROOT / "notebooks/site").rglob(f"*.{x}"))
+    notebooks |= {path.relative_to(ROOT).as_posix() for path in site}
     pictures = {f"tests/readme/idea-{theme}.svg" for theme in ("light", "dark")}
     stored = {f"tests/benchmarks/stored/speed-{theme}.svg" for theme in ("light", "dark")}
     shown = pictures | stored | {f"tests/benchmarks/stored/{x}.json" for x in ("bench", "versions")}
@@ -167,7 +170,7 @@ def test_nothing_in_them_is_large(sdist, wheel):
 
 
 def test_the_metadata_is_the_projects(metadata):
-    assert (metadata["Name"], metadata["Version"]) == ("mmcontrast", mmcontrast.__version__)
+    assert (metadata["Name"], metadata["Version"]) == ("mmcontrast", version())
     assert (metadata["License-Expression"], metadata["License-File"]) == ("MIT", "LICENSE")
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["Description-Content-Type"] == "text/markdown"
@@ -211,7 +214,8 @@ def test_extras_are_what_is_imported(wheel, metadata):
 @pytest.mark.slow
 def test_examples_run_where_only_the_requirements_are(python, tmp_path):
     said, _ = call(python, "-I", "-W", "error", "-c", DOCTESTS, folder=tmp_path)
-    place, tried = said.split()
+    place, tried, found = said.split()
+    assert found == version()
     assert Path(place).is_relative_to(python.parents[1])
     assert int(tried) > len(mmcontrast.__all__)
 

@@ -23,7 +23,7 @@ from reference_models.tables.statistics import text_table, title
 from tests import benchmarks
 from tests.benchmarks.__main__ import arguments as bench_arguments
 from tests.benchmarks.targets import of_a_run
-from tests.readme import deviations, drawing, idea, losses, page, papers, speed
+from tests.readme import citing, deviations, drawing, idea, losses, page, papers, speed
 from tests.readme.tables import maths
 
 README = page.README.read_text()
@@ -311,4 +311,4 @@ def test_bibtex_has_the_package_and_the_five_papers():
         assert entry.count("{") == entry.count("}")
         for field in ("title", "author", "year"):
             assert re.search(rf"^  {field} +=", entry, flags=re.MULTILINE), (entry, field)
-    assert f"version = {{{mmcontrast.__version__}}}" in block
+    assert f"version = {{{citing.version()}}}" in block
