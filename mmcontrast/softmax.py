@@ -45,24 +45,26 @@ def _kept(logits: Tensor, keep: Tensor) -> Tensor:
     return torch.where(keep, logits, fill.to(logits.dtype))
 
 
+def with_finite_bias(keep: Tensor | None, bias: Tensor | None) -> Tensor | None:
+    """The mask without pairs whose bias is minus infinity, which take no part; None for all pairs."""
+    if bias is None:
+        return keep
+    there = bias != -math.inf
+    return there if keep is None else keep & there
+
+
 def biased(
     logits: Tensor, keep: Tensor | None, bias: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    """Logits with a (B, C) bias added, and the mask of :func:`finite_bias`."""
-    keep, bias = finite_bias(keep, bias)
+    """Logits with a (B, C) bias added, and the mask of :func:`mask_and_bias`."""
+    keep, bias = mask_and_bias(keep, bias)
     return logits if bias is None else logits + bias.to(logits.dtype), keep
 
 
-def finite_bias(keep: Tensor | None, bias: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-    """The pairs that take part, and their bias.
-
-    A bias of minus infinity takes its pair out of the mask. Outside the mask the bias is 0.
-    """
-    if bias is None:
-        return keep, None
-    there = bias != -math.inf
-    keep = there if keep is None else keep & there
-    return keep, torch.where(keep, bias, 0)
+def mask_and_bias(keep: Tensor | None, bias: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """:func:`with_finite_bias`, and the bias, 0 outside this mask."""
+    keep = with_finite_bias(keep, bias)
+    return keep, None if bias is None or keep is None else torch.where(keep, bias, 0)
 
 
 def contrast(

@@ -16,7 +16,7 @@ from mmcontrast.gaps import Variant
 from mmcontrast.masks import checked_partners
 from mmcontrast.reductions import Reduction
 from mmcontrast.rows import dot
-from mmcontrast.softmax import finite_bias
+from mmcontrast.softmax import mask_and_bias, with_finite_bias
 
 
 def plus(
@@ -104,7 +104,7 @@ class OneWay(NamedTuple):
             return self.made(rows, columns, counted, PairRules(partners.keep), bias)
         if variant.prior is not None:
             positives, keep = partners.masks(slice(0, rows.shape[0]))
-            keep, _ = finite_bias(keep, bias)
+            keep = with_finite_bias(keep, bias)
             rest = positives <= 0 if keep is None else keep & (positives <= 0)
             variant = variant.among(rest.sum(1) + (0 if own is None else own.number()))
         if own is not None:
@@ -115,7 +115,7 @@ class OneWay(NamedTuple):
 def tensors_of_pairs(
     rules: PairRules, bias: Tensor | None, rows: Tensor, columns: Tensor
 ) -> tuple[Tensor | None, Tensor | None]:
-    """The (B, C) mask and bias of all pairs, see :func:`finite_bias`."""
+    """The (B, C) mask and bias of all pairs, see :func:`mask_and_bias`."""
     if not rules.has_functions():  # as they are: a compiler would compare the sizes of a slice
-        return finite_bias(rules.keep, bias)
-    return finite_bias(*as_tensors(rules, bias, rows, columns))
+        return mask_and_bias(rules.keep, bias)
+    return mask_and_bias(*as_tensors(rules, bias, rows, columns))

@@ -12,7 +12,7 @@ from mmcontrast.exact.tiles import scalar
 from mmcontrast.gaps import Variant
 from mmcontrast.masks import columns_of
 from mmcontrast.rows import dot
-from mmcontrast.softmax import finite_bias
+from mmcontrast.softmax import mask_and_bias
 
 
 class BothWays(NamedTuple):
@@ -52,7 +52,7 @@ class BothWays(NamedTuple):
         alone = self.smoothing == 0 and variant.prior is None  # whether no candidates are counted
         if rules is not None and isinstance(own, slice) and (self.within or not alone):
             every, _ = joined(y, self.group, size=columns_of(rules.keep, bias))  # (C, D)
-            keep, bias = finite_bias(*as_tensors(rules, bias, x, every))
+            keep, bias = mask_and_bias(*as_tensors(rules, bias, x, every))
             if keep is not None:
                 everywhere, _ = joined(keep, self.group, size=every.shape[0])
                 back = part(everywhere, own, 1).mT  # (B, C)

@@ -31,6 +31,7 @@ from mmcontrast.exact.tiles import (
 )
 from mmcontrast.gaps import USUAL, Variant, losses_and_slopes
 from mmcontrast.rows import dot, ordinary_scale
+from mmcontrast.softmax import with_finite_bias
 
 
 class Partners(NamedTuple):
@@ -152,10 +153,7 @@ class Partners(NamedTuple):
         if bias is None and not self.rules.has_functions():
             return True
         if step is None or 0 in (rows.shape[0], columns.shape[0]):
-            keep = self.keep
-            if bias is not None:
-                there = bias != -math.inf
-                keep = there if keep is None else keep & there
+            keep = with_finite_bias(self.keep, bias)
             return self._replace(keep=keep).counted(rows.dtype, columns.shape[0], None)
         room, found = self.room(rows.dtype, columns.shape[0], step), []
         for i in slices(rows.shape[0], step):

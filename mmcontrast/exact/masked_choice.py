@@ -11,7 +11,7 @@ from mmcontrast.exact.choose import mapped, products_in_range, rows_at_a_time, w
 from mmcontrast.exact.classes import numbered
 from mmcontrast.exact.masked_blocks import Partners, masked_in_blocks
 from mmcontrast.exact.operators import as_operator
-from mmcontrast.exact.pair_rules import told
+from mmcontrast.exact.pair_partners import told
 from mmcontrast.exact.plain import plain_contrast
 from mmcontrast.exact.tiles import any_of, rows_in_cache, scalar
 from mmcontrast.gaps import USUAL, Variant

@@ -2,7 +2,7 @@
 
 A function gets a :class:`Tile` and returns its (R, C) mask or bias, so nothing of the size of all
 pairs exists. It is called for every tile that a loss makes, so again in the backward pass; and
-beforehand for the partners alone, because a mean divides by the number of anchors that keep theirs.
+beforehand for the partners alone, see :mod:`mmcontrast.exact.pair_partners`.
 """
 
 import functools
@@ -14,18 +14,8 @@ import torch
 from torch import Tensor
 
 from mmcontrast import arguments
-from mmcontrast.eager import is_eager
 from mmcontrast.exact.pair_tile import PairTerm, Tile, TileFunction, called_for
-from mmcontrast.exact.tiles import slices
-from mmcontrast.masks import IGNORE
 from mmcontrast.rows import dot
-
-PARTNERS_AT_A_TIME = 256
-"""Rows of the tiles in which functions are asked for the partners alone."""
-
-PIECE = 512
-"""Rows of which products with their partners are made at a time."""
-
 
 BOOL = "(B, C) bool, a function of a Tile that returns (R, C) bool, or a list of these"
 FLOATING = "(B, C) floating, a function of a Tile that returns (R, C) floating, or a list of these"
@@ -221,6 +211,8 @@ def _from_octaves(octaves: Tensor, scale: float | Tensor, add: Tensor | None) ->
 
 def at_partners(pairs: Tensor, partners: Tensor) -> Tensor:
     """(B,) entries of (B, C) pairs at the partners; anything where there is none."""
+    if pairs.shape[1] == 0:
+        return pairs.new_zeros(partners.shape)
     return pairs.gather(1, partners.clamp_min(0)[:, None])[:, 0]
 
 
@@ -234,104 +226,6 @@ def most_similar(similarity: Tensor, positive: Tensor) -> Tensor:
         return similarity.new_full(similarity.shape[:1], math.inf)
     found = torch.where(positive, similarity, -math.inf).amax(1)
     return torch.where(positive.any(1), found, math.inf)
-
-
-@torch.no_grad()
-def told(
-    rules: PairRules,
-    rows: Tensor,
-    columns: Tensor,
-    partners: Tensor | None,
-    first: int,
-    total: int,
-    *,
-    start: int | None = None,
-    column_partner: Callable[[Tensor], Tensor] | None = None,
-) -> PairRules:
-    """Rules whose functions know the partners.
-
-    Args:
-        rules: of this rank's rows.
-        rows: (B, D), mapped.
-        columns: (C, D) of all ranks, mapped.
-        partners: (B,) columns, -100 for none; None where a row may have several.
-        first: the first row's index among those of all ranks.
-        total: number of all ranks' rows.
-        start: the first of the partners where they follow each other.
-        column_partner: makes (C,) of the (B,) similarities of partners.
-    """
-    size = total, columns.shape[0]
-    numbers = torch.arange(first, first + rows.shape[0], device=rows.device)
-    known = Known(numbers, torch.arange(columns.shape[0], device=rows.device), size)
-    if partners is not None:
-        own = _partner_similarity(rows, columns, partners)
-        if rules.keep is not None and rules.keep.shape[1] > 0:  # a partner outside it is none
-            own = torch.where(at_partners(rules.keep, partners), own, math.inf)
-        others = None if column_partner is None else column_partner(own)
-        known = known._replace(partners=partners, start=start, partner=own, column_partner=others)
-    return rules._replace(known=known)
-
-
-def _partner_similarity(rows: Tensor, columns: Tensor, partners: Tensor) -> Tensor:
-    """(B,) products of rows and their partners; infinity without one."""
-    if 0 in (rows.shape[0], columns.shape[0]):
-        return rows.new_full(partners.shape, math.inf)
-    at = partners.clamp_min(0)
-    if is_eager():
-        pieces = slices(rows.shape[0], PIECE)
-        own = torch.cat([(rows[i] * columns[at[i]]).sum(1) for i in pieces])
-    else:
-        own = (rows * columns[at]).sum(1)
-    return torch.where(partners == IGNORE, math.inf, own)
-
-
-@torch.no_grad()
-def of_partners(
-    rules: PairRules, bias: Tensor | None, rows: Tensor, columns: Tensor, partners: Tensor
-) -> tuple[PairRules, Tensor]:
-    """Rules that know what their functions say of the partners, and (B,) which partners are kept.
-
-    The partners of some rows are the diagonal of a tile of these rows and their partners' columns.
-    """
-    kept = partners != IGNORE
-    if 0 in (rows.shape[0], columns.shape[0]):
-        return rules, kept
-    if rules.keep is not None:
-        kept = kept & at_partners(rules.keep, partners)
-    if bias is not None:
-        kept = kept & (at_partners(bias, partners) != -math.inf)
-    if rules.known is None or rules.known.partner is None:
-        return rules, kept
-    found = []
-    for i in slices(rows.shape[0], PARTNERS_AT_A_TIME):
-        tile = _partners_tile(rules.known, rules.known.partner[i], rows[i], columns, partners, i)
-        kept_pairs = rules._replace(keep=None).kept(i, i, tile)
-        found.append((kept_pairs, rules.bias(None, i, i, tile, None)))
-    if rules.keep_functions:
-        kept = kept & torch.cat([x.diagonal() for x, _ in found if x is not None])
-    if rules.bias_functions:
-        own = torch.cat([x.diagonal() for _, x in found if x is not None])
-        kept = kept & (own != -math.inf)
-        rules = rules._replace(known=rules.known._replace(bias=own))
-    return rules, kept
-
-
-def _partners_tile(
-    known: Known, own: Tensor, x: Tensor, columns: Tensor, partners: Tensor, i: slice
-) -> Tile:
-    """The tile of (R, D) rows, ``own`` similar to their partners, and the partners' columns."""
-    at = partners[i].clamp_min(0)
-    positive = partners[i, None] == at
-    return Tile(
-        known.rows[i],
-        at,
-        lambda _: torch.where(positive, own[:, None], dot(x, columns[at])),
-        own,
-        positive=positive,
-        column_partner=None if known.column_partner is None else known.column_partner[at],
-        partners=partners[i],
-        size=known.size,
-    )
 
 
 def as_tensors(
@@ -354,3 +248,8 @@ def as_tensors(
     tile = rules.tile(i, j, lambda: dot(rows.detach(), columns.detach()), positives)
     kept = rules.kept(i, j, tile)
     return kept, rules.bias(bias, i, j, tile, kept)
+
+
+def as_function(positives: Tensor | None) -> Callable[[], Tensor] | None:
+    """What makes positives that are there already; None for None."""
+    return None if positives is None else lambda: positives

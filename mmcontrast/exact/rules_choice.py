@@ -23,11 +23,11 @@ from mmcontrast.exact.choose import mapped, products_in_range, rows_at_a_time, w
 from mmcontrast.exact.infonce_blocks import one_way_in_blocks
 from mmcontrast.exact.infonce_tiles import symmetric_in_tiles
 from mmcontrast.exact.operators import as_operator
-from mmcontrast.exact.pair_rules import PairRules, as_tensors, at_partners, of_partners, told
+from mmcontrast.exact.pair_partners import kept_partners, of_partners, told
+from mmcontrast.exact.pair_rules import PairRules, as_tensors
 from mmcontrast.exact.plain import plain_one_way
 from mmcontrast.exact.tiles import any_of, scalar
 from mmcontrast.gaps import USUAL, Variant
-from mmcontrast.masks import IGNORE
 from mmcontrast.presence import zero_outside
 from mmcontrast.reductions import Reduction
 from mmcontrast.rows import RowMap
@@ -243,11 +243,3 @@ def for_operators(
         return rules, bias
     keep, bias = as_tensors(rules, bias, rows, columns)
     return PairRules(keep), bias
-
-
-def kept_partners(partners: Tensor, keep: Tensor) -> Tensor:
-    """(B,) bool: anchors that have a partner, and keep it."""
-    counted = partners != IGNORE
-    if keep.shape[1] == 0:
-        return counted
-    return counted & at_partners(keep, partners)

@@ -1,8 +1,6 @@
 """Which way the sigmoid loss is evaluated, also as an operator."""
 
 import functools
-import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -13,13 +11,15 @@ from mmcontrast.eager import is_eager, takes_ways
 from mmcontrast.exact import kernels, sizes
 from mmcontrast.exact.choose import kernels_suit, mapped, weighted
 from mmcontrast.exact.operators import as_operator
-from mmcontrast.exact.pair_rules import PairRules, as_tensors, of_partners, told
+from mmcontrast.exact.pair_partners import of_partners, told
+from mmcontrast.exact.pair_rules import PairRules, as_function, as_tensors
 from mmcontrast.exact.plain import plain_sigmoid
 from mmcontrast.exact.sigmoid_tiles import sigmoid_at_once, sigmoid_in_tiles
 from mmcontrast.exact.tiles import rows_in_cache, scalar, slices
 from mmcontrast.presence import zero_outside
 from mmcontrast.reductions import Reduction
 from mmcontrast.rows import RowMap, dot, map_rows
+from mmcontrast.softmax import with_finite_bias
 
 
 def sigmoid_of_pairs(
@@ -71,9 +71,8 @@ def sigmoid_of_pairs(
             begin = None if partners is None else start
             rules = told(rules, rows, columns, partners, *numbers, start=begin)
             if not is_eager():
-                keep, pair_bias = as_tensors(
-                    rules, pair_bias, rows, columns, _as_function(positives)
-                )
+                given = as_function(positives)
+                keep, pair_bias = as_tensors(rules, pair_bias, rows, columns, given)
                 rules = PairRules(keep)
         if partners is not None:
             rules, own = of_partners(rules, pair_bias, rows, columns, partners)
@@ -104,19 +103,15 @@ def _with_a_pair(
 ) -> Tensor:
     """(B,) bool: anchors with a pair that takes part; by functions, a block of rows at a time."""
     if not rules.has_functions() or 0 in (rows.shape[0], columns.shape[0]):
-        keep = None if pair_bias is None else pair_bias != -math.inf
-        if rules.keep is not None:
-            keep = rules.keep if keep is None else keep & rules.keep
+        keep = with_finite_bias(rules.keep, pair_bias)
         return columns.new_ones(rows.shape[0]) > 0 if keep is None else keep.any(1)
     found, every = [], slice(0, columns.shape[0])
     for i in slices(rows.shape[0], rows_in_cache(columns.shape[0])):
         products = functools.partial(dot, rows[i].detach(), columns.detach())
         part = None if positives is None else positives[i]
-        tile = rules.tile(i, every, products, _as_function(part))
-        kept = rules.kept(i, every, tile)
+        tile = rules.tile(i, every, products, as_function(part))
         added = rules.bias(pair_bias, i, every, tile, None)
-        if added is not None:
-            kept = added != -math.inf if kept is None else kept & (added != -math.inf)
+        kept = with_finite_bias(rules.kept(i, every, tile), added)
         found.append(rows.new_ones(rows[i].shape[0]) > 0 if kept is None else kept.any(1))
     return torch.cat(found)
 
@@ -173,7 +168,7 @@ def _sigmoid_of_rows(
     size = (len(x), len(y))
     inputs = x, y, temperature, bias
     if 0 in size:
-        keep, pair_bias = as_tensors(rules, pair_bias, x, y, _as_function(positives))
+        keep, pair_bias = as_tensors(rules, pair_bias, x, y, as_function(positives))
         return weighted(plain_sigmoid(*inputs, positives, keep, start, pair_bias), weight)
     alone = ranks is None and start == 0
     every_pair = positives is None and pair_bias is None and rules.is_empty()
@@ -185,13 +180,9 @@ def _sigmoid_of_rows(
     else:
         at_once = chunk_size >= max(size)
     if at_once:
-        keep, pair_bias = as_tensors(rules, pair_bias, x, y, _as_function(positives))
+        keep, pair_bias = as_tensors(rules, pair_bias, x, y, as_function(positives))
         return sigmoid_at_once(*inputs, weight, positives, keep, start, pair_bias)
     sides = sizes.WIDE if chunk_size is None else (chunk_size, chunk_size)
     if positives is not None and rules.has_functions():  # a tile has all of a row's partners
         sides = min(sides[0], rows_in_cache(size[1])), size[1]
     return sigmoid_in_tiles(*inputs, weight, positives, rules, own, start, sides, pair_bias)
-
-
-def _as_function(positives: Tensor | None) -> Callable[[], Tensor] | None:
-    return None if positives is None else lambda: positives

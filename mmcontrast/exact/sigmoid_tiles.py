@@ -6,7 +6,6 @@ logits of all the others are then of one sign and mostly far from 0, which makes
 cheap.
 """
 
-import functools
 import math
 from typing import Any, NamedTuple
 
@@ -17,7 +16,7 @@ from torch import Tensor
 from mmcontrast.eager import known
 from mmcontrast.exact import sizes
 from mmcontrast.exact.evaluation import Losses, Needed, evaluate_in_one_pass
-from mmcontrast.exact.pair_rules import PairRules, as_tensors
+from mmcontrast.exact.pair_rules import PairRules, as_function, as_tensors
 from mmcontrast.exact.plain import plain_sigmoid
 from mmcontrast.exact.tiles import (
     LOG2_E,
@@ -29,7 +28,7 @@ from mmcontrast.exact.tiles import (
     tile_of,
     tiles,
 )
-from mmcontrast.softmax import biased
+from mmcontrast.softmax import biased, with_finite_bias
 
 LARGE = 15  # octaves: of eight factors of 2^15 each, the product is a float32 still
 
@@ -140,11 +139,7 @@ class _SigmoidTiles(NamedTuple):
         # A number where all rows count alike: it can wait for the end.
         each = None if weight is None or weight.ndim == 0 else weight[:, None]
         gp = torch.empty_like(pair_bias) if pair_bias is not None and needed[4] else None
-        partners = torch.arange(self.start, self.start + len(x), device=x.device)
-        added = (
-            None if self.positives is not None else self.rules.partners_bias(pair_bias, partners)
-        )
-        pairs = self.pairs(x, y, scale, shift, added)
+        pairs = self.pairs(x, y, scale, shift, pair_bias)
         unbiased = pair_bias is None and not self.rules.bias_functions
         small = unbiased and self.known_small(x, y, scale, shift)
         slope_room, product_room = (memory(x, y, self.sides) for _ in range(2))
@@ -182,7 +177,7 @@ class _SigmoidTiles(NamedTuple):
         return losses, (gx, gy, gt, gb, gp)
 
     def pairs(
-        self, x: Tensor, y: Tensor, scale: Tensor, shift: Tensor, added: Tensor | None
+        self, x: Tensor, y: Tensor, scale: Tensor, shift: Tensor, pair_bias: Tensor | None
     ) -> tuple[Tensor, Tensor] | None:
         """(B,) losses of the pairs (i, start + i), and their slopes; None under a mask."""
         if self.positives is not None:
@@ -191,6 +186,8 @@ class _SigmoidTiles(NamedTuple):
         # octaves.
         parts = [(x[i] * y[self.start :][i]).sum(1) for i in slices(len(x), sizes.TILE)]
         logits = -(torch.cat([x.new_empty(0), *parts]) * scale + shift) / LOG2_E
+        partners = torch.arange(self.start, self.start + len(x), device=x.device)
+        added = self.rules.partners_bias(pair_bias, partners)
         if added is not None:
             logits.sub_(added)
         if self.own is not None:
@@ -208,22 +205,14 @@ class _SigmoidTiles(NamedTuple):
     ) -> None:
         """Mask the pairs in a tile, or negate the positives that a mask names."""
         positives = None if self.positives is None else self.positives[i, j]
-        kept, added = self.rules.of_octaves(
-            i,
-            j,
-            logits,
-            scale,
-            shift,
-            pair_bias,
-            None if positives is None else functools.partial(_itself, positives),
-        )
+        others = scale, shift, pair_bias, as_function(positives)
+        kept, added = self.rules.of_octaves(i, j, logits, *others)
+        kept = with_finite_bias(kept, added)
         if added is not None:
-            there = added != -math.inf
-            kept = there if kept is None else kept & there
             logits.add_(added, alpha=LOG2_E)
         # 2^-inf = 0: loss and slope of a masked pair are exactly 0.
-        if self.positives is not None:
-            torch.where(self.positives[i, j], -logits, logits, out=logits)
+        if positives is not None:
+            torch.where(positives, -logits, logits, out=logits)
         else:
             logits.diagonal(i.start + self.start - j.start).fill_(-math.inf)
         if kept is not None:
@@ -252,13 +241,8 @@ class _SigmoidTiles(NamedTuple):
     def plain(self, *inputs: Any) -> Tensor:
         x, y, temperature, bias, pair_bias = inputs
         positives = self.positives
-        several = None if positives is None else functools.partial(_itself, positives)
-        keep, pair_bias = as_tensors(self.rules, pair_bias, x, y, several)
+        keep, pair_bias = as_tensors(self.rules, pair_bias, x, y, as_function(positives))
         return plain_sigmoid(x, y, temperature, bias, positives, keep, self.start, pair_bias)
-
-
-def _itself(x: Tensor) -> Tensor:
-    return x
 
 
 def _softplus_sums(octaves: Tensor, slope: Tensor, room: Tensor, small: bool) -> Tensor:

@@ -1,5 +1,6 @@
 """Masks and biases of pairs, as tensors and as functions of a tile, against loops."""
 
+import itertools
 import math
 
 import pytest
@@ -8,6 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mmcontrast as mm
+from mmcontrast.exact.pair_partners import told
+from mmcontrast.exact.pair_rules import PairRules
+from mmcontrast.exact.tiles import slices
 from tests import oracles
 from tests.mmcontrast.exact.ways import taken
 from tests.mmcontrast.infonce_inputs import random_targets, reductions
@@ -307,7 +311,9 @@ def test_large_biases_neither_overflow_nor_lose_digits(form, dtype):
 
 
 def test_what_is_left_out_may_have_any_bias():
+    """Also partners, of one sample."""
     x, y, keep = normal(1, 5, 3), normal(2, 5, 3), mask(3, 5, 5).fill_diagonal_(True)
+    keep[3, 3] = False
     bias = torch.where(keep, normal(4, 5, 5), math.nan)
     for form in LOSSES:
         loss = LOSSES[form][0]
@@ -349,6 +355,18 @@ def test_tiles_are_parts_of_one_matrix(form):
 
     loss(x, y, keep=look, chunk_size=3).backward()
     assert seen.all()
+
+
+@given(n=st.integers(1, 7), start=st.integers(0, 4), side=st.integers(1, 5))
+def test_partners_that_follow_each_other_are_known_where_they_are(n, start, side):
+    """In tiles of any place, also where only a corner of one is a pair of partners."""
+    rows, columns, partners = normal(1, n, 3), normal(2, n + 4, 3), torch.arange(start, start + n)
+    rules = PairRules(keep_functions=(by_similarity,))
+    told_of_start = told(rules, rows, columns, partners, 0, n, start=start)
+    for i, j in itertools.product(slices(n, side), slices(n + 4, 3)):
+        found = told_of_start.tile(i, j, lambda: torch.zeros(()))
+        assert torch.equal(found.positive, partners[i, None] == torch.arange(n + 4)[j])
+        assert found.apart == (not found.positive.any())
 
 
 def test_no_tile_has_all_pairs():
