@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mmcontrast.eager import is_eager
-from mmcontrast.exact.pair_rules import Known, PairRules, at_partners
+from mmcontrast.exact.pair_rules import Known, PairRules, at_partners, with_partners
 from mmcontrast.exact.pair_tile import Tile
 from mmcontrast.exact.tiles import slices
 from mmcontrast.masks import IGNORE
@@ -117,7 +117,7 @@ def _partners_tile(
     return Tile(
         known.rows[i],
         at,
-        lambda _: torch.where(positive, own[:, None], dot(x, columns[at])),
+        lambda _: with_partners(dot(x, columns[at]), positive, own),
         own,
         positive=positive,
         column_partner=None if known.column_partner is None else known.column_partner[at],

@@ -93,9 +93,7 @@ class PairRules(NamedTuple):
             found = similarity()
             if own is None or apart:
                 return found
-            # Exactly as similar as `partner` says: otherwise rounding would decide.
-            there = tile.positive & (own != math.inf)[:, None]
-            return torch.where(there, own[:, None], found)
+            return with_partners(found, tile.positive, own)
 
         return Tile(
             known.rows[i],
@@ -218,6 +216,12 @@ def at_partners(pairs: Tensor, partners: Tensor) -> Tensor:
 
 def _best(tile: Tile) -> Tensor:
     return most_similar(tile.similarity, tile.positive)
+
+
+def with_partners(similarity: Tensor, positive: Tensor, partner: Tensor) -> Tensor:
+    """Similarities, those of partners exactly as ``partner`` says: else rounding would decide."""
+    there = positive & (partner != math.inf)[:, None]
+    return torch.where(there, partner[:, None], similarity)
 
 
 def most_similar(similarity: Tensor, positive: Tensor) -> Tensor:
