@@ -46,7 +46,7 @@ def _kept(logits: Tensor, keep: Tensor) -> Tensor:
 
 
 def with_finite_bias(keep: Tensor | None, bias: Tensor | None) -> Tensor | None:
-    """The mask without pairs whose bias is minus infinity, which take no part; None for all pairs."""
+    """The mask without the pairs whose bias is minus infinity; None where all pairs take part."""
     if bias is None:
         return keep
     there = bias != -math.inf
