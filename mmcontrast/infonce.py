@@ -12,11 +12,11 @@ from mmcontrast.distributed import Group, joined
 from mmcontrast.eager import calls_operators, is_eager, known, takes_ways
 from mmcontrast.exact.beside import OneWay
 from mmcontrast.exact.infonce_choice import one_way_info_nce
-from mmcontrast.exact.masked_blocks import Partners
 from mmcontrast.exact.masked_choice import masked_contrast
 from mmcontrast.exact.own_negatives import among_own_negatives, checked_own_negatives
 from mmcontrast.exact.pair_rules import pair_rules
 from mmcontrast.exact.pair_tile import PairTerm
+from mmcontrast.exact.partners import Partners
 from mmcontrast.exact.rules_choice import one_way_by_rules
 from mmcontrast.gaps import Variant
 from mmcontrast.held import check_settings

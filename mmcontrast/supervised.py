@@ -6,10 +6,10 @@ from torch import Tensor, nn
 from mmcontrast import arguments
 from mmcontrast.distributed import Group, joined
 from mmcontrast.eager import calls_operators
-from mmcontrast.exact.masked_blocks import Partners
 from mmcontrast.exact.masked_choice import masked_contrast
 from mmcontrast.exact.pair_rules import pair_rules
 from mmcontrast.exact.pair_tile import PairTerm
+from mmcontrast.exact.partners import Partners
 from mmcontrast.exact.supcon_choice import sup_con_among_themselves, sup_con_by_class, supcon_side
 from mmcontrast.gaps import Variant
 from mmcontrast.held import check_settings

@@ -9,9 +9,9 @@ from typing import NamedTuple
 from torch import Tensor
 
 from mmcontrast.distributed import Group, total
-from mmcontrast.exact.masked_blocks import Partners
 from mmcontrast.exact.own_negatives import OwnNegatives, partners_rows
 from mmcontrast.exact.pair_rules import PairRules, as_tensors, at_partners
+from mmcontrast.exact.partners import Partners
 from mmcontrast.gaps import Variant
 from mmcontrast.masks import checked_partners
 from mmcontrast.reductions import Reduction

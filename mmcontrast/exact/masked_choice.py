@@ -9,9 +9,10 @@ from mmcontrast.exact import sizes
 from mmcontrast.exact.beside import OneWay, plus
 from mmcontrast.exact.choose import mapped, products_in_range, rows_at_a_time, weighted
 from mmcontrast.exact.classes import numbered
-from mmcontrast.exact.masked_blocks import Partners, masked_in_blocks
+from mmcontrast.exact.masked_blocks import masked_in_blocks
 from mmcontrast.exact.operators import as_operator
 from mmcontrast.exact.pair_partners import told
+from mmcontrast.exact.partners import Partners
 from mmcontrast.exact.plain import plain_contrast
 from mmcontrast.exact.tiles import any_of, rows_in_cache, scalar
 from mmcontrast.gaps import USUAL, Variant

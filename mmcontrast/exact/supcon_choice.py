@@ -13,9 +13,9 @@ from mmcontrast.eager import is_eager
 from mmcontrast.exact import kernels, sizes
 from mmcontrast.exact.choose import kernels_suit
 from mmcontrast.exact.classes import by_class
-from mmcontrast.exact.masked_blocks import Partners
 from mmcontrast.exact.masked_choice import masked_contrast
 from mmcontrast.exact.operators import as_operator, as_operator_without_gradients
+from mmcontrast.exact.partners import Partners
 from mmcontrast.exact.supcon_tiles import sup_con_in_tiles
 from mmcontrast.exact.supcon_whole import sup_con_at_once
 from mmcontrast.exact.tiles import scalar

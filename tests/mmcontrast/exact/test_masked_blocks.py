@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 import mmcontrast as mm
 from mmcontrast.exact import masked_choice, sizes
-from mmcontrast.exact.masked_blocks import Partners
 from tests import oracles
 from tests.mmcontrast.closed_form import TEMPERATURES, relative, unit_rows
 from tests.mmcontrast.exact.ways import Allocations, reductions, same
@@ -422,29 +421,6 @@ def test_nothing_but_the_masks_is_quadratic(name):
     x, y, ids = normal(1, N, 8).float(), normal(2, N, 8).float(), labels(3, N, 64)
     square = mask(4, N, N, share=0.9).fill_diagonal_(True)
     assert peak(lambda: gradients(lambda x, y: CALLS[name](x, y, square, ids), x, y)) < 800_000
-
-
-def test_a_record_of_masks_counts_who_has_a_positive():
-    positives = torch.tensor([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]]).bool()
-    keep = torch.tensor([[1, 1, 1], [1, 0, 1], [0, 1, 1], [0, 1, 1]]).bool()
-    columns = torch.tensor([True, True, False])
-
-    def counted(*given):
-        """In blocks, and in one piece."""
-        found = [Partners(*given).counted(torch.float32, 3, step).tolist() for step in (3, None)]
-        assert found[0] == found[1]
-        return found[0]
-
-    assert counted(positives) == [True] * 4
-    assert counted(positives, None, keep) == [True, False, True, True]
-    assert counted(positives, None, keep, columns) == [True, False, False, True]
-    soft = positives[[3, 0, 1]].double() * 1e-9
-    assert counted(soft, None, keep[[1, 1, 2]]) == [True, True, True]
-    assert counted(soft, None, keep[[1, 1, 2]], None, 0) == [False, True, True]
-    assert counted(soft * 1e-40) == [False] * 3  # in float32
-    assert counted(torch.tensor([3.0, 4, 5, 3]), torch.tensor([3.0, 3, 4])) == [
-        *(True, True, False, True)
-    ]
 
 
 def test_only_the_way_of_a_transform_is_another(monkeypatch):
