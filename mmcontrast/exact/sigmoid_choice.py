@@ -21,6 +21,9 @@ from mmcontrast.reductions import Reduction
 from mmcontrast.rows import RowMap, dot, map_rows
 from mmcontrast.softmax import with_finite_bias
 
+Given = tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]
+"""The first arguments of :func:`weighted_sigmoid`, up to ``positives``."""
+
 
 def sigmoid_of_pairs(
     x: Tensor,
@@ -83,14 +86,13 @@ def sigmoid_of_pairs(
         )
         return reduction.reduce(losses, counted)
     shares = reduction.shares(counted, rows)
-    inputs = rows, columns, scalar(temperature, rows), scalar(bias, rows), pair_bias, shares
-    rounded = kernels.rounded_to(x, y)
+    learned = scalar(temperature, rows), scalar(bias, rows)
+    inputs = rows, columns, *learned, pair_bias, shares, positives
+    rest = start, chunk_size, kernels.rounded_to(x, y), group
     if rules.has_functions():
-        value = _sigmoid_of_rows(*inputs, positives, rules, own, start, chunk_size, rounded, group)
+        value = _sigmoid_of_rows(inputs, rules, own, *rest)
     else:
-        value = weighted_sigmoid(
-            *inputs, positives, rules.keep, own, start, chunk_size, rounded, group
-        )
+        value = weighted_sigmoid(*inputs, rules.keep, own, *rest)
     return reduction.finish(value, counted)
 
 
@@ -142,17 +144,11 @@ def weighted_sigmoid(
     """
     rest = start, chunk_size, rounded, group
     inputs = x, y, temperature, bias, pair_bias, weight, positives
-    return _sigmoid_of_rows(*inputs, PairRules(keep), own, *rest)
+    return _sigmoid_of_rows(inputs, PairRules(keep), own, *rest)
 
 
 def _sigmoid_of_rows(
-    x: Tensor,
-    y: Tensor,
-    temperature: Tensor,
-    bias: Tensor,
-    pair_bias: Tensor | None,
-    weight: Tensor | None,
-    positives: Tensor | None,
+    given: Given,
     rules: PairRules,
     own: Tensor | None,
     start: int,
@@ -160,6 +156,7 @@ def _sigmoid_of_rows(
     rounded: str,
     group: str,
 ) -> Tensor:
+    x, y, temperature, bias, pair_bias, weight, positives = given
     pair_bias = None if pair_bias is None else pair_bias.to(x.dtype)
     ranks = named(group)
     if ranks is not None:
