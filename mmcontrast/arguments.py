@@ -373,12 +373,12 @@ def chances(name: str, value: float | Tensor, rows: Tensor) -> Tensor | None:
         below_one(name, value)
         dtype = torch.promote_types(rows.dtype, torch.float32)
         return None if value == 0 else rows.new_full((size,), value, dtype=dtype)
-    if value.ndim or value.requires_grad or not value.is_floating_point():
-        if value.requires_grad:
-            fail(name, "numbers, as no gradient by them is made", "a tensor that requires one")
+    if value.requires_grad:
+        fail(name, "numbers, as no gradient by them is made", "a tensor that requires one")
+    if value.ndim:
         vector(name, value, size)
-        if not value.is_floating_point():
-            fail(name, "a floating dtype", value.dtype)
+    if not value.is_floating_point():
+        fail(name, "a floating dtype", value.dtype)
     outside = ~((value >= 0) & (value < 1))
     if _some(outside):
         fail(name, "numbers in [0, 1)", f"{value[outside].flatten()[0].item():.6g}")

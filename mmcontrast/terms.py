@@ -102,11 +102,11 @@ class LossTerms(OrderedDict[str, Tensor]):
         return reversed(list(self))
 
     # A dict's own views go past __iter__; typing has no names for the views of an OrderedDict.
-    def keys(self) -> KeysView[str]:  # type: ignore[override]
+    def keys(self) -> KeysView[str]:  # type: ignore[override]  # not odict_keys
         """The names, each of which holds its weight."""
         return KeysView(self)
 
-    def items(self) -> ItemsView[str, Tensor]:  # type: ignore[override]  # as keys
+    def items(self) -> ItemsView[str, Tensor]:  # type: ignore[override]  # not odict_items
         """Names and terms."""
         return ItemsView(self)
 

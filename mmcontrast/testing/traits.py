@@ -144,7 +144,7 @@ class Traits:
                 arguments.fail(name, "False unless the kind is 'multimodal'", True)
         if self.pairwise is not None and (self.kind != "multimodal" or self.labels):
             expected = "None unless the kind is 'multimodal', without labels"
-            arguments.fail("pairwise", expected, self.pairwise)
+            arguments.fail("pairwise", expected, arguments.shown(self.pairwise))
         if self.temperature is not None:
             arguments.positive("temperature", self.temperature)
         if self.features is not None:
