@@ -198,17 +198,17 @@ def hard_negatives(
         ranks, start = "", here.start
     x = map_rows(anchors, normalize)
     corpus = Corpus(candidates, normalize, anchors.device)
-    masks = targets, allowed, labels, others
+    masks = targets, allowed, labels
     way = EXCLUDED[exclude_positive], normalize is None, chunk_size, start
     found: tuple[Tensor, ...]
     if operator:
         measure = MEASURES.index(distance)
         found = hardest_candidates(
-            x, corpus.whole(), skip + pool, *masks, *way, ranks, measure, *limits
+            x, corpus.whole(), skip + pool, *masks, others, *way, ranks, measure, *limits
         )
     else:
-        masks = targets, allowed, labels, labels if others is None else others
-        found = hardest_of(x, corpus, Search(skip + pool, *masks, *way, distance, limits))
+        theirs = labels if others is None else others
+        found = hardest_of(x, corpus, Search(skip + pool, *masks, theirs, *way, distance, limits))
     if skip:
         found = tuple(part[:, skip:].contiguous() for part in found)
     if sample is not None:

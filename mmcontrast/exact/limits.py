@@ -20,10 +20,6 @@ class Limits(NamedTuple):
     relative_margin: float | None = None
     semi_hard: float | None = None
 
-    def of_the_partner(self) -> bool:
-        """Whether the partner's score matters."""
-        return any(x is not None for x in self[2:])
-
     def bounds(self, partner: Tensor, has_one: Tensor, distance: bool) -> Bounds:
         """The interval, in the dtype of the partner's closeness.
 

@@ -40,12 +40,6 @@ def test_semi_hard_is_strictly_less_close_and_needs_a_partner():
     assert own[1].tolist() == [math.nextafter(0.5, -INF), -INF]
 
 
-def test_only_margins_are_to_the_partner():
-    assert not Limits(below=1.0, above=0.0).of_the_partner()
-    for name in ("margin", "relative_margin", "semi_hard"):
-        assert Limits(**{name: 0.1}).of_the_partner()
-
-
 def test_inside_has_both_ends_and_no_nan():
     bounds = torch.tensor([0.0]), torch.tensor([1.0])
     values = torch.tensor([[0.0, 1.0, 0.5, -0.1, 1.1, math.nan]])
