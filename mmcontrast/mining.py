@@ -114,7 +114,8 @@ def hard_negatives(
 
     Returns:
         :class:`HardNegatives`, without gradient. K = min(k, C - 1 - skip) with
-        ``exclude_positive=True``, else min(k, C - skip), and at least 0.
+        ``exclude_positive=True``, else min(k, C - skip), and at least 0. Compilers take K = 1 for
+        another program: export a k above 1 for batches of k + skip + 1 or more.
 
     Raises:
         ValueError: on shapes or dtypes that disagree, fewer candidates than anchors without
@@ -198,19 +199,17 @@ def hard_negatives(
         ranks, start = "", here.start
     x = map_rows(anchors, normalize)
     corpus = Corpus(candidates, normalize, anchors.device)
-    masks = targets, allowed, labels
+    hardest = pool, skip, targets, allowed, labels
     way = EXCLUDED[exclude_positive], normalize is None, chunk_size, start
     found: tuple[Tensor, ...]
     if operator:
         measure = MEASURES.index(distance)
         found = hardest_candidates(
-            x, corpus.whole(), skip + pool, *masks, others, *way, ranks, measure, *limits
+            x, corpus.whole(), *hardest, others, *way, ranks, measure, *limits
         )
     else:
         theirs = labels if others is None else others
-        found = hardest_of(x, corpus, Search(skip + pool, *masks, theirs, *way, distance, limits))
-    if skip:
-        found = tuple(part[:, skip:].contiguous() for part in found)
+        found = hardest_of(x, corpus, Search(*hardest, theirs, *way, distance, limits))
     if sample is not None:
         places = sample_some(found[2], k, generator)
         found = tuple(part.gather(1, places) for part in found)

@@ -30,6 +30,7 @@ class Search(NamedTuple):
     """What is asked for; the words are those of :func:`hard_negatives`."""
 
     k: int
+    skip: int
     targets: Tensor | None
     allowed: Tensor | None
     labels: Tensor | None
@@ -56,9 +57,11 @@ class Search(NamedTuple):
         return self.distance is None and self.limits == NO_LIMITS
 
 
-def _empty_candidates(x: Tensor, y: Tensor, k: int, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _empty_candidates(
+    x: Tensor, y: Tensor, k: int, skip: int, *others: Any
+) -> tuple[Tensor, Tensor, Tensor]:
     exclude, group = others[4], others[8]
-    size = x.shape[0], k if group else places(k, y.shape[0], exclude)
+    size = x.shape[0], k if group else places(k, y.shape[0], skip, exclude)
     scores = x.new_empty(size, dtype=torch.promote_types(x.dtype, y.dtype))
     return x.new_empty(size, dtype=torch.int64), scores, x.new_empty(size, dtype=torch.bool)
 
@@ -68,6 +71,7 @@ def hardest_candidates(
     x: Tensor,
     y: Tensor,
     k: int,
+    skip: int,
     targets: Tensor | None,
     allowed: Tensor | None,
     labels: Tensor | None,
@@ -89,8 +93,8 @@ def hardest_candidates(
     Args:
         x: (B, D) anchors.
         y: (C, D) candidates.
-        k, targets, allowed, labels, candidate_labels, exclude, raw, chunk_size, start: of a
-            :class:`Search`.
+        k, skip, targets, allowed, labels, candidate_labels, exclude, raw, chunk_size, start: of
+            a :class:`Search`.
         group: name of the process group over which y is gathered here; empty where y has all
             candidates already. A compiler does not know how many come, so K is k with a group, and
             places beyond the number of candidates are not valid.
@@ -104,7 +108,8 @@ def hardest_candidates(
         start = here.start
         theirs = None if theirs is None else joined(theirs, ranks)[0]
     measured = MEASURES[measure], Limits(below, above, margin, relative_margin, semi_hard)
-    search = Search(k, targets, allowed, labels, theirs, exclude, raw, chunk_size, start, *measured)
+    hardest = k, skip, targets, allowed, labels, theirs
+    search = Search(*hardest, exclude, raw, chunk_size, start, *measured)
     indices, scores, valid = hardest_of(x, Corpus(y, None, x.device), search)
     if ranks is not None:
         missing = 0, k - indices.shape[1]
@@ -117,11 +122,13 @@ def hardest_of(x: Tensor, corpus: Corpus, search: Search) -> tuple[Tensor, Tenso
     size = x.shape[0], corpus.rows.shape[0]
     if search.allowed is not None:
         arguments.mask("allowed", search.allowed, size)
-    count = places(search.k, size[1], search.exclude)
+    count = places(search.skip + search.k, size[1], 0, search.exclude)
     if _searched_in_blocks(x, corpus, search.plain()):
         scores, indices = _in_blocks(x, corpus, count, search)
     else:
         scores, indices = _among_all(x, corpus.whole(), count, search)
+    if search.skip:  # in memory of their own, as an operator's results are
+        scores, indices = (part[:, search.skip :].clone() for part in (scores, indices))
     if search.exclude == "after":
         scores = torch.where(indices != search.partners(x)[:, None], scores, -math.inf)
     valid = scores > -math.inf
@@ -134,9 +141,9 @@ def hardest_of(x: Tensor, corpus: Corpus, search: Search) -> tuple[Tensor, Tenso
     return indices.contiguous(), scores.contiguous(), valid.contiguous()
 
 
-def places(k: int, size: int, exclude: str) -> int:
-    """How many of so many candidates there are to return."""
-    return min(k, max(size - 1, 0) if exclude == "before" else size)
+def places(k: int, size: int, skip: int, exclude: str) -> int:
+    """How many of so many candidates there are to return; the hardest ones skipped are not."""
+    return min(k, max(size - skip - (exclude == "before"), 0))
 
 
 def _searched_in_blocks(x: Tensor, corpus: Corpus, plain: bool) -> bool:

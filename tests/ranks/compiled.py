@@ -52,7 +52,9 @@ LOSSES = {
         ).total
     ),
     "joint, shuffled": lambda a, b, t, m, **g: (
-        mm.joint_contrast(three(a, b), anchor="text", temperature=t, **g).total
+        mm.joint_contrast(
+            three(a, b), anchor="text", temperature=t, present=m["present"], **g
+        ).total
     ),
     "ranked": lambda a, b, t, m, **g: mm.rank_n_contrast(a + b, m["scores"], temperature=t, **g),
     "semi": lambda a, b, t, m, **g: mm.semi_contrast(both(a, b), margin=t, **g),
@@ -85,7 +87,9 @@ MORE = {
         a, None, b, temperature=t, positives=m["pairs"], keep=m["keep"], **g
     ),
     "joint, all": lambda a, b, t, m, **g: (
-        mm.joint_contrast(three(a, b), negatives="all", temperature=t, **g).total
+        mm.joint_contrast(
+            three(a, b), negatives="all", temperature=t, present=m["present"], **g
+        ).total
     ),
     "joint, volume": lambda a, b, t, m, **g: (
         mm.joint_contrast(
@@ -93,7 +97,9 @@ MORE = {
         ).total
     ),
     "joint, area": lambda a, b, t, m, **g: (
-        mm.joint_contrast(three(a, b), score="area", temperature=t, **g).total
+        mm.joint_contrast(
+            three(a, b), score="area", anchor="text", temperature=t, present=m["present"], **g
+        ).total
     ),
     "levels": lambda a, b, t, m, **g: (
         mm.multilevel_contrast(levels(a, b), temperature=t, keep=m["keep"], **g).total

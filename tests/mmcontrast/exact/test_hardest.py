@@ -14,7 +14,7 @@ def test_candidates_of_raw_rows_keep_the_dtype_of_both(chunk_size):
     none = (None,) * 4
     for y, dtype in ((x, torch.float32), (x.double(), torch.float64)):
         indices, scores, valid = hardest_candidates(
-            *(x, y, 5, *none, "before", True, chunk_size, 0, "", 0, *NO_LIMITS)
+            *(x, y, 5, 0, *none, "before", True, chunk_size, 0, "", 0, *NO_LIMITS)
         )
         assert indices.tolist() == [[2, 1], [2, 0], [1, 0]]
         assert scores.dtype == dtype
@@ -25,6 +25,6 @@ def test_candidates_of_raw_rows_keep_the_dtype_of_both(chunk_size):
 def test_the_first_candidate_of_a_rank(start, indices):
     x, y = torch.eye(3)[:2], torch.eye(3)
     found = hardest_candidates(
-        x, y, 1, *(None,) * 4, "before", False, None, start, "", 0, *NO_LIMITS
+        x, y, 1, 0, *(None,) * 4, "before", False, None, start, "", 0, *NO_LIMITS
     )
     assert found[0][:, 0].tolist() == indices
