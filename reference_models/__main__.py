@@ -108,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--data", metavar="FILE", help="default: what it was trained on")
     command.add_argument("--labels", metavar="CSV", help="the sentences of a file of MulT or MMIM")
     command.add_argument("--split", default="test", choices=("train", "valid", "test"))
+    _add_missing(command)
     command.set_defaults(run=commands.evaluate_command)
 
     command = parsers.add_parser("reproduce", help="a table of a model's paper, run again")
@@ -132,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--out", type=Path, metavar="FOLDER", help="default: reproduced/MODEL-TABLE"
     )
+    _add_missing(command)
     command.set_defaults(run=commands.reproduce_command)
 
     command = parsers.add_parser("report", help="a page about finished runs, with figures")
@@ -169,6 +171,18 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=_seed, default=0, metavar="N", help="default: 0")
     command.set_defaults(run=commands.synthesize_command)
     return parser
+
+
+def _add_missing(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--missing",
+        metavar="MODE",
+        help="curves of the metrics over what is missing: fixed-modalities, random-modalities,"
+        " frames, shared-frames or blocks",
+    )
+    command.add_argument(
+        "--mask-seeds", type=_count, metavar="N", help="masks at each rate; default: 3"
+    )
 
 
 def _seed(text: str) -> int:

@@ -123,6 +123,20 @@ def evaluate_command(options: argparse.Namespace) -> None:
 
     if not ranks().is_main_process:
         return
+    if _mask_seeds(options):
+        from reference_models.tables.missing_tables import evaluate_run
+
+        page = evaluate_run(
+            options.folder,
+            options.missing,
+            data=options.data,
+            labels=options.labels,
+            split=options.split,
+            mask_seeds=_mask_seeds(options),
+            say=_say,
+        )
+        _say(f"{page.with_suffix('.md').read_text(encoding='utf-8')}\npage: {page}")
+        return
     metrics = runs.evaluate(
         options.folder, data=options.data, labels=options.labels, split=options.split
     )
@@ -130,6 +144,17 @@ def evaluate_command(options: argparse.Namespace) -> None:
     if "mag_bert" in metrics:
         rows[f"{options.split}, MAG-BERT protocol"] = metrics["mag_bert"]
     _say(text_table(rows))
+
+
+def _mask_seeds(options: argparse.Namespace) -> int:
+    """How many masks at each rate of ``--missing``; 0 without it."""
+    if options.missing is None:
+        if options.mask_seeds is not None:
+            raise ValueError(
+                f"--mask-seeds: expected --missing MODE beside it, got {options.mask_seeds} alone"
+            )
+        return 0
+    return options.mask_seeds or 3
 
 
 def reproduce_command(options: argparse.Namespace) -> None:
@@ -151,6 +176,8 @@ def reproduce_command(options: argparse.Namespace) -> None:
         settings=options.settings,
         preset=options.preset,
         against=options.against,
+        missing=options.missing,
+        mask_seeds=_mask_seeds(options),
         out=options.out or Path("reproduced") / f"{options.model}-{options.table}",
         say=_say,
     )

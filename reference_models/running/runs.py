@@ -194,7 +194,23 @@ def evaluate(
             network reads.
     """
     parts = load(folder)
-    own = parts.config["data"]
+    corpus = data_of(folder, parts.config, data=data, labels=labels)
+    parts.model.to(device())
+    dataset = parts.dataset(corpus, split)
+    predictions, _ = predict(parts.model, dataset, batch_size=parts.training.batch_size)
+    return task_metrics(corpus.task, predictions, corpus.splits[split].labels)
+
+
+def data_of(
+    folder: Path, config: Mapping[str, Any], *, data: str | None = None, labels: str | None = None
+) -> Corpus:
+    """The data of the finished run in a folder, or other data of its task.
+
+    Raises:
+        ValueError: a file of another task, or, without ``data``, another file in the place of the
+            run's own; DataError: no such file.
+    """
+    own = config["data"]
     corpus = load_corpus(
         data or own["path"], labels=labels or (own.get("labels") if data is None else None)
     )
@@ -208,7 +224,4 @@ def evaluate(
             f"{corpus.path}: expected the task {own['task']}, which the run in {folder} is for,"
             f" got {corpus.task}"
         )
-    parts.model.to(device())
-    dataset = parts.dataset(corpus, split)
-    predictions, _ = predict(parts.model, dataset, batch_size=parts.training.batch_size)
-    return task_metrics(corpus.task, predictions, corpus.splits[split].labels)
+    return corpus

@@ -12,10 +12,12 @@ from pathlib import Path
 from reference_models import registry
 from reference_models.data.data_sets import data_set_of, is_synthetic
 from reference_models.data.loading import load_corpus
+from reference_models.data.missing import check_mode
 from reference_models.running import checkpoints, folders, records, runs
 from reference_models.running.devices import ranks
 from reference_models.running.trainer import NotFinite
 from reference_models.tables.comparison import write_tables
+from reference_models.tables.missing_tables import MASK_SEEDS, write_missing
 from reference_models.tables.plan import Experiment, Row
 
 
@@ -37,6 +39,8 @@ def reproduce(
     labels: str | None = None,
     preset: str | None = None,
     against: str | None = None,
+    missing: str | None = None,
+    mask_seeds: int = MASK_SEEDS,
     say: Callable[[str], None] = _silent,
 ) -> Path:
     """Train every row of a table with every seed, and write the table in four formats.
@@ -60,6 +64,9 @@ def reproduce(
             paper's.
         against: the row that the others are compared with, sample by sample; None: the one without
             contrast in the table "contrast", else the one without changes.
+        missing: what is then missing in evaluations of all runs, a key of ``MODES`` in
+            ``data/missing.py``: the folder ``missing`` gets the rows' curves and their page.
+        mask_seeds: how many masks at each rate of what is missing.
         say: called with lines for the reader.
 
     Returns:
@@ -71,6 +78,8 @@ def reproduce(
     """
     paper = registry.find(model)
     tables = paper.tables
+    if missing is not None:
+        check_mode(missing)
     if table not in tables:
         raise ValueError(f"--table: expected one of {', '.join(tables)} of {model}, got {table!r}")
     for name in rows or ():
@@ -108,6 +117,9 @@ def reproduce(
         for row in plan:
             _train(run, plan, row, seed, say)
     say(f"\n{(out / 'table.md').read_text(encoding='utf-8')}\npage: {out / 'index.html'}")
+    if missing is not None and ranks().is_main_process:
+        page = write_missing(run, plan, missing, mask_seeds=mask_seeds, say=say)
+        say(f"\n{page.with_suffix('.md').read_text(encoding='utf-8')}\npage: {page}")
     return out / "index.html"
 
 

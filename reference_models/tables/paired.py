@@ -69,7 +69,7 @@ def paired_differences(row: Mapping[int, Run], against: Mapping[int, Run]) -> di
         each = ours - theirs  # (S, 1 + R): as it is, then resampled
         if np.isfinite(each[:, 0]).all():
             drawn = each[:, 1:] if len(first.ids) > 1 else each[:, :0]  # of one, all are alike
-            found[name] = difference(each[:, 0], drawn, lower_is_better=_is_error(name))
+            found[name] = difference(each[:, 0], drawn, lower_is_better=is_error(name))
     return found
 
 
@@ -140,7 +140,8 @@ def _metrics(run: Run, counts: Floats) -> dict[str, Floats]:
     return {name: values for name, values in found.items() if name in names}
 
 
-def _is_error(metric: str) -> bool:
+def is_error(metric: str) -> bool:
+    """Whether lower is better."""
     return metric.endswith("mae")
 
 

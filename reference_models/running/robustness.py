@@ -1,0 +1,189 @@
+"""A finished run where something is missing: its predictions under every mask."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reference_models.data import missing
+from reference_models.data.corpus import Corpus, file_sha256
+from reference_models.data.missing import FIXED, MissingDataset
+from reference_models.running import records
+from reference_models.running.devices import device
+from reference_models.running.mask_files import stored_draws
+from reference_models.running.restoring import load
+from reference_models.running.sealed import read_sealed, write_sealed
+from reference_models.running.training import predict
+
+FOLDER = "missing"
+Outputs = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What is missing in one evaluation.
+
+    Attributes:
+        rate: the share that is missing; None with ``kept``.
+        mask_seed: of the masks; None where all seeds give the same mask.
+        kept: the only modalities that are there; None with ``rate``.
+    """
+
+    rate: float | None = None
+    mask_seed: int | None = None
+    kept: tuple[str, ...] | None = None
+
+    @property
+    def name(self) -> str:
+        """ "text + audio", or "0.3, masks 2"."""
+        if self.kept is not None:
+            return " + ".join(self.kept)
+        return f"{self.rate:.4g}" + ("" if self.mask_seed is None else f", masks {self.mask_seed}")
+
+
+@dataclass(frozen=True, eq=False)
+class MissingResults:
+    """A run's predictions on one split under every condition.
+
+    Attributes:
+        mode, split: what is missing, and where.
+        mask_seeds: of the masks.
+        seed: of the run.
+        task: of the data.
+        conditions: the keys of ``predictions``, in order.
+        predictions: of each condition, as ``predict`` returns them.
+        labels: of the split.
+        masks: the SHA-256 of the draws of each seed.
+    """
+
+    mode: str
+    split: str
+    mask_seeds: tuple[int, ...]
+    seed: int
+    task: str
+    conditions: tuple[Condition, ...]
+    predictions: dict[Condition, Outputs]
+    labels: NDArray[Any]
+    masks: dict[str, str]
+
+    def curve(self, mask_seed: int) -> list[tuple[float, Outputs]]:
+        """Rates and predictions of one seed of the masks, by rising rate."""
+        return [
+            (c.rate, self.predictions[c])
+            for c in self.conditions
+            if c.rate is not None and c.mask_seed in (None, mask_seed)
+        ]
+
+
+def conditions(
+    mode: str, modalities: Sequence[str], read: Sequence[str], mask_seeds: Sequence[int]
+) -> tuple[Condition, ...]:
+    """All conditions of a mode, for a file with ``modalities`` and a network that reads ``read``.
+
+    At the rate 0, and where everything is missing, all seeds of the masks give the same mask.
+    """
+    if mode == FIXED:
+        return tuple(Condition(kept=part) for part in missing.subsets(read))
+    found = []
+    for rate in missing.rates(mode, modalities):
+        alike = rate == 0 or (rate == 1 and mode != "random-modalities")
+        found += [Condition(rate, seed) for seed in ((None,) if alike else mask_seeds)]
+    return tuple(found)
+
+
+def evaluate_missing(
+    folder: Path,
+    mode: str,
+    corpus: Corpus,
+    *,
+    split: str = "test",
+    mask_seeds: int = 3,
+    masks: Path | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> MissingResults:
+    """Predict with a finished run's own weights under every condition of a mode.
+
+    The predictions are kept in the run folder, ``missing/<mode>-<split>-....safetensors``: the same
+    call reads them, as long as run, data and masks are the same.
+
+    Args:
+        folder: the run.
+        mode: of :data:`reference_models.data.missing.MODES`.
+        corpus, split: the data.
+        mask_seeds: how many seeds of the masks: 1, 2, ...
+        masks: folder of the stored masks; None: ``missing/masks`` in the run folder.
+        say: called with a line before anything is predicted.
+
+    Raises:
+        ValueError: an unknown mode, no finished run, masks or predictions that are damaged, or a
+            file with a single modality for random modalities.
+    """
+    missing.check_mode(mode)
+    config = records.run_config(folder)
+    read = tuple(m for m in corpus.modalities if m in config["modalities"])
+    if mode == "random-modalities" and len(corpus.modalities) < 2:
+        raise ValueError(
+            f"--missing: expected a file with two modalities or more for {mode}, in which each"
+            f" sample keeps one, got {', '.join(corpus.modalities)}"
+        )
+    seeds = () if mode == FIXED else tuple(range(1, mask_seeds + 1))
+    found = conditions(mode, corpus.modalities, read, seeds)
+    place = masks or folder / FOLDER / "masks"
+    drawn = {seed: stored_draws(place, mode, corpus, split, seed) for seed in seeds}
+    digests = {str(seed): digest for seed, (_, digest) in drawn.items()}
+    sums = records.run_metrics(folder).get(records.CHECKSUMS, {})
+    about = {
+        "data": corpus.sha256,
+        "weights": sums.get("model.safetensors") or file_sha256(folder / "model.safetensors"),
+        "masks": digests,
+        "conditions": [condition.name for condition in found],
+    }
+    path = folder / FOLDER / f"{mode}-{split}-{corpus.sha256[:12]}.safetensors"
+    outputs, found_about, _ = read_sealed(path) if path.exists() else ({}, "", "")
+    if found_about != json.dumps(about):
+        say(f"{folder}: {len(found)} evaluations of {mode}, {split}")
+        draws = {seed: values for seed, (values, _) in drawn.items()}
+        outputs = _predict_all(folder, mode, corpus, split, found, draws)
+        write_sealed(path, outputs, json.dumps(about))
+    return MissingResults(
+        mode,
+        split,
+        seeds,
+        config["seed"],
+        corpus.task,
+        found,
+        {condition: outputs[condition.name] for condition in found},
+        corpus.splits[split].labels,
+        digests,
+    )
+
+
+def _predict_all(
+    folder: Path,
+    mode: str,
+    corpus: Corpus,
+    split: str,
+    found: Sequence[Condition],
+    draws: Mapping[int, Mapping[str, missing.Floats]],
+) -> dict[str, Outputs]:
+    parts = load(folder)
+    parts.model.to(device())
+    full, size = parts.dataset(corpus, split), parts.training.batch_size
+    blanks = missing.blank_tokens(parts.tokenizer)
+
+    def without(sample: dict[str, Any], condition: Condition) -> dict[str, Any]:
+        if condition.kept is not None:
+            return missing.only(sample, condition.kept)
+        seed = condition.mask_seed or next(iter(draws))  # at rate 0 and 1 any seed will do
+        row = {name: values[sample["index"]] for name, values in draws[seed].items()}
+        return missing.lacking(sample, mode, condition.rate, row, blanks)
+
+    outputs = {}
+    for condition in found:
+        part = MissingDataset(full, lambda sample, c=condition: without(sample, c))
+        outputs[condition.name], _ = predict(parts.model, part, batch_size=size)
+    return outputs

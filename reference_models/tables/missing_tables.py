@@ -1,0 +1,108 @@
+"""Runs where something is missing: one run's curves, and those of all rows of a table."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from reference_models.data.corpus import Corpus
+from reference_models.running import records
+from reference_models.running.robustness import FOLDER, MissingResults, evaluate_missing
+from reference_models.running.runs import data_of
+from reference_models.tables.missing_pages import write_curves
+from reference_models.tables.paired_rows import base_row
+from reference_models.tables.plan import Experiment, Row
+
+MASK_SEEDS = 3
+
+
+def evaluate_run(
+    folder: Path,
+    mode: str,
+    *,
+    data: str | None = None,
+    labels: str | None = None,
+    split: str = "test",
+    mask_seeds: int = MASK_SEEDS,
+    say: Callable[[str], None],
+) -> Path:
+    """Write a finished run's curves into its folder, below ``missing``; returns the page.
+
+    Args:
+        folder: the run.
+        mode: what is missing: a key of ``MODES`` in ``data/missing.py``.
+        data, labels, split: as ``evaluate`` takes them.
+        mask_seeds: how many masks at each rate.
+        say: called with lines for the reader.
+
+    Raises:
+        ValueError: as ``evaluate`` and ``evaluate_missing``.
+    """
+    config = records.run_config(folder)
+    corpus = data_of(folder, config, data=data, labels=labels)
+    found = evaluate_missing(folder, mode, corpus, split=split, mask_seeds=mask_seeds, say=say)
+    # The curves on another file stand beside those on the run's own.
+    other = "" if corpus.sha256 == config["data"]["sha256"] else f"-{corpus.sha256[:12]}"
+    name = f"{config['model']}, seed {config['seed']}"
+    return write_curves(
+        folder / FOLDER,
+        f"{mode}-{split}{other}",
+        f"{name}: {mode} missing",
+        {name: [found]},
+        about=_about(config, corpus, split),
+    )
+
+
+def write_missing(
+    run: Experiment,
+    plan: Sequence[Row],
+    mode: str,
+    *,
+    mask_seeds: int = MASK_SEEDS,
+    say: Callable[[str], None],
+) -> Path:
+    """Write the curves of a table's rows, on the same axes and compared; returns the page.
+
+    The masks and the files are in the folder ``missing`` of the table's. Rows without a finished
+    run are left out.
+
+    Raises:
+        ValueError: no finished run at all, or as ``evaluate_missing``.
+    """
+    out = run.out / FOLDER
+    rows: dict[str, list[MissingResults]] = {}
+    for row in plan:
+        if row.reason is None and row.same_as is None:
+            places = run.finished(row)
+            found = [
+                evaluate_missing(
+                    place, mode, run.corpus, mask_seeds=mask_seeds, masks=out / "masks", say=say
+                )
+                for place in places
+            ]
+            if found:
+                rows[row.name] = found
+    if not rows:
+        raise ValueError(f"--missing: expected a finished run in {run.out}, got none")
+    against = run.against or base_row({row.name: row.overrides for row in plan})
+    config = next(row.config for row in plan if row.config is not None and row.name in rows)
+    return write_curves(
+        out,
+        mode,
+        f"{run.model}, table {run.table}: {mode} missing",
+        rows,
+        about=_about(config, run.corpus, "test"),
+        against=against if against in rows and len(rows) > 1 else None,
+    )
+
+
+def _about(config: Mapping[str, Any], corpus: Corpus, split: str) -> dict[str, str]:
+    text, versions = config["text"], config.get("versions", {})
+    known = f", {corpus.known_as}" if corpus.known_as else ""
+    return {
+        "model": config["model"],
+        "modalities": ", ".join(config["modalities"]),
+        "data": f"{Path(corpus.path).name}{known}, SHA-256 {corpus.sha256}",
+        "samples": f"{split}, {len(corpus.splits[split])} samples",
+        "text encoder": str(text.get("encoder") or text.get("column") or "none"),
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+    }

@@ -1,0 +1,97 @@
+"""A run where something is missing: its own weights, the stored masks, one evaluation each."""
+
+import numpy as np
+import pytest
+
+from reference_models.data.loading import load_corpus
+from reference_models.data.missing import MODES
+from reference_models.running import robustness, runs
+from reference_models.running.robustness import Condition, conditions, evaluate_missing
+from reference_models.running.training import predict
+from reference_models.tables.missing_curves import measured
+from tests.reference_models.running.test_runs import train
+
+THREE = ("text", "audio", "vision")
+
+
+@pytest.fixture(scope="module")
+def finished(file, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    train(file, folder)
+    return folder
+
+
+def test_conditions_are_each_rate_and_seed_but_equal_masks_once():
+    found = conditions("frames", THREE, THREE, (1, 2))
+    assert len(found) == 2 + 2 * 9
+    assert [c.name for c in found[:3]] == ["0", "0.1, masks 1", "0.1, masks 2"]
+    assert found[-1] == Condition(rate=1.0)
+    found = conditions("random-modalities", THREE, THREE, (1, 2))
+    assert [c.name for c in found[-2:]] == ["0.6667, masks 1", "0.6667, masks 2"]
+    found = conditions("fixed-modalities", THREE, THREE[:2], ())
+    assert [c.name for c in found] == ["text", "audio", "text + audio"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_nothing_missing_is_the_plain_evaluation_exactly(mode, file, finished):
+    result = evaluate_missing(finished, mode, load_corpus(file), mask_seeds=1)
+    whole = Condition(kept=THREE) if mode == "fixed-modalities" else Condition(rate=0.0)
+    metrics, plain = measured([result]), runs.evaluate(finished)
+    assert metrics.points["mae"][whole.name].values == (plain["mae"],)
+    assert metrics.points["corr"][whole.name].values == (plain["corr"],)
+    assert metrics.points["acc7"][whole.name].values == (100 * plain["acc7"],)
+    for outputs in result.predictions.values():
+        assert np.isfinite(outputs).all()
+    others = [x for c, x in result.predictions.items() if c != whole]
+    assert any(not np.array_equal(x, result.predictions[whole]) for x in others)
+
+
+def test_the_predictions_are_kept_while_run_and_masks_are_the_same(file, finished, monkeypatch):
+    corpus, calls = load_corpus(file), []
+    first = evaluate_missing(finished, "blocks", corpus, mask_seeds=2)
+
+    def counted(*arguments, **options):
+        calls.append(arguments)
+        return predict(*arguments, **options)
+
+    monkeypatch.setattr(robustness, "predict", counted)
+    again = evaluate_missing(finished, "blocks", corpus, mask_seeds=2)
+    assert not calls
+    for condition, outputs in first.predictions.items():
+        assert np.array_equal(outputs, again.predictions[condition])
+    evaluate_missing(finished, "blocks", corpus, mask_seeds=1)
+    assert len(calls) == 11
+
+
+def test_a_damaged_file_of_predictions_is_refused(file, finished):
+    corpus = load_corpus(file)
+    evaluate_missing(finished, "shared-frames", corpus, mask_seeds=1)
+    [path] = (finished / "missing").glob("shared-frames*")
+    content = path.read_bytes()
+    path.write_bytes(content[:-1])
+    with pytest.raises(ValueError, match="cut or changed"):
+        evaluate_missing(finished, "shared-frames", corpus, mask_seeds=1)
+    path.write_bytes(content)
+
+
+def test_two_runs_see_the_same_masks(file, finished, tmp_path):
+    """Whatever their seed, modalities and folders are."""
+    corpus = load_corpus(file)
+    train(file, tmp_path / "run", seed=2, modalities=("text", "audio"))
+    one, other = (
+        evaluate_missing(run, "frames", corpus, mask_seeds=2)
+        for run in (finished, tmp_path / "run")
+    )
+    assert one.masks == other.masks
+    assert (one.seed, other.seed) == (1, 2)
+    shared = tmp_path / "shared"
+    third = evaluate_missing(finished, "frames", corpus, mask_seeds=2, masks=shared)
+    assert third.masks == one.masks
+    assert len(list(shared.iterdir())) == 2
+
+
+def test_an_unknown_mode_is_refused(file, finished):
+    with pytest.raises(
+        ValueError, match=r"^--missing: expected one of fixed-modalities, .* 'noise'"
+    ):
+        evaluate_missing(finished, "noise", load_corpus(file))
