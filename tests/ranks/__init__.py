@@ -9,14 +9,28 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from tests.processes import python
+from tests.forks import Forks
 
 
-def launch(world: int, module: str, *programs: str) -> None:
-    """Run programs of a module, one after the other, on several ranks; they must all succeed."""
-    call = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={world}"]
-    done = python(*call, "-m", module, *programs)
-    assert done.returncode == 0, done.stderr[:6000]
+def launch(world: int, module: str, *programs: Any, timeout: float = 300) -> None:
+    """Run programs of a module, one after the other, on several ranks; they must all succeed.
+
+    Each rank is a new process that starts with torch imported, and sees what `torchrun` sets.
+    """
+    # Here, as `torchrun` has it: a port that a rank opened could be another's by then.
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    together = {
+        "WORLD_SIZE": str(world),
+        "LOCAL_WORLD_SIZE": str(world),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(store.port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+    }
+    forks = Forks()
+    for rank in range(world):
+        forks.start(module, *programs, RANK=str(rank), LOCAL_RANK=str(rank), **together)
+    failed = forks.wait(timeout)
+    assert not failed, "\n".join(f"rank {rank}: {said}" for rank, said in failed.items())
 
 
 def run(programs: Mapping[str, Any]) -> None:
