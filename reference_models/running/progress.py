@@ -1,5 +1,6 @@
 """The progress of a training: a bar or an estimate, a line for each epoch, and the history."""
 
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -7,15 +8,17 @@ from collections.abc import Callable, Mapping
 from tqdm.auto import tqdm
 from transformers import ProgressCallback
 
-PATIENCE = 10.0
+PATIENCE = 3.0
 """Seconds of training after which the rest can be estimated."""
+SILENCE = 60.0
+"""Seconds after a line without a bar, after which the next one says how far the training is."""
 
 
 class Progress(ProgressCallback):
-    """A bar over the steps on a terminal, elsewhere an estimate; after each epoch a line.
+    """A bar over the steps on a terminal, elsewhere estimates; after each epoch a line.
 
-    The estimate is one line, after some seconds of the first epoch: a file or a pipe would show
-    nothing until its end.
+    An estimate is a line, after some seconds of training and then after each minute in which
+    nothing else was said: a file or a pipe would show nothing until the end of an epoch.
 
     Args:
         on_epoch: takes the history so far, on the first rank.
@@ -35,7 +38,7 @@ class Progress(ProgressCallback):
         """Open the bar, at the first step of this call: a resumed run has earlier ones."""
         self.current_step = state.global_step
         self.first: tuple[int, float] | None = None  # the first step of this call, and its end
-        self.estimated = False
+        self.due = math.inf  # when the next estimate is
         if state.is_world_process_zero:
             self.training_bar = tqdm(
                 total=state.max_steps,
@@ -47,16 +50,15 @@ class Progress(ProgressCallback):
             )
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
-        """Move the bar on; or say once how long the rest takes, as soon as that can be told."""
+        """Move the bar on; or say now and then how long the rest takes."""
         super().on_step_end(args, state, control, **kwargs)
         now = time.monotonic()
         if self.first is None:  # which takes longer than the others
-            self.first = state.global_step, now
+            self.first, self.due = (state.global_step, now), now + PATIENCE
         step, started = self.first
-        told = self.estimated or now - started < PATIENCE
-        if told or not state.is_world_process_zero or not self.training_bar.disable:
+        if now < self.due or not state.is_world_process_zero or not self.training_bar.disable:
             return
-        self.estimated = True
+        self.due = now + SILENCE
         left = (now - started) / (state.global_step - step) * (state.max_steps - state.global_step)
         words = f"step {state.global_step} of {state.max_steps}, about {_duration(left)} to go"
         tqdm.write(f"{self.name}{words}", file=sys.stderr)
@@ -70,6 +72,7 @@ class Progress(ProgressCallback):
             history = history_rows(state.log_history, self.watched)
             line = _epoch_line(history[-1], args.num_train_epochs, self.watched)
             tqdm.write(f"{self.name}{line}", file=sys.stderr)
+            self.due = time.monotonic() + SILENCE
             self.on_epoch(history)
 
 

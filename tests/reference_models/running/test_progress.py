@@ -8,25 +8,56 @@ import pytest
 from reference_models.running.progress import PATIENCE, Progress, history_rows
 
 
+def progress_at(state, monkeypatch, clock):
+    """A training without a bar at its first step, and a clock that a test sets."""
+    progress = Progress(lambda history: None, watched="valid", name="teacher: ")
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    progress.on_train_begin(None, state, None)
+    assert progress.training_bar.disable  # stderr is no terminal here
+    return progress
+
+
 @pytest.mark.parametrize(
     ("step_takes", "steps", "words"),
     [
-        (4.0, 100, "step 4 of 100, about 6 minutes to go"),  # 96 steps of 4 s
-        (0.5, 61, "step 21 of 61, about 20 seconds to go"),
-        (120.0, 200, "step 2 of 200, about 6.6 hours to go"),
+        # From the end of the first step on, 3 seconds later at the earliest.
+        (4.0, 17, ["step 2 of 17, about 60 seconds to go", "step 17 of 17, about 0 seconds to go"]),
+        (0.5, 61, ["step 7 of 61, about 27 seconds to go"]),
+        (25.0, 6, ["step 2 of 6, about 2 minutes to go", "step 5 of 6, about 25 seconds to go"]),
+        (7200.0, 3, ["step 2 of 3, about 2.0 hours to go", "step 3 of 3, about 0 seconds to go"]),
     ],
 )
-def test_without_a_bar_the_rest_is_estimated_once(step_takes, steps, words, monkeypatch, capsys):
-    progress = Progress(lambda history: None, watched="valid", name="teacher: ")
+def test_without_a_bar_the_rest_is_estimated_now_and_then(
+    step_takes, steps, words, monkeypatch, capsys
+):
     state = SimpleNamespace(global_step=0, max_steps=steps, is_world_process_zero=True)
-    clock = iter(100 + step_takes * step for step in range(10**6))
-    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
-    progress.on_train_begin(None, state, None)
-    assert progress.training_bar.disable  # stderr is no terminal here
-    for step in range(1, 40):
+    clock = [100.0]
+    progress = progress_at(state, monkeypatch, clock)
+    for step in range(1, steps + 1):
+        clock[0] += step_takes
         state.global_step = step
         progress.on_step_end(None, state, None)
-    assert capsys.readouterr().err == f"teacher: {words}\n"
+    assert capsys.readouterr().err.splitlines() == [f"teacher: {line}" for line in words]
+
+
+def test_the_line_of_an_epoch_puts_off_the_next_estimate(monkeypatch, capsys):
+    log = [
+        {"loss": 2.0, "loss_task": 2.0, "learning_rate": 0.1, "epoch": 1.0},
+        {"eval_loss": 1.0, "epoch": 1.0},
+    ]
+    state = SimpleNamespace(
+        global_step=1, max_steps=9, is_world_process_zero=True, log_history=log
+    )
+    clock = [0.0]
+    progress = progress_at(state, monkeypatch, clock)
+    progress.on_step_end(None, state, None)
+    clock[0] = 2.0
+    progress.on_evaluate(SimpleNamespace(num_train_epochs=2), state, None)
+    assert capsys.readouterr().err.startswith("teacher: epoch   1/2")
+    for at, said in ((61.0, ""), (62.0, "teacher: step 2 of 9, about 7 minutes to go\n")):
+        clock[0], state.global_step = at, 2
+        progress.on_step_end(None, state, None)
+        assert capsys.readouterr().err == said
 
 
 @pytest.mark.parametrize(("first_rank", "disable"), [(False, True), (True, False)])
