@@ -1,6 +1,6 @@
 """The metrics that the papers report, by task; and metrics with flat names."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from numpy.typing import ArrayLike
@@ -11,7 +11,9 @@ from reference_models.running.class_metrics import humor_metrics, iemocap_metric
 from reference_models.running.score_metrics import regression_metrics, sims_metrics
 
 
-def task_metrics(task: str, predictions: ArrayLike, labels: ArrayLike) -> dict[str, Any]:
+def task_metrics(
+    task: str, predictions: ArrayLike, labels: ArrayLike, *, classes: Collection[int] = (7, 5)
+) -> dict[str, Any]:
     """The metrics of a corpus's task, over a whole split at once.
 
     Args:
@@ -20,13 +22,18 @@ def task_metrics(task: str, predictions: ArrayLike, labels: ArrayLike) -> dict[s
             :func:`iemocap_metrics` and :func:`humor_metrics`.
         predictions: (N,) scores, or the task's logits.
         labels: as in the corpus.
+        classes: of sentiment scores: Acc-7 and Acc-5 are left out unless these, the corpus's
+            ``classes``, hold 7 or 5. The labels of one split do not tell: few are extreme.
 
     Raises:
         ValueError: another task; shapes that are not the task's.
     """
     if task == "sentiment":
-        own = regression_metrics(predictions, labels, protocol="mag_bert")
-        return {**regression_metrics(predictions, labels), "mag_bert": own}
+        out: dict[str, Any] = regression_metrics(predictions, labels)
+        out["mag_bert"] = regression_metrics(predictions, labels, protocol="mag_bert")
+        for n in {7, 5}.difference(classes):
+            del out[f"acc{n}"], out["mag_bert"][f"acc{n}"]
+        return out
     if task == "sims":
         return sims_metrics(predictions, labels)
     if task == "iemocap":

@@ -58,6 +58,7 @@ class MissingResults:
         predictions: of each condition, as ``predict`` returns them.
         labels: of the split.
         masks: the SHA-256 of the draws of each seed.
+        classes: of rounded scores, as ``Corpus.classes``.
     """
 
     mode: str
@@ -69,6 +70,7 @@ class MissingResults:
     predictions: dict[Condition, Outputs]
     labels: NDArray[Any]
     masks: dict[str, str]
+    classes: tuple[int, ...] = (7, 5)
 
     def curve(self, mask_seed: int) -> list[tuple[float, Outputs]]:
         """Rates and predictions of one seed of the masks, by rising rate."""
@@ -159,6 +161,7 @@ def evaluate_missing(
         {condition: outputs[condition.name] for condition in found},
         corpus.splits[split].labels,
         digests,
+        corpus.classes,
     )
 
 

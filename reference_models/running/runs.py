@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,16 @@ from reference_models.running.parts import Parts
 from reference_models.running.restoring import load, load_weights
 from reference_models.running.training import fit, predict
 from reference_models.training_config import SELECTIONS, TrainingConfig
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What the steps of a training share."""
+
+    parts: Parts
+    corpus: Corpus
+    sets: Mapping[str, ModalDataset]
+    folder: Path
 
 
 def train(parts: Parts, corpus: Corpus, folder: Path) -> dict[str, Any]:
@@ -48,13 +58,14 @@ def train(parts: Parts, corpus: Corpus, folder: Path) -> dict[str, Any]:
             _open(parts, folder)
         processes.wait_for_everyone()
         sets = {split: parts.dataset(corpus, split) for split in corpus.splits}
+        run = _Run(parts, corpus, sets, folder)
         stages = parts.model.stages() if hasattr(parts.model, "stages") else []
         for stage in stages:
-            _train_stage(stage, parts, sets, folder)
-        best_epoch, history = _fit(parts.model, parts.training, "", parts, sets, folder)
+            _train_stage(stage, run)
+        best_epoch, history = _fit(run, parts.model, parts.training)
         results: dict[str, Any] = {}
         if processes.is_main_process:
-            results = _finish(parts, corpus, sets, folder)
+            results = _finish(run)
             results |= {
                 "best_epoch": best_epoch,
                 "epochs": len(history),
@@ -81,26 +92,22 @@ def _open(parts: Parts, folder: Path) -> None:
 
 
 def _fit(
-    network: nn.Module,
-    training: TrainingConfig,
-    name: str,
-    parts: Parts,
-    sets: Mapping[str, ModalDataset],
-    folder: Path,
+    run: _Run, network: nn.Module, training: TrainingConfig, name: str = ""
 ) -> tuple[int, list[dict[str, float]]]:
     def write_history(rows: list[dict[str, float]]) -> None:
-        folders.write_history(folder, rows, name)
+        folders.write_history(run.folder, rows, name)
 
     best_epoch, history = fit(
         network,
-        sets["train"],
-        sets[training.selection.removesuffix("_loss")],
+        run.sets["train"],
+        run.sets[training.selection.removesuffix("_loss")],
         training,
-        checkpoints=folder.resolve() / folders.CHECKPOINTS / name,
-        seed=parts.config["seed"],
-        pretrained=parts.config["text"]["encoder"] not in (None, "scratch"),
+        checkpoints=run.folder.resolve() / folders.CHECKPOINTS / name,
+        seed=run.parts.config["seed"],
+        pretrained=run.parts.config["text"]["encoder"] not in (None, "scratch"),
         on_epoch=write_history,
-        task=parts.config["data"]["task"],
+        task=run.corpus.task,
+        classes=run.corpus.classes,
         name=f"{name}  " if name else "",
     )
     if ranks().is_main_process:
@@ -108,25 +115,20 @@ def _fit(
     return best_epoch, history
 
 
-def _train_stage(
-    stage: Stage,
-    parts: Parts,
-    sets: Mapping[str, ModalDataset],
-    folder: Path,
-) -> None:
+def _train_stage(stage: Stage, run: _Run) -> None:
     """Train a stage, or load its weights if it was trained before a kill; then freeze it."""
-    weights = _stage_weights(folder, stage)
+    weights = _stage_weights(run.folder, stage)
     if weights.is_file():
         load_weights(stage.network, weights)
     else:
         stage.network.requires_grad_(True)
-        training = replace(parts.training, **stage.training)
-        _fit(stage.network, training, stage.name, parts, sets, folder)
+        training = replace(run.parts.training, **stage.training)
+        _fit(run, stage.network, training, stage.name)
         processes = ranks()
         processes.wait_for_everyone()
         if processes.is_main_process:
             storage.write(weights, _tensor_bytes(stage.network))
-            shutil.rmtree(folder / folders.CHECKPOINTS / stage.name)
+            shutil.rmtree(run.folder / folders.CHECKPOINTS / stage.name)
         processes.wait_for_everyone()
     stage.network.requires_grad_(False).eval()
 
@@ -141,17 +143,16 @@ def _tensor_bytes(network: nn.Module) -> bytes:
     return safetensors.torch.save(tensors, {"format": "pt"})
 
 
-def _finish(
-    parts: Parts, corpus: Corpus, sets: Mapping[str, ModalDataset], folder: Path
-) -> dict[str, Any]:
+def _finish(run: _Run) -> dict[str, Any]:
     """Write predictions, fused features and weights of the best epoch; the metrics by split."""
+    parts, corpus, folder = run.parts, run.corpus, run.folder
     results, lines, fused = {}, [], {}
     for split in ("valid", "test"):
         part = corpus.splits[split]
         predictions, fused[split] = predict(
-            parts.model, sets[split], batch_size=parts.training.batch_size
+            parts.model, run.sets[split], batch_size=parts.training.batch_size
         )
-        results[split] = task_metrics(corpus.task, predictions, part.labels)
+        results[split] = task_metrics(corpus.task, predictions, part.labels, classes=corpus.classes)
         columns = prediction_columns(corpus.task, predictions, part.labels)
         for row, name in enumerate(part.ids):
             values = {column: value[row].item() for column, value in columns.items()}
@@ -198,7 +199,8 @@ def evaluate(
     parts.model.to(device())
     dataset = parts.dataset(corpus, split)
     predictions, _ = predict(parts.model, dataset, batch_size=parts.training.batch_size)
-    return task_metrics(corpus.task, predictions, corpus.splits[split].labels)
+    true = corpus.splits[split].labels
+    return task_metrics(corpus.task, predictions, true, classes=corpus.classes)
 
 
 def data_of(

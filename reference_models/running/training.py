@@ -4,7 +4,8 @@ The Trainer (on Accelerate) brings the loop, several devices, mixed precision, e
 resuming; ``trainer`` and ``progress`` hold what it does not bring.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_utils import EvalPrediction
 
 from reference_models.data.batch import Batch, collate
 from reference_models.running.checkpoints import (
@@ -39,6 +41,7 @@ def fit(
     pretrained: bool,
     on_epoch: Callable[[list[dict[str, float]]], None],
     task: str = "sentiment",
+    classes: Collection[int] = (7, 5),
     name: str = "",
 ) -> tuple[int, list[dict[str, float]]]:
     """Train a network in place; a run that was killed resumes from its last checkpoint.
@@ -52,7 +55,7 @@ def fit(
         seed: of the order of the batches, and of dropout, which each rank draws for itself.
         pretrained: whether the text encoder in the network is a pretrained one.
         on_epoch: called after each epoch's validation with the history so far, on the first rank.
-        task: of the metrics in the history.
+        task, classes: of the metrics in the history, as ``task_metrics`` takes them.
         name: of what is trained, in front of each line.
 
     Returns:
@@ -77,7 +80,7 @@ def fit(
         data_collator=collate,
         train_dataset=train_set,
         eval_dataset=watched_set,
-        compute_metrics=lambda result: _epoch_metrics(task, result.predictions, result.label_ids),
+        compute_metrics=partial(_epoch_metrics, task, classes),
         callbacks=[
             EarlyStoppingCallback(config.patience or config.epochs),
             Progress(on_epoch, watched=watched, name=name),
@@ -107,9 +110,9 @@ def fit(
     return next(e for e, step in steps.items() if step == state.best_global_step), history
 
 
-def _epoch_metrics(task: str, predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def _epoch_metrics(task: str, classes: Collection[int], result: EvalPrediction) -> dict[str, float]:
     """The metrics of the history, without those of the second protocol."""
-    metrics = task_metrics(task, predictions, labels)
+    metrics = task_metrics(task, result.predictions, result.label_ids, classes=classes)
     metrics.pop("mag_bert", None)
     return flat_metrics(metrics)
 

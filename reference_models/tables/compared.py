@@ -9,7 +9,7 @@ from reference_models.tables.groups import find_runs, group
 from reference_models.tables.pages import html_page, html_table, markdown_table
 from reference_models.tables.paired import runs_by_seed
 from reference_models.tables.paired_rows import PairedRows, paired_rows
-from reference_models.tables.statistics import MAG_BERT, UNITS, mean_and_deviation, title
+from reference_models.tables.statistics import main_metrics, mean_and_deviation, title, units
 
 
 def compare(places: Sequence[Path], out: Path, *, against: str | None = None) -> PairedRows:
@@ -38,19 +38,20 @@ def compare(places: Sequence[Path], out: Path, *, against: str | None = None) ->
     )
     if not found.found:
         raise ValueError(f"expected runs with a seed that {base} has too, got none")
-    shown = [name for name in groups[base].metrics if not name.startswith((MAG_BERT, "acc5"))]
+    main = main_metrics(groups[base].metrics)
     means = (
-        ["Runs", "Seeds", *map(title, shown)],
+        ["Runs", "Seeds", *map(title, main)],
         [
             [
                 name,
                 str(len(g.folders)),
-                *(mean_and_deviation(m, g.metrics[m]) if m in g.metrics else "" for m in shown),
+                *(mean_and_deviation(m, g.metrics[m]) if m in g.metrics else "" for m in main),
             ]
             for name, g in groups.items()
         ],
     )
-    heading, about = "Runs compared", f"{UNITS} Mean ± deviation (population) over the seeds."
+    heading, said = "Runs compared", units(g.metrics for g in groups.values())
+    about = f"{said} Mean ± deviation (population) over the seeds."
     markdown = [f"# {heading}", about, markdown_table(*means, words=False), *found.markdown()]
     page = [f"<p class=soft>{about}</p>", html_table(*means), *found.html()]
     out.mkdir(parents=True, exist_ok=True)

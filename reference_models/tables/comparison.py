@@ -20,13 +20,13 @@ from reference_models.tables.paired_rows import PairedRows, base_row, paired_row
 from reference_models.tables.plan import Experiment, Row
 from reference_models.tables.published import published_row
 from reference_models.tables.statistics import (
-    MAG_BERT,
-    UNITS,
     Summary,
+    main_metrics,
     mean_and_deviation,
     printed,
     summaries,
     title,
+    units,
 )
 from reference_models.training_config import SELECTIONS
 
@@ -56,12 +56,12 @@ def write_tables(run: Experiment, plan: Sequence[Row]) -> None:
     differing = differences(run, plan)
     measured = list(dict.fromkeys(name for line in lines for name in line.measured))
     published = list(dict.fromkeys(name for line in lines for name in line.published))
-    shown = published or [name for name in measured if not name.startswith((MAG_BERT, "acc5"))]
-    table = ["Row", "", *map(title, shown)], _table_rows(lines, shown)
+    metrics = published or main_metrics(measured)
+    table = ["Row", "", *map(title, metrics)], _table_rows(lines, metrics)
     words = ["", "the paper", "here"], differing
     remarks = [f"{line.name}: {line.remark}" for line in lines if line.remark]
     paired = _paired(run, plan)
-    about = f"{UNITS} Mean ± deviation (population) over n seeds."
+    about = f"{units(line.measured for line in lines)} Mean ± deviation (population) over n seeds."
     markdown = [
         f"# {heading}",
         note,
@@ -132,18 +132,18 @@ def _paired(run: Experiment, plan: Sequence[Row]) -> PairedRows:
     return paired_rows(rows, against) if against in rows else PairedRows(against, {})
 
 
-def _table_rows(lines: Sequence[Line], shown: Sequence[str]) -> list[list[str]]:
+def _table_rows(lines: Sequence[Line], metrics: Sequence[str]) -> list[list[str]]:
     """A row of measured numbers, and below it one of published numbers, if there are any."""
     cells = []
     for line in lines:
         runs = max((len(summary.values) for summary in line.measured.values()), default=0)
         values = (
             mean_and_deviation(name, line.measured[name]) if name in line.measured else ""
-            for name in shown
+            for name in metrics
         )
         cells.append([line.name, f"measured, n={runs}" if runs else "not measured", *values])
         if line.published:
-            given = (printed(name, line.published.get(name)) for name in shown)
+            given = (printed(name, line.published.get(name)) for name in metrics)
             cells.append([line.name, "published", *given])
     return cells
 

@@ -78,11 +78,10 @@ def draw_two(axes: Axes, run: Run) -> None:
     true, predicted = run.labels[""], run.predictions[""]
     names = {0: "no", 1: "yes"}
     if run.scores:
-        # For CH-SIMS, whose labels have no seven classes, a score of 0 counts as negative.
-        zero = np.greater_equal if has_seven(run) else np.greater
+        zero = np.greater if is_sims(run) else np.greater_equal  # 0 is negative in CH-SIMS
         true, predicted = zero(true, 0), zero(predicted, 0)
         names = {0: "negative", 1: "non-negative"}
-        if not has_seven(run):
+        if is_sims(run):
             names = {0: "non-positive", 1: "positive"}
     _draw_confusion(axes, true.astype(np.int64), predicted.astype(np.int64), names)
 
@@ -124,6 +123,11 @@ def draw_features(axes: Axes, run: Run) -> None:
 def has_seven(run: Run) -> bool:
     """Whether the run's scores have the seven classes -3 ... 3."""
     return "acc7" in run.metrics["test"]
+
+
+def is_sims(run: Run) -> bool:
+    """Whether the run's scores are those of CH-SIMS."""
+    return "acc3" in run.metrics["test"]
 
 
 def figures_of(run: Run) -> tuple[list[FigureKind], list[str]]:
@@ -241,7 +245,10 @@ def _draw_history(axes: Axes, history: Sequence[Mapping[str, float]]) -> None:
 
 
 def _scale(run: Run) -> float:
-    return 3.0 if has_seven(run) else 1.0
+    """The end of the scale of the labels: 1 of CH-SIMS, 3 of MOSI, or what they reach."""
+    if has_seven(run):
+        return 3.0
+    return 1.0 if is_sims(run) else float(np.abs(run.labels[""]).max()) or 1.0
 
 
 def _draw_confusion(

@@ -84,7 +84,8 @@ def _metrics_of_each(result: MissingResults) -> dict[Condition, dict[str, float]
 def _flat(result: MissingResults, outputs: Outputs) -> dict[str, float]:
     with warnings.catch_warnings():  # what is not defined is a gap in the curve
         warnings.simplefilter("ignore", RuntimeWarning)
-        return flat_metrics(task_metrics(result.task, outputs, result.labels))
+        found = task_metrics(result.task, outputs, result.labels, classes=result.classes)
+    return flat_metrics(found)
 
 
 def _summary(values: Sequence[float]) -> Summary:

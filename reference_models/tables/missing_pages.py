@@ -25,12 +25,12 @@ from reference_models.tables.missing_curves import (
 from reference_models.tables.pages import html_page, html_table, markdown_table
 from reference_models.tables.paired_rows import PairedRows
 from reference_models.tables.statistics import (
-    MAG_BERT,
-    UNITS,
     Summary,
     in_percent,
+    main_metrics,
     mean_and_deviation,
     title,
+    units,
 )
 
 ONE = "Each run is the checkpoint that its own training chose, one for all metrics."
@@ -68,7 +68,7 @@ def write_curves(
     places = {place_of(condition): condition for condition in conditions}
     found = {row: measured(results) for row, results in rows.items()}
     names = list(dict.fromkeys(metric for each in found.values() for metric in each.points))
-    shown = [metric for metric in names if not metric.startswith((MAG_BERT, "acc5"))]
+    shown = main_metrics(names)
     rated = bool(first.mask_seeds)
     paired = _paired_over_areas(rows, against) if against is not None else PairedRows("", {})
     runs = max(map(len, rows.values()))
@@ -77,7 +77,7 @@ def write_curves(
     if rated:
         words += [NESTED, *([] if first.mode in WHOLE else [VECTORS])]
         over += f" and of the masks ({len(first.mask_seeds)})"
-    words = " ".join([*words, UNITS, f"Mean ± deviation (population) {over}."])
+    words = " ".join([*words, units([names]), f"Mean ± deviation (population) {over}."])
     summary = "Area" if rated else "Mean"
     about_area = ABOUT_AREA if rated else ABOUT_MEAN
     areas = (

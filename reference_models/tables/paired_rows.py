@@ -9,7 +9,7 @@ from reference_models.tables.figures import inline, intervals, render
 from reference_models.tables.finished import Run
 from reference_models.tables.pages import html_table, markdown_table, markdown_text
 from reference_models.tables.paired import Difference, paired_differences
-from reference_models.tables.statistics import MAG_BERT, in_percent, title
+from reference_models.tables.statistics import in_percent, main_metrics, title
 
 HEAD = ("Row", "Metric", "Difference", "95 % interval", "Seeds of its sign", "")
 ABOUT = (
@@ -31,8 +31,8 @@ class PairedRows:
         return [
             [row, title(name), *_in_words(name, each)]
             for row, differences in self.found.items()
-            for name, each in differences.items()
-            if not name.startswith((MAG_BERT, "acc5"))
+            for name in main_metrics(differences)
+            for each in [differences[name]]
         ]
 
     def records(self) -> list[dict[str, Any]]:
@@ -65,8 +65,8 @@ class PairedRows:
         """The parts of a page: the plots, and the table."""
         if not self.found:
             return []
-        names = list(dict.fromkeys(name for each in self.found.values() for name in each))
-        names = [name for name in names if not name.startswith((MAG_BERT, "acc5", "f1"))]
+        names = main_metrics(dict.fromkeys(name for each in self.found.values() for name in each))
+        names = [name for name in names if not name.startswith("f1")]
         drawings = []
         for at, name in enumerate(names):
             rows = {row: each[name] for row, each in self.found.items() if name in each}

@@ -13,7 +13,13 @@ from reference_models.tables.groups import Group, find_runs, group, swept
 from reference_models.tables.pages import html_page, html_table
 from reference_models.tables.paired import runs_by_seed
 from reference_models.tables.paired_rows import PairedRows, paired_rows
-from reference_models.tables.statistics import MAG_BERT, UNITS, mean_and_deviation, summaries
+from reference_models.tables.statistics import (
+    MAG_BERT,
+    main_metrics,
+    mean_and_deviation,
+    summaries,
+    units,
+)
 from reference_models.tables.statistics import title as metric_title
 
 SYNTHETIC = (
@@ -51,8 +57,7 @@ def write_report(
     """
     loaded = {name: [Run(folder) for folder in folders] for name, folders in runs.items()}
     means = {name: summaries([r.metrics["test"] for r in some]) for name, some in loaded.items()}
-    head = list(dict.fromkeys(m for each in means.values() for m in each))
-    head = [name for name in head if not name.startswith((MAG_BERT, "acc5"))]
+    head = main_metrics(dict.fromkeys(m for each in means.values() for m in each))
     rows = [
         [
             name,
@@ -71,7 +76,7 @@ def write_report(
         f"<p>{escape(lead)}</p>",
         *_note_box(note),
         "<h2>Test results</h2>",
-        f"<p class=soft>{UNITS} Mean ± deviation (population) over the seeds.</p>",
+        f"<p class=soft>{units(means.values())} Mean ± deviation (population) over the seeds.</p>",
         html_table(["Model", "Seeds", *map(metric_title, head), "Epochs kept"], rows),
         *(paired.html() if paired is not None else ()),
         *_figures({name: some[0] for name, some in loaded.items()}),
@@ -101,15 +106,16 @@ def report(places: Sequence[Path], page: Path) -> list[Group]:
     """
     groups = group(find_runs(places))
     names = list(dict.fromkeys(name for g in groups for name in g.metrics))
-    shown = [name for name in names if not name.startswith(MAG_BERT)]
+    main = main_metrics(names)
     own = [name for name in names if name.startswith(MAG_BERT)]
     first = {g.name: Run(g.folders[0]) for g in groups}
     synthetic = any(id.startswith("synthetic") for run in first.values() for id in run.ids)
     parts = [
         *_note_box(SYNTHETIC if synthetic else None),
         "<h2>Test results</h2>",
-        f"<p class=soft>{UNITS} Mean ± deviation (population) over the seeds.</p>",
-        html_table(["Run", "Seeds", *map(metric_title, shown)], _rows(groups, shown)),
+        f"<p class=soft>{units(g.metrics for g in groups)} Mean ± deviation (population) over the"
+        " seeds.</p>",
+        html_table(["Run", "Seeds", *map(metric_title, main)], _rows(groups, main)),
     ]
     if own:
         parts += [
@@ -128,7 +134,7 @@ def report(places: Sequence[Path], page: Path) -> list[Group]:
     field = swept(groups)
     if field is not None:
         points = {g.settings[field]: g.metrics for g in groups}
-        drawn = [name for name in shown if not name.startswith("f1")]
+        drawn = [name for name in main if not name.startswith("f1")]
         drawings = []
         for at, name in enumerate(drawn):
             draw = sweep(name, field, {value: metrics[name] for value, metrics in points.items()})

@@ -1,7 +1,7 @@
 """Metrics for tables: names, digits and units, means over seeds, and a plain text table."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ UNITS = (
     "MAE: lower is better; the others: higher. Accuracies and F1 in percent; nn/n is negative"
     " against non-negative, p/n negative against positive."
 )
+NO_SEVEN = "Acc-7 is left out where the labels of the data do not reach from -3 to 3."
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,26 @@ def summaries(results: Sequence[Mapping[str, Any]]) -> dict[str, Summary]:
         mean, std = (np.mean(values), np.std(values)) if values else (math.nan, math.nan)
         out[name] = Summary(float(mean), float(std), tuple(values))
     return out
+
+
+def main_metrics(names: Iterable[str]) -> list[str]:
+    """The metrics that tables show: of the main protocol, and not Acc-5 beside Acc-7."""
+    own = [name for name in names if not name.startswith(MAG_BERT)]
+    return [name for name in own if not (name == "acc5" and "acc7" in own)]
+
+
+def units(rows: Iterable[Collection[str]]) -> str:
+    """A sentence on the units of a table, and one on Acc-7 where a row of scores has none.
+
+    Args:
+        rows: the metrics that each row has, by their flat names.
+    """
+    return " ".join([UNITS, *([NO_SEVEN] if any(map(_without_seven, rows)) else [])])
+
+
+def _without_seven(names: Collection[str]) -> bool:
+    scores = any(f"{name}_".startswith(MAG_BERT) for name in names)  # of MOSI's kind
+    return scores and "acc7" not in names
 
 
 def in_percent(metric: str) -> bool:
@@ -101,15 +122,16 @@ def columns(metrics: Mapping[str, Any]) -> dict[str, str]:
 
 
 def text_table(rows: Mapping[str, Mapping[str, Any]]) -> str:
-    """A plain text table: one row of metrics under each name."""
+    """A plain text table: one row of metrics under each name; and a word on what is left out."""
     cells = {name: columns(metrics) for name, metrics in rows.items()}
     head = list(dict.fromkeys(column for row in cells.values() for column in row))
     lines = [["", *head], *([name, *(row.get(c, "") for c in head)] for name, row in cells.items())]
     widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
-    return "\n".join(
+    table = "\n".join(
         "  ".join(
             cell.ljust(width) if at == 0 else cell.rjust(width)
             for at, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in lines
     )
+    return f"{table}\n{NO_SEVEN}" if any(map(_without_seven, rows.values())) else table

@@ -36,7 +36,7 @@ def weighted_metrics(
     if "mae" not in names:
         return _of_classes(predictions, labels, weights)
     p, y = predictions[""], labels[""]
-    if "acc7" not in names:
+    if "acc3" in names:
         return _of_sims(p, y, weights)
     scored = y != 0
     some = weights * scored  # of the samples whose label is not 0

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from reference_models.data.corpus import Split, check_agreement, file_sha256, splits_of
+from reference_models.data.corpus import Corpus, Split, check_agreement, file_sha256, splits_of
 from reference_models.data.pickles import DataError
 from tests.reference_models.files import (
     ur_funny_content,
@@ -19,6 +19,24 @@ def test_the_splits_of_a_file():
         DataError, match=r"x: expected the splits .*each a dict, .*add train, valid"
     ):
         splits_of(parts, "x", dict)
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        ([[-2.6, 0.0], [1.0], [3.0]], (7, 5)),  # no split reaches both ends, all of them do
+        ([[-3.0, 2.4], [1.0], [0.0]], (5,)),
+        ([[-2.0, 0.0], [2.0], [0.0]], (5,)),
+        ([[-1.0, 0.0], [1.0], [0.0]], ()),
+        ([[0.0, 3.0], [1.0], [0.0]], ()),
+    ],
+)
+def test_the_classes_of_rounded_scores_are_those_that_the_labels_reach(labels, classes):
+    splits = {
+        name: Split(name, ["a"], np.array(scores, np.float32), None, None, None, {}, {}, {})
+        for name, scores in zip(("train", "valid", "test"), labels, strict=True)
+    }
+    assert Corpus("x", "0", None, splits).classes == classes
 
 
 def test_splits_agree_on_their_scores_of_single_modalities():

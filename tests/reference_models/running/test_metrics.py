@@ -30,6 +30,16 @@ def test_every_task_has_its_metrics():
         task_metrics("sarcasm", p, y)
 
 
+def test_classes_that_the_labels_do_not_have_are_left_out():
+    p, y = np.random.default_rng(0).normal(size=(2, 20))
+    full = task_metrics("sentiment", p, y)
+    for classes, absent in (((5,), {"acc7"}), ((), {"acc7", "acc5"})):
+        found = task_metrics("sentiment", p, y, classes=classes)
+        assert full.keys() - found.keys() == absent
+        assert full["mag_bert"].keys() - found["mag_bert"].keys() == absent
+        assert all(found[name] == full[name] for name in found.keys() - {"mag_bert"})
+
+
 def test_metrics_are_flattened():
     metrics = {"mae": 1.0, "acc2": {"nn_n": 0.5, "p_n": 0.25}}
     assert flat_metrics(metrics) == {"mae": 1.0, "acc2_nn_n": 0.5, "acc2_p_n": 0.25}

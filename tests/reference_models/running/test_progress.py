@@ -45,9 +45,7 @@ def test_the_line_of_an_epoch_puts_off_the_next_estimate(monkeypatch, capsys):
         {"loss": 2.0, "loss_task": 2.0, "learning_rate": 0.1, "epoch": 1.0},
         {"eval_loss": 1.0, "epoch": 1.0},
     ]
-    state = SimpleNamespace(
-        global_step=1, max_steps=9, is_world_process_zero=True, log_history=log
-    )
+    state = SimpleNamespace(global_step=1, max_steps=9, is_world_process_zero=True, log_history=log)
     clock = [0.0]
     progress = progress_at(state, monkeypatch, clock)
     progress.on_step_end(None, state, None)

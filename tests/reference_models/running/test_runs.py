@@ -134,6 +134,19 @@ def test_the_metrics_are_those_of_the_written_predictions(finished, file):
         assert written[split]["mag_bert"] == own_protocol
 
 
+def test_acc7_is_measured_only_where_the_labels_have_seven_classes(tmp_path):
+    def narrow(columns):
+        columns["regression_labels"] = columns["regression_labels"] / 3
+
+    folder = tmp_path / "run"
+    results = train(corpus_file(tmp_path / "x.pkl", narrow), folder)
+    found = [results["test"], results["valid"], runs.evaluate(folder, split="train")]
+    found += [metrics["mag_bert"] for metrics in found]
+    assert not any("acc7" in metrics or "acc5" in metrics for metrics in found)
+    assert all("mae" in metrics for metrics in found)
+    assert "valid_acc7" not in read_csv(folder / "history.csv")[0]
+
+
 def test_the_history_has_every_term_and_they_add_up(finished):
     folder, results = finished
     history = json.loads((folder / "history.json").read_text())

@@ -20,11 +20,13 @@ from reference_models.tables.statistics import Summary
 EMOTIONS = ("neutral", "happy", "sad", "angry")
 
 
-def run_folder(folder, task="sentiment", *, samples=40, contrast=True, config=None, stage=False):
-    """A finished run as far as a page reads it, with random content."""
+def run_folder(
+    folder, task="sentiment", *, samples=40, contrast=True, config=None, stage=False, reach=3
+):
+    """A finished run as far as a page reads it, with random content; scores from -reach to it."""
     random = np.random.default_rng(0)
     folder.mkdir(parents=True)
-    bound = 1 if task == "sims" else 3
+    bound = 1 if task == "sims" else reach
     labels, outputs = random.uniform(-bound, bound, samples), random.normal(size=samples)
     columns = {"label": labels, "prediction": labels + outputs}
     outputs = columns["prediction"]
@@ -68,7 +70,9 @@ def run_folder(folder, task="sentiment", *, samples=40, contrast=True, config=No
     for section, values in (config or {}).items():
         settings[section] = values if section in ("seed", "model") else settings[section] | values
     (folder / "config.json").write_text(json.dumps(settings))
-    results = {"test": task_metrics(task, outputs, labels), "best_epoch": 2, "epochs": 3}
+    classes = [n for n in (7, 5) if reach >= n // 2]
+    measured = task_metrics(task, outputs, labels, classes=classes)
+    results = {"test": measured, "best_epoch": 2, "epochs": 3}
     (folder / "metrics.json").write_text(json.dumps(results))
     return folder
 
@@ -229,6 +233,15 @@ def test_the_map_is_of_the_fused_features_coloured_by_the_score(tmp_path):
     np.testing.assert_array_equal(points.get_array(), run.labels[""][order])
     assert trustworthiness(run.fused[order], places, n_neighbors=5) > 0.9
     assert (points.norm.vmin, points.norm.vmax) == (-3, 3)
+
+
+def test_scores_of_a_smaller_range_have_their_own_scale_and_no_seven_classes(tmp_path):
+    run = Run(run_folder(tmp_path / "a", reach=2))
+    assert "Confusion of the seven classes" not in headings(run)
+    norm = drawn(figures.draw_features, run).collections[0].norm
+    assert norm.vmax == -norm.vmin == np.abs(run.labels[""]).max()
+    names = [tick.get_text() for tick in drawn(figures.draw_two, run).get_yticklabels()]
+    assert names == ["negative", "non-negative"]
 
 
 @pytest.mark.parametrize(("task", "limits"), [("sims", (-1, 1)), ("humor", (0, 1))])

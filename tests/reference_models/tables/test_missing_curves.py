@@ -1,6 +1,7 @@
 """Areas and their differences, against the same by hand."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -50,6 +51,13 @@ def area_by_hand(result, mask_seed):
         for s in [mask_seed]
     ]
     return float(np.mean([(a + b) / 2 for a, b in pairwise(heights)]))
+
+
+def test_classes_that_the_labels_do_not_have_have_no_curve():
+    found = measured([replace(results(), classes=(5,))])
+    assert "acc7" in measured([results()]).areas
+    assert not any("acc7" in name for name in (*found.points, *found.areas))
+    assert "acc5" in found.areas
 
 
 def test_the_area_is_the_mean_of_the_trapezoids_for_each_seed_and_mask():

@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from reference_models.tables.compared import compare
 from reference_models.tables.groups import find_runs, group
 from reference_models.tables.report import report, save_figures, write_report
 from tests.reference_models.tables.test_figures import run_folder
@@ -147,7 +148,7 @@ def test_a_folder_without_a_run_is_an_error(tmp_path):
 
 def test_the_report_has_the_table_the_sweep_and_the_figures_of_each_group(sweep_folder, tmp_path):
     page = tmp_path / "new" / "page.html"
-    groups = report([sweep_folder], page)
+    report([sweep_folder], page)
     text = page.read_text(encoding="utf-8")
     check_whole(text)
     words = " ".join(Elements(text).texts)
@@ -155,7 +156,7 @@ def test_the_report_has_the_table_the_sweep_and_the_figures_of_each_group(sweep_
     assert "2.000 ± 0.500" in words  # (0.5 + 1, 0.5 + 2)
     assert "Test metrics against margin" in words
     assert "MAG-BERT" in words
-    drawn = [name for name in groups[0].metrics if not name.startswith(("f1", "mag_bert"))]
+    drawn = ["mae", "corr", "acc7", "acc2_nn_n", "acc2_p_n"]
     assert Elements(text).tags.count("figure") == len(drawn) + 5 * 2
     assert "synthetic" not in text
 
@@ -169,6 +170,23 @@ def test_a_report_on_a_synthetic_corpus_says_so(tmp_path):
     assert "not to be put beside published ones" in text
     assert "Sweep" not in text
     assert [g.name for g in groups] == ["a"]
+
+
+def test_pages_say_why_acc7_is_left_out(tmp_path):
+    folders = [
+        run_folder(tmp_path / "runs" / name, samples=12, reach=2, config={"model_config": {"d": n}})
+        for n, name in enumerate(("a", "b"))
+    ]
+    write_report({"a": folders[:1], "b": folders[1:]}, tmp_path / "1", title="t", lead="l")
+    report(folders, tmp_path / "2")
+    compare(folders, tmp_path / "compared")
+    for page in ("1", "2", "compared/index.html", "compared/compared.md"):
+        text = (tmp_path / page).read_text(encoding="utf-8")
+        assert "Acc-7 is left out where the labels of the data do not reach from -3 to 3" in text
+        assert text.count("Acc-7") == text.count("Acc-7 is left out") + text.count(
+            "Acc-7 and Acc-5"
+        )
+        assert "Acc-5" in text
 
 
 def test_figures_are_saved_as_files(sweep_folder, tmp_path):

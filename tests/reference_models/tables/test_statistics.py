@@ -6,11 +6,13 @@ import pytest
 
 from reference_models.tables.statistics import (
     columns,
+    main_metrics,
     mean_and_deviation,
     printed,
     summaries,
     text_table,
     title,
+    units,
 )
 
 METRICS = {
@@ -66,6 +68,21 @@ def test_means_are_over_what_is_defined_with_shares_in_percent():
     nothing = summaries([{"corr": None}])["corr"]
     assert (nothing.values, mean_and_deviation("corr", nothing)) == ((), "n/a")
     assert summaries([]) == {}
+
+
+def test_acc7_is_left_out_with_a_word_where_the_labels_have_no_seven_classes():
+    without = {name: value for name, value in METRICS.items() if name != "acc7"}
+    small = {**without, "mag_bert": without}
+    assert text_table({"a": METRICS | {"mag_bert": METRICS}}).count("\n") == 1
+    head, *_, last = text_table({"a": small}).splitlines()
+    assert head.split() == ["MAE", "Corr", "Acc-5", "Acc-2", "F1"]
+    assert last == "Acc-7 is left out where the labels of the data do not reach from -3 to 3."
+    names = list(summaries([small]))
+    assert main_metrics(names)[:4] == ["mae", "corr", "acc5", "acc2_nn_n"]
+    assert "acc5" not in main_metrics([*names, "acc7"])
+    full = [*names, "acc7", "mag_bert_acc7"]
+    assert units([full, names]).endswith(last)
+    assert last not in units([full, ["accuracy", "f1"], ["mae", "acc3"], []])
 
 
 def test_names_and_digits():
