@@ -90,7 +90,7 @@ def load_converted(path: str | Path) -> Corpus:
             note = json.loads((file.metadata() or {})[_ENTRY])
             version, checksum, header = note["version"], note["checksum"], note["header"]
             if version == VERSION:  # another file may have types that numpy lacks, as bfloat16
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no dict
     except (OSError, safetensors.SafetensorError) as error:
         raise DataError(
             f"{path}: expected a whole safetensors file, got {printable(str(error))}; convert the "

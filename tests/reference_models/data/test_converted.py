@@ -214,7 +214,7 @@ def forged(path, change):
     """The file with other tensors or other metadata, whole as safetensors."""
     with safetensors.safe_open(path, framework="numpy") as file:
         metadata = file.metadata()
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no dict
     change(tensors, metadata)
     safetensors.numpy.save_file(tensors, path, metadata)
 
