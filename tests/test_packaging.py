@@ -143,11 +143,20 @@ def test_the_sdist_holds_the_code_the_tests_and_what_they_need(sdist):
     top = {"README.md", "LICENSE", "Makefile", "constraints.txt", "pyproject.toml"}
     made = {"PKG-INFO", ".gitignore"}
     notebooks = {f"notebooks/{path.name}" for path in (ROOT / "notebooks").glob("*.ipynb")}
-    site = (path for x in ("md", "svg") for path in (ROOT / "notebooks/site").rglob(f"*.{x}"))
-    notebooks |= {path.relative_to(ROOT).as_posix() for path in site}
     pictures = {f"tests/readme/idea-{theme}.svg" for theme in ("light", "dark")}
     stored = {f"tests/benchmarks/stored/speed-{theme}.svg" for theme in ("light", "dark")}
-    shown = pictures | stored | {f"tests/benchmarks/stored/{x}.json" for x in ("bench", "versions")}
+    site = {
+        path.relative_to(ROOT).as_posix()
+        for kind in ("py", "md", "css", "svg")
+        for path in (ROOT / "notebooks" / "site").rglob(f"*.{kind}")
+    }
+    shown = (
+        site
+        | {"tests/readme/measured.csv"}
+        | pictures
+        | stored
+        | {f"tests/benchmarks/stored/{x}.json" for x in ("bench", "versions")}
+    )
     assert files(sdist) == code(*PACKAGES, "tests") | PACKAGED | notebooks | shown | top | made
 
 

@@ -1,9 +1,7 @@
-"""README.md: its code runs, its commands parse, what it names exists, what is made is not stale."""
+"""README.md: what it shows is what the commands print; and the makers of what is generated."""
 
-import contextlib
 import copy
 import inspect
-import io
 import json
 import re
 import shlex
@@ -12,7 +10,6 @@ import numpy as np
 import pytest
 
 import mmcontrast
-from mmcontrast.testing import __main__ as laws
 from reference_models import demo
 from reference_models.__main__ import _parser
 from reference_models.keys import configure
@@ -21,58 +18,15 @@ from reference_models.running.score_metrics import regression_metrics
 from reference_models.tables.paired import CANNOT_TELL, HELPS, HURTS
 from reference_models.tables.statistics import text_table, title
 from tests import benchmarks
-from tests.benchmarks.__main__ import arguments as bench_arguments
 from tests.benchmarks.targets import of_a_run
-from tests.readme import citing, deviations, drawing, idea, losses, page, papers, speed
+from tests.readme import citing, deviations, idea, losses, page, papers, speed
 from tests.readme.tables import maths
 
 README = page.README.read_text()
-BLOCKS = re.findall(r"^```python\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
 CONSOLE = re.findall(r"^```console\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
-PROSE = page.outside_code(README)
-COMMANDS = [
-    line.removeprefix("$ ")
-    for line in re.sub(r"\\\n", "", "".join(CONSOLE)).splitlines()
-    if line.startswith("$ ")
-] + re.findall(r"`(python -m [^`]+|make [a-z]+[^`]*)`", PROSE)
 
 
-# --- code and commands ---------------------------------------------------------------------------
-
-
-def test_there_is_python_to_run():
-    assert len(BLOCKS) >= 6
-
-
-@pytest.mark.parametrize("block", BLOCKS)
-def test_python_blocks_run(block):
-    with contextlib.redirect_stdout(io.StringIO()):
-        exec(compile(block, "README.md", "exec"), {})
-
-
-def test_every_block_is_of_a_kind_that_is_tested():
-    kinds = re.findall(r"^```(\w*)\n.*?^```$", README, flags=re.MULTILINE | re.DOTALL)
-    assert set(kinds) == {"python", "console", "bibtex"}
-
-
-@pytest.mark.parametrize("command", sorted(set(COMMANDS)))
-def test_commands_are_what_the_parsers_take(command):
-    words = shlex.split(command, comments=True)
-    if words[0] == "make":
-        makefile = (page.ROOT / "Makefile").read_text()
-        assert re.search(rf"^{words[1]}:", makefile, flags=re.MULTILINE)
-        return
-    assert words[:2] == ["python", "-m"]
-    module, options = words[2], words[3:]
-    if options == ["..."]:
-        return
-    if module == "reference_models":
-        assert callable(_parser().parse_args(options).run)
-    elif module == "mmcontrast.testing":
-        laws._parser().parse_args(options)
-    else:
-        assert module == "tests.benchmarks"
-        bench_arguments(options)
+# --- commands -----------------------------------------------------------------------------------
 
 
 def test_the_commands_of_the_table_of_papers_name_what_there_is():
@@ -81,21 +35,6 @@ def test_the_commands_of_the_table_of_papers_name_what_there_is():
     for call in calls:
         options = _parser().parse_args(shlex.split(call))
         assert options.table in MODELS[options.model].tables
-
-
-def test_every_setting_that_is_named_exists():
-    settings = re.findall(r"--set ([\w.-]+=[\w.-]+)", README)
-    assert settings
-    for setting in settings:
-        assert any(takes(name, setting) for name in MODELS), setting
-
-
-def takes(model, setting):
-    try:
-        configure(MODELS[model], [setting])
-    except ValueError:
-        return False
-    return True
 
 
 def test_what_make_demo_prints():
@@ -117,39 +56,7 @@ def test_what_make_test_ends_with_is_a_green_summary():
     assert re.fullmatch(r"=+ \d+ passed(, \d+ \w+)* in .+ =+", printed.splitlines()[-1])
 
 
-# --- links and pictures --------------------------------------------------------------------------
-
-
-def test_links_lead_somewhere():
-    links = re.findall(r"\]\(([^)\s]+)\)", PROSE)
-    links += re.findall(r'(?:src|srcset)="([^"]+)"', README)
-    assert len(links) > 20
-    anchors = {page.anchor(text) for text in re.findall(r"^#+ (.+)$", PROSE, flags=re.MULTILINE)}
-    for link in links:
-        if link.startswith("#"):
-            assert link[1:] in anchors, link
-        elif not link.startswith("https://"):
-            assert (page.ROOT / link).exists(), link
-
-
-@pytest.mark.parametrize("name", page.PICTURES)
-def test_pictures_are_there_in_light_and_dark_and_not_stale(name):
-    picture = page.PICTURES[name]
-    assert not drawing.is_stale(picture.folder, name, picture.word())
-    for file in drawing.files(picture.folder, name):
-        assert str(file.relative_to(page.ROOT)) in README
-        assert file.stat().st_size < 200_000
-
-
-@pytest.mark.parametrize("name", page.PICTURES)
-def test_pictures_can_be_drawn(name, tmp_path):
-    drawing.draw(tmp_path, name, page.PICTURES[name].draw, "once")
-    assert not drawing.is_stale(tmp_path, name, "once")
-    assert drawing.is_stale(tmp_path, name, "another time")
-    light, dark = (file.read_text() for file in drawing.files(tmp_path, name))
-    assert drawing.LIGHT.blue in light
-    assert drawing.DARK.blue in dark
-    assert "<dc:date>" not in light
+# --- the picture --------------------------------------------------------------------------------
 
 
 def test_the_picture_of_the_idea_shows_every_pair_of_the_batch():
@@ -166,19 +73,6 @@ def test_the_picture_of_the_idea_shows_every_pair_of_the_batch():
 
 
 # --- generated parts -----------------------------------------------------------------------------
-
-
-def test_every_part_is_on_the_page_once_and_not_stale():
-    names = [match[1] for match in page.MARKED.findall(README)]
-    assert sorted(names) == sorted([*page.PARTS, "contents"])
-    assert page.render(README) == README, "run: make readme"
-
-
-def test_rows_of_a_table_have_as_many_cells_as_its_head():
-    tables = re.findall(r"(?:^\|.*\|\n)+", PROSE, flags=re.MULTILINE)
-    assert len(tables) >= 8
-    for table in tables:
-        assert len({len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}) == 1, table
 
 
 def test_render_replaces_what_is_between_the_marks_alone():

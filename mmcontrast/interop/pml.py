@@ -229,7 +229,7 @@ class SupConLoss(MaskLoss):
         CrossBatchMemory(SupConLoss(InfoNCE(temperature=0.1)), embedding_size=128)
 
     Args:
-        loss, **settings: as for :class:`MaskLoss`.
+        loss, settings: as for :class:`MaskLoss`.
 
     Note:
         ``SupConLoss(partial(info_nce, temperature=t))`` in either is the library's own

@@ -1,4 +1,4 @@
-"""Write the parts of README.md that are generated, and draw its pictures.
+"""Write the parts of README.md and of the site's pages that are generated, and draw the pictures.
 
 ``--bench DIR`` first takes the figures of a run of ``make bench`` from DIR, its ``--out``.
 """
@@ -21,10 +21,12 @@ def main() -> None:
         if drawing.is_stale(picture.folder, name, word):
             drawing.draw(picture.folder, name, picture.draw, word)
             sys.stdout.write(f"drawn: {name}\n")
-    text = page.README.read_text()
-    new = page.render(text)
-    page.README.write_text(new)
-    sys.stdout.write(f"{page.README.name}: {'as it was' if new == text else 'written'}\n")
+    for path in page.PAGES:
+        text = path.read_text()
+        new = page.render(text)
+        if new != text:
+            path.write_text(new)
+            sys.stdout.write(f"written: {path.relative_to(page.ROOT)}\n")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,31 @@
-"""README.md: its parts between ``<!-- begin: NAME -->`` and ``<!-- end -->``, its pictures."""
+"""README.md and the site's pages: what stands between ``<!-- begin: NAME -->`` and an end."""
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from tests.readme import citing, deviations, drawing, idea, losses, papers, speed, support
+from tests.readme import (
+    citing,
+    deviations,
+    drawing,
+    families,
+    gallery,
+    idea,
+    losses,
+    measured,
+    models,
+    paper_pages,
+    papers,
+    speed,
+    support,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
+SITE = ROOT / "notebooks" / "site"
+PAGES = [README, *(p for p in sorted(SITE.rglob("*.md")) if p.parent.name != "gallery")]
 MARKED = re.compile(r"(<!-- begin: ([\w-]+) -->\n).*?(<!-- end -->)", flags=re.DOTALL)
 PARTS: dict[str, Callable[[], str]] = {
     "losses": losses.losses,
@@ -21,6 +38,10 @@ PARTS: dict[str, Callable[[], str]] = {
     "targets": speed.verdict_table,
     "window": support.window,
     "citing": citing.bibtex,
+    "notebooks": gallery.notebooks,
+    "measured": measured.measured,
+    **families.parts(),
+    **paper_pages.parts(),
 }
 
 
@@ -37,6 +58,10 @@ PICTURES = {
     "speed": Picture(
         speed.STORED, speed.picture, lambda: drawing.mark(speed, speed.FILE.read_text())
     ),
+    **{
+        name: Picture(SITE / "papers", partial(models.picture, name), lambda: drawing.mark(models))
+        for name in models.MODELS
+    },
 }
 
 
