@@ -82,7 +82,7 @@ def test_commands_are_what_the_parsers_take(command):
     if module == "reference_models":
         options = ["hycon" if x == "MODEL" else x for x in options]
         if len(options) == 1 and options != ["list"]:  # named in a sentence
-            with pytest.raises(SystemExit, match="^0$"):
+            with pytest.raises(SystemExit, match=r"^0$"):
                 _parser().parse_args([*options, "--help"])
         elif options:
             assert callable(_parser().parse_args(options).run)
