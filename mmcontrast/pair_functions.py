@@ -7,11 +7,13 @@ Your own is a line: ``keep=lambda tile: tile.positive | (tile.similarity < 0.9)`
 import functools
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mmcontrast import arguments
 from mmcontrast.distributed import Group, joined
+from mmcontrast.eager import is_eager, known
 from mmcontrast.exact.pair_rules import most_similar
 from mmcontrast.exact.pair_tile import Tile, TileFunction
 from mmcontrast.masks import labelled
@@ -36,7 +38,8 @@ def different_id(
 
     Returns:
         A function of a :class:`Tile` that returns its mask. It compares whole numbers, in O(R C)
-        for a tile, and asks for no similarities.
+        for a tile, and asks for no similarities. On a CPU it compares only the anchors that have a
+        copy of their partner in the tile, and masks nothing where none has.
 
     Raises:
         ValueError: on other shapes, ids with fractions (read on the CPU only), or, in the loss,
@@ -191,7 +194,7 @@ def _check_ids(name: str, ids: Tensor, *, like: Tensor | None = None) -> None:
 
 
 def _numbered_ids(ids: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-    """(B,) and (C,) integers, equal where the ids are; those of none are unequal to all."""
+    """(B,) and (C,) integers from 0, equal where the ids are; those of none are unequal to all."""
     # In operations whose shapes do not depend on values: a column after the other is numbered by
     # its order, together with what the columns before it gave. Short integers compare the fastest.
     x, y = _id_columns(ids), _id_columns(others)
@@ -201,9 +204,9 @@ def _numbered_ids(ids: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     found = torch.zeros_like(every[:, 0], dtype=torch.int64)
     for column in every.unbind(1):
         found = _numbered_by_order(found * size + _numbered_by_order(column))
-    found = found.to(torch.int16 if size < 2**15 else torch.int32)
+    found = found.to(torch.int16 if size + 2 < 2**15 else torch.int32)
     first, second = found[: ids.shape[0]], found[ids.shape[0] :]
-    return torch.where(labelled(x), first, -1), torch.where(labelled(y), second, -2)
+    return torch.where(labelled(x), first, size), torch.where(labelled(y), second, size + 1)
 
 
 def _id_columns(ids: Tensor) -> Tensor:
@@ -219,13 +222,60 @@ def _numbered_by_order(x: Tensor) -> Tensor:
     return torch.zeros_like(order).scatter(0, order[1:], steps)
 
 
-def _different_id(ids: Tensor, others: Tensor, there: Tensor | None, tile: Tile) -> Tensor:
+def _different_id(ids: Tensor, others: Tensor, there: Tensor | None, tile: Tile) -> Tensor | bool:
     _check_size("ids", ids, tile, 0)
     _check_size("candidate_ids", others, tile, 1)
+    x, y = ids[tile.rows], others[tile.columns]
+    kept = _kept_by_id(x, y, others, tile)
+    if there is None or known(there.all()):
+        return kept
+    return there[tile.columns].expand(tile.shape) if kept is True else kept & there[tile.columns]
+
+
+def _kept_by_id(x: Tensor, y: Tensor, others: Tensor, tile: Tile) -> Tensor | bool:
+    """(R, C) bool: pairs of different numbers, and partners; True if all are known to be these.
+
+    Args:
+        x: (R,) numbers of the rows.
+        y: (C,) of the columns.
+        others: of all columns.
+    """
     # The bits in which two numbers differ: many times as fast as comparing them.
-    differ = torch.bitwise_xor(ids[tile.rows][:, None], others[tile.columns]).bool()
-    kept = differ if tile.apart else differ.logical_or_(tile.positive)
-    return kept if there is None else kept & there[tile.columns]
+    if not (x.is_cpu and is_eager(x, y)):
+        differ = torch.bitwise_xor(x[:, None], y).bool()
+        return differ if tile.apart else differ.logical_or_(tile.positive)
+    rows = _rows_with_copies(x, y, others, tile)
+    if len(rows) == 0:
+        return True
+    kept = torch.ones(tile.shape, dtype=torch.bool)
+    kept[rows] = torch.bitwise_xor(x[rows, None], y).bool()
+    if tile.apart:
+        return kept
+    if tile.partners is None:
+        return kept.logical_or_(tile.positive)
+    kept[rows] |= tile.partners[rows, None] == tile.columns
+    return kept
+
+
+def _rows_with_copies(x: Tensor, y: Tensor, others: Tensor, tile: Tile) -> Tensor:
+    """The rows of a tile with an equal number in a column that is not their partner's, in O(R + C).
+
+    Where a row may have several partners, theirs count as well.
+    """
+    first, second = x.numpy(), y.numpy()
+
+    def occurrences(numbers: np.ndarray, among: np.ndarray, size: int) -> np.ndarray:
+        found: np.ndarray = np.bincount(among, minlength=size)[numbers]
+        return found
+
+    size = int(max(first.max(initial=0), second.max(initial=0))) + 1
+    equal = occurrences(first, second, size)
+    if not tile.apart and tile.partners is not None:
+        partners = tile.partners.clamp_min(0).numpy()
+        columns = occurrences(partners, tile.columns.numpy(), others.shape[0])
+        of_partner = (tile.partners >= 0).numpy() & (others.numpy()[partners] == first)
+        equal = equal - columns * of_partner
+    return torch.from_numpy(equal.nonzero()[0])
 
 
 def _not_closer(

@@ -256,6 +256,11 @@ def _bounded_sums(
             bare_rows[i].mul_(1 - negatives.amax(1))
             bare_columns[j].mul_(1 - negatives.amax(0))
             tile.mul_(negatives)
+        elif rules.leave_out():
+            # Every row has a negative here, but for one whose pair is the only column: that one is
+            # taken for uncertain.
+            bare_rows[i].zero_()
+            bare_columns[j].zero_()
         rows[i] += tile.sum(1)
         columns[j] += tile.sum(0)
         # A row of tiles is complete: if its sums are too small, the other tiles need not be made.

@@ -94,15 +94,16 @@ def of_partners(
         kept = kept & (at_partners(bias, partners) != -math.inf)
     if rules.known is None or rules.known.partner is None:
         return rules, kept
-    found = []
+    masks, biases = [], []
     for i in slices(rows.shape[0], PARTNERS_AT_A_TIME):
         tile = _partners_tile(rules.known, rules.known.partner[i], rows[i], columns, partners, i)
-        kept_pairs = rules._replace(keep=None).kept(i, i, tile)
-        found.append((kept_pairs, rules.bias(None, i, i, tile, None)))
-    if rules.keep_functions:
-        kept = kept & torch.cat([x.diagonal() for x, _ in found if x is not None])
+        mask = rules._replace(keep=None).kept(i, i, tile)
+        masks.append(partners[i] != IGNORE if mask is None else mask.diagonal())
+        added = rules.bias(None, i, i, tile, None)
+        biases += [] if added is None else [added.diagonal()]
+    kept = kept & torch.cat(masks)
     if rules.bias_functions:
-        own = torch.cat([x.diagonal() for _, x in found if x is not None])
+        own = torch.cat(biases)
         kept = kept & (own != -math.inf)
         rules = rules._replace(known=rules.known._replace(bias=own))
     return rules, kept

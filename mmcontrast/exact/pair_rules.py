@@ -109,10 +109,11 @@ class PairRules(NamedTuple):
 
     def kept(self, i: slice, j: slice, tile: Tile | None) -> Tensor | None:
         """(R, C) bool of those rows and columns; None where nothing is left out."""
-        found = [] if self.keep is None else [self.keep[i, j]]
+        found = [None if self.keep is None else self.keep[i, j]]
         if tile is not None:
             found += [called_for("keep", function, tile) for function in self.keep_functions]
-        return functools.reduce(torch.logical_and, found) if found else None
+        masks = [mask for mask in found if mask is not None]
+        return functools.reduce(torch.logical_and, masks) if masks else None
 
     def bias(
         self, given: Tensor | None, i: slice, j: slice, tile: Tile | None, kept: Tensor | None
@@ -121,7 +122,8 @@ class PairRules(NamedTuple):
         found = [] if given is None else [given[i, j]]
         if tile is not None and self.bias_functions:
             dtype = tile.partner.dtype
-            found += [called_for("bias", f, tile).to(dtype) for f in self.bias_functions]
+            added = [called_for("bias", f, tile) for f in self.bias_functions]
+            found += [x.to(dtype) for x in added if x is not None]
         if not found:
             return None
         total = functools.reduce(torch.add, found)

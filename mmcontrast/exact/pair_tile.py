@@ -14,9 +14,10 @@ class Tile:
     The function has to be deterministic, and what it says of a pair may not depend on which other
     pairs are in the tile: it is called again in the backward pass, where it has to say the same,
     and for the partners alone beforehand. It adds its own time twice, and little memory: of a tile,
-    not of all pairs. Rows that it leaves out have to be finite. Under a compiler, functional
-    transforms and forward mode, and for second derivatives, all pairs are one tile. Reading
-    ``similarity`` costs a division of the tile; what is not read is not made.
+    not of all pairs. For a tile of which nothing is left out, a function for ``keep`` may return
+    ``True``, which saves the time of masking. Rows that it leaves out have to be finite. Under a
+    compiler, functional transforms and forward mode, and for second derivatives, all pairs are one
+    tile. Reading ``similarity`` costs a division of the tile; what is not read is not made.
 
     Nothing of it has a gradient. ``similarity``, ``partner`` and ``positive`` may be given as
     functions of the tile, called when they are first read.
@@ -103,16 +104,18 @@ class Tile:
         return self._positive
 
 
-TileFunction = Callable[[Tile], Tensor]
-"""Returns (R, C): bool for ``keep``, floating for ``bias``."""
+TileFunction = Callable[[Tile], Tensor | bool]
+"""Returns (R, C): bool for ``keep``, or True for all of the tile; floating for ``bias``."""
 PairTerm = Tensor | TileFunction | Sequence[Tensor | TileFunction]
 """A (B, C) tensor, a function of a tile, or several of these."""
 
 
-def called_for(name: str, function: TileFunction, tile: Tile) -> Tensor:
-    """What a function returns for a tile, checked and detached."""
+def called_for(name: str, function: TileFunction, tile: Tile) -> Tensor | None:
+    """What a function returns for a tile, checked and detached; None for a mask of all pairs."""
     with torch.no_grad():
         found = function(tile)
+    if found is True and name == "keep":
+        return None
     shape = tile.shape
     kind = "bool" if name == "keep" else "floating"
     if (

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import mmcontrast as mm
 from tests import oracles
-from tests.mmcontrast.strategies import close, gradients, labels, mask, normal, numpy, seeds
+from tests.mmcontrast.strategies import close, gradients, labels, mask, normal, numpy, rng, seeds
 
 CHUNKS = st.none() | st.integers(1, 9)
 
@@ -23,7 +23,13 @@ def whole(function, n, m, similarity=None, partner=None, **options):
     """What a function says of all pairs; the partners are the diagonal."""
     similarity = torch.zeros(n, m) if similarity is None else similarity
     partner = similarity.diagonal() if partner is None else partner
-    return function(mm.Tile(torch.arange(n), torch.arange(m), similarity, partner, **options))
+    tile = mm.Tile(torch.arange(n), torch.arange(m), similarity, partner, **options)
+    return in_full(function(tile), tile)
+
+
+def in_full(found, tile):
+    """A mask of all of a tile, for which functions may return True."""
+    return torch.ones(tile.shape, dtype=torch.bool) if found is True else found
 
 
 # --- ids -----------------------------------------------------------------------------------------
@@ -63,6 +69,57 @@ def test_more_ids_than_short_integers():
         mm.Tile(torch.tensor([0, 5]), torch.tensor([39_999, 3]), torch.ones(2, 2), torch.ones(2))
     )
     assert found.tolist() == [[False, True], [True, True]]
+
+
+@given(
+    seed=seeds,
+    rows=st.lists(st.integers(0, 5), min_size=1, max_size=5),
+    columns=st.lists(st.integers(0, 7), min_size=1, max_size=5),
+    classes=st.sampled_from([2, 5, 20]),
+)
+def test_ids_of_any_tile_by_loops(seed, rows, columns, classes):
+    """True is said of the tiles in which only partners share an id, and of no others."""
+    ids, others = labels(seed, 6, classes, 0.2), labels(seed + 1, 8, classes, 0.2)
+    partners = torch.randint(-1, 8, (6,), generator=rng(seed))
+    partners[partners < 0] = -100
+    expected = torch.ones(len(rows), len(columns), dtype=torch.bool)
+    for i, row in enumerate(rows):
+        for j, column in enumerate(columns):
+            same = ids[row] != -100 and ids[row] == others[column]
+            expected[i, j] = partners[row] == column or not same
+    left, right = torch.tensor(rows), torch.tensor(columns)
+    positive = partners[left][:, None] == right
+    tile = mm.Tile(
+        left,
+        right,
+        torch.zeros(expected.shape),
+        torch.zeros(len(rows)),
+        positive=positive,
+        partners=partners[left],
+        size=(6, 8),
+        apart=not positive.any(),
+    )
+    found = mm.different_id(ids, others)(tile)
+    assert (found is True) == bool(expected.all())
+    assert torch.equal(in_full(found, tile), expected)
+
+
+def test_a_batch_without_copies_is_not_masked():
+    """In no tile of a loss, where partners are the same index and where they are others."""
+    x, targets = normal(1, 40, 3), torch.randperm(40, generator=rng(2))
+    ids = torch.arange(40) * 3
+    keep = mm.different_id(ids, torch.empty_like(ids).scatter(0, targets, ids))
+    said = []
+
+    def look(tile):
+        said.append(keep(tile))
+        return said[-1]
+
+    mm.info_nce(x, x, targets, keep=look, chunk_size=7)
+    keep = mm.different_id(ids)
+    mm.symmetric_info_nce(x, x, keep=look, chunk_size=7)
+    assert len(said) > 20
+    assert all(found is True for found in said)
 
 
 @given(seed=seeds, n=st.integers(1, 9), chunk_size=CHUNKS)

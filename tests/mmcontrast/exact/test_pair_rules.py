@@ -217,6 +217,35 @@ def test_a_function_equals_its_tensor(form, seed, n, chunk_size, reduction, as_l
     same(found(functions), found(tensors))
 
 
+@pytest.mark.parametrize("form", LOSSES)
+@given(seed=seeds, n=st.integers(1, 8), chunk_size=CHUNKS, others=st.booleans())
+def test_true_is_a_mask_of_all_of_a_tile(form, seed, n, chunk_size, others):
+    loss, extra = LOSSES[form]
+    x, y = normal(seed, n, 3), normal(seed + 1, n + extra, 3)
+    kept = mask(seed, n, n + extra, share=0.9)
+    kept[: n // 2] = True
+
+    def keep(tile):
+        found = kept[tile.rows][:, tile.columns]
+        return True if found.all() else found
+
+    options = {"chunk_size": chunk_size, "seed": 2 * seed}
+    more = mask(seed + 1, n, n + extra, share=0.7)
+    given_functions = [keep, entries(more)] if others else keep
+    every = kept & more if others else kept
+    expected = gradients(lambda x, y: loss(x, y, keep=every, **options), x, y)
+    same(gradients(lambda x, y: loss(x, y, keep=given_functions, **options), x, y), expected)
+
+
+@pytest.mark.parametrize("chunk_size", [None, 3])
+def test_sums_that_underflow_are_found_under_a_mask_of_all_pairs(chunk_size):
+    """At this temperature the logits of most rows lie far below their bound."""
+    x, y = normal(1, 7, 3).float(), normal(2, 7, 3).float()
+    options = {"temperature": 0.004, "reduction": "none"}
+    found = mm.symmetric_info_nce(x, y, keep=lambda tile: True, chunk_size=chunk_size, **options)
+    close(found, mm.symmetric_info_nce(x, y, **options), rtol=1e-5)
+
+
 def own_of(form, n, m, seed):
     """(n, m) bool, and which of them are partners; the anchors themselves are none."""
     if form.endswith("several"):

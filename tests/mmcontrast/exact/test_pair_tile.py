@@ -59,6 +59,13 @@ def test_the_dtype_is_that_of_the_argument():
         called_for("bias", lambda t: t.similarity > 0, tile())
 
 
+def test_a_mask_of_all_pairs_may_be_true():
+    assert called_for("keep", lambda t: True, tile()) is None
+    for name, found in (("bias", True), ("keep", False), ("keep", None)):
+        with pytest.raises(ValueError, match=rf"^{name}: expected .*got {found}"):
+            called_for(name, lambda t, found=found: found, tile())
+
+
 def test_no_gradient_comes_out():
     weight = torch.ones((), requires_grad=True)
     assert not called_for("bias", lambda t: weight * t.similarity, tile()).requires_grad
