@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from reference_models.checks import expect, is_int, is_number
+from reference_models.data.missing import RATED_MODES
 
 SCHEDULES = ("constant", "linear")
 PRECISIONS = ("float32", "bf16", "fp16")
@@ -37,6 +38,10 @@ class TrainingConfig:
         max_text_length: most tokens of a sentence, special tokens included.
         standardize: scale audio and vision features by the training split's mean and deviation.
         precision: "float32", or the autocast "bf16" or "fp16".
+        missing_rate: the share that is missing of every training batch, those of a stage too, drawn
+            anew in each step from the run's seed; 0: nothing is. The watched split stays whole.
+        missing_mode: what is missing: "random-modalities", or "frames", "shared-frames" or "blocks"
+            of frames and tokens, as evaluate --missing has them.
 
     Raises:
         ValueError: names the field, what was expected and what came.
@@ -56,6 +61,8 @@ class TrainingConfig:
     max_text_length: int = 50
     standardize: bool = True
     precision: str = "float32"
+    missing_rate: float = 0.0
+    missing_mode: str = "frames"
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "gradient_accumulation", "epochs"):
@@ -71,6 +78,9 @@ class TrainingConfig:
                 is_number,
                 lambda value: value > 0,
             )
+        expect(
+            self, "missing_rate", "a number from 0 to 1", is_number, lambda value: 0 <= value <= 1
+        )
         for name in ("weight_decay", "max_grad_norm"):
             expect(self, name, "a number from 0", is_number, lambda value: value >= 0)
         expect(
@@ -85,10 +95,14 @@ class TrainingConfig:
             "schedule": SCHEDULES,
             "precision": PRECISIONS,
             "selection": tuple(SELECTIONS),
+            "missing_mode": RATED_MODES,
         }
         for name, choices in choices_of.items():
             expect(self, name, f"one of {', '.join(choices)}", choices.__contains__)
 
+
+# Fields that the runs of older releases lack, with what their training had in their place.
+NEWER = {"missing_rate": 0.0, "missing_mode": "frames"}
 
 # The default of every model, so that they can be compared; the papers' own settings are presets. At
 # HyCon's 2e-5 for every layer, randomly initialised layers have hardly changed after eight epochs:

@@ -38,6 +38,7 @@ MODES = {
     "blocks": "one contiguous block of frames and tokens is missing, independently in each modality"
     " (the structural drop of NIAT, IEEE TMM 2023)",
 }
+RATED_MODES = tuple(mode for mode in MODES if mode != FIXED)  # there is a rate of what is missing
 WHOLE = (FIXED, "random-modalities")  # modes of whole modalities, which are then absent
 STEPS = 512  # draws along the time of a text, and along the time that modalities share
 
@@ -45,15 +46,14 @@ Floats = NDArray[np.float32] | np.float32
 Bools = NDArray[np.bool_]
 
 
-def check_mode(mode: str, *, name: str = "--missing", rated: bool = False) -> None:
-    """Refuse what is not a mode; with ``rated``, also the mode that has no rate.
+def check_mode(mode: str) -> None:
+    """Refuse what is not a mode.
 
     Raises:
-        ValueError: names ``name``, the modes and what came.
+        ValueError: names the modes and what came.
     """
-    known = [known for known in MODES if not (rated and known == FIXED)]
-    if mode not in known:
-        raise ValueError(f"{name}: expected one of {', '.join(known)}, got {mode!r}")
+    if mode not in MODES:
+        raise ValueError(f"--missing: expected one of {', '.join(MODES)}, got {mode!r}")
 
 
 def highest_rate(mode: str, modalities: Collection[str]) -> float:

@@ -29,6 +29,9 @@ def describe(parts: Parts, folder: Path) -> str:
         "left out": "; ".join(config["left_out"]),
         "training": f"up to epoch {training.epochs}, batches of {training.batch_size},"
         f" learning rate {rates}; keeps {SELECTIONS[training.selection]}",
+        "missing": f"{training.missing_rate:g} of each training batch, {training.missing_mode}"
+        if training.missing_rate
+        else "",
         "device": str(device()),
         "run folder": f"{folder}" + (f", which goes on after epoch {done}" if done else ""),
     }

@@ -20,6 +20,7 @@ from reference_models.running.storage import (
     write,
     writing,
 )
+from reference_models.training_config import NEWER
 
 CHECKPOINTS = "checkpoints"
 WORDS = {
@@ -125,8 +126,10 @@ def check_same(folder: Path, config: Mapping[str, Any]) -> None:
     Raises:
         ValueError: lists what differs.
     """
+    newer = {f"training.{name}": value for name, value in NEWER.items()}
     old, new = (
-        dict(_compared_settings(values)) for values in (read_json(folder / "config.json"), config)
+        newer | dict(_compared_settings(values))
+        for values in (read_json(folder / "config.json"), config)
     )
     differences = [
         f"{key}: {old.get(key)!r:.60} there, {new.get(key)!r:.60} now"

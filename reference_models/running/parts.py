@@ -28,6 +28,7 @@ from reference_models.layers.text_encoder import (
 )
 from reference_models.paper import Paper
 from reference_models.running.devices import device
+from reference_models.running.masking import batch_change
 from reference_models.training_config import TrainingConfig
 
 PACKAGES = ("mmcontrast", "transformers", "accelerate", "numpy", "scikit-learn")
@@ -106,7 +107,8 @@ def build(
         labels: the table of sentences that the corpus was read with; stored in the config.
 
     Raises:
-        ValueError: modalities, text or text encoder that are not there, or too few of them.
+        ValueError: modalities, text or text encoder that are not there, or too few of them; a share
+            of missing things that cannot be.
     """
     paper = registry.find(model)
     used, left_out = _modalities(paper, corpus, modalities, chosen_by)
@@ -162,6 +164,7 @@ def build(
         encoder,
         Standardizer.fit(train) if training.standardize else None,
     )
+    batch_change(parts)  # refuses what cannot be taken out of the batches
     with torch.no_grad():  # a forward pass that fails does so before there is a run folder
         parts.model.eval()(Batch(**collate([parts.dataset(corpus, "valid")[0]])))
     return parts

@@ -15,6 +15,7 @@ from reference_models.data.missing import FIXED, MissingDataset
 from reference_models.running import records
 from reference_models.running.devices import device
 from reference_models.running.mask_files import stored_draws
+from reference_models.running.masking import blanks_of
 from reference_models.running.restoring import load
 from reference_models.running.sealed import read_sealed, write_sealed
 from reference_models.running.training import predict
@@ -176,7 +177,7 @@ def _predict_all(
     parts = load(folder)
     parts.model.to(device())
     full, size = parts.dataset(corpus, split), parts.training.batch_size
-    blanks = missing.blank_tokens(parts.tokenizer)
+    blanks = blanks_of(parts)
 
     def without(sample: dict[str, Any], condition: Condition) -> dict[str, Any]:
         if condition.kept is not None:

@@ -18,6 +18,7 @@ from reference_models.data.loading import load_corpus
 from reference_models.layers.stages import Stage
 from reference_models.running import folders, records, storage
 from reference_models.running.devices import device, ranks
+from reference_models.running.masking import batch_change
 from reference_models.running.metrics import task_metrics
 from reference_models.running.parts import Parts
 from reference_models.running.restoring import load, load_weights
@@ -108,6 +109,7 @@ def _fit(
         on_epoch=write_history,
         task=run.corpus.task,
         classes=run.corpus.classes,
+        change=batch_change(run.parts),
         name=f"{name}  " if name else "",
     )
     if ranks().is_main_process:

@@ -1,7 +1,7 @@
 """The Trainer of transformers with named loss terms and with learning rates by part."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,9 @@ from reference_models.data.batch import Batch
 from reference_models.layers.output import Output
 from reference_models.running.checkpoints import complete, damaged, keep_only
 from reference_models.running.storage import read_tensors, writing
+
+# The fields of a training batch and the steps so far, to the fields that are trained on.
+Change = Callable[[dict[str, Any], int], dict[str, Any]]
 
 
 class NotFinite(ValueError):
@@ -45,17 +48,37 @@ class TermTrainer(Trainer):
 
     ``loss_task``, ``loss_intra``, ... in the log are the terms times their weights, averaged over
     the interval like ``loss``: their sum is ``loss``.
+
+    Args:
+        head_learning_rate, pretrained: of :func:`parameter_groups`.
+        change: of each training batch, before it is read; None: there is none. What it draws has
+            to depend on the step that it is given, or a resumed training would draw otherwise.
+        arguments: of the Trainer.
     """
 
     # compute_loss returns the mean of one batch: the Trainer divides by the accumulation steps.
     loss_is_scaled_for_ga = False
 
-    def __init__(self, *, head_learning_rate: float, pretrained: bool, **arguments: Any) -> None:
+    def __init__(
+        self,
+        *,
+        head_learning_rate: float,
+        pretrained: bool,
+        change: Change | None = None,
+        **arguments: Any,
+    ) -> None:
         super().__init__(**arguments)
+        self.change = change
         self.head_learning_rate = head_learning_rate
         self.pretrained = pretrained
         self._terms: dict[str, Tensor] = {}
         self._steps = 0.0
+
+    def training_step(self, model, inputs, num_items_in_batch=None) -> Tensor:
+        """One batch forward and backward, after ``change`` if there is one."""
+        if self.change is not None:
+            inputs = self.change(inputs, self.state.global_step)
+        return super().training_step(model, inputs, num_items_in_batch)
 
     def compute_loss(
         self, model, inputs, return_outputs=False, num_items_in_batch=None

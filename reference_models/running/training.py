@@ -26,7 +26,7 @@ from reference_models.running.devices import device, ranks
 from reference_models.running.metrics import flat_metrics, task_metrics
 from reference_models.running.progress import Progress, history_rows
 from reference_models.running.storage import read_tensors
-from reference_models.running.trainer import NotFinite, TermTrainer, Trainee
+from reference_models.running.trainer import Change, NotFinite, TermTrainer, Trainee
 from reference_models.training_config import TrainingConfig
 
 
@@ -42,6 +42,7 @@ def fit(
     on_epoch: Callable[[list[dict[str, float]]], None],
     task: str = "sentiment",
     classes: Collection[int] = (7, 5),
+    change: Change | None = None,
     name: str = "",
 ) -> tuple[int, list[dict[str, float]]]:
     """Train a network in place; a run that was killed resumes from its last checkpoint.
@@ -56,6 +57,7 @@ def fit(
         pretrained: whether the text encoder in the network is a pretrained one.
         on_epoch: called after each epoch's validation with the history so far, on the first rank.
         task, classes: of the metrics in the history, as ``task_metrics`` takes them.
+        change: of each training batch, before it is read; see :class:`TermTrainer`.
         name: of what is trained, in front of each line.
 
     Returns:
@@ -87,6 +89,7 @@ def fit(
         ],
         head_learning_rate=config.head_learning_rate or config.learning_rate,
         pretrained=pretrained,
+        change=change,
     )
     trainer.remove_callback(PrinterCallback)
     # All ranks start from the same weights, but draw their own dropout and negatives.

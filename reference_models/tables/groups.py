@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from reference_models.running import folders, records
 from reference_models.tables.statistics import Summary, summaries
+from reference_models.training_config import NEWER
 
 
 class Group(NamedTuple):
@@ -76,7 +77,7 @@ def _flat_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     flat["data"] = config["data"]["sha256"][:12]
     flat |= {f"text {name}": value for name, value in config["text"].items()}
     flat |= {f".{name}": value for name, value in config["model_config"].items()}
-    return flat | config["training"]
+    return flat | NEWER | config["training"]
 
 
 def _apart(own: Mapping[str, Any], every: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

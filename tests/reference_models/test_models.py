@@ -220,6 +220,30 @@ def test_nobody_has_a_modality(name):
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
+@pytest.mark.parametrize("gone", ["modalities", "frames"])
+@pytest.mark.parametrize("encoded", [False, True])
+@pytest.mark.parametrize("name", MODELS)
+def test_everything_is_missing(name, encoded, gone):
+    """All modalities of all samples, or some samples; or every frame is zero, every token one."""
+    model, batch = network(name, encoded=encoded), batch_of(encoded=encoded)
+    for rows in (list(range(6)), [0, 3]):
+        if gone == "modalities":
+            left = lacking(batch, **dict.fromkeys(THREE, rows))
+        else:
+            left = replace(batch, features={m: x.clone() for m, x in batch.features.items()})
+            for x, mask in zip(left.features.values(), left.masks.values(), strict=True):
+                x[rows] = (0 if x.is_floating_point() else 1) * mask[rows].view(
+                    *mask[rows].shape, *[1] * (x.ndim - 2)
+                ).to(x.dtype)
+        loss = trained_loss(model, left)
+        assert loss.isfinite()
+        loss.backward()
+        output = model.eval()(left)
+        assert output.prediction.isfinite().all()
+        assert output.fused.isfinite().all()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_evaluation_repeats_itself_and_runs_nothing_of_the_contrast(name, monkeypatch):
     model, batch = network(name).eval(), batch_of()

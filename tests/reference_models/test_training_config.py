@@ -29,6 +29,9 @@ from reference_models.training_config import TrainingConfig
         ("max_text_length", 2),
         ("standardize", 1),
         ("precision", "fp8"),
+        ("missing_rate", 1.1),
+        ("missing_rate", -0.1),
+        ("missing_mode", "fixed-modalities"),
         ("selection", "best"),
     ],
 )

@@ -75,7 +75,7 @@ def kill_at(epoch):
     return kill
 
 
-def run(folder, model, on_epoch=lambda rows: None, *, seed=5, data=TRAIN, **settings):
+def run(folder, model, on_epoch=lambda rows: None, *, seed=5, data=TRAIN, change=None, **settings):
     settings = {"learning_rate": 0.05, "batch_size": 8, "epochs": 4, "patience": 0, **settings}
     config = TrainingConfig(**settings)
     return fit(
@@ -87,6 +87,7 @@ def run(folder, model, on_epoch=lambda rows: None, *, seed=5, data=TRAIN, **sett
         seed=seed,
         pretrained=False,
         on_epoch=on_epoch,
+        change=change,
     )
 
 
