@@ -1,6 +1,6 @@
 """Retrieval metrics: ranks, recall, MRR, mean average precision, exactly and without sorting."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -9,10 +9,12 @@ from torch import Tensor
 
 from mmcontrast import arguments
 from mmcontrast.distributed import Group, joined, total
+from mmcontrast.eager import is_eager
+from mmcontrast.exact import sizes
 from mmcontrast.exact.choose import ranked_at_a_time
-from mmcontrast.exact.counting import partner_ranks, positive_ranks
+from mmcontrast.exact.counting import partner_ranks, partner_ranks_in_tiles, positive_ranks
 from mmcontrast.exact.ranking import score_blocks
-from mmcontrast.exact.ties import map_equal_rows, tied_dot
+from mmcontrast.exact.ties import first_equal, map_equal_rows, tied_dot
 from mmcontrast.masks import IGNORE, check_partners, checked_partners, columns_of
 from mmcontrast.presence import refuse_not_finite
 from mmcontrast.rows import RowMap, l2_normalize, map_rows
@@ -135,7 +137,13 @@ def retrieval(
         x, y = widen_products(x, y, group=group)
     found = []
     step = ranked_at_a_time(x, y, chunk_size)
-    blocks = score_blocks(x, y, step) if step else [(slice(None), tied_dot(x, y))]
+    in_tiles = step is not None and chunk_size is None and positives is None
+    if in_tiles and x.is_cpu and is_eager(x, y) and first_equal(y) is None:
+        ranks = partner_ranks_in_tiles(x, y, own, sizes.WIDE)
+        found = [(ranks, 1 / ranks)]
+        blocks: Iterable[tuple[slice, Tensor]] = ()
+    else:
+        blocks = score_blocks(x, y, step) if step else [(slice(None), tied_dot(x, y))]
     for i, scores in blocks:  # (R, C)
         if positives is not None:
             found.append(positive_ranks(scores, positives[i]))

@@ -6,7 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmcontrast.eager import is_eager
+from mmcontrast.eager import full_precision, is_eager
+from mmcontrast.exact.tiles import Sides, memory, slices, tile_of, tiles
+from mmcontrast.rows import dot
+
+LEVELS = 256
+"""Rows of which the partners' scores are made at a time."""
 
 
 def counts(scores: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
@@ -30,6 +35,27 @@ def partner_ranks(scores: Tensor, columns: Tensor) -> Tensor:
         return scores.new_ones(scores.shape[0])
     above, equal = counts(scores, scores.gather(1, columns[:, None])[:, 0])
     return 1 + above + (equal - 1).clamp_min(0).to(scores.dtype) / 2
+
+
+def partner_ranks_in_tiles(x: Tensor, y: Tensor, columns: Tensor, sides: Sides) -> Tensor:
+    """:func:`partner_ranks` of (B, D) rows with one of the (C, D) columns each, all different.
+
+    A tile stays in the cache while it is made and counted, where whole rows do not. Columns that
+    are equal may differ in rounding by their places in tiles, so they have to have one tile.
+    """
+    # Made by products as well, so that what ties in exact numbers ties here.
+    parts = [dot(x[i], y[columns[i]]).diagonal() for i in slices(len(x), LEVELS)]
+    level = torch.cat([x.new_empty(0), *parts])[:, None]  # (B, 1)
+    above, least = torch.zeros_like(level), torch.zeros_like(level)
+    room = memory(x, y, sides)
+    with full_precision(x):
+        for i, j, tile in tiles(x, y, sides):
+            rows = ((columns[i] >= j.start) & (columns[i] < j.stop)).nonzero()[:, 0]
+            tile[rows, columns[i][rows] - j.start] = level[i][rows, 0]
+            flags = tile_of(room, *tile.shape)  # as numbers they are written and summed the fastest
+            above[i] += torch.gt(tile, level[i], out=flags).sum(1, keepdim=True)
+            least[i] += torch.ge(tile, level[i], out=flags).sum(1, keepdim=True)
+    return (1 + above + (least - above - 1) / 2)[:, 0]
 
 
 def positive_ranks(scores: Tensor, positives: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,11 +1,14 @@
 """retrieval against orders of the candidates, written out."""
 
+import sys
+
 import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import given
 
 import mmcontrast as mm
+from mmcontrast.exact import sizes
 from tests.mmcontrast.memory import Made
 from tests.mmcontrast.strategies import normal, seeds
 from tests.oracles import retrieval as oracle
@@ -121,6 +124,28 @@ def test_what_is_no_number_is_found_last_where_it_cannot_be_refused(spoilt, seve
     assert (found.ranks >= 3.5).all()
     assert found.recall[1] == 0
     assert found.mrr < 0.3
+
+
+retrieval_module = sys.modules["mmcontrast.retrieval"]  # the package has the function there
+
+
+@pytest.mark.parametrize("copies", [False, True])
+def test_a_large_batch_is_counted_in_tiles(monkeypatch, copies):
+    """Unless candidates are equal, which have to tie."""
+    x, y = torch.randn(2, 30, 5, generator=torch.Generator().manual_seed(1)).double()
+    y[3] = y[7] if copies else y[3]
+    expected, targets = mm.retrieval(x, y, chunk_size=4), torch.arange(30)
+    targets[5] = -100
+    monkeypatch.setattr(sizes, "RANKED", 1)
+    monkeypatch.setattr(sizes, "WIDE", (7, 4))
+    calls, made = [], retrieval_module.partner_ranks_in_tiles
+    monkeypatch.setattr(
+        retrieval_module, "partner_ranks_in_tiles", lambda *a: calls.append(1) or made(*a)
+    )
+    found = mm.retrieval(x, y, targets)
+    assert len(calls) == (not copies)
+    assert found.ranks[5] == 0
+    assert torch.equal(found.ranks[targets >= 0], expected.ranks[targets >= 0])
 
 
 def test_the_summary_names_every_mean():

@@ -5,8 +5,13 @@ import pytest
 import torch
 from hypothesis import given
 
-from mmcontrast.exact.counting import counts, partner_ranks, positive_ranks
-from tests.mmcontrast.strategies import normal, seeds
+from mmcontrast.exact.counting import (
+    counts,
+    partner_ranks,
+    partner_ranks_in_tiles,
+    positive_ranks,
+)
+from tests.mmcontrast.strategies import normal, rng, seeds
 from tests.oracles import retrieval as oracle
 
 
@@ -44,3 +49,28 @@ def test_positives_are_ranked_as_defined(seed, rows, columns):
     assert first.tolist() == pytest.approx([oracle.first_rank(*row) for row in given_rows])
     expected = [oracle.average_precision(*row) for row in given_rows]
     assert precision.tolist() == pytest.approx(expected)
+
+
+@given(
+    seed=seeds,
+    rows=st.integers(0, 9),
+    columns=st.integers(1, 12),
+    sides=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+)
+def test_ranks_in_tiles_are_those_of_whole_rows(seed, rows, columns, sides):
+    """Of products that are whole numbers, many of them equal, in whatever tile."""
+    x = torch.randint(-2, 3, (rows, 3), generator=rng(seed)).float()
+    y = torch.randint(-2, 3, (columns, 3), generator=rng(seed + 1)).float()
+    own = torch.randint(0, columns, (rows,), generator=rng(seed + 2))
+    found = partner_ranks_in_tiles(x, y, own, sides)
+    assert torch.equal(found, partner_ranks(x @ y.T, own))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_partner_ties_with_itself_in_every_tile(dtype):
+    """Where its product is rounded otherwise than its level, it is neither above nor below."""
+    x, y = torch.randn(2, 60, 70, generator=rng(1), dtype=dtype)
+    own = torch.randperm(60, generator=rng(2))
+    for sides in ((1, 1), (1, 7), (7, 1), (13, 11)):
+        found = partner_ranks_in_tiles(x, y, own, sides)
+        assert torch.equal(found, partner_ranks(x @ y.T, own))
