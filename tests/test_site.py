@@ -28,7 +28,7 @@ NAMES = [str(path.relative_to(page.ROOT)) for path in page.PAGES]
 TEXTS = {name: (page.ROOT / name).read_text() for name in NAMES}
 SITE = {name: text for name, text in TEXTS.items() if name != "README.md"}
 FENCE = re.compile(r"^```([\w{}:.-]*)[^\n]*\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
-KINDS = {"python", "console", "bibtex", "math", "{toctree}", "{eval-rst}"}
+KINDS = {"python", "pycon", "console", "bibtex", "math", "{toctree}", "{eval-rst}"}
 ADAPTERS = ("hf", "lightning", "open_clip", "pml", "sentence_transformers")
 
 
