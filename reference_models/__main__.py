@@ -101,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", dest="settings"
     )
+    _add_log_to(command)
     command.set_defaults(run=commands.train_command)
 
     command = parsers.add_parser("evaluate", help="the metrics of a finished run")
@@ -134,6 +135,7 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=Path, metavar="FOLDER", help="default: reproduced/MODEL-TABLE"
     )
     _add_missing(command)
+    _add_log_to(command)
     command.set_defaults(run=commands.reproduce_command)
 
     command = parsers.add_parser("report", help="a page about finished runs, with figures")
@@ -171,6 +173,14 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=_seed, default=0, metavar="N", help="default: 0")
     command.set_defaults(run=commands.synthesize_command)
     return parser
+
+
+def _add_log_to(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--log-to",
+        metavar="tensorboard|wandb|mlflow",
+        help="losses and metrics of each epoch, by the Trainer's own logger",
+    )
 
 
 def _add_missing(command: argparse.ArgumentParser) -> None:

@@ -78,10 +78,12 @@ def train_command(options: argparse.Namespace) -> None:
     from reference_models.running import folders, runs
     from reference_models.running.description import describe
     from reference_models.running.devices import ranks
+    from reference_models.running.loggers import check_logger
     from reference_models.running.parts import build
     from reference_models.tables.statistics import text_table
 
     disable_progress_bar()  # of loading a text encoder; the training has its own bar
+    check_logger(options.log_to)
     epochs = [] if options.epochs is None else [f"epochs={options.epochs}"]
     settings = [*options.settings, *epochs]
     model_config, training = keys.configure(
@@ -108,7 +110,7 @@ def train_command(options: argparse.Namespace) -> None:
         out = broadcast_object_list(named)[0]
     if first:
         _say(describe(parts, out))
-    results = runs.train(parts, corpus, out)
+    results = runs.train(parts, corpus, out, log_to=options.log_to)
     if not first:
         return
     print(f"\nepoch {results['best_epoch']} of {results['epochs']}: {results['selection']}")
@@ -161,9 +163,11 @@ def reproduce_command(options: argparse.Namespace) -> None:
     """A table of a paper, run again; it prints what it writes."""
     from transformers.utils.logging import disable_progress_bar
 
+    from reference_models.running.loggers import check_logger
     from reference_models.tables import experiments
 
     disable_progress_bar()  # of loading a text encoder; the training has its own bar
+    check_logger(options.log_to)
     experiments.reproduce(
         options.model,
         options.table,
@@ -177,6 +181,7 @@ def reproduce_command(options: argparse.Namespace) -> None:
         preset=options.preset,
         against=options.against,
         missing=options.missing,
+        log_to=options.log_to,
         mask_seeds=_mask_seeds(options),
         out=options.out or Path("reproduced") / f"{options.model}-{options.table}",
         say=_say,

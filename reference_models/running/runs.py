@@ -18,6 +18,7 @@ from reference_models.data.loading import load_corpus
 from reference_models.layers.stages import Stage
 from reference_models.running import folders, records, storage
 from reference_models.running.devices import device, ranks
+from reference_models.running.loggers import reporting
 from reference_models.running.masking import batch_change
 from reference_models.running.metrics import task_metrics
 from reference_models.running.parts import Parts
@@ -34,12 +35,29 @@ class _Run:
     corpus: Corpus
     sets: Mapping[str, ModalDataset]
     folder: Path
+    log_to: str | None
+    log_name: str
 
 
-def train(parts: Parts, corpus: Corpus, folder: Path) -> dict[str, Any]:
+def train(
+    parts: Parts,
+    corpus: Corpus,
+    folder: Path,
+    *,
+    log_to: str | None = None,
+    log_name: str | None = None,
+) -> dict[str, Any]:
     """Train into a run folder, or resume the run in it; returns the content of ``metrics.json``.
 
     On several ranks, all of them make this call; the first one writes.
+
+    Args:
+        parts: of the run.
+        corpus: the data that they were built for.
+        folder: of the run.
+        log_to: a logger of the Trainer, "tensorboard", "wandb" or "mlflow", that gets losses and
+            metrics of every epoch; None: none.
+        log_name: of the run in that logger; None: the folder's.
 
     Raises:
         ValueError: a folder that holds a finished run, another run or other files, or that another
@@ -59,7 +77,7 @@ def train(parts: Parts, corpus: Corpus, folder: Path) -> dict[str, Any]:
             _open(parts, folder)
         processes.wait_for_everyone()
         sets = {split: parts.dataset(corpus, split) for split in corpus.splits}
-        run = _Run(parts, corpus, sets, folder)
+        run = _Run(parts, corpus, sets, folder, log_to, log_name or folder.name)
         stages = parts.model.stages() if hasattr(parts.model, "stages") else []
         for stage in stages:
             _train_stage(stage, run)
@@ -98,20 +116,23 @@ def _fit(
     def write_history(rows: list[dict[str, float]]) -> None:
         folders.write_history(run.folder, rows, name)
 
-    best_epoch, history = fit(
-        network,
-        run.sets["train"],
-        run.sets[training.selection.removesuffix("_loss")],
-        training,
-        checkpoints=run.folder.resolve() / folders.CHECKPOINTS / name,
-        seed=run.parts.config["seed"],
-        pretrained=run.parts.config["text"]["encoder"] not in (None, "scratch"),
-        on_epoch=write_history,
-        task=run.corpus.task,
-        classes=run.corpus.classes,
-        change=batch_change(run.parts),
-        name=f"{name}  " if name else "",
-    )
+    with reporting(run.log_to, run.folder, name) as reporters:
+        best_epoch, history = fit(
+            network,
+            run.sets["train"],
+            run.sets[training.selection.removesuffix("_loss")],
+            training,
+            checkpoints=run.folder.resolve() / folders.CHECKPOINTS / name,
+            seed=run.parts.config["seed"],
+            pretrained=run.parts.config["text"]["encoder"] not in (None, "scratch"),
+            on_epoch=write_history,
+            task=run.corpus.task,
+            classes=run.corpus.classes,
+            change=batch_change(run.parts),
+            name=f"{name}  " if name else "",
+            reporters=reporters,
+            run_name=f"{run.log_name}/{name}" if name else run.log_name,
+        )
     if ranks().is_main_process:
         write_history(history)
     return best_epoch, history

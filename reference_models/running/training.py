@@ -4,7 +4,7 @@ The Trainer (on Accelerate) brings the loop, several devices, mixed precision, e
 resuming; ``trainer`` and ``progress`` hold what it does not bring.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
-from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import EvalPrediction
 
@@ -44,6 +44,8 @@ def fit(
     classes: Collection[int] = (7, 5),
     change: Change | None = None,
     name: str = "",
+    reporters: Sequence[TrainerCallback] = (),
+    run_name: str | None = None,
 ) -> tuple[int, list[dict[str, float]]]:
     """Train a network in place; a run that was killed resumes from its last checkpoint.
 
@@ -59,6 +61,7 @@ def fit(
         task, classes: of the metrics in the history, as ``task_metrics`` takes them.
         change: of each training batch, before it is read; see :class:`TermTrainer`.
         name: of what is trained, in front of each line.
+        reporters, run_name: loggers of the Trainer, and the name that the run has in them.
 
     Returns:
         The best epoch (lowest loss on the watched split), and the history: one row an epoch.
@@ -69,7 +72,7 @@ def fit(
             would not go on as if it had not been killed.
     """
     watched = config.selection.removesuffix("_loss")
-    arguments = _arguments(config, checkpoints, seed)
+    arguments = _arguments(config, checkpoints, seed, run_name)
     with arguments.main_process_first():
         if ranks().is_main_process:
             remove_incomplete(checkpoints)
@@ -86,6 +89,7 @@ def fit(
         callbacks=[
             EarlyStoppingCallback(config.patience or config.epochs),
             Progress(on_epoch, watched=watched, name=name),
+            *reporters,
         ],
         head_learning_rate=config.head_learning_rate or config.learning_rate,
         pretrained=pretrained,
@@ -120,7 +124,9 @@ def _epoch_metrics(task: str, classes: Collection[int], result: EvalPrediction) 
     return flat_metrics(metrics)
 
 
-def _arguments(config: TrainingConfig, checkpoints: Path, seed: int) -> TrainingArguments:
+def _arguments(
+    config: TrainingConfig, checkpoints: Path, seed: int, run_name: str | None
+) -> TrainingArguments:
     processes = ranks().num_processes
     if config.batch_size % processes:
         raise ValueError(
@@ -130,6 +136,7 @@ def _arguments(config: TrainingConfig, checkpoints: Path, seed: int) -> Training
     warm = config.schedule == "constant" and config.warmup_ratio > 0
     arguments = TrainingArguments(
         output_dir=str(checkpoints),
+        run_name=run_name,
         per_device_train_batch_size=config.batch_size // processes,
         per_device_eval_batch_size=config.batch_size // processes,
         gradient_accumulation_steps=config.gradient_accumulation,
@@ -152,7 +159,7 @@ def _arguments(config: TrainingConfig, checkpoints: Path, seed: int) -> Training
         restore_callback_states_from_checkpoint=True,
         seed=seed,
         data_seed=seed,
-        report_to="none",
+        report_to="none",  # ``fit`` is given the loggers
         log_level="error",
         disable_tqdm=True,
         remove_unused_columns=False,

@@ -41,6 +41,7 @@ def reproduce(
     against: str | None = None,
     missing: str | None = None,
     mask_seeds: int = MASK_SEEDS,
+    log_to: str | None = None,
     say: Callable[[str], None] = _silent,
 ) -> Path:
     """Train every row of a table with every seed, and write the table in four formats.
@@ -67,6 +68,7 @@ def reproduce(
         missing: what is then missing in evaluations of all runs, a key of ``MODES`` in
             ``data/missing.py``: the folder ``missing`` gets the rows' curves and their page.
         mask_seeds: how many masks at each rate of what is missing.
+        log_to: a logger, as :func:`runs.train` takes it; each run is "TABLE/ROW/seed-N" there.
         say: called with lines for the reader.
 
     Returns:
@@ -115,7 +117,7 @@ def reproduce(
     say(f"the table so far, and what differs from the paper: {out / 'table.md'}")
     for seed in seeds:
         for row in plan:
-            _train(run, plan, row, seed, say)
+            _train(run, plan, row, seed, say, log_to)
     say(f"\n{(out / 'table.md').read_text(encoding='utf-8')}\npage: {out / 'index.html'}")
     if missing is not None and ranks().is_main_process:
         page = write_missing(run, plan, missing, mask_seeds=mask_seeds, say=say)
@@ -124,7 +126,12 @@ def reproduce(
 
 
 def _train(
-    run: Experiment, plan: Sequence[Row], row: Row, seed: int, say: Callable[[str], None]
+    run: Experiment,
+    plan: Sequence[Row],
+    row: Row,
+    seed: int,
+    say: Callable[[str], None],
+    log_to: str | None,
 ) -> None:
     """Train one run of a row, unless it is done or cannot run; then rewrite the table."""
     place = run.out / row.folder / f"seed-{seed}"
@@ -135,7 +142,8 @@ def _train(
         return
     say(f"{row.name}, seed {seed}: training in {place}")
     try:
-        runs.train(run.build(row, seed), run.corpus, place)
+        name = f"{run.out.name}/{row.folder}/{place.name}"
+        runs.train(run.build(row, seed), run.corpus, place, log_to=log_to, log_name=name)
     except NotFinite as error:  # a run that diverges does not stop the others
         row.failures[seed] = str(error)
         say(f"{row.name}, seed {seed}: {error}")

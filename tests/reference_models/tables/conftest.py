@@ -23,7 +23,7 @@ def finished(file, tmp_path_factory):
 
 @pytest.fixture
 def no_training(monkeypatch):
-    def train(*arguments):
+    def train(*arguments, **options):
         raise AssertionError("nothing is to be trained")
 
     monkeypatch.setattr(runs, "train", train)

@@ -111,7 +111,7 @@ def test_nothing_published_stands_beside_synthetic_numbers(renamed, tmp_path, as
 
 def test_data_that_no_paper_has_and_tables_that_no_paper_prints(tmp_path, monkeypatch):
     file = corpus_file(tmp_path / "real.pkl", real=True)
-    monkeypatch.setattr(runs, "train", lambda *arguments: None)
+    monkeypatch.setattr(runs, "train", lambda *arguments, **options: None)
     run(file, tmp_path / "a")
     assert "none of the data sets" in (tmp_path / "a" / "table.md").read_text(encoding="utf-8")
     monkeypatch.setitem(data_sets.SIZES, SIZES, "sims")
@@ -123,7 +123,7 @@ def test_data_that_no_paper_has_and_tables_that_no_paper_prints(tmp_path, monkey
 
 def test_a_model_without_published_numbers_is_measured_alone(tmp_path, monkeypatch, as_mosi):
     file = corpus_file(tmp_path / "real.pkl", real=True)
-    monkeypatch.setattr(runs, "train", lambda *arguments: None)
+    monkeypatch.setattr(runs, "train", lambda *arguments, **options: None)
     options = {"data": file, "seeds": [1], "out": tmp_path / "out"}
     reproduce("text-only", "headline", modalities=["text"], **options)
     text = (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
@@ -140,7 +140,7 @@ def read_differences(out):
 @pytest.mark.parametrize("drop", [(), ("vision", "vision_lengths")])
 def test_the_setting_has_what_the_model_read_and_not_all_of_the_file(drop, tmp_path, monkeypatch):
     file = corpus_file(tmp_path / "corpus.pkl", drop=drop)
-    monkeypatch.setattr(runs, "train", lambda *arguments: None)
+    monkeypatch.setattr(runs, "train", lambda *arguments, **options: None)
     reproduce("text-only", "headline", data=file, seeds=[1], out=tmp_path / "out")
     here = read_differences(tmp_path / "out")
     assert here["modalities"] == "text"
@@ -148,7 +148,7 @@ def test_the_setting_has_what_the_model_read_and_not_all_of_the_file(drop, tmp_p
 
 
 def test_the_setting_has_what_any_of_the_rows_reads(file, tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "train", lambda *arguments: None)
+    monkeypatch.setattr(runs, "train", lambda *arguments, **options: None)
     for rows, modalities, features in (
         (["V", "A"], "audio, vision", "audio 16 in up to 20 steps, vision 20 in up to 24 steps"),
         (["V", "T"], "text, vision", "text 128 of the text encoder, vision 20 in up to 24 steps"),

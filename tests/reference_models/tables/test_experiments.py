@@ -105,7 +105,7 @@ run({str(file)!r}, Path({str(tmp_path / "out")!r}))
 def test_the_table_is_there_after_every_run(file, tmp_path, monkeypatch):
     seen = []
 
-    def train(parts, corpus, folder):
+    def train(parts, corpus, folder, **options):
         seen.append({name: row["n"] for (name, _), row in csv_rows(tmp_path).items()})
         if len(seen) == 3:
             raise KeyboardInterrupt
@@ -118,7 +118,7 @@ def test_the_table_is_there_after_every_run(file, tmp_path, monkeypatch):
 
 
 def test_a_run_that_ends_in_an_error_is_said_and_the_others_go_on(file, tmp_path, monkeypatch):
-    def train(parts, corpus, folder):
+    def train(parts, corpus, folder, **options):
         if (parts.config["seed"], parts.config["model_config"]["margin"]) == (1111, 0.5):
             raise NotFinite("loss: expected a finite number, got nan")
         run_folder(folder, config={"seed": parts.config["seed"]})
@@ -177,7 +177,9 @@ def test_the_commands_end_to_end(finished, file, tmp_path, capsys, monkeypatch, 
 def test_without_out_the_folder_is_named_and_seeds_count_up(file, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     places = []
-    monkeypatch.setattr(runs, "train", lambda parts, corpus, folder: places.append(folder))
+    monkeypatch.setattr(
+        runs, "train", lambda parts, corpus, folder, **options: places.append(folder)
+    )
     arguments = ["reproduce", "hycon", "--table", "alpha", "--data", str(file), "--seeds", "2"]
     assert main([*arguments, "--rows", "0.5", "--seed", "7"]) == 0
     assert places == [Path("reproduced/hycon-alpha/0.5") / f"seed-{seed}" for seed in (7, 8)]

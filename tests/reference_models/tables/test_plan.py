@@ -19,7 +19,7 @@ from tests.reference_models.tables.reproduced import (
 def test_equal_rows_are_tried_once(file, tmp_path, monkeypatch):
     tried = []
 
-    def train(parts, corpus, folder):
+    def train(parts, corpus, folder, **options):
         tried.append(folder)
         raise NotFinite("it diverges")
 
@@ -57,7 +57,7 @@ def test_a_row_that_cannot_run_is_in_the_table_with_its_reason(tmp_path, monkeyp
 
 
 def test_too_few_modalities_are_of_the_row_or_of_the_command(file, tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "train", lambda *arguments: None)
+    monkeypatch.setattr(runs, "train", lambda *arguments, **options: None)
     set_entry(monkeypatch, tables={"ablation": {"full": {}, "T": {"modalities": ("text",)}}})
     run(file, tmp_path / "a", table="ablation", rows=None, seeds=[1])
     remarks = {row["name"]: row["remark"] for row in read_rows(tmp_path / "a")}
@@ -87,7 +87,7 @@ def test_settings_come_after_the_preset_and_a_row_after_both(tmp_path, monkeypat
     set_entry(monkeypatch, presets=presets, tables={"t": {"full": {}, "row": {"epochs": 3}}})
     configs = {}
 
-    def train(parts, corpus, folder):
+    def train(parts, corpus, folder, **options):
         config = parts.config
         values = config["model_config"]["margin"], config["model_config"]["refine"]
         configs[folder.parent.name] = (*values, config["training"]["epochs"])
