@@ -1,6 +1,7 @@
 """Sphinx's settings of the site. ``make docs`` builds it: no network, no notebook run."""
 
 import sys
+import tomllib
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -10,12 +11,10 @@ sys.path[:0] = [str(ROOT), str(HERE)]
 import hooks  # noqa: E402
 import inventory  # noqa: E402
 
-import mmcontrast  # noqa: E402
-
 project = "mmcontrast"
 author = "the mmcontrast authors"
 copyright = "2026, the mmcontrast authors. MIT license"
-version = release = mmcontrast.__version__
+version = release = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 
 extensions = [
     "sphinx.ext.autodoc",

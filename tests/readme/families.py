@@ -8,7 +8,7 @@ from tests.benchmarks import cases
 from tests.mmcontrast.peer_cases import CASES, TORCH
 from tests.readme import speed
 from tests.readme.losses import MODULES, formula
-from tests.readme.tables import code, table
+from tests.readme.tables import SPACE, code, table
 
 FAMILIES = {
     "infonce": [
@@ -95,8 +95,8 @@ def sources(family: str) -> str:
 def cell(result: dict | None) -> str:
     if result is None or result["ms"] is None:
         return "too large"
-    memory = "" if result["MB"] is None else f", {speed.number(result['MB'])} MB"
-    return f"{speed.number(result['ms'])} ms{memory}"
+    memory = "" if result["MB"] is None else f", {speed.number(result['MB'])}{SPACE}MB"
+    return f"{speed.number(result['ms'])}{SPACE}ms{memory}"
 
 
 def parts() -> dict[str, Callable[[], str]]:

@@ -3,7 +3,7 @@
 import csv
 from pathlib import Path
 
-from tests.readme.tables import table
+from tests.readme.tables import SPACE, table
 
 FILE = Path(__file__).with_suffix(".csv")
 TITLES = {
@@ -24,5 +24,5 @@ def measured(model: str | None = None) -> str:
         begun = [name for title, name in TITLES.items() if row[0].startswith(title)]
         current = begun[0] if begun else current
         if current is None or model in (None, current):
-            shown.append(row)
+            shown.append([cell.replace(" ± ", f"{SPACE}±{SPACE}") for cell in row])
     return table(head, shown)

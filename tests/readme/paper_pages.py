@@ -34,7 +34,7 @@ def published(model: str) -> str:
                 for row, values in found["rows"].items()
             ]
             text = table([f"{name}, {data_set}", *found["columns"]], rows)
-            shown.append(f"{text}\n\n{found['note']}" if "note" in found else text)
+            shown.append(f"{text}\n\nNote: {found['note']}." if "note" in found else text)
     return "\n\n".join(shown)
 
 

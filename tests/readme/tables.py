@@ -2,6 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
+SPACE = "\u00a0"
+"""Between a number and its unit, which a narrow page must not part."""
+
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
