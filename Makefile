@@ -29,7 +29,7 @@ test: .venv/peers/ready
 	OMP_NUM_THREADS=1 PYTHONPATH=.venv/peers $(BIN)/python -m pytest -n 2 $(WITH_PEERS)
 
 # With the oldest and the newest torch that are supported, each in an environment of its own: some
-# 5 GB each where pip offers CUDA builds alone. Its result goes into README.md.
+# 5 GB each where pip offers CUDA builds alone. Its result goes into the site.
 # ARGS="--only newest" runs one.
 test-versions: .venv/ready
 	$(BIN)/python -m tests.versions $(addprefix --ignore=,$(WITH_PEERS)) $(ARGS)

@@ -142,7 +142,7 @@ def info_nce(
         pytorch-metric-learning's ``NTXentLoss`` with ``ref_emb=candidates``. ``smoothing`` is
         ``torch.nn.functional.cross_entropy``'s ``label_smoothing`` of the logits. The directions
         of sentence-transformers' loss that are joined in one softmax are columns of a mask, see the
-        README.
+        page on InfoNCE.
 
     References: InfoNCE, arXiv:1807.03748; cosine over temperature, SimCLR, arXiv:2002.05709;
         TeCaFN eq. 6 and 15 in their standard reading; MFON eq. 7-8; decoupled, arXiv:2110.06848,

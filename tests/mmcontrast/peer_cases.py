@@ -1,6 +1,6 @@
 """What our losses equal in other libraries: the calls side by side, and what differs.
 
-One list, which ``test_peers.py`` evaluates and the README's table shows. In the calls, x, y and z
+One list, which ``test_peers.py`` evaluates and the site's tables show. In the calls, x, y and z
 are (7, 5) rows of any length and direction, ``unit`` scales rows to length one, t is a temperature,
 b a bias and m a margin; ``labels`` has classes of two and three rows and ``ids`` one for each row.
 """

@@ -125,7 +125,7 @@ def named_losses(text):
 
 @pytest.mark.parametrize("function", dict.fromkeys(case.function for case in CASES))
 def test_docstrings_name_the_same_peers(function):
-    """The note that a reader of the code sees, and the table that a reader of the README sees."""
+    """The note that a reader of the code sees, and the table that a reader of the site sees."""
     note = inspect.getdoc(getattr(mm, function)).partition("Note:")[2].partition("References:")[0]
     expected = {name for c in CASES if c.function == function for name in named_losses(c.theirs)}
     assert expected <= named_losses(note)

@@ -1,4 +1,4 @@
-"""What docstrings, README and notebooks tell users to write, on samples without a score.
+"""What docstrings, pages and notebooks tell users to write, on samples without a score.
 
 A sample whose score or label is NaN or -100, or whose modality is missing, takes no part: the loss
 is that of the batch without it, and its row, which may hold anything, gets a gradient of zero.
@@ -187,7 +187,12 @@ def test_twins_are_left_out_and_unknown_ids_are_not():
 def test_no_recipe_negates_a_mask_of_labels_or_scores():
     """Samples without a label would be in the negation: the pages call the functions for it."""
     wrong = re.compile(r"(~|1 - )\s*(mm\.)?(same_label|close_scores|same_sign|score_kernel)\(")
-    pages = [ROOT / "README.md", *sorted((ROOT / "notebooks").glob("*.ipynb"))]
-    assert len(pages) > 5
-    for page in pages:
-        assert not wrong.search(page.read_text(encoding="utf-8")), page
+    notebooks = [*(ROOT / "notebooks").glob("*.ipynb")]
+    site = [*(ROOT / "notebooks" / "site").rglob("*.md")]
+    assert len(notebooks) > 5
+    assert len(site) > 20
+    for page in [ROOT / "README.md", *notebooks, *site]:
+        text = page.read_text(encoding="utf-8")
+        if page.suffix == ".md":  # whose prose says what not to write
+            text = "\n".join(re.findall(r"^```.*?^```", text, flags=re.MULTILINE | re.DOTALL))
+        assert not wrong.search(text), page

@@ -1,1 +1,1 @@
-"""What README.md shows and does not say twice: its generated tables and its pictures."""
+"""What README.md and the site show and do not say twice: generated tables and pictures."""

@@ -1,12 +1,11 @@
-"""The tables of losses, of what they equal elsewhere, and of losses that are wrong on purpose."""
+"""Which functions are losses, their formulas, and the table of losses that are wrong on purpose."""
 
 import inspect
 
 import mmcontrast
 from mmcontrast.testing import CHECKS
 from mmcontrast.testing.broken import MISTAKES
-from tests.mmcontrast.peer_cases import CASES, TORCH
-from tests.readme.tables import code, folded, maths, table
+from tests.readme.tables import code, folded, table
 
 LOSSES = [
     name
@@ -28,25 +27,6 @@ def formula(name: str) -> str:
             break
         found.append(line)
     return " ".join(" ".join(found).split())
-
-
-def losses() -> str:
-    rows = []
-    for name in LOSSES:
-        module = MODULES.get(name.replace("_", ""))
-        names = code(name) + (f", {code(module)}" if module else "")
-        peers = dict.fromkeys(c.library for c in CASES if c.function == name)
-        rows.append([names, maths(formula(name)), ", ".join(peers) or "none"])
-    return table(["function, Module", "formula", "equal to one of"], rows)
-
-
-def peers() -> str:
-    rows = []
-    for name in LOSSES:
-        for case in (c for c in CASES if c.function == name):
-            library = "torch" if case.library == TORCH else case.library
-            rows.append([code(case.ours), library, code(case.theirs), case.differs])
-    return table(["ours", "library", "theirs", "beyond that"], rows)
 
 
 def broken() -> str:

@@ -28,12 +28,11 @@ SITE = ROOT / "notebooks" / "site"
 PAGES = [README, *(p for p in sorted(SITE.rglob("*.md")) if p.parent.name != "gallery")]
 MARKED = re.compile(r"(<!-- begin: ([\w-]+) -->\n).*?(<!-- end -->)", flags=re.DOTALL)
 PARTS: dict[str, Callable[[], str]] = {
-    "losses": losses.losses,
-    "peers": losses.peers,
     "broken": losses.broken,
     "papers": papers.papers,
     "deviations": deviations.deviations,
     "machine": speed.machine,
+    "numbers": speed.four_numbers,
     "compiled": speed.compiled_table,
     "targets": speed.verdict_table,
     "window": support.window,
@@ -74,8 +73,7 @@ def render(text: str) -> str:
 
     def part(match: re.Match[str]) -> str:
         begin, name, end = match.groups()
-        made = contents(text) if name == "contents" else PARTS[name]()
-        return f"{begin}{made}\n{end}"
+        return f"{begin}{PARTS[name]()}\n{end}"
 
     return MARKED.sub(part, text)
 
@@ -84,14 +82,6 @@ def outside_code(text: str) -> str:
     return re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
 
 
-def headings(text: str) -> list[str]:
-    return re.findall(r"^## (.+)$", outside_code(text), flags=re.MULTILINE)
-
-
 def anchor(heading: str) -> str:
     """The fragment that GitHub gives a heading."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
-
-
-def contents(text: str) -> str:
-    return " · ".join(f"[{heading}](#{anchor(heading)})" for heading in headings(text))

@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from tests.benchmarks import cases, hycon, peers, targets
 from tests.readme.drawing import Theme
-from tests.readme.tables import folded, table
+from tests.readme.tables import SPACE, folded, table
 
 STORED = Path(__file__).resolve().parents[1] / "benchmarks" / "stored"
 FILE = STORED / "bench.json"
@@ -33,6 +33,13 @@ COMPILED: dict[str, Callable[[Theme], dict]] = {
 ABOUT = ("processor", "cores", "python", "torch", "threads")
 KEPT = ("loss", "case", "n", "d", "ms", "floor_ms", "MB")
 KEPT_OF_COMPILATIONS = ("loss", "case", "n", "d", "s", "compilations")
+FIRST = (
+    (cases.SYMMETRIC, peers.OPEN_CLIP, 4096, 64, "ms"),
+    (cases.SUP_CON, peers.METRIC_LEARNING, 4096, 64, "MB"),
+    (cases.BATCH_HARD, peers.METRIC_LEARNING, 4096, 64, "ms"),
+    (cases.HYCON, hycon.MASKS, 8192, 50, "ms"),
+)
+"""Loss, whom it is compared with, size and figure of the four numbers."""
 COMPARED = (cases.OURS, cases.OURS_COMPILED, cases.TORCH, cases.TORCH_COMPILED)
 """The columns of the table of compiled losses."""
 
@@ -73,6 +80,18 @@ def machine() -> str:
         f" median of {found['rounds']} rounds in which all cases take turns. The floor is the"
         " matrix products alone."
     )
+
+
+def four_numbers() -> str:
+    """What users ask for first, at the largest size that was measured."""
+    found = {(r["loss"], r["case"], r["n"], r["d"]): r for r in stored()["results"]}
+    rows = []
+    for loss, other, n, d, key in FIRST:
+        ours, theirs = (found[loss.name, case, n, d][key] for case in (cases.OURS, other))
+        unit = f"{SPACE}{key}"
+        values = [f"{number(x)}{unit}" for x in (ours, theirs)]
+        rows.append([f"{loss.name}, {n} x {d}", *values, other, f"{number(theirs / ours)} times"])
+    return table(["", "ours", "theirs", "of", "less"], rows)
 
 
 def verdict_table() -> str:

@@ -16,12 +16,6 @@ def code(text: str) -> str:
     return f"`{text}`"
 
 
-def maths(text: str) -> str:
-    r"""A formula in a cell, whose bars would part cells: ``\vert`` is one, ``\Vert`` is ``\|``."""
-    text = text.replace(r"\|", r"\Vert ").replace("|", r"\vert ")
-    return f"$`{' '.join(text.split())}`$"
-
-
 def folded(summary: str, text: str) -> str:
     """What a page shows on a click."""
     return f"<details><summary>{summary}</summary>\n\n{text}\n\n</details>"

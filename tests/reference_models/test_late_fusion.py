@@ -107,8 +107,8 @@ def test_a_paper_without_tables_has_its_settings_as_the_one_row(registered, file
     assert (out / "late-fusion" / "seed-1111" / "metrics.json").is_file()
 
 
-def test_the_chapter_in_the_readme_is_this_folder():
-    chapter = (ROOT / "README.md").read_text().split("\n## Add a paper\n")[1].split("\n## ")[0]
+def test_the_sites_page_is_this_folder():
+    chapter = (ROOT / "notebooks" / "site" / "papers" / "add_a_paper.md").read_text()
     blocks = re.findall(r"^```python\n(.*?)^```", chapter, flags=re.MULTILINE | re.DOTALL)
     names = ("settings.py", "network.py", "__init__.py")
     assert blocks == [(FOLDER / name).read_text() for name in names]

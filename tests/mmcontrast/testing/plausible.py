@@ -1,6 +1,6 @@
 """Wrong losses as people write them, and what each is meant to be: called without a declared form.
 
-Unlike the broken losses of the package, which say what they claim, these are tried as the README
+Unlike the broken losses of the package, which say what they claim, these are tried as the guide
 shows first: by their kind alone.
 """
 
