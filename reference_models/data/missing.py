@@ -36,7 +36,7 @@ MODES = {
     "shared-frames": "frames and tokens are missing at random, in all modalities at the same times"
     " (one mask in time; cf. the structured drop of T2FN, arXiv:1907.01011)",
     "blocks": "one contiguous block of frames and tokens is missing, independently in each modality"
-    " (the structural drop of NIAT, IEEE TMM 2023)",
+    " (the structural drop in the code of NIAT's author, Columbine21/Robust_Framework)",
 }
 RATED_MODES = tuple(mode for mode in MODES if mode != FIXED)  # there is a rate of what is missing
 WHOLE = (FIXED, "random-modalities")  # modes of whole modalities, which are then absent
@@ -213,16 +213,16 @@ def lacking(
     which of standardized features is the mean, and missing tokens are ``blanks.unknown``; they keep
     their place, and the network is not told, as in the papers.
     """
-    content = {m: _content(x, blanks) for m, x in sample["features"].items()}
+    steps = sample["features"]
+    if mode in WHOLE:
+        gone = missing_steps(mode, rate, draws, {m: len(x) for m, x in steps.items()})
+        return {**sample, "features": {m: x[:0] if gone[m].any() else x for m, x in steps.items()}}
+    content = {m: _content(x, blanks) for m, x in steps.items()}
     gone = missing_steps(mode, rate, draws, {m: len(at) for m, at in content.items()})
     features = {}
-    for name, steps in sample["features"].items():
-        at = content[name][torch.from_numpy(gone[name]).to(steps.device)]
-        if mode in WHOLE:
-            features[name] = steps[:0] if len(at) else steps
-        else:
-            blank = 0 if steps.is_floating_point() else blanks.unknown
-            features[name] = steps.index_fill(0, at, blank)
+    for name, x in steps.items():
+        at = content[name][torch.from_numpy(gone[name]).to(x.device)]
+        features[name] = x.index_fill(0, at, 0 if x.is_floating_point() else blanks.unknown)
     return {**sample, "features": features}
 
 

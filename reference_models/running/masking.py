@@ -2,7 +2,13 @@
 
 from typing import TYPE_CHECKING, Any
 
-from reference_models.data.missing import BERT_BLANKS, BlankTokens, blank_tokens, highest_rate
+from reference_models.data.missing import (
+    BERT_BLANKS,
+    WHOLE,
+    BlankTokens,
+    blank_tokens,
+    highest_rate,
+)
 from reference_models.data.missing_batches import lacking_batch
 from reference_models.running.trainer import Change
 
@@ -10,14 +16,17 @@ if TYPE_CHECKING:
     from reference_models.running.parts import Parts
 
 
-def blanks_of(parts: "Parts") -> BlankTokens:
+def blanks_of(parts: "Parts", mode: str) -> BlankTokens:
     """What stands in the place of a missing token of a network's text.
+
+    Where the network reads no tokens, or a mode takes whole modalities, nothing does: any will do.
 
     Raises:
         ValueError: a tokenizer that has neither an unknown nor a mask token.
     """
-    reads_ids = parts.config["text"]["column"] in ("raw_text", "text_bert")
-    return blank_tokens(parts.tokenizer) if reads_ids else BERT_BLANKS
+    if mode in WHOLE or parts.config["text"]["column"] != "raw_text":
+        return BERT_BLANKS  # of the column text_bert, too
+    return blank_tokens(parts.tokenizer)
 
 
 def batch_change(parts: "Parts") -> Change | None:
@@ -36,7 +45,7 @@ def batch_change(parts: "Parts") -> Change | None:
             f"missing_rate: expected at most {top:.3g} for {mode}, in which each sample keeps one"
             f" of {', '.join(used)}, got {rate}"
         )
-    blanks = blanks_of(parts)
+    blanks = blanks_of(parts, mode)
 
     def without(fields: dict[str, Any], step: int) -> dict[str, Any]:
         return lacking_batch(fields, mode, rate, seed=seed, step=step, blanks=blanks)

@@ -177,7 +177,7 @@ def _predict_all(
     parts = load(folder)
     parts.model.to(device())
     full, size = parts.dataset(corpus, split), parts.training.batch_size
-    blanks = blanks_of(parts)
+    blanks = blanks_of(parts, mode)
 
     def without(sample: dict[str, Any], condition: Condition) -> dict[str, Any]:
         if condition.kept is not None:

@@ -77,9 +77,13 @@ def write_curves(
     if rated:
         words += [NESTED, *([] if first.mode in WHOLE else [VECTORS])]
         over += f" and of the masks ({len(first.mask_seeds)})"
-    words = " ".join([*words, units([names]), f"Mean ± deviation (population) {over}."])
+    words = " ".join(
+        [*words, units([names]), f"Mean ± deviation (population, the band of a curve) {over}."]
+    )
     summary = "Area" if rated else "Mean"
     about_area = ABOUT_AREA if rated else ABOUT_MEAN
+    if paired.found:
+        about_area += f" The differences from {against}, below, are those of it."
     areas = (
         ["Row", *map(title, shown)],
         [[row, *(_cell(m, each.areas.get(m)) for m in shown)] for row, each in found.items()],
@@ -93,21 +97,17 @@ def write_curves(
         f"## {summary}",
         about_area,
         markdown_table(*areas, words=False),
-        *(
-            x
-            for m, t in tables.items()
-            for x in (f"## {title(m)}", markdown_table(*t, words=False))
-        ),
+        *(f"## {head}\n\n{markdown_table(*t, words=False)}" for head, t in tables.items()),
         *paired.markdown(),
     ]
     page = [
         html_table(*facts, words=True),
         f"<p class=soft>{escape(words)}</p>",
         f"<div class=grid>{''.join(_drawings(shown, found, places))}</div>",
-        f"<h2>{summary}</h2><p class=soft>{about_area}</p>",
+        f"<h2>{summary}</h2><p class=soft>{escape(about_area)}</p>",
         html_table(*areas),
         *paired.html(),
-        *(f"<h2>{escape(name)}</h2>{html_table(*table)}" for name, table in tables.items()),
+        *(f"<h2>{escape(head)}</h2>{html_table(*t)}" for head, t in tables.items()),
     ]
     content = {
         **about,

@@ -128,6 +128,14 @@ def test_a_block_is_one_piece_of_the_nearest_number_of_steps(length, rate, numbe
     assert not len(places) or places[-1] - places[0] == len(places) - 1
 
 
+def test_blocks_lie_anywhere_and_reach_both_ends_alike():
+    count = 3000
+    mask = masks_of("blocks", 0.3, draw("blocks", big(count), data="a", seed=1), count)["audio"]
+    shares = mask.mean(0)
+    assert shares[0] > 0.1  # of seven places for two of eight steps
+    assert np.abs(shares - shares[::-1]).max() < 5 * np.sqrt(0.5 / count)
+
+
 def test_one_mask_in_time_is_shared():
     draws = draw("shared-frames", big(20), data="a", seed=1)
     assert {name: values.shape for name, values in draws.items()} == {"time": (20, STEPS)}
@@ -233,6 +241,15 @@ def test_a_missing_modality_is_absent_in_the_batch():
     batch = Batch(**collate([lone[row] for row in range(5)]))
     assert batch.present["audio"].tolist() == [False] * 5
     assert batch.present["vision"].tolist() == source.present["vision"].tolist()
+
+
+def test_a_sentence_of_special_tokens_alone_can_be_missing_as_a_whole():
+    empty = {**sample(), "features": {"text": torch.tensor([2, 3]), "audio": torch.ones(5, 4)}}
+    draws = {"text": np.float32(0.1), "audio": np.float32(2)}
+    left = lacking(empty, "random-modalities", 0.5, draws, BLANKS)
+    assert [len(x) for x in left["features"].values()] == [0, 5]
+    draws = draw_one("frames", {"text": 0, "audio": 5}, np.random.default_rng(1))
+    assert lacking(empty, "frames", 1.0, draws, BLANKS)["features"]["text"].tolist() == [2, 3]
 
 
 def test_a_tokenizer_s_unknown_token_stands_for_a_missing_one():

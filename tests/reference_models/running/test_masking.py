@@ -65,10 +65,18 @@ def test_a_rate_of_0_changes_nothing_whatever_the_mode(file):
 def test_the_tokens_are_those_of_the_run_s_own_tokenizer(file, tmp_path):
     corpus = load_mmsa(file)
     parts = build("hycon-v2", SMALL, HALF, corpus, seed=1)
-    assert blanks_of(parts) == BlankTokens(1, frozenset((0, 2, 3)))
+    assert blanks_of(parts, "frames") == BlankTokens(1, frozenset((0, 2, 3)))
     assert "missing     0.5 of each training batch, frames" in describe(parts, tmp_path / "run")
     two = build("hycon-v2", SMALL, HALF, corpus, seed=1, modalities=["audio", "vision"])
-    assert blanks_of(two) == BERT_BLANKS  # it reads no tokens, and asks for none
+    assert blanks_of(two, "frames") == BERT_BLANKS  # it reads no tokens, and asks for none
+
+
+def test_whole_modalities_ask_for_no_token(file):
+    parts = build("hycon-v2", SMALL, SHORT, load_mmsa(file), seed=1)
+    parts.tokenizer.unk_token = parts.tokenizer.sep_token
+    with pytest.raises(ValueError, match=r"^--text-encoder: expected a tokenizer with an unknown"):
+        blanks_of(parts, "blocks")
+    blanks_of(parts, "random-modalities")
 
 
 def test_a_rate_that_leaves_a_sample_nothing_is_refused(file):

@@ -50,6 +50,14 @@ def test_runs_on_other_data_or_of_another_training_are_other_groups(tmp_path):
     assert [len(g.folders) for g in groups] == [1, 1, 1, 1]
 
 
+def test_a_run_of_an_older_release_is_of_the_group_in_which_nothing_is_missing(tmp_path):
+    changes = [{}, {"seed": 2, "training": {"missing_rate": 0.0, "missing_mode": "frames"}}]
+    changes.append({"training": {"missing_rate": 0.3, "missing_mode": "frames"}})
+    places = [run_folder(tmp_path / str(n), config=change) for n, change in enumerate(changes)]
+    assert [len(g.folders) for g in group(places)] == [2, 1]
+    assert [g.settings for g in group(places)] == [{"missing_rate": 0.0}, {"missing_rate": 0.3}]
+
+
 def test_a_models_own_settings_are_compared_with_its_own_kind(tmp_path):
     changes = [
         {"model": "one", "model_config": {"margin": 0.5}},
