@@ -11,6 +11,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import nbformat
@@ -25,13 +26,20 @@ TIMEOUT = 1800  # seconds a cell may take; training on real data is one
 COLOURS = 255  # of a stored picture
 
 
-def execute(path: Path) -> NotebookNode:
+def execute(path: Path, shorter: Mapping[str, str] | None = None) -> NotebookNode:
     """The notebook with the outputs of a run from its first cell to its last, in an empty folder.
+
+    Args:
+        path: of the notebook.
+        shorter: pieces of code, each of which is there once, and what runs in their place.
 
     Raises:
         CellExecutionError: a cell that raises; it shows the cell and the error.
+        ValueError: a piece that is not there once.
     """
     notebook = nbformat.read(path, as_version=4)
+    for piece, instead in (shorter or {}).items():
+        replace(notebook, piece, instead)
     with tempfile.TemporaryDirectory() as folder:
         client = NotebookClient(
             notebook,
@@ -57,6 +65,14 @@ def execute(path: Path) -> NotebookNode:
             }
         )
     return tidy(notebook)
+
+
+def replace(notebook: NotebookNode, piece: str, instead: str) -> None:
+    """Other code in the place of a piece of it."""
+    found = [cell for cell in notebook.cells if cell.cell_type == "code" and piece in cell.source]
+    if sum(cell.source.count(piece) for cell in found) != 1:
+        raise ValueError(f"expected one {piece!r} in the notebook, got {len(found)} cells with it")
+    found[0].source = found[0].source.replace(piece, instead)
 
 
 def kernel_files(folder: str) -> dict[str, str]:
