@@ -17,16 +17,23 @@ WITH_PEERS := tests/mmcontrast/test_peers.py tests/mmcontrast/interop tests/mmco
 # What a GPU is measured beside. MISSING is what the command says of those that are not here.
 GPU_PEERS := inf-cl memeff open_clip_torch torchvision timm ftfy wcwidth
 
-.PHONY: demo test test-versions bench gpu notebooks readme docs lint format clean
+.PHONY: demo test nightly test-versions bench gpu notebooks readme docs lint format clean
 
 # One thread: the demo's batches are too small to share, and two on a busy machine wait for each other.
 demo: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m reference_models demo
 
-# Two processes of one thread each: the tests' tensors are too small to share.
+# Two processes of one thread each: the tests' tensors are too small to share. Until the end a file's
+# tests stay in one of them, so that what they share is made once.
+PROFILE := ci
+TWO = OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=$(PROFILE) $(BIN)/python -m pytest -n 2 --dist worksteal
 test: .venv/peers/ready
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(addprefix --ignore=,$(WITH_PEERS))
-	OMP_NUM_THREADS=1 PYTHONPATH=.venv/peers $(BIN)/python -m pytest -n 2 $(WITH_PEERS)
+	$(TWO) $(addprefix --ignore=,$(WITH_PEERS))
+	PYTHONPATH=.venv/peers $(TWO) $(WITH_PEERS)
+
+# The same with ten times as many examples from a random seed; tests/examples.py says more.
+nightly: PROFILE := nightly
+nightly: test
 
 # With the oldest and the newest torch that are supported, each in an environment of its own: some
 # 5 GB each where pip offers CUDA builds alone. Its result goes into the site.

@@ -5,21 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import HealthCheck, settings
 
+from tests import examples
 from tests.capabilities import autograd_of_fake_cuda_tensors, need
 
 # No test asks a model hub for anything; a name that is not on this machine shall fail at once.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-settings.register_profile(
-    "dev", max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
-settings.register_profile(
-    "ci", parent=settings.get_profile("dev"), derandomize=True, print_blob=True
-)
-settings.register_profile("nightly", parent=settings.get_profile("dev"), max_examples=2000)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
+examples.register()
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mmcontrast as mm
+from tests.examples import as_many
 from tests.mmcontrast import public_cases
 from tests.mmcontrast.public_cases import CASES, Make, mapped, results, value_and_gradients
 from tests.mmcontrast.strategies import gradients
@@ -103,7 +104,7 @@ def test_the_worst_inputs(name):
         check(name, kind)
 
 
-@settings(max_examples=300)
+@settings(max_examples=as_many(300))
 @given(
     name=st.sampled_from(list(CASES)), kind=st.sampled_from(list(KINDS)), seed=st.integers(0, 99)
 )

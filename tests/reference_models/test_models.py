@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import mmcontrast as mm
 from reference_models.registry import MODELS
+from tests.examples import as_many
 from tests.reference_models.batches import (
     SIZES,
     THREE,
@@ -387,7 +388,7 @@ def combinations(draw):
 
 
 @given(combinations())
-@settings(max_examples=60)
+@settings(max_examples=as_many(60))
 def test_any_combination_of_switches(case):
     _check(*case)
 

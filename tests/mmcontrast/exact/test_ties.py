@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 import mmcontrast as mm
 from mmcontrast.exact import sizes
 from mmcontrast.exact.ties import first_equal, map_equal_rows, share_scores, tied_dot
+from tests.examples import as_many
 from tests.mmcontrast.strategies import close, normal, seeds
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
@@ -125,7 +126,7 @@ def test_a_partner_with_a_twin_is_never_found(seed, size, width):
         assert mm.diagnose(x, y, chunk_size=chunk_size).accuracy == 0
 
 
-@settings(max_examples=15)
+@settings(max_examples=as_many(15))
 @given(seed=seeds, size=st.integers(4, 12), width=st.integers(1, 20))
 def test_selection_chooses_the_same_of_equal_rows_in_every_block(seed, size, width):
     """Which of them gets the gradient does not depend on how many anchors are compared at once."""

@@ -4,7 +4,9 @@ import os
 
 import pytest
 
+from tests.examples import as_many
+
 
 @pytest.fixture(scope="session")
 def examples() -> int:
-    return int(os.environ.get("MMCONTRAST_EXAMPLES", "4"))
+    return int(os.environ.get("MMCONTRAST_EXAMPLES", as_many(4)))
