@@ -37,7 +37,7 @@ def test_on_ranks(world, programs):
 
 @pytest.mark.slow
 def test_every_loss_of_all_ranks_is_one_graph_for_compilers():
-    launch(2, "tests.ranks.compiled", "losses", "empty")
+    launch(2, "tests.ranks.compiled", "losses", "empty", timeout=600)
 
 
 @pytest.mark.slow

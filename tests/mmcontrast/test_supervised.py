@@ -198,7 +198,7 @@ PROGRAMS = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("world", [2, 3, 4])
+@pytest.mark.parametrize("world", [2, 4])
 def test_on_ranks(world):
     launch(world, "tests.ranks.supervised", *PROGRAMS)
 

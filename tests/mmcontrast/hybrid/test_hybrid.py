@@ -632,7 +632,7 @@ PROGRAMS = ["by_labels", "selected", "by_masks", "one_loss", "no_rows", "levels"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("world", [2, 3, 4])
+@pytest.mark.parametrize("world", [2, 4])
 def test_on_ranks(world):
     launch(world, "tests.ranks.hybrid", *PROGRAMS)
 
