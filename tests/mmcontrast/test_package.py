@@ -297,7 +297,8 @@ def test_law_44_gradcheck_and_gradgradcheck(name):
         return tuple(x for x in results(name, chosen) if x.requires_grad)
 
     assert torch.autograd.gradcheck(function, free)
-    assert torch.autograd.gradgradcheck(function, free)
+    # Along random directions: entry by entry it takes five times as long.
+    assert torch.autograd.gradgradcheck(function, free, fast_mode=True)
 
 
 @pytest.mark.parametrize("name", HALVES)
