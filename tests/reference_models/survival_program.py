@@ -86,6 +86,7 @@ def same(one: Path, other: Path) -> None:
 
 def kills(root: Path, model: str, points: int) -> None:
     """Kill a run at points spread over all of its changes, go on, and compare the ends."""
+    root.mkdir()
     file = root / "corpus.pkl"
     synthesize(file, sizes=(32, 10, 10), seed=1)
     whole = root / "whole"
@@ -106,7 +107,7 @@ def kills(root: Path, model: str, points: int) -> None:
     (root / "kills").write_text(f"{len(chosen)} of {total}")
 
 
-def limits(root: Path, *_: str) -> None:
+def limits(root: Path) -> None:
     """A disk that takes no more than so much of a file; a folder that is not writable."""
     file = root / "corpus.pkl"
     synthesize(file, sizes=(32, 10, 10), seed=1)
@@ -134,7 +135,10 @@ def limits(root: Path, *_: str) -> None:
 
 
 if __name__ == "__main__":
-    arguments = sys.argv[3:]
-    {"kills": lambda f, m, n: kills(f, m, int(n)), "limits": limits}[sys.argv[2]](
-        Path(sys.argv[1]), *arguments
-    )
+    folder, what, *arguments = sys.argv[1:]
+    if what == "limits":
+        limits(Path(folder))
+    else:
+        points, *models = arguments
+        for model in models:
+            kills(Path(folder) / model, model, int(points))

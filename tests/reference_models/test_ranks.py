@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from reference_models.__main__ import main
 from reference_models.data.synthetic import synthesize
 from reference_models.running import training
 from tests.processes import python
@@ -16,7 +17,6 @@ from tests.ranks import launch
 from tests.ranks import training as program
 
 LAUNCHERS = {
-    "one process": [],
     "torchrun": ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"],
     "accelerate launch": [
         "-m",
@@ -45,22 +45,18 @@ def file(tmp_path_factory):
     return path
 
 
-def train(launcher, model, file, out):
+def command(model, file, out):
+    """Train the model: what stands behind ``python -m reference_models``."""
     settings = ["learning_rate=1e-3", "batch_size=16", "epochs=2", *SMALL[model]]
     # Features, not sentences: the scratch text encoder has a dropout of its own.
-    call = [
-        "-m",
-        "reference_models",
-        "train",
-        model,
-        "--data",
-        file,
-        "--modalities",
-        "audio,vision",
-    ]
     if model == "tecafn":
         settings.append("center=audio")
-    done = python(*LAUNCHERS[launcher], *call, "--out", out, "--set", *settings)
+    rows = ["--data", str(file), "--modalities", "audio,vision"]
+    return ["train", model, *rows, "--out", str(out), "--set", *settings]
+
+
+def train(launcher, model, file, out):
+    done = python(*LAUNCHERS[launcher], "-m", "reference_models", *command(model, file, out))
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
@@ -72,7 +68,7 @@ def alone(file, tmp_path_factory):
     @cache
     def folder(model):
         out = tmp_path_factory.mktemp("alone") / model
-        train("one process", model, file, out)
+        assert main(command(model, file, out)) == 0
         return out
 
     return folder
