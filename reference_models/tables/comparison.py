@@ -13,6 +13,7 @@ from reference_models.layers.inputs import MODALITIES
 from reference_models.running import storage
 from reference_models.running.description import rate_words
 from reference_models.running.devices import ranks
+from reference_models.running.robustness import FOLDER
 from reference_models.tables.finished import Run
 from reference_models.tables.pages import html_page, html_table, markdown_table
 from reference_models.tables.paired import runs_by_seed
@@ -79,6 +80,7 @@ def write_tables(run: Experiment, plan: Sequence[Row]) -> None:
         html_table(*table),
         "".join(f"<p class=soft>{escape(remark)}</p>" for remark in remarks),
         *paired.html(),
+        *_links(run.out / FOLDER),
     ]
     content = {
         "model": run.model,
@@ -106,6 +108,13 @@ def write_tables(run: Experiment, plan: Sequence[Row]) -> None:
         files["paired.csv"] = storage.csv_text(paired.records())
     for name, text in files.items():
         storage.write(run.out / name, text)
+
+
+def _links(folder: Path) -> list[str]:
+    """A paragraph with links to the pages of what is missing, if there are any."""
+    pages = sorted(folder.glob("*.html"))
+    to = (f'<a href="{folder.name}/{escape(page.name)}">{escape(page.stem)}</a>' for page in pages)
+    return [f"<h2>Where something is missing</h2><p>{', '.join(to)}</p>"] if pages else []
 
 
 def _compared(run: Experiment, row: Row) -> Line:

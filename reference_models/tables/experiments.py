@@ -121,6 +121,7 @@ def reproduce(
     say(f"\n{(out / 'table.md').read_text(encoding='utf-8')}\npage: {out / 'index.html'}")
     if missing is not None and ranks().is_main_process:
         page = write_missing(run, plan, missing, mask_seeds=mask_seeds, say=say)
+        write_tables(run, plan)  # with a link to the page
         say(f"\n{page.with_suffix('.md').read_text(encoding='utf-8')}\npage: {page}")
     return out / "index.html"
 

@@ -22,6 +22,8 @@ def test_reproduce_draws_the_rows_on_the_same_axes(finished, file, no_training):
     page = out / "missing" / "random-modalities.html"
     assert said[-1].endswith(f"page: {page}")
     check_whole(page.read_text(encoding="utf-8"))
+    link = '<a href="missing/random-modalities.html">random-modalities</a>'
+    assert link in (out / "index.html").read_text(encoding="utf-8")
     content = json.loads((out / "missing" / "random-modalities.json").read_text())
     assert list(content["rows"]) == list(ROWS)
     for each in content["rows"].values():
