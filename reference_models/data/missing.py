@@ -46,14 +46,19 @@ Floats = NDArray[np.float32] | np.float32
 Bools = NDArray[np.bool_]
 
 
-def check_mode(mode: str) -> None:
-    """Refuse what is not a mode.
+def check_mode(mode: str, modalities: Collection[str]) -> None:
+    """Refuse what is not a mode, or not one for a file with these modalities.
 
     Raises:
-        ValueError: names the modes and what came.
+        ValueError: names the modes, or the modalities.
     """
     if mode not in MODES:
         raise ValueError(f"--missing: expected one of {', '.join(MODES)}, got {mode!r}")
+    if highest_rate(mode, modalities) == 0:
+        raise ValueError(
+            f"--missing: expected a file with two modalities or more for {mode}, in which each"
+            f" sample keeps one, got {', '.join(modalities)}"
+        )
 
 
 def highest_rate(mode: str, modalities: Collection[str]) -> float:

@@ -125,14 +125,9 @@ def evaluate_missing(
         ValueError: an unknown mode, no finished run, masks or predictions that are damaged, or a
             file with a single modality for random modalities.
     """
-    missing.check_mode(mode)
+    missing.check_mode(mode, corpus.modalities)
     config = records.run_config(folder)
     read = tuple(m for m in corpus.modalities if m in config["modalities"])
-    if mode == "random-modalities" and len(corpus.modalities) < 2:
-        raise ValueError(
-            f"--missing: expected a file with two modalities or more for {mode}, in which each"
-            f" sample keeps one, got {', '.join(corpus.modalities)}"
-        )
     seeds = () if mode == FIXED else tuple(range(1, mask_seeds + 1))
     found = conditions(mode, corpus.modalities, read, seeds)
     place = masks or folder / FOLDER / "masks"

@@ -80,8 +80,6 @@ def reproduce(
     """
     paper = registry.find(model)
     tables = paper.tables
-    if missing is not None:
-        check_mode(missing)
     if table not in tables:
         raise ValueError(f"--table: expected one of {', '.join(tables)} of {model}, got {table!r}")
     for name in rows or ():
@@ -92,6 +90,8 @@ def reproduce(
     if against is not None and against not in shown:
         raise ValueError(f"--against: expected one of {', '.join(shown)}, got {against!r}")
     corpus = load_corpus(data, labels=labels)
+    if missing is not None:
+        check_mode(missing, corpus.modalities)
     data_set = data_set_of(corpus)
     chosen = preset or (data_set if data_set in paper.presets else "none")
     run = Experiment(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from reference_models.data.batch import Batch, ModalDataset, collate
 from reference_models.data.missing import (
     BERT_BLANKS,
-    FIXED,
+    MODES,
     RATED_MODES,
     STEPS,
     BlankTokens,
@@ -273,5 +273,14 @@ def test_a_mask_token_stands_in_for_an_unknown_one_that_ends_sentences():
 def test_an_unknown_mode_is_refused():
     message = r"^--missing: expected one of fixed-modalities, random-.*, blocks, got 'words'$"
     with pytest.raises(ValueError, match=message):
-        check_mode("words")
-    check_mode(FIXED)
+        check_mode("words", THREE)
+    for mode in MODES:
+        check_mode(mode, THREE[:2])
+
+
+def test_random_modalities_of_one_are_refused():
+    message = r"^--missing: expected a file with two modalities or more for random-.*, got text$"
+    with pytest.raises(ValueError, match=message):
+        check_mode("random-modalities", ["text"])
+    check_mode("frames", ["text"])
+    check_mode("fixed-modalities", ["text"])
