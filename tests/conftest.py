@@ -1,5 +1,6 @@
 """Settings that every test shares, and the folder of real data where there is one."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -13,6 +14,12 @@ from tests.capabilities import autograd_of_fake_cuda_tensors, need
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 examples.register()
+
+
+def pytest_collection_finish() -> None:
+    """All tests and modules stay to the end: the collector of garbage need not visit them again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
