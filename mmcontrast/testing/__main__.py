@@ -63,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _write(report.to_json() + "\n")
     elif options.markdown:
         _write(report.to_markdown())
+    elif options.html:
+        _write(report.to_html())
     else:
         _write(f"{report}\n")
     return OK if report.ok else BROKEN
@@ -184,6 +186,7 @@ def _parser() -> argparse.ArgumentParser:
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="the report as JSON")
     output.add_argument("--markdown", action="store_true", help="the report as Markdown")
+    output.add_argument("--html", action="store_true", help="the report as a page: --html > a.html")
     output.add_argument("--list", action="store_true", help="the laws, and exit")
     output.add_argument("--broken", action="store_true", help="a table of wrong losses, and exit")
     claims = parser.add_argument_group("what the loss claims (see mmcontrast.testing.Traits)")

@@ -1,9 +1,12 @@
-"""The results of a suite, as text, Markdown or JSON."""
+"""The results of a suite, as text, Markdown, HTML or JSON."""
 
 import json
 import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+
+from mmcontrast.testing.document import document
+from mmcontrast.testing.matrix import Similarities
 
 STATUSES = ("failed", "unexpected_pass", "not_run", "expected_failure", "skipped", "passed")
 
@@ -29,6 +32,8 @@ class CheckResult:
     cause: str = ""
     examples: int = 0
     seconds: float = 0.0
+    similarities: Similarities | None = None
+    """Of the example's rows, where a picture of them helps."""
 
     @property
     def title(self) -> str:
@@ -49,7 +54,7 @@ class CheckResult:
 
 
 @dataclass(frozen=True)
-class _Failure:
+class Failure:
     """The failures of one cause, the one of the shortest example first."""
 
     results: tuple[CheckResult, ...]
@@ -86,7 +91,10 @@ class _Failure:
     def to_markdown(self) -> list[str]:
         """A section with one example."""
         first = self.results[0]
-        code = [f"Usually: {first.hint}", "", "```python", first.code, "```"]
+        code = [f"Usually: {first.hint}", ""]
+        if first.similarities is not None:
+            code += [*first.similarities.to_markdown(), ""]
+        code += ["```python", first.code, "```"]
         if len(self.results) == 1:
             return ["", f"### {first.title}", "", first.law, "", first.message, "", *code]
         laws = [f"* `{r.name}`: {_cell(r.law)}" for r in self.results]
@@ -102,13 +110,13 @@ class _Failure:
         ]
 
 
-def _by_cause(results: tuple[CheckResult, ...]) -> list[_Failure]:
+def _by_cause(results: tuple[CheckResult, ...]) -> list[Failure]:
     """The failures, those of one cause together."""
     groups: dict[str, list[CheckResult]] = {}
     for result in results:
         if result.status == "failed":
             groups.setdefault(result.cause or result.name, []).append(result)
-    return [_Failure(tuple(sorted(group, key=lambda r: len(r.code)))) for group in groups.values()]
+    return [Failure(tuple(sorted(group, key=lambda r: len(r.code)))) for group in groups.values()]
 
 
 @dataclass(frozen=True)
@@ -159,6 +167,14 @@ class CheckReport:
                 return result
         raise KeyError(name)
 
+    def in_order(self) -> list[CheckResult]:
+        """All results, the broken laws first."""
+        return sorted(self.results, key=lambda r: STATUSES.index(r.status))
+
+    def failures(self) -> list[Failure]:
+        """The broken laws, those of one cause together."""
+        return _by_cause(self.results)
+
     def headline(self) -> str:
         """One line: the loss, its kind, how many laws hold, and what none of them is about."""
         held = len(self.named("passed"))
@@ -167,7 +183,7 @@ class CheckReport:
 
     def __str__(self) -> str:
         parts = [self.headline(), *([self.proposal] if self.proposal else [])]
-        parts += [str(failure) for failure in _by_cause(self.results)]
+        parts += [str(failure) for failure in self.failures()]
         for status in ("unexpected_pass", "expected_failure"):
             parts += [str(r) for r in self.results if r.status == status]
         if self.named("not_run"):
@@ -192,17 +208,21 @@ class CheckReport:
         if self.proposal:
             lines += ["```", self.proposal, "```", ""]
         lines += ["| law | | result |", "|---|---|---|"]
-        for result in sorted(self.results, key=lambda r: STATUSES.index(r.status)):
+        for result in self.in_order():
             detail = result.reason or result.message
             status = result.status.replace("_", " ")
             outcome = f"{status}: {_cell(detail)}" if detail else status
             lines.append(f"| `{result.name}` | {_cell(result.law)} | {outcome} |")
-        for failure in _by_cause(self.results):
+        for failure in self.failures():
             lines += failure.to_markdown()
         if self.not_claimed:
             lines += ["", "Not claimed:", ""]
             lines += [f"* `{name}` needs {_cell(need)}" for name, need in self.not_claimed.items()]
         return "\n".join(lines) + "\n"
+
+    def to_html(self) -> str:
+        """One page: what failed, with a picture of the example's similarities, and all laws."""
+        return document(self)
 
     def to_json(self) -> str:
         """An object: ``loss``, ``kind``, ``ok``, ``checks``, and what was not checked."""

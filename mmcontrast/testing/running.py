@@ -13,6 +13,7 @@ from mmcontrast import arguments
 from mmcontrast.testing.batch import Batch, batch_of
 from mmcontrast.testing.causes import cause_of
 from mmcontrast.testing.lacking import lacking
+from mmcontrast.testing.matrix import similarities
 from mmcontrast.testing.registry import CHECKS, Check
 from mmcontrast.testing.report import CheckReport, CheckResult, LawsBroken
 from mmcontrast.testing.snippet import describe, snippet
@@ -102,6 +103,7 @@ def _try(bound: LossCheck, subject: Subject) -> CheckResult:
             code="" if last is None else _code(check.name, subject.loss, traits, last, error),
             examples=tried,
             seconds=time.perf_counter() - start,
+            similarities=None if last is None else similarities(last[0]),
         )
     if lacked is not None:
         seconds = time.perf_counter() - start

@@ -199,6 +199,13 @@ def test_expected_failures(capsys):
     assert "UNEXPECTED PASS" in text
 
 
+def test_html(capsys):
+    status, text = run(capsys, HALF, "--html", "--form", "info_nce", *FEW)
+    assert status == 1
+    assert text.startswith("<!DOCTYPE html>")
+    assert "<svg" in text
+
+
 def test_markdown(capsys):
     status, text = run(capsys, HALF, "--markdown", "--form", "info_nce", *FEW)
     assert status == 1

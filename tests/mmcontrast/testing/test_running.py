@@ -1,5 +1,7 @@
 """One law tried on one loss: the same examples every time."""
 
+import json
+
 import pytest
 import torch
 
@@ -14,6 +16,14 @@ def test_a_check_is_called_with_the_loss():
     check(mm.info_nce)
     with pytest.raises(LawsBroken, match="collapse_value"):
         check(loss)
+
+
+def test_a_broken_law_keeps_the_cosines_of_its_example():
+    found = report_on(losses.half, {"form": "info_nce"}, checks=["collapse_value"], max_examples=5)
+    similarities = found["collapse_value"].similarities
+    assert similarities.columns[0] == "b1"
+    assert all(x == pytest.approx(1) for row in similarities.cosines for x in row)  # equal rows
+    assert json.loads(found.to_json())["checks"][0]["similarities"]["rows"][0] == "a1"
 
 
 @pytest.mark.parametrize("seed", [None, 5])
