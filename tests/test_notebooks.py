@@ -90,17 +90,28 @@ def test_it_begins_with_a_title_and_its_links_lead_somewhere(path):
                 assert (path.parent / name).is_file(), name
 
 
+@pytest.mark.parametrize("path", STORED)
+def test_it_says_what_it_takes_and_what_to_read_next(path):
+    notebook, _ = read(path)
+    told = re.search(r"\*\*Runtime:\*\* about .+\. \*\*Needs:\*\* .+", notebook.cells[0].source)
+    assert told, "how long it runs, and what it needs"
+    _, heading, after = notebook.cells[-1].source.partition("## What to read next\n")
+    assert heading
+    assert len(re.findall(r"^\* \[.+\]\(.+\)", after, flags=re.MULTILINE)) >= 2
+
+
 SHORTER = {
     "01_drop_in_losses": {
         'sysconfig.get_path("stdlib"))))': 'sysconfig.get_path("stdlib"))))[::3]',
         "epochs=12": "epochs=2",
     },
+    "03_hard_negatives": {"halves(mine=None, epochs=12)": "halves(mine=None, epochs=3)"},
     "04_test_your_loss": {"max_examples=20": "max_examples=5"},
     "06_reproduce_a_paper": {
         "sizes=(480, 100, 240)": "sizes=(120, 40, 60)",
         '"epochs=8"': '"epochs=2"',
     },
-    "07_three_at_once": {"steps=800": "steps=100"},
+    "07_three_at_once": {"steps=300": "steps=100"},
     "08_retrieval": {"PASSAGES, OWN, SIZE = 300, 1500": "PASSAGES, OWN, SIZE = 300, 600"},
 }
 """What trains for less time here than where the outputs are made; every cell runs all the same."""

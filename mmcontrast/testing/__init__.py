@@ -11,12 +11,14 @@ How a check runs::
           Check: the law on one example, through a Subject            subject, batch, formula
       proposal: the nearest known form, where infer=True asks for it  infer, departures
       CheckReport: the results, with the examples as code             report, causes, snippet
+        its page, with their cosines as pictures                      document, matrix
 """
 
 from mmcontrast.testing import requirement as requirement
+from mmcontrast.testing.matrix import Similarities
 from mmcontrast.testing.parametrize import parametrize_with_checks
 from mmcontrast.testing.registry import CHECKS, Check
-from mmcontrast.testing.report import CheckReport, CheckResult, LawsBroken
+from mmcontrast.testing.report import CheckReport, CheckResult, Failure, LawsBroken
 from mmcontrast.testing.running import LossCheck, replay
 from mmcontrast.testing.strategies import (
     labelled_embeddings,
@@ -35,9 +37,11 @@ __all__ = [
     "Check",
     "CheckReport",
     "CheckResult",
+    "Failure",
     "LawBroken",
     "LawsBroken",
     "LossCheck",
+    "Similarities",
     "Traits",
     "Vary",
     "check_contrastive_loss",

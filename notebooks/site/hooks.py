@@ -37,7 +37,9 @@ def linked_to_the_gallery(app, page: str, source: list[str]) -> None:
     """Links to notebooks lead to their pages; on the gallery's own page they are cards."""
     if page == "gallery":
         source[0] = CARD.sub(card, source[0])
-    elif not page.startswith("gallery/"):
+    elif page.startswith("gallery/"):  # a notebook, which lies beside the folder site
+        source[0] = source[0].replace("](site/", "](../")
+    else:
         source[0] = NOTEBOOK.sub(r"](/gallery/\1)", source[0])
 
 
