@@ -68,7 +68,7 @@ def demo(folder: Path, *, seed: int, fast: bool, say: Callable[[str], None]) -> 
     found = write_report(
         places,
         page,
-        title="Hybrid contrastive learning, with and without the contrast",
+        title="HyCon-v2 with and without its contrast, on a synthetic corpus",
         lead=(
             "HyCon-v2 reads a sentence, its sound and its picture and predicts a sentiment score."
             " Beside it stands the same network, from the same seeds, trained on the prediction"

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reference_models.running import storage
+from reference_models.tables.about import facts
 from reference_models.tables.finished import Run
 from reference_models.tables.groups import find_runs, group
 from reference_models.tables.pages import html_page, html_table, markdown_table
@@ -53,7 +54,9 @@ def compare(places: Sequence[Path], out: Path, *, against: str | None = None) ->
     heading, said = "Runs compared", units(g.metrics for g in groups.values())
     about = f"{said} Mean ± deviation (population) over the seeds."
     markdown = [f"# {heading}", about, markdown_table(*means, words=False), *found.markdown()]
-    page = [f"<p class=soft>{about}</p>", html_table(*means), *found.html()]
+    every = [Run(place) for g in groups.values() for place in g.folders]
+    told = html_table(["", "these runs"], facts(every), words=True)
+    page = [told, f"<p class=soft>{about}</p>", html_table(*means), *found.html()]
     out.mkdir(parents=True, exist_ok=True)
     files = {
         "compared.md": "\n\n".join(markdown) + "\n",
@@ -65,7 +68,7 @@ def compare(places: Sequence[Path], out: Path, *, against: str | None = None) ->
                 "paired": found.records(),
             }
         ),
-        "index.html": html_page(heading, page),
+        "index.html": html_page(f"{heading}: {', '.join(groups)}", page),
     }
     for name, text in files.items():
         storage.write(out / name, text)

@@ -14,10 +14,13 @@ from reference_models.running import storage
 from reference_models.running.description import rate_words
 from reference_models.running.devices import ranks
 from reference_models.running.robustness import FOLDER
+from reference_models.tables.about import facts
 from reference_models.tables.finished import Run
+from reference_models.tables.links import links_to_missing, links_to_runs
 from reference_models.tables.pages import html_page, html_table, markdown_table
 from reference_models.tables.paired import runs_by_seed
 from reference_models.tables.paired_rows import PairedRows, base_row, paired_rows
+from reference_models.tables.panels import sections
 from reference_models.tables.plan import Experiment, Row
 from reference_models.tables.published import published_row
 from reference_models.tables.statistics import (
@@ -62,6 +65,7 @@ def write_tables(run: Experiment, plan: Sequence[Row]) -> None:
     words = ["", "the paper", "here"], differing
     remarks = [f"{line.name}: {line.remark}" for line in lines if line.remark]
     paired = _paired(run, plan)
+    shared = {row.name for row in plan if row.same_as is not None}
     about = f"{units(line.measured for line in lines)} Mean ± deviation (population) over n seeds."
     markdown = [
         f"# {heading}",
@@ -72,15 +76,25 @@ def write_tables(run: Experiment, plan: Sequence[Row]) -> None:
         "\n".join(f"* {remark}" for remark in remarks),
         *paired.markdown(),
     ]
+    folders = {row.name: run.finished(row) for row in plan if row.reason is None}
+    finished = {
+        name: [Run(place) for place in places] for name, places in folders.items() if places
+    }
+    own = {name: runs[0] for name, runs in finished.items() if name not in shared}
     page = [
         f'<p class="note">{escape(note)}</p>',
+        html_table(
+            ["", "these runs"], facts([r for runs in finished.values() for r in runs]), words=True
+        ),
         "<h2>What differs</h2>",
         html_table(*words, words=True),
         f"<h2>Table</h2><p class=soft>{about}</p>",
         html_table(*table),
         "".join(f"<p class=soft>{escape(remark)}</p>" for remark in remarks),
         *paired.html(),
-        *_links(run.out / FOLDER),
+        *links_to_missing(run.out / FOLDER),
+        *links_to_runs(run.out, finished),
+        *sections(own, curves_only=True),
     ]
     content = {
         "model": run.model,
@@ -102,19 +116,12 @@ def write_tables(run: Experiment, plan: Sequence[Row]) -> None:
         "table.md": "\n\n".join(part for part in markdown if part) + "\n",
         "table.csv": storage.csv_text(_values(lines, names)),
         "table.json": storage.json_text(content),
-        "index.html": html_page(heading, page),
+        "index.html": html_page(f"{heading}: {Path(run.corpus.path).name}", page),
     }
     if paired.found:
         files["paired.csv"] = storage.csv_text(paired.records())
     for name, text in files.items():
         storage.write(run.out / name, text)
-
-
-def _links(folder: Path) -> list[str]:
-    """A paragraph with links to the pages of what is missing, if there are any."""
-    pages = sorted(folder.glob("*.html"))
-    to = (f'<a href="{folder.name}/{escape(page.name)}">{escape(page.stem)}</a>' for page in pages)
-    return [f"<h2>Where something is missing</h2><p>{', '.join(to)}</p>"] if pages else []
 
 
 def _compared(run: Experiment, row: Row) -> Line:

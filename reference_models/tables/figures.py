@@ -1,45 +1,36 @@
 """The kinds of figures in the papers, drawn from run folders."""
 
-import io
-import re
 from collections.abc import Callable, Mapping, Sequence
-from html import escape
 from typing import Any, NamedTuple
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.manifold import TSNE
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
 from reference_models.tables.finished import Run
 from reference_models.tables.paired import CANNOT_TELL, HELPS, HURTS, Difference
+from reference_models.tables.rendering import COLOURS, INK, SOFT
 from reference_models.tables.statistics import Summary, in_percent, title
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-INK, SOFT = "#1d2733", "#5b6775"
 SPLITS = {"valid": "validation", "test": "test"}
-SCORE_MAP = "PuOr"
+SCORE_MAP = "coolwarm"  # neither end vanishes on a light or on a dark page
 TSNE_POINTS = 1500
-SETTINGS = {
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "the same ids on every call",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": SOFT,
-}
 
 
 class FigureKind(NamedTuple):
-    """One kind of figure: heading, caption, and the function that draws it for a run."""
+    """One kind of figure: heading, caption, and the function that draws it for a run.
+
+    ``same_axes``: whether panels of several runs are to have the same limits; ``curves``: whether
+    it shows loss terms.
+    """
 
     heading: str
     words: str
     draw: Callable[[Axes, Run], None]
+    same_axes: bool = False
+    curves: bool = False
 
 
 def draw_terms(axes: Axes, run: Run) -> None:
@@ -108,7 +99,7 @@ def draw_features(axes: Axes, run: Run) -> None:
         return
     perplexity = min(30.0, (len(some) - 1) / 3)
     places = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(run.fused[some])
-    look: dict[str, Any] = {"s": 13, "edgecolors": SOFT, "linewidths": 0.2}
+    look: dict[str, Any] = {"s": 13, "edgecolors": SOFT, "linewidths": 0.4}
     if "" not in run.labels:
         axes.scatter(*places.T, color=COLOURS[0], **look)
         return
@@ -138,16 +129,22 @@ def figures_of(run: Run) -> tuple[list[FigureKind], list[str]]:
             "Means over each epoch, every term as it enters the loss (times its weight); the dotted"
             " line marks the epoch that was kept.",
             draw_terms,
+            same_axes=True,
+            curves=True,
         )
     ]
     words = "Means over each epoch of a part that was trained before the network, then frozen."
     for name in run.stages:
-        kinds.append(FigureKind(f"Loss terms over time: {name}", words, draw_stage(name)))
+        kinds.append(
+            FigureKind(_stage_heading(name), words, draw_stage(name), same_axes=True, curves=True)
+        )
     left_out = []
     confusion = "Test split. Numbers are samples, shades are shares of a true class."
     if run.scores:
         words = "Test split; on the diagonal a prediction is right."
-        kinds.append(FigureKind("Predicted against true scores", words, draw_scatter))
+        kinds.append(
+            FigureKind("Predicted against true scores", words, draw_scatter, same_axes=True)
+        )
     else:
         left_out.append("predicted against true scores, as the run predicts classes")
     if has_seven(run):
@@ -164,6 +161,23 @@ def figures_of(run: Run) -> tuple[list[FigureKind], list[str]]:
     )
     kinds.append(FigureKind("Fused features", words, draw_features))
     return kinds, left_out
+
+
+def _stage_heading(name: str) -> str:
+    return f"Loss terms over time: {name}"
+
+
+def terms_of(run: Run, heading: str) -> list[str]:
+    """The loss terms in the figure of a run that has this heading; none in another kind."""
+    figures = {"Loss terms over time": run.history}
+    figures |= {_stage_heading(name): history for name, history in run.stages.items()}
+    return [name.removeprefix("loss_") for name in _drawn_terms(figures.get(heading, []))]
+
+
+def _drawn_terms(history: Sequence[Mapping[str, float]]) -> list[str]:
+    """The columns of the terms that were not 0 all the time."""
+    names = [key for key in (history[0] if history else {}) if key.startswith("loss_")]
+    return [name for name in names if any(row[name] for row in history)]
 
 
 def sweep(metric: str, field: str, points: Mapping[float, Summary]) -> Callable[[Axes, Any], None]:
@@ -191,40 +205,16 @@ def intervals(metric: str, rows: Mapping[str, Difference]) -> Callable[[Axes, An
             axes.plot(each.value, at, "o", color=colour, ms=6)
         axes.set_yticks(range(len(rows)), [f"{name}\n{each.word}" for name, each in rows.items()])
         axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.locator_params(axis="x", nbins=5)  # labels as -0.015 are wide
         unit = ", percentage points" if in_percent(metric) else ""
         axes.set_xlabel(f"difference in {title(metric)}{unit}")
 
     return draw
 
 
-def render(draw: Callable[[Axes, Any], None], run: Any, kind: str) -> bytes:
-    """One figure as the content of a file, "svg" or "png"; the same run gives the same bytes."""
-    with mpl.rc_context(SETTINGS):
-        figure = Figure(figsize=(5, 4), layout="constrained")
-        draw(figure.add_subplot(), run)
-        file = io.BytesIO()
-        if kind == "svg":
-            nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-            figure.savefig(file, format="svg", metadata=nothing, transparent=True)
-        else:
-            figure.savefig(file, format=kind, dpi=200, metadata={"Software": None})
-    return file.getvalue()
-
-
-def inline(svg: bytes, *, label: str, caption: str, prefix: str) -> str:
-    """An SVG as a figure of a page; the prefix keeps its ids apart from those of others."""
-    text = svg.decode()
-    text = text[text.index("<svg") :].replace(
-        "<svg ", f'<svg role="img" aria-label="{escape(label)}" ', 1
-    )
-    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}", text)
-    return f"<figure><h3>{escape(caption)}</h3>{text}</figure>"
-
-
 def _draw_history(axes: Axes, history: Sequence[Mapping[str, float]]) -> None:
     epochs = [row["epoch"] for row in history]
-    terms = [key for key in history[0] if key.startswith("loss_")]
-    names = [name for name in terms if any(row[name] for row in history)]
+    names = _drawn_terms(history)
     watched = {f"{s}_{m}": f"{w} {m}" for s, w in SPLITS.items() for m in ("mae", "loss")}
     dashed = next((key for key in watched if key in history[0]), None)
     for at, name in enumerate([*names, *([dashed] if dashed else [])]):

@@ -13,7 +13,6 @@ from matplotlib.axes import Axes
 from reference_models.data.missing import MODES, WHOLE
 from reference_models.running import storage
 from reference_models.running.robustness import Condition, MissingResults
-from reference_models.tables.figures import COLOURS, inline, render
 from reference_models.tables.missing_curves import (
     ABOUT_AREA,
     ABOUT_MEAN,
@@ -22,8 +21,9 @@ from reference_models.tables.missing_curves import (
     paired_areas,
     place_of,
 )
-from reference_models.tables.pages import html_page, html_table, markdown_table
+from reference_models.tables.pages import grid, html_page, html_table, markdown_table
 from reference_models.tables.paired_rows import PairedRows
+from reference_models.tables.rendering import COLOURS, inline, render
 from reference_models.tables.statistics import (
     Summary,
     in_percent,
@@ -103,7 +103,7 @@ def write_curves(
     page = [
         html_table(*facts, words=True),
         f"<p class=soft>{escape(words)}</p>",
-        f"<div class=grid>{''.join(_drawings(shown, found, places))}</div>",
+        grid(_drawings(shown, found, places)),
         f"<h2>{summary}</h2><p class=soft>{escape(about_area)}</p>",
         html_table(*areas),
         *paired.html(),

@@ -1,21 +1,34 @@
 """Tables and pages as Markdown and HTML."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
+from urllib.parse import quote
 
 HTML_STYLE = """
-:root { color-scheme: light; --ink: #1d2733; --soft: #5b6775; --line: #dde3ea; --tint: #f5f7fa; }
+:root { color-scheme: light dark; --page: #fff; --ink: #1d2733; --soft: #5b6775; --line: #dde3ea;
+  --tint: #f5f7fa; --note: #fff8e8; --link: #0b5cad; --c0: #0072b2; --c1: #d55e00; --c2: #009e73;
+  --c3: #cc79a7; --c4: #e69f00; --c5: #56b4e9; }
+@media screen and (prefers-color-scheme: dark) { :root { --page: #14181d; --ink: #e4e9ef;
+  --soft: #9aa7b5; --line: #343d48; --tint: #1e242b; --note: #2c2616; --link: #7ab8f5;
+  --c0: #5aaee6; --c1: #f5894a; --c2: #3fc79c; --c3: #e3a0c6; --c4: #f0b93a; --c5: #9ad4f7; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 1080px; padding: 2rem 1.25rem 4rem; color: var(--ink);
-  background: #fff; font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
-h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .6rem; }
+  background: var(--page);
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
+h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .6rem; overflow-wrap: anywhere; }
+a { color: var(--link); }
 h2 { font-size: 1.15rem; margin: 2.4rem 0 .3rem; padding-top: 1.1rem;
   border-top: 1px solid var(--line); }
 h3 { font-size: .95rem; margin: 0 0 .4rem; font-weight: 600; }
 p { max-width: 46rem; margin: .4rem 0 .8rem; }
+p, li, dd { overflow-wrap: anywhere; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem .8rem;
+  margin: .4rem 0 .9rem; }
+dt { font-weight: 600; }
+dd { margin: 0; }
 .soft { color: var(--soft); font-size: .92rem; }
-.note { border-left: 4px solid #e69f00; background: #fff8e8; padding: .6rem .9rem;
+.note { border-left: 4px solid #e69f00; background: var(--note); padding: .6rem .9rem;
   max-width: 46rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; margin: .6rem 0; font-variant-numeric: tabular-nums; }
@@ -23,12 +36,16 @@ th, td { padding: .4rem .8rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 thead th { border-bottom: 2px solid var(--ink); }
-table.words :is(th, td) { text-align: left; white-space: normal; vertical-align: top; }
+table.words :is(th, td) { text-align: left; white-space: normal; vertical-align: top;
+  overflow-wrap: anywhere; }
+table.words :is(th, td):first-child { white-space: nowrap; }
+table.words td:not(:first-child) { min-width: 11rem; }
 .grid { display: grid; gap: 1.25rem;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 380px), 1fr)); }
 figure { margin: 0; border: 1px solid var(--line); border-radius: 8px; padding: .8rem;
   break-inside: avoid; }
 figure svg { width: 100%; height: auto; display: block; }
+figure svg text { fill: var(--ink); }
 code, pre { font: .9rem/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
 pre { background: var(--tint); border-radius: 8px; padding: .8rem 1rem; overflow-x: auto; }
 @media print { body { max-width: none; padding: 0; font-size: 11pt; }
@@ -48,17 +65,36 @@ def markdown_text(text: str) -> str:
     return re.sub(r"[|<]", r"\\\g<0>", " ".join(text.splitlines()))
 
 
-def html_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, words: bool = False) -> str:
-    """The same table as HTML."""
+def html_table(
+    head: Sequence[str],
+    rows: Sequence[Sequence[str | Mapping[str, str]]],
+    *,
+    words: bool = False,
+) -> str:
+    """The same table as HTML, in a box that scrolls where the page is too narrow for it.
+
+    A cell may be links: their texts -> relative addresses.
+    """
     top = "".join(f"<th scope=col>{escape(cell)}</th>" for cell in head)
     body = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+        "<tr>" + "".join(f"<td>{_cell_html(cell)}</td>" for cell in row) + "</tr>" for row in rows
     )
     kind = " class=words" if words else ""
     return (
-        f"<div class=scroll><table{kind}><thead><tr>{top}</tr></thead>"
+        f"<div class=scroll tabindex=0><table{kind}><thead><tr>{top}</tr></thead>"
         f"<tbody>{body}</tbody></table></div>"
     )
+
+
+def _cell_html(cell: str | Mapping[str, str]) -> str:
+    if isinstance(cell, str):
+        return escape(cell)
+    return " ".join(f'<a href="{quote(to)}">{escape(text)}</a>' for text, to in cell.items())
+
+
+def grid(drawings: Sequence[str]) -> str:
+    """Figures side by side, as many as there is room for."""
+    return f"<div class=grid>{''.join(drawings)}</div>"
 
 
 def html_page(title: str, parts: Sequence[str]) -> str:

@@ -5,10 +5,11 @@ from dataclasses import asdict, dataclass
 from html import escape
 from typing import Any
 
-from reference_models.tables.figures import inline, intervals, render
+from reference_models.tables.figures import intervals
 from reference_models.tables.finished import Run
-from reference_models.tables.pages import html_table, markdown_table, markdown_text
+from reference_models.tables.pages import grid, html_table, markdown_table, markdown_text
 from reference_models.tables.paired import Difference, paired_differences
+from reference_models.tables.rendering import common_limits, inline, render
 from reference_models.tables.statistics import in_percent, main_metrics, title
 
 HEAD = ("Row", "Metric", "Difference", "95 % interval", "Seeds of its sign", "")
@@ -67,15 +68,23 @@ class PairedRows:
             return []
         names = main_metrics(dict.fromkeys(name for each in self.found.values() for name in each))
         names = [name for name in names if not name.startswith("f1")]
-        drawings = []
-        for at, name in enumerate(names):
-            rows = {row: each[name] for row, each in self.found.items() if name in each}
-            svg = render(intervals(name, rows), None, "svg")
+        draws = {
+            name: intervals(
+                name, {row: each[name] for row, each in self.found.items() if name in each}
+            )
+            for name in names
+        }
+        shares = [(draw, None) for name, draw in draws.items() if in_percent(name)]
+        limits = common_limits(shares) if shares else None
+        height, drawings = 1 + 0.5 * len(self.found), []
+        for at, (name, draw) in enumerate(draws.items()):
+            own = limits if in_percent(name) else None
+            svg = render(draw, None, "svg", limits=own, height=height)
             label = f"{title(name)}: differences from {self.against}"
             drawings.append(inline(svg, label=label, caption=title(name), prefix=f"d{at}-"))
         return [
             f"<h2>Differences from {escape(self.against)}</h2><p class=soft>{ABOUT}</p>",
-            f"<div class=grid>{''.join(drawings)}</div>",
+            grid(drawings),
             html_table(HEAD, self.lines()),
         ]
 

@@ -7,12 +7,15 @@ from pathlib import Path
 
 from reference_models.keys import spell
 from reference_models.running import storage
-from reference_models.tables.figures import figures_of, inline, render, sweep
+from reference_models.tables.about import data_name, facts, model_name
+from reference_models.tables.figures import figures_of, sweep
 from reference_models.tables.finished import Run
 from reference_models.tables.groups import Group, find_runs, group, swept
-from reference_models.tables.pages import html_page, html_table
+from reference_models.tables.pages import grid, html_page, html_table
 from reference_models.tables.paired import runs_by_seed
 from reference_models.tables.paired_rows import PairedRows, paired_rows
+from reference_models.tables.panels import sections
+from reference_models.tables.rendering import inline, render
 from reference_models.tables.statistics import (
     MAG_BERT,
     main_metrics,
@@ -75,11 +78,14 @@ def write_report(
     parts = [
         f"<p>{escape(lead)}</p>",
         *_note_box(note),
+        html_table(
+            ["", "these runs"], facts([r for some in loaded.values() for r in some]), words=True
+        ),
         "<h2>Test results</h2>",
         f"<p class=soft>{units(means.values())} Mean ± deviation (population) over the seeds.</p>",
         html_table(["Model", "Seeds", *map(metric_title, head), "Epochs kept"], rows),
         *(paired.html() if paired is not None else ()),
-        *_figures({name: some[0] for name, some in loaded.items()}),
+        *sections({name: some[0] for name, some in loaded.items()}),
     ]
     if go_on:
         steps = "\n\n".join(f"# {words}\n{command}" for words, command in go_on)
@@ -108,10 +114,13 @@ def report(places: Sequence[Path], page: Path) -> list[Group]:
     names = list(dict.fromkeys(name for g in groups for name in g.metrics))
     main = main_metrics(names)
     own = [name for name in names if name.startswith(MAG_BERT)]
-    first = {g.name: Run(g.folders[0]) for g in groups}
+    loaded = {g.name: [Run(folder) for folder in g.folders] for g in groups}
+    every = [run for some in loaded.values() for run in some]
+    first = {name: some[0] for name, some in loaded.items()}
     synthetic = any(id.startswith("synthetic") for run in first.values() for id in run.ids)
     parts = [
         *_note_box(SYNTHETIC if synthetic else None),
+        html_table(["", "these runs"], facts(every), words=True),
         "<h2>Test results</h2>",
         f"<p class=soft>{units(g.metrics for g in groups)} Mean ± deviation (population) over the"
         " seeds.</p>",
@@ -141,9 +150,16 @@ def report(places: Sequence[Path], page: Path) -> list[Group]:
             svg, what = render(draw, None, "svg"), f"{metric_title(name)} against {field}"
             drawings.append(inline(svg, label=what, caption=metric_title(name), prefix=f"s{at}-"))
         words = f"Test metrics against {field}: mean and deviation over the seeds."
-        parts.append(f"<h2>Sweep</h2><p class=soft>{escape(words)}</p>{_grid(drawings)}")
-    _write(page, html_page("Runs", parts + _figures(first)))
+        parts.append(f"<h2>Sweep</h2><p class=soft>{escape(words)}</p>{grid(drawings)}")
+    _write(page, html_page(_title_of(every), parts + sections(first)))
     return groups
+
+
+def _title_of(runs: Sequence[Run]) -> str:
+    data = data_name(runs)
+    return f"{model_name(runs)}: {len(runs)} run{'s' * (len(runs) > 1)}" + (
+        f" on {data}" if data else ""
+    )
 
 
 def save_figures(groups: Sequence[Group], folder: Path, kind: str) -> list[Path]:
@@ -171,31 +187,6 @@ def _rows(groups: Sequence[Group], names: Sequence[str]) -> list[list[str]]:
         ]
         for g in groups
     ]
-
-
-def _figures(runs: Mapping[str, Run]) -> list[str]:
-    sections: dict[str, tuple[str, list[str]]] = {}
-    left_out = []
-    for number, (name, run) in enumerate(runs.items()):
-        kinds, missing = figures_of(run)
-        left_out += [f"{name}: {words}" for words in missing]
-        for at, kind in enumerate(kinds):
-            svg = render(kind.draw, run, "svg")
-            label, prefix = f"{kind.heading}: {name}", f"f{number}-{at}-"
-            drawing = inline(svg, label=label, caption=name, prefix=prefix)
-            sections.setdefault(kind.heading, (kind.words, []))[1].append(drawing)
-    parts = [
-        f"<h2>{escape(heading)}</h2><p class=soft>{escape(words)}</p>{_grid(drawings)}"
-        for heading, (words, drawings) in sections.items()
-    ]
-    if left_out:
-        lines = "".join(f"<li>{escape(line)}</li>" for line in left_out)
-        parts.append(f"<h2>Figures left out</h2><ul class=soft>{lines}</ul>")
-    return parts
-
-
-def _grid(drawings: Sequence[str]) -> str:
-    return f"<div class=grid>{''.join(drawings)}</div>"
 
 
 def _note_box(note: str | None) -> list[str]:

@@ -7,6 +7,7 @@ import statistics
 import pytest
 
 from reference_models.data import data_sets
+from reference_models.data.loading import load_corpus
 from reference_models.data.synthetic import generate
 from reference_models.running import runs
 from reference_models.tables.experiments import reproduce
@@ -49,10 +50,24 @@ def test_the_tables_hold_means_and_deviations_of_the_runs(finished):
 
 def check_page(out):
     page = (out / "index.html").read_text(encoding="utf-8")
-    check_whole(page)
+    check_whole(page, out)
     for row in markdown_rows(out):
         for cell in row.values():
             assert f">{cell}<" in page
+
+
+def test_the_page_links_its_runs_and_shows_their_curves(finished, file):
+    out = finished[0]
+    page = (out / "index.html").read_text(encoding="utf-8")
+    for row in ROWS:
+        for seed in SEEDS:
+            for name in ("config.json", "metrics.json", "history.csv", "predictions.csv"):
+                assert f'<a href="{row}/seed-{seed}/{name}">{name}</a>' in page
+        assert f'aria-label="Loss terms over time: {row}"' in page
+    assert page.count('aria-label="Loss terms over time') == len(ROWS)
+    assert f"<title>hycon, table alpha: {file.name}</title>" in page
+    assert f"SHA-256 {load_corpus(file).sha256}<" in page
+    assert "Confusion" not in page
 
 
 def test_what_differs_stands_above_the_table(finished, file):

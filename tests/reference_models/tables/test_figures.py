@@ -2,7 +2,6 @@
 
 import csv
 import json
-import re
 from collections import Counter
 
 import numpy as np
@@ -13,8 +12,9 @@ from sklearn.manifold import trustworthiness
 
 from reference_models.running.metrics import task_metrics
 from reference_models.tables import figures
-from reference_models.tables.figures import FigureKind, figures_of, inline, render
+from reference_models.tables.figures import FigureKind, figures_of, terms_of
 from reference_models.tables.finished import Run
+from reference_models.tables.rendering import render
 from reference_models.tables.statistics import Summary
 
 EMOTIONS = ("neutral", "happy", "sad", "angry")
@@ -146,6 +146,7 @@ def test_loss_terms_are_those_of_the_history(tmp_path):
 def test_a_term_that_is_switched_off_is_not_drawn(tmp_path):
     run = Run(run_folder(tmp_path / "a", contrast=False))
     assert set(lines(drawn(figures.draw_terms, run))) == {"task", "validation MAE", "_child2"}
+    assert terms_of(run, "Loss terms over time") == ["task"]
 
 
 def test_a_stage_and_a_task_without_errors_show_the_watched_loss(tmp_path):
@@ -154,6 +155,8 @@ def test_a_stage_and_a_task_without_errors_show_the_watched_loss(tmp_path):
     curves = lines(drawn(figures.draw_stage("teacher"), run))
     assert curves["validation loss"] == [(1, 1.0), (2, 0.5)]
     assert "Loss terms over time: teacher" in headings(run)
+    assert terms_of(run, "Loss terms over time: teacher") == ["task", "semi"]
+    assert terms_of(run, "Fused features") == []
 
 
 def test_what_was_watched_may_be_the_test_split(tmp_path):
@@ -272,24 +275,3 @@ def test_a_sweep_goes_through_the_means_with_their_deviations():
     ends = [segment[:, 1].tolist() for segment in bars.get_segments()]
     assert ends == [[1.5, 2.5], [0.75, 1.25]]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("margin", "Acc-2 nn/n")
-
-
-def test_files_are_of_their_kind_and_the_same_every_time(tmp_path):
-    run = Run(run_folder(tmp_path / "a"))
-    for kind, start in (("svg", b"<?xml"), ("png", b"\x89PNG")):
-        first = render(figures.draw_scatter, run, kind)
-        assert first.startswith(start)
-        assert render(figures.draw_scatter, run, kind) == first
-
-
-def test_prefixes_keep_figures_on_a_page_apart(tmp_path):
-    svg = render(figures.draw_scatter, Run(run_folder(tmp_path / "a")), "svg")
-    html = inline(svg, label='a "b"', caption="<c>", prefix="x-")
-    ids = re.findall(r'\bid="([^"]*)"', html)
-    assert ids
-    assert all(name.startswith("x-") for name in ids)
-    targets = re.findall(r'href="#([^"]*)"|url\(#([^)]*)\)', html)
-    assert {a or b for a, b in targets} <= set(ids)
-    assert 'aria-label="a &quot;b&quot;"' in html
-    assert "&lt;c&gt;" in html
-    assert "<?xml" not in html

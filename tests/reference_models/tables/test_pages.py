@@ -1,6 +1,8 @@
 """Tables as Markdown and HTML."""
 
-from reference_models.tables.pages import html_table, markdown_table
+import re
+
+from reference_models.tables.pages import html_page, html_table, markdown_table
 
 
 def test_tables_escape_what_they_hold():
@@ -10,3 +12,17 @@ def test_tables_escape_what_they_hold():
     assert markdown_table(head, rows, words=True).splitlines()[1] == "| --- | --- |"
     assert "<td>x|y</td><td>&lt;b&gt;</td>" in html_table(head, rows)
     assert "<table class=words>" in html_table(head, rows, words=True)
+
+
+def test_a_table_scrolls_in_a_box_of_its_own():
+    table = html_table(["a"], [["b"]])
+    assert table.startswith("<div class=scroll tabindex=0><table>")
+    assert table.endswith("</table></div>")
+    style = html_page("a", [])
+    assert ".scroll { overflow-x: auto; }" in style
+    assert re.search(r"^pre \{[^}]*overflow-x: auto", style, re.M)
+
+
+def test_links_of_a_cell_are_quoted():
+    table = html_table(["a"], [[{"<b>": 'c d/"e".csv', "f": "g"}]])
+    assert '<td><a href="c%20d/%22e%22.csv">&lt;b&gt;</a> <a href="g">f</a></td>' in table

@@ -3,6 +3,7 @@
 import json
 import re
 from html.parser import HTMLParser
+from urllib.parse import unquote
 
 import pytest
 
@@ -51,11 +52,17 @@ class Elements(HTMLParser):
         self.texts.append(data)
 
 
-def check_whole(page):
-    """Nothing is loaded from elsewhere, and every reference inside has one target."""
+def check_whole(page, folder=None):
+    """Nothing is loaded from elsewhere, and every reference has one target.
+
+    The page may link to files in the ``folder`` that it lies in.
+    """
     elements = Elements(page)
     assert elements.links
-    assert all(link.startswith(("#", "data:image/png;base64,")) for link in elements.links)
+    inside = ("#", "data:image/png;base64,")
+    beside = [link for link in elements.links if not link.startswith(inside)]
+    assert folder is not None or not beside
+    assert all(not link.startswith("/") and (folder / unquote(link)).is_file() for link in beside)
     assert not {"script", "link", "img", "iframe", "object", "embed"} & set(elements.tags)
     assert "@import" not in page
     assert all(target.startswith("#") for target in re.findall(r"url\((.*?)\)", page))
@@ -96,6 +103,9 @@ def test_there_are_five_figures_for_each_run_and_the_table(page):
     assert "train hycon --data <FILE>" in words
     assert "<contrast>" not in page
     assert "<title>Two &amp; two</title>" in page
+    for topic in ("Model", "Data", "Text encoder", "Epochs", "Seeds", "Date"):
+        assert f"<td>{topic}</td>" in page
+    assert "SHA-256 0123456789abcdef" in page
     assert "Figures left out" not in page
 
 
@@ -156,6 +166,7 @@ def test_the_report_has_the_table_the_sweep_and_the_figures_of_each_group(sweep_
     assert "2.000 ± 0.500" in words  # (0.5 + 1, 0.5 + 2)
     assert "Test metrics against margin" in words
     assert "MAG-BERT" in words
+    assert "<title>hycon: 4 runs</title>" in text
     drawn = ["mae", "corr", "acc7", "acc2_nn_n", "acc2_p_n"]
     assert Elements(text).tags.count("figure") == len(drawn) + 5 * 2
     assert "synthetic" not in text
