@@ -31,6 +31,7 @@ def connect(app, root: Path) -> None:
     app.connect("autodoc-skip-member", skipped)
     app.connect("autodoc-process-docstring", as_napoleon_reads_it, priority=400)
     app.connect("build-finished", with_pictures)
+    app.connect("build-finished", with_readable_signatures)
 
 
 def linked_to_the_gallery(app, page: str, source: list[str]) -> None:
@@ -70,6 +71,21 @@ def with_pictures(app, error: Exception | None) -> None:
                 (Path(app.outdir) / "gallery" / f"{path.stem}.png").write_bytes(picture)
 
 
+UNREADABLE = re.compile(r"&lt;function|object at 0x|Alias for field number")
+
+
+def with_readable_signatures(app, error: Exception | None) -> None:
+    """No page of the API shows a default by its address, or a field by its number.
+
+    Raises:
+        ValueError: names the pages.
+    """
+    pages = [] if error else (Path(app.outdir) / "api").glob("*.html")
+    wrong = [path.name for path in pages if UNREADABLE.search(path.read_text())]
+    if wrong:
+        raise ValueError(f"expected names in signatures, got addresses: {', '.join(wrong)}")
+
+
 def linked_to_arxiv(app, tree) -> None:
     """Every ``arXiv:1807.03748`` of a page or docstring is a link."""
     for text in list(tree.findall(nodes.Text)):
@@ -107,15 +123,17 @@ def in_both_themes(app, tree) -> None:
             parent.insert(parent.index(light) + 1, dark)
 
 
-LISTED = re.compile(r"^\s+(\w+, )*\w+,$")
+OR = "/\u200b"  # may end a line, and is no space, at which a name would end
+LISTED = re.compile(rf"^\s+(\w+(, |{OR}))*\w+,$")
 
 
 def as_napoleon_reads_it(app, what, name, obj, options, lines: list[str]) -> None:
-    """Names listed over several lines on one, and no type before a colon where there is none."""
+    """Names listed over several lines are one item, and what is before a colon need be no type."""
     joined: list[str] = []
     for line in lines:
         if joined and LISTED.match(joined[-1]):
-            joined[-1] += f" {line.strip()}"
+            names, colon, text = line.strip().partition(":")
+            joined[-1] = f"{joined[-1]} {names}".replace(", ", OR) + colon + text
         elif joined and joined[-1].strip() == "Returns:":
             indent = len(line) - len(line.lstrip())
             joined.append(f"{' ' * indent}: {line.strip()}")

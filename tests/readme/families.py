@@ -89,7 +89,8 @@ def sources(family: str) -> str:
         _, found, text = inspect.getdoc(getattr(mmcontrast, name)).partition("\nReferences: ")
         if found:
             rows.append(f"* {code(name)}: {' '.join(text.split())}")
-    return "\n".join(rows)
+    first = FAMILIES[family][0]
+    return "\n".join([*rows, "", f'`mmcontrast.citation("{first}")` prints them as BibTeX.'])
 
 
 def cell(result: dict | None) -> str:

@@ -4,8 +4,8 @@ import inspect
 
 import mmcontrast
 from mmcontrast.testing import CHECKS
-from mmcontrast.testing.broken import MISTAKES
-from tests.readme.tables import code, folded, table
+from mmcontrast.testing.broken import MISTAKES, Mistake
+from tests.readme.tables import code, table
 
 LOSSES = [
     name
@@ -30,10 +30,11 @@ def formula(name: str) -> str:
 
 
 def broken() -> str:
-    """By law, what it catches."""
-    by_law: dict[str, list[str]] = {name: [] for name in CHECKS}
+    """By law, what it catches, and what is wrong with that."""
+    by_law: dict[str, list[Mistake]] = {name: [] for name in CHECKS}
     for mistake in MISTAKES.values():
-        by_law[mistake.law].append(code(mistake.name))
-    rows = [[code(law), ", ".join(names)] for law, names in by_law.items() if names]
-    summary = f"{len(MISTAKES)} wrong losses, and the {len(rows)} laws that catch them"
-    return folded(summary, table(["law", "wrong losses that it catches"], rows))
+        by_law[mistake.law].append(mistake)
+    rows = [[code(law), code(m.name), m.wrong] for law, found in by_law.items() for m in found]
+    count = sum(map(bool, by_law.values()))
+    said = f"{len(MISTAKES)} wrong losses, and the {count} laws that catch them:"
+    return f"{said}\n\n{table(['law', 'catches', 'which has'], rows)}"
