@@ -128,7 +128,11 @@ LISTED = re.compile(rf"^\s+(\w+(, |{OR}))*\w+,$")
 
 
 def as_napoleon_reads_it(app, what, name, obj, options, lines: list[str]) -> None:
-    """Names listed over several lines are one item, and what is before a colon need be no type."""
+    """Sections as Napoleon takes them.
+
+    Names listed over several lines are one item, what is before a colon need be no type, and
+    references begin on a line of their own.
+    """
     joined: list[str] = []
     for line in lines:
         if joined and LISTED.match(joined[-1]):
@@ -137,6 +141,8 @@ def as_napoleon_reads_it(app, what, name, obj, options, lines: list[str]) -> Non
         elif joined and joined[-1].strip() == "Returns:":
             indent = len(line) - len(line.lstrip())
             joined.append(f"{' ' * indent}: {line.strip()}")
+        elif line.startswith("References: "):
+            joined += ["References:", f"    {line.removeprefix('References: ')}"]
         else:
             joined.append(line)
     if what in ("attribute", "property", "data") and joined and joined[0].strip():
