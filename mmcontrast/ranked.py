@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from mmcontrast import arguments
 from mmcontrast.distances import Distance, checked_distance, euclidean
 from mmcontrast.distributed import Group, joined
-from mmcontrast.exact.ranked_blocks import Scores
 from mmcontrast.exact.ranked_choice import ranked_losses
+from mmcontrast.exact.ranked_scores import Scores
 from mmcontrast.held import check_settings
 from mmcontrast.learned import replicated, replicated_module
 from mmcontrast.masks import IGNORE

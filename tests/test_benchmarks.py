@@ -96,7 +96,11 @@ def test_the_loop_over_columns_is_rank_n_contrast():
     (x,), scores = cases.scored(9, 3)
     inputs = cases.Inputs((x.detach().double(),), scores.double())
     truth = ranked.rank_n_contrast(inputs.rows[0].numpy(), inputs.labels.numpy())
-    assert rank_contrast.column_loop(inputs).item() == pytest.approx(truth, rel=1e-12)
+    inputs.rows[0].requires_grad_()
+    value = rank_contrast.column_loop(inputs)
+    assert value.item() == pytest.approx(truth, rel=1e-12)
+    expected = torch.autograd.grad(rank_contrast.ours(inputs), inputs.rows)[0]
+    torch.testing.assert_close(torch.autograd.grad(value, inputs.rows)[0], expected)
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(3, 4), (100, 100), (7, 5)])

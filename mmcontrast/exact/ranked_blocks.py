@@ -3,7 +3,8 @@
 Sorted by how far their scores are from the anchor's, the candidates from position t on are the
 denominator of the one at t. So all denominators of an anchor are one cumulative sum, and candidates
 that are equally far share that of the first of them. A block is O(R C log C), and a few times R C
-numbers; its gradients are made before it is dropped.
+numbers; its gradients are made before it is dropped. One score a sample on a CPU has a quicker way,
+which falls back to this one: :mod:`mmcontrast.exact.ranked_sorted`.
 """
 
 import math
@@ -18,23 +19,9 @@ from torch.utils.checkpoint import checkpoint
 from mmcontrast.distance_matrix import pairwise
 from mmcontrast.distances import Distance
 from mmcontrast.exact.evaluation import Losses, Needed, evaluate_in_one_pass
+from mmcontrast.exact.ranked_scores import Scores
+from mmcontrast.exact.ranked_sorted import can_be_sorted, ranked_by_sorting_once
 from mmcontrast.exact.tiles import slices
-
-
-class Scores(NamedTuple):
-    """Who is compared with whom, and by which scores."""
-
-    anchors: Tensor  # (B, S) float64
-    candidates: Tensor  # (C, S)
-    rated: Tensor  # (B,) bool: anchors with a score
-    candidates_rated: Tensor  # (C,) bool
-    own: Tensor | None  # (B,) int64: the candidate that is the anchor itself; None: none is
-    rounding: float  # relative: distances that differ by less than that of their scores are equal
-
-    def counted(self) -> Tensor:
-        """(B,) bool: anchors with a candidate."""
-        others = self.candidates_rated.sum() - (0 if self.own is None else self.rated.long())
-        return self.rated & (others > 0)
 
 
 def ranked_at_once(
@@ -150,6 +137,10 @@ class _Blocks(NamedTuple):
     step: int
 
     def losses(self, needed: Needed, weight: Tensor | None, *inputs: Any) -> Losses:
+        if can_be_sorted(self.scores, *inputs):
+            quick = ranked_by_sorting_once(*self, needed, weight, *inputs)
+            if quick is not None:
+                return quick
         leaves = [
             v.detach().requires_grad_(wants) if isinstance(v, Tensor) else v
             for v, wants in zip(inputs, needed, strict=True)

@@ -8,11 +8,11 @@ from mmcontrast.exact import sizes
 from mmcontrast.exact.choose import rows_at_a_time
 from mmcontrast.exact.operators import as_operator
 from mmcontrast.exact.ranked_blocks import (
-    Scores,
     ranked_at_once,
     ranked_checkpointed,
     ranked_in_one_pass,
 )
+from mmcontrast.exact.ranked_scores import Scores
 from mmcontrast.exact.tiles import scalar
 from mmcontrast.reductions import Reduction
 

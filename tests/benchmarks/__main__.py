@@ -47,7 +47,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--sizes", type=numbers, metavar="N,..", help="batch sizes (256,1024,4096)")
     add("--dims", type=numbers, metavar="D,..", help="widths of the rows (64,512)")
     add("--hycon", type=numbers, metavar="K,..", help="HyCon's batch sizes (128,1024,8192)")
-    add("--ranked", type=numbers, metavar="N,..", help="Rank-N-Contrast's (256,1024,8192)")
+    add("--ranked", type=numbers, metavar="N,..", help="Rank-N-Contrast's (256,2048,8192)")
     add("--retrieval", type=numbers, metavar="N,..", help="retrieval's (1024,20000)")
     add("--corpus", type=numbers, metavar="N,..", help="those of the search in a corpus (262144)")
     add("--own", type=numbers, metavar="N,..", help="those of InfoNCE with own negatives (1024)")
@@ -71,7 +71,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         "sizes": [256, 1024, 4096],
         "dims": [64, 512],
         "hycon": [128, 1024, 8192],
-        "ranked": [256, 1024, 8192],
+        "ranked": [256, 2048, 8192],
         "retrieval": [1024, 20000],
         "corpus": [2**18],
         "own": [1024],

@@ -116,7 +116,7 @@ TARGETS = [
         for x in cases.CASES
         if x.name in cases.OWN
     ),
-    Target("C20", RANKED, rank_contrast.COLUMN_LOOP, 1 / 70, None, 1024, 1024),
+    Target("C20", RANKED, rank_contrast.COLUMN_LOOP, 1 / 70, None, 2048, 2048),
     Target("C20", RANKED, ABSOLUTE, 500, None, 8192, 8192, "MB"),
     Target("C24", RETRIEVAL, TORCH, 0.5, 64, 20000, 20000),
     Target("C24", RETRIEVAL, TORCH, 0.02, 64, 20000, 20000, "MB"),

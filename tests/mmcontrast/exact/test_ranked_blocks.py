@@ -86,19 +86,6 @@ def test_a_large_batch_is_evaluated_in_blocks(monkeypatch):
     assert taken == ["ranked_in_one_pass"] * 2
 
 
-def test_counted_anchors_have_somebody_to_be_compared_with():
-    rated = torch.tensor([True, False, True])
-    zeros = torch.zeros(3, 1)
-    own = torch.arange(3)
-    of = ranked_blocks.Scores
-    among = of(zeros, zeros, rated, rated, own, 0.0)
-    assert among.counted().tolist() == [True, False, True]
-    alone = torch.tensor([True, False, False])
-    assert not of(zeros, zeros, alone, alone, own, 0.0).counted().any()
-    between = of(zeros, zeros, alone, alone, None, 0.0)
-    assert between.counted().tolist() == [True, False, False]
-
-
 @given(seed=seeds, n=st.integers(0, 9), scale=st.sampled_from([1.0, 100.0, 1e4]))
 def test_both_sums_from_the_end_are_those_of_logsumexp(seed, n, scale):
     s = scale * normal(seed, 2, n)
