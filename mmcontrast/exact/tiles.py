@@ -117,7 +117,10 @@ def excluded(dtype: torch.dtype) -> float:
 
 def exclude(octaves: Tensor, keep: Tensor) -> None:
     """Make the logits outside a mask so low that their exponentials are 0, in place."""
-    octaves.add_(as_bytes(keep.logical_not()), alpha=excluded(octaves.dtype))
+    # Some rows at a time, because the mask is made numbers of the logits' size.
+    size, low = rows_in_cache(octaves.shape[1], sizes.MASK_PIECE), excluded(octaves.dtype)
+    for rows, kept in zip(octaves.split(size), keep.expand_as(octaves).split(size), strict=True):
+        rows.add_(as_bytes(kept.logical_not()), alpha=low)
 
 
 def rows_in_cache(columns: int, size: int | None = None) -> int:

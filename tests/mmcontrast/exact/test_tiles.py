@@ -277,6 +277,14 @@ def test_what_is_excluded_has_no_exponential_and_the_rest_every_bit(dtype, size)
     assert (0 * found == 0).all()
 
 
+def test_a_mask_takes_little_memory_and_may_be_of_a_row():
+    octaves, keep = torch.zeros(512, 1024), torch.arange(1024)[None] % 3 > 0
+    exclude(octaves, keep)
+    assert ((octaves.exp2() == 1) == keep).all()
+    every = keep.repeat(512, 1)
+    assert peak(lambda: exclude(octaves, every)) < octaves.nbytes / 2
+
+
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("shape", [(3, 4), (0, 4), (3, 0), (0, 0)])
 def test_any_of_is_any(axis, shape):
