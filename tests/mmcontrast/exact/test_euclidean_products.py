@@ -54,3 +54,9 @@ def test_many_close_pairs_are_left_to_others(spread):
     x[-1] = 0
     assert EuclideanProducts(x, x).distances(slice(0, 10)) is None
     assert EuclideanProducts(x[:5], x[:5]).distances(slice(0, 5)) is not None
+
+
+def test_far_from_the_origin_as_many_are_close():
+    x = (1e4 + normal(1, 30, 3)).float()
+    found = EuclideanProducts(x, x).distances(slice(0, 30))
+    close(found, mm.pairwise(mm.euclidean, x.double(), x.double()), rtol=1e-8)
