@@ -69,8 +69,8 @@ samples in classes of 8, 7.1; with 16 rows 7.8, with 256 7.2."""
 # --- Rank-N-Contrast ---
 
 ORDERED = 2**17
-"""Logits of a block of anchors, of which some 20 copies are held, half of them float64. At 1024
-samples 263; with an eighth of it 330, with eight times 289, and the memory of eight times."""
+"""Logits of a block of anchors, of which some 10 to 20 copies are held, most of them float64. At
+2048 samples 282; with an eighth of it 421, with twice 266, and twice the memory."""
 
 # --- mining ---
 
