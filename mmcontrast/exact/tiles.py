@@ -119,7 +119,8 @@ def exclude(octaves: Tensor, keep: Tensor) -> None:
     """Make the logits outside a mask so low that their exponentials are 0, in place."""
     # Some rows at a time, because the mask is made numbers of the logits' size.
     size, low = rows_in_cache(octaves.shape[1], sizes.MASK_PIECE), excluded(octaves.dtype)
-    for rows, kept in zip(octaves.split(size), keep.expand_as(octaves).split(size), strict=True):
+    pieces = (torch.split(x, size) for x in (octaves, keep.expand_as(octaves)))
+    for rows, kept in zip(*pieces, strict=True):
         rows.add_(as_bytes(kept.logical_not()), alpha=low)
 
 
