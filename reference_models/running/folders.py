@@ -186,3 +186,15 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """Wait for other processes that are in this block with a folder, which is made.
+
+    For what two of them may make at once: the second then reads what the first has written. If one
+    is killed, the operating system releases its lock.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock"):
+        yield

@@ -14,6 +14,7 @@ from reference_models.data.corpus import Corpus, file_sha256
 from reference_models.data.missing import FIXED, MissingDataset
 from reference_models.running import records
 from reference_models.running.devices import device
+from reference_models.running.folders import one_at_a_time
 from reference_models.running.mask_files import stored_draws
 from reference_models.running.masking import blanks_of
 from reference_models.running.restoring import load
@@ -141,12 +142,13 @@ def evaluate_missing(
         "conditions": [condition.name for condition in found],
     }
     path = folder / FOLDER / f"{mode}-{split}-{corpus.sha256[:12]}.safetensors"
-    outputs, found_about, _ = read_sealed(path) if path.exists() else ({}, "", "")
-    if found_about != json.dumps(about):
-        say(f"{folder}: {len(found)} evaluations of {mode}, {split}")
-        draws = {seed: values for seed, (values, _) in drawn.items()}
-        outputs = _predict_all(folder, mode, corpus, split, found, draws)
-        write_sealed(path, outputs, json.dumps(about))
+    with one_at_a_time(folder / FOLDER):
+        outputs, found_about, _ = read_sealed(path) if path.exists() else ({}, "", "")
+        if found_about != json.dumps(about) or not _are_of(found, corpus, split, outputs):
+            say(f"{folder}: {len(found)} evaluations of {mode}, {split}")
+            draws = {seed: values for seed, (values, _) in drawn.items()}
+            outputs = _predict_all(folder, mode, corpus, split, found, draws)
+            write_sealed(path, outputs, json.dumps(about))
     return MissingResults(
         mode,
         split,
@@ -159,6 +161,14 @@ def evaluate_missing(
         digests,
         corpus.classes,
     )
+
+
+def _are_of(
+    found: Sequence[Condition], corpus: Corpus, split: str, outputs: Mapping[str, Outputs]
+) -> bool:
+    """Whether there are predictions under every condition, one for each sample of the split."""
+    names, size = {condition.name for condition in found}, len(corpus.splits[split])
+    return outputs.keys() == names and all(x.shape[:1] == (size,) for x in outputs.values())
 
 
 def _predict_all(

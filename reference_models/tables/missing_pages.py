@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 
 from reference_models.data.missing import MODES, WHOLE
 from reference_models.running import storage
+from reference_models.running.folders import one_at_a_time
 from reference_models.running.robustness import Condition, MissingResults
 from reference_models.tables.missing_curves import (
     ABOUT_AREA,
@@ -119,15 +120,15 @@ def write_curves(
         "against": against,
         "paired": paired.records(),
     }
-    out.mkdir(parents=True, exist_ok=True)
     files = {
         f"{name}.md": "\n\n".join(markdown) + "\n",
         f"{name}.csv": storage.csv_text(_records(found, places)),
         f"{name}.json": storage.json_text(content),
         f"{name}.html": html_page(heading, page),
     }
-    for file, text in files.items():
-        storage.write(out / file, text)
+    with one_at_a_time(out):
+        for file, text in files.items():
+            storage.write(out / file, text)
     return out / f"{name}.html"
 
 

@@ -1,6 +1,7 @@
 """Run folders: what they are taken for, and files that appear whole or not at all."""
 
 import pytest
+from filelock import FileLock, Timeout
 
 from reference_models.running import folders, storage
 
@@ -88,3 +89,10 @@ def test_history_is_the_same_in_both_files(tmp_path):
     folders.write_history(tmp_path, rows)
     assert storage.read_json(tmp_path / "history.json") == rows
     assert (tmp_path / "history.csv").read_text() == f"epoch,loss\n1,{0.1 + 0.2}\n2,0.25\n"
+
+
+def test_one_process_at_a_time_is_in_a_folder(tmp_path):
+    with folders.one_at_a_time(tmp_path / "new" / "one"), pytest.raises(Timeout):
+        FileLock(tmp_path / "new" / "one" / "lock", timeout=0).acquire()
+    with folders.one_at_a_time(tmp_path / "new" / "one"):  # it is free again
+        pass

@@ -1,5 +1,8 @@
 """A run where something is missing: its own weights, the stored masks, one evaluation each."""
 
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -7,6 +10,7 @@ from reference_models.data.loading import load_corpus
 from reference_models.data.missing import MODES
 from reference_models.running import robustness, runs
 from reference_models.running.robustness import Condition, conditions, evaluate_missing
+from reference_models.running.sealed import read_sealed, write_sealed
 from reference_models.running.training import predict
 from reference_models.tables.missing_curves import measured
 from tests.reference_models.running.test_runs import train
@@ -19,6 +23,19 @@ def finished(file, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "run"
     train(file, folder)
     return folder
+
+
+def counted_predictions(monkeypatch, then=lambda: None):
+    """Lists the calls that predict; ``then`` is called in each."""
+    calls = []
+
+    def counted(*arguments, **options):
+        calls.append(arguments)
+        then()
+        return predict(*arguments, **options)
+
+    monkeypatch.setattr(robustness, "predict", counted)
+    return calls
 
 
 def test_conditions_are_each_rate_and_seed_but_equal_masks_once():
@@ -47,14 +64,9 @@ def test_nothing_missing_is_the_plain_evaluation_exactly(mode, file, finished):
 
 
 def test_the_predictions_are_kept_while_run_and_masks_are_the_same(file, finished, monkeypatch):
-    corpus, calls = load_corpus(file), []
+    corpus = load_corpus(file)
     first = evaluate_missing(finished, "blocks", corpus, mask_seeds=2)
-
-    def counted(*arguments, **options):
-        calls.append(arguments)
-        return predict(*arguments, **options)
-
-    monkeypatch.setattr(robustness, "predict", counted)
+    calls = counted_predictions(monkeypatch)
     again = evaluate_missing(finished, "blocks", corpus, mask_seeds=2)
     assert not calls
     for condition, outputs in first.predictions.items():
@@ -74,6 +86,46 @@ def test_a_damaged_file_of_predictions_is_refused(file, finished):
     path.write_bytes(content)
 
 
+def test_two_at_once_predict_once(file, finished, tmp_path, monkeypatch):
+    """The second waits for the first, and reads what that has written."""
+    corpus, run, others = load_corpus(file), tmp_path / "run", []
+    shutil.copytree(finished, run, ignore=shutil.ignore_patterns("missing"))
+
+    def evaluated():
+        return evaluate_missing(run, "fixed-modalities", corpus)
+
+    with ThreadPoolExecutor(1) as pool:
+        calls = counted_predictions(
+            monkeypatch, lambda: others or others.append(pool.submit(evaluated))
+        )
+        one, [other] = evaluated(), others
+        for condition, outputs in other.result().predictions.items():
+            assert np.array_equal(outputs, one.predictions[condition])
+    assert len(calls) == 7
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda outputs: {name: x[:3] for name, x in outputs.items()},
+        lambda outputs: {"text": outputs["text"]},
+    ],
+)
+def test_predictions_of_other_samples_or_conditions_are_made_again(
+    file, finished, monkeypatch, change
+):
+    corpus = load_corpus(file)
+    first = evaluate_missing(finished, "fixed-modalities", corpus)
+    [path] = (finished / "missing").glob("fixed*.safetensors")
+    outputs, about, _ = read_sealed(path)
+    write_sealed(path, change(outputs), about)
+    calls = counted_predictions(monkeypatch)
+    again = evaluate_missing(finished, "fixed-modalities", corpus)
+    assert len(calls) == 7
+    for condition, outputs in first.predictions.items():
+        assert np.array_equal(outputs, again.predictions[condition])
+
+
 def test_two_runs_see_the_same_masks(file, finished, tmp_path):
     """Whatever their seed, modalities and folders are."""
     corpus = load_corpus(file)
@@ -87,7 +139,7 @@ def test_two_runs_see_the_same_masks(file, finished, tmp_path):
     shared = tmp_path / "shared"
     third = evaluate_missing(finished, "frames", corpus, mask_seeds=2, masks=shared)
     assert third.masks == one.masks
-    assert len(list(shared.iterdir())) == 2
+    assert len(list(shared.glob("*.safetensors"))) == 2
 
 
 def test_an_unknown_mode_is_refused(file, finished):

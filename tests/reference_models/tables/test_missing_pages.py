@@ -32,7 +32,7 @@ def write(out, rows=ROWS, **options):
 
 def test_the_files_hold_what_was_measured(tmp_path):
     page = write(tmp_path, against="wo_contrast")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
+    assert sorted(path.name for path in tmp_path.glob("frames*")) == [
         f"frames.{kind}" for kind in ("csv", "html", "json", "md")
     ]
     found = measured(ROWS["full"])

@@ -30,7 +30,7 @@ def test_reproduce_draws_the_rows_on_the_same_axes(finished, file, no_training):
         assert len(each["areas"]["mae"]["values"]) == len(SEEDS) * 2
         assert len(each["points"]["mae"]["0"]["values"]) == len(SEEDS)
     assert {record["row"] for record in content["paired"]} == {ROWS[1]}
-    masks = sorted(path.name for path in (out / "missing" / "masks").iterdir())
+    masks = sorted(path.name for path in (out / "missing" / "masks").glob("*.safetensors"))
     assert [name.rsplit("-", 1)[1] for name in masks] == ["seed1.safetensors", "seed2.safetensors"]
     # Every run has read those, and none has masks of its own.
     assert not list(out.glob("*/seed-*/missing/masks"))
