@@ -125,6 +125,7 @@ def called_for(name: str, function: TileFunction, tile: Tile) -> Tensor | None:
         or found.device != tile.rows.device
     ):
         expected = f"a function that returns {shape} {kind} on {tile.rows.device} for such a tile"
+        expected += ", or Python's True" if name == "keep" else ""
         got = arguments.shown(found)
         if isinstance(found, Tensor) and found.device != tile.rows.device:
             got += f" on {found.device}"

@@ -1,9 +1,13 @@
 """The record that functions of a tile get, and the errors about what they return."""
 
+import re
+
+import numpy as np
 import pytest
 import torch
 
 import mmcontrast as mm
+from mmcontrast import arguments
 from mmcontrast.exact.pair_tile import called_for
 
 ROWS, COLUMNS = torch.tensor([2, 3]), torch.tensor([0, 2, 5])
@@ -64,6 +68,13 @@ def test_a_mask_of_all_pairs_may_be_true():
     for name, found in (("bias", True), ("keep", False), ("keep", None)):
         with pytest.raises(ValueError, match=rf"^{name}: expected .*got {found}"):
             called_for(name, lambda t, found=found: found, tile())
+
+
+def test_another_true_is_told_which_one_is_meant():
+    for found in (torch.tensor(True), np.True_):
+        got = re.escape(arguments.shown(found))
+        with pytest.raises(ValueError, match=rf"^keep: .* a tile, or Python's True, got {got}$"):
+            called_for("keep", lambda t, found=found: found, tile())
 
 
 def test_no_gradient_comes_out():
