@@ -40,7 +40,9 @@ def stored_draws(
             " drawn again"
         )
     names = {"time"} if mode == "shared-frames" else set(corpus.modalities)
-    if draws.keys() != names or not all(_fit(x, mode, about["samples"]) for x in draws.values()):
+    if draws.keys() != names or not all(
+        _are_draws(x, mode, about["samples"]) for x in draws.values()
+    ):
         shapes = {name: x.shape for name, x in draws.items()}
         raise ValueError(
             f"{path}: expected a row of numbers for each of {about['samples']} samples, by"
@@ -49,7 +51,7 @@ def stored_draws(
     return draws, digest
 
 
-def _fit(draws: Floats, mode: str, samples: int) -> bool:
+def _are_draws(draws: Floats, mode: str, samples: int) -> bool:
     """Whether these are draws of a mode for so many samples, of one part of :func:`draw`'s."""
     width = draws.shape[1:]  # the steps of frames, at least one; else each sample has one number
     fits = {"frames": len(width) == 1 and width != (0,), "shared-frames": width == (STEPS,)}
