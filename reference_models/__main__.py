@@ -76,7 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("model", nargs="?", metavar="MODEL", help="default: all, a line each")
     command.set_defaults(run=commands.list_command)
 
-    command = parsers.add_parser("demo", help="two small runs on synthetic data, and a page")
+    command = parsers.add_parser(
+        "demo", help="runs on synthetic data, with contrast and without, and a page"
+    )
     command.add_argument("--out", type=Path, default=Path("demo"), metavar="FOLDER")
     command.add_argument("--seed", type=_seed, default=1, metavar="N")
     command.add_argument("--fast", action="store_true", help="tiny: only to see that it runs")

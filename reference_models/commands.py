@@ -57,11 +57,12 @@ def _describe(paper: "Paper") -> None:
         words = explained(type(config))
         for field in fields(config):
             print(f"  {field.name}={spell(getattr(config, field.name))}")
-            print(textwrap.indent(textwrap.fill(words[field.name], 84), "      "))
+            if field.name in words:  # a model from outside may explain none
+                print(textwrap.indent(textwrap.fill(words[field.name], 84), "      "))
 
 
 def demo_command(options: argparse.Namespace) -> None:
-    """Two small runs on synthetic data, and their page."""
+    """Small runs on synthetic data, with contrast and without, and their page."""
     from reference_models import demo as runner
 
     page = runner.demo(options.out, seed=options.seed, fast=options.fast, say=_say)

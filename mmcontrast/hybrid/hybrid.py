@@ -45,7 +45,8 @@ def hybrid_contrast(
     Args:
         features: (B, D) by modality, two or more.
         labels: (B,) classes, or (B, L): equal in every column. A sample of label -100 takes no part
-            in any term; call :func:`semi_contrast`, which needs no labels, to use it there.
+            in any term; call :func:`semi_contrast`, which needs no labels, to use it there. None
+            with ``positives`` and ``negatives``.
         margin: :math:`\alpha` of the inter-modal and the semi-contrastive loss.
         weights: :math:`\lambda_1, \lambda_2, \lambda_3`. A term of weight 0 is not evaluated, and
             is 0.

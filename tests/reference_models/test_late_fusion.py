@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from dataclasses import replace
 
 import pytest
@@ -75,6 +76,8 @@ def test_evaluation_has_the_task_alone():
 def test_it_is_listed_and_trained(registered, file, tmp_path, capsys):
     assert main(["list"]) == 0
     assert re.search(r"(?m)^late-fusion +two predictions, averaged", capsys.readouterr().out)
+    assert main(["list", "late-fusion"]) == 0
+    assert "  hidden_size=16\n      features of each modality" in capsys.readouterr().out
     run = tmp_path / "run"
     call = ["train", "late-fusion", "--data", str(file), "--out", str(run), "--set", *SHORT]
     assert main(call) == 0
@@ -82,6 +85,12 @@ def test_it_is_listed_and_trained(registered, file, tmp_path, capsys):
     assert "vision is not read by late-fusion" in out
     assert re.search(r"epoch +1/1 .*\(task [\d.]+ contrast [\d.]+\)", err)
     assert main(["evaluate", str(run)]) == 0
+
+
+def test_a_key_that_nothing_explains_is_listed_alone(registered, monkeypatch, capsys):
+    monkeypatch.setattr(LateFusionConfig, "__doc__", "No word about the fields.")
+    assert main(["list", "late-fusion"]) == 0
+    assert "  hidden_size=16\n  contrast_weight=0.1\n" in capsys.readouterr().out
 
 
 def test_its_table_is_reproduced_without_published_numbers(registered, file, tmp_path, capsys):
@@ -113,3 +122,21 @@ def test_the_sites_page_is_this_folder():
     names = ("settings.py", "network.py", "__init__.py")
     assert blocks == [(FOLDER / name).read_text() for name in names]
     assert all(name in chapter for name in names)
+
+
+def test_the_pages_program_takes_a_folder_from_outside(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "late_fusion"
+    folder.mkdir()
+    for name in ("settings.py", "network.py", "__init__.py"):
+        text = (FOLDER / name).read_text()
+        text = text.replace("tests.reference_models.late_fusion", "late_fusion")
+        (folder / name).write_text(text)
+    chapter = (ROOT / "notebooks" / "site" / "papers" / "add_a_paper.md").read_text()
+    program = re.findall(r"^```py\n(.*?)^```", chapter, flags=re.MULTILINE | re.DOTALL)[0]
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(registry, "MODELS", dict(registry.MODELS))
+    monkeypatch.setattr(sys, "argv", ["run.py", "list", "late-fusion"])
+    with pytest.raises(SystemExit, match="0"):
+        exec(compile(program, "run.py", "exec"), {})
+    assert registry.find("late-fusion").build.__module__ == "late_fusion.network"
+    assert capsys.readouterr().out.startswith("late-fusion: two predictions, averaged")

@@ -8,7 +8,14 @@ from reference_models.layers.heads import HEADS
 
 @dataclass(frozen=True)
 class LateFusionConfig:
-    """Every field is a key of ``--set``."""
+    """Every field is a key of ``--set``, and ``list`` prints what is said of it here.
+
+    Args:
+        hidden_size: features of each modality, from which it predicts.
+        contrast_weight: weight of the contrast between text and audio; 0 leaves it out.
+        temperature: of the contrast.
+        head: what is predicted, one of ``HEADS``.
+    """
 
     hidden_size: int = 16
     contrast_weight: float = 0.1
