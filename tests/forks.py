@@ -47,18 +47,20 @@ class Forks:
         """
         end = time.monotonic() + timeout
         left = {process.sentinel: process for process in self.running}
-        while left and all(process.exitcode in (0, None) for process in self.running):
-            ended = connection.wait(left, timeout=max(0, end - time.monotonic()))
-            if not ended:
-                break
-            for sentinel in ended:
-                left.pop(sentinel).join()
-        for process in left.values():
-            process.kill()
-            process.join()
-        said = [path.read_text(errors="replace") for path in self.said]
-        for path in self.said:
-            path.unlink()
+        try:
+            while left and all(process.exitcode in (0, None) for process in self.running):
+                ended = connection.wait(left, timeout=max(0, end - time.monotonic()))
+                if not ended:
+                    break
+                for sentinel in ended:
+                    left.pop(sentinel).join()
+        finally:  # else who interrupts the tests would wait for them at the end
+            for process in left.values():
+                process.kill()
+                process.join()
+            said = [path.read_text(errors="replace") for path in self.said]
+            for path in self.said:
+                path.unlink()
         codes = [process.exitcode for process in self.running]
         return {i: f"exit {code}\n{said[i][-3000:]}" for i, code in enumerate(codes) if code != 0}
 

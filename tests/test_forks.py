@@ -2,6 +2,7 @@
 
 import os
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -22,6 +23,21 @@ def test_those_that_hang_are_killed():
     with pytest.raises(AssertionError, match=r"rank 0: exit -9[\s\S]*rank 1: exit -9"):
         launch(2, FAILING, "all_wait", timeout=5)
     assert time.monotonic() - start < 60
+
+
+def test_those_that_run_while_the_test_is_interrupted_are_killed(monkeypatch):
+    forks = Forks()
+    forks.start("tests.ranks.failing", "all_wait")
+    (process,), (said,) = forks.running, forks.said
+
+    def interrupted(waited, timeout):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tests.forks.connection", SimpleNamespace(wait=interrupted))
+    with pytest.raises(KeyboardInterrupt):
+        forks.wait(timeout=60)
+    assert process.exitcode == -9
+    assert not said.exists()
 
 
 def test_a_program_that_is_not_there_is_told():
