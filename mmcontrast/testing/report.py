@@ -1,6 +1,7 @@
 """The results of a suite, as text, Markdown, HTML or JSON."""
 
 import json
+import re
 import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -91,20 +92,21 @@ class Failure:
     def to_markdown(self) -> list[str]:
         """A section with one example."""
         first = self.results[0]
-        code = [f"Usually: {first.hint}", ""]
+        law, message = _line(first.law), _line(first.message)
+        code = [f"Usually: {_line(first.hint)}", ""]
         if first.similarities is not None:
             code += [*first.similarities.to_markdown(), ""]
         code += ["```python", first.code, "```"]
         if len(self.results) == 1:
-            return ["", f"### {first.title}", "", first.law, "", first.message, "", *code]
-        laws = [f"* `{r.name}`: {_cell(r.law)}" for r in self.results]
+            return ["", f"### {first.title}", "", law, "", message, "", *code]
+        laws = [f"* `{r.name}`: {_line(r.law)}" for r in self.results]
         return [
             "",
-            f"### {self.title}",
+            f"### {_line(self.title)}",
             "",
             *laws,
             "",
-            f"`{first.name}`: {first.message}",
+            f"`{first.name}`: {message}",
             "",
             *code,
         ]
@@ -204,20 +206,20 @@ class CheckReport:
 
     def to_markdown(self) -> str:
         """A heading, a table of the laws, and each failure with its example."""
-        lines = [f"## {self.headline()}", ""]
+        lines = [f"## {_line(self.headline())}", ""]
         if self.proposal:
             lines += ["```", self.proposal, "```", ""]
         lines += ["| law | | result |", "|---|---|---|"]
         for result in self.in_order():
             detail = result.reason or result.message
             status = result.status.replace("_", " ")
-            outcome = f"{status}: {_cell(detail)}" if detail else status
-            lines.append(f"| `{result.name}` | {_cell(result.law)} | {outcome} |")
+            outcome = f"{status}: {_line(detail)}" if detail else status
+            lines.append(f"| `{result.name}` | {_line(result.law)} | {outcome} |")
         for failure in self.failures():
             lines += failure.to_markdown()
         if self.not_claimed:
             lines += ["", "Not claimed:", ""]
-            lines += [f"* `{name}` needs {_cell(need)}" for name, need in self.not_claimed.items()]
+            lines += [f"* `{name}` needs {_line(need)}" for name, need in self.not_claimed.items()]
         return "\n".join(lines) + "\n"
 
     def to_html(self) -> str:
@@ -261,5 +263,6 @@ def _wrapped(title: str, names: tuple[str, ...] | list[str]) -> str:
     return textwrap.fill(title + ", ".join(names), 100, subsequent_indent="    ")
 
 
-def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())
+def _line(text: str) -> str:
+    """A text on one line of Markdown, in which nothing is a cell's end or a tag."""
+    return " ".join(re.sub(r"[|<]", r"\\\g<0>", text).split())

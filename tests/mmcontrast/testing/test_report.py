@@ -1,6 +1,7 @@
 """The report as text, Markdown and JSON."""
 
 import json
+import re
 
 import pytest
 
@@ -48,6 +49,21 @@ def test_markdown(report):
     ]
     assert all(row.replace("\\|", "").count("|") == 4 for row in rows)
     assert "expected failure: it is half \\| of it" in text
+
+
+def test_no_name_or_message_is_a_tag_of_markdown():
+    """The name of a lambda would vanish."""
+    message = "raised E: <a>\n# b | c"
+    failed = [
+        CheckResult(name, "At most <1>.", "", "failed", message, "A <mean>.", "x < y", cause=cause)
+        for name, cause in [("one", "raised E"), ("two", "raised E"), ("three", "")]
+    ]
+    text = CheckReport("<lambda>", "paired", tuple(failed), {"d": "<e>"}).to_markdown()
+    assert text.startswith("## \\<lambda> (paired)")
+    told = re.sub(r"```python.*?```", "", text, flags=re.DOTALL)
+    assert told.count("<a>") == 6  # in the table, a title, and below the titles
+    assert not re.search(r"(?<!\\)<", told)
+    assert not re.search(r"^# b", told, flags=re.MULTILINE)
 
 
 def test_json(report):
