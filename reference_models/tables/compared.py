@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reference_models.running import storage
+from reference_models.running.records import quoted_id
 from reference_models.tables.about import facts
 from reference_models.tables.finished import Run
 from reference_models.tables.groups import find_runs, group
@@ -60,7 +61,12 @@ def compare(places: Sequence[Path], out: Path, *, against: str | None = None) ->
     out.mkdir(parents=True, exist_ok=True)
     files = {
         "compared.md": "\n\n".join(markdown) + "\n",
-        "compared.csv": storage.csv_text(found.records()),
+        "compared.csv": storage.csv_text(
+            [
+                each | {key: quoted_id(each[key]) for key in ("row", "against")}
+                for each in found.records()
+            ]
+        ),
         "compared.json": storage.json_text(
             {
                 "against": base,

@@ -19,6 +19,7 @@ Limits = tuple[tuple[float, float], tuple[float, float]]
 SETTINGS = {
     "font.family": "sans-serif",
     "font.size": 10,
+    "text.parse_math": False,  # names of folders may have $ in them
     "svg.fonttype": "none",
     "svg.hashsalt": "the same ids on every call",
     "axes.spines.top": False,

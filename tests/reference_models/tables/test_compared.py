@@ -38,6 +38,21 @@ def test_groups_are_compared_with_the_first_or_with_one_by_name(tmp_path, capsys
     assert [len(places) for places in content["runs"].values()] == [2, 2]
 
 
+def test_names_of_folders_are_no_formulas_and_no_mathematics(tmp_path):
+    names = ["=1+A1", r"lr$\bad$"]
+    for name, margin in zip(names, (0.5, 0.9), strict=True):
+        config = {"seed": 1, "model_config": {"margin": margin}}
+        run_folder(tmp_path / "runs" / name, config=config, samples=12)
+    found = compare([tmp_path / "runs" / name for name in names], tmp_path / "out")
+    assert (found.against, *found.found) == tuple(names)
+    with (tmp_path / "out" / "compared.csv").open(newline="") as lines:
+        records = list(csv.DictReader(lines))
+    assert {(each["against"], each["row"]) for each in records} == {("'=1+A1", names[1])}
+    content = json.loads((tmp_path / "out" / "compared.json").read_text())
+    assert content["paired"][0]["against"] == names[0]
+    assert names[1] in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("margins", "seeds", "options", "words"),
     [

@@ -67,3 +67,8 @@ def test_common_limits_hold_every_figure():
     render(keep, None, "svg", limits=((0, 2), (9, 0)), height=2)
     assert (axes[0].get_xlim(), axes[0].get_ylim()) == ((0, 2), (9, 0))
     assert axes[0].figure.get_size_inches().tolist() == [5, 2]
+
+
+def test_a_dollar_in_a_name_is_a_dollar():
+    svg = render(lambda axes, name: axes.set_xlabel(name), r"lr$\bad$ $x$", "svg")
+    assert r"lr$\bad$ $x$" in svg.decode()
