@@ -29,6 +29,7 @@ TEXTS = {name: (page.ROOT / name).read_text() for name in NAMES}
 SITE = {name: text for name, text in TEXTS.items() if name != "README.md"}
 FENCE = re.compile(r"^```([\w{}:.-]*)[^\n]*\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 KINDS = {"python", "pycon", "console", "bibtex", "math", "{toctree}", "{eval-rst}"}
+KINDS |= {"py"}  # the program of "Add a paper", which test_late_fusion.py runs beside its folder
 ADAPTERS = ("hf", "lightning", "open_clip", "pml", "sentence_transformers")
 
 
@@ -75,6 +76,8 @@ def test_commands_are_what_the_parsers_take(command):
         return
     if words[0] in ("pip", "torchrun", "pytest"):
         return
+    if words[:2] == ["python", "run.py"]:  # the program of "Add a paper": the same commands
+        words[1:2] = ["-m", "reference_models"]
     assert words[:2] == ["python", "-m"]
     module, options = words[2], words[3:]
     if options == ["..."]:
