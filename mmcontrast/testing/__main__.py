@@ -22,12 +22,13 @@ from mmcontrast.testing.registry import CHECKS
 from mmcontrast.testing.snippet import describe
 from mmcontrast.testing.subject import one_line
 from mmcontrast.testing.suite import report_on
-from mmcontrast.testing.traits import FORMS, KINDS, Loss, Traits
+from mmcontrast.testing.traits import ALL_KINDS, FORMS, Loss, Traits, as_traits
 from mmcontrast.testing.vary import Vary
 
 OK, BROKEN, USAGE = 0, 1, 2
-CHOICES = {"kind": KINDS, "form": FORMS, "empty": ("zero", "raise", "either")}
-BY_CALL = ("factory", "reductions", "chunked", "pairwise", "reference")
+CHOICES = {"kind": ALL_KINDS, "form": FORMS, "empty": ("zero", "raise", "either")}
+LOADED = ("reference", "pairwise", "distance")
+BY_CALL = ("factory", "reductions", "chunked", *LOADED)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -167,7 +168,7 @@ def _where(error: BaseException) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m mmcontrast.testing",
-        description="Check a contrastive loss against the laws that it claims.",
+        description="Check a contrastive loss, a miner or a distance against the laws it claims.",
     )
     parser.add_argument("loss", nargs="?", help="package.module:name of a function or a class")
     parser.add_argument(
@@ -198,7 +199,8 @@ def _parser() -> argparse.ArgumentParser:
     claims.add_argument(
         "--by-temperature",
         metavar="NAME",
-        help="the argument of the class or function that is its temperature (triplet: margin)",
+        help="the argument of the class or function that is its temperature (triplet: margin; "
+        "miners: how many negatives)",
     )
     claims.add_argument(
         "--by-reduction", metavar="NAME", help="the argument that takes mean, sum and none"
@@ -210,6 +212,9 @@ def _parser() -> argparse.ArgumentParser:
     claims.add_argument("--reference", metavar="LOSS", help="package.module:name of a slow one")
     claims.add_argument(
         "--pairwise", metavar="LOSS", help="that of what it is of two modalities (multimodal)"
+    )
+    claims.add_argument(
+        "--distance", metavar="DISTANCE", help="package.module:name of what is hard (miners)"
     )
     return parser
 
@@ -226,6 +231,8 @@ def _add_trait(claims: Any, name: str, kind: Any) -> None:
         claims.add_argument(flag, nargs=2, type=float, metavar=("LOW", "HIGH"))
     elif name == "differentiable":
         claims.add_argument(flag, nargs="+", metavar="INPUT")
+    elif name == "hardest":
+        claims.add_argument(flag, nargs="*", metavar="SIDE")
     elif kind is float or (isinstance(kind, types.UnionType) and float in typing.get_args(kind)):
         claims.add_argument(flag, type=float)
     elif kind is int or (isinstance(kind, types.UnionType) and int in typing.get_args(kind)):
@@ -242,7 +249,7 @@ def _traits(options: argparse.Namespace, loss: Loss | None) -> Traits:
         stated["collapse_value"] = math.log
     if options.dtypes is not None:
         stated["dtypes"] = {_dtype(name): None for name in options.dtypes}
-    for name in ("reference", "pairwise"):
+    for name in LOADED:
         if getattr(options, name) is not None:
             stated[name] = load(getattr(options, name))
     ways = {
@@ -253,7 +260,7 @@ def _traits(options: argparse.Namespace, loss: Loss | None) -> Traits:
     for trait, argument in ways.items():
         if argument is not None and options.loss is not None:
             stated[trait] = Vary(_named(options.loss), argument, _named_values(options.set))
-    return Traits(**stated)
+    return as_traits(stated)
 
 
 def _list(options: argparse.Namespace) -> str:

@@ -13,6 +13,9 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "labelled": ("z",),
     "triplet": ("a", "p", "n"),
     "multimodal": MODALITIES,
+    "miner": ("a", "b"),
+    "labelled_miner": ("z",),
+    "distance": ("x", "y"),
 }
 
 

@@ -28,8 +28,10 @@ CLAIMS = (
 NOT_FINITE = re.compile(r"the gradient of \w+ is not finite|the loss is -?inf|\bnan\b")
 
 
-def cause_of(law: str, needs: str, message: str) -> str:
+def cause_of(law: str, needs: str, message: str, noun: str = "loss") -> str:
     """A text that failures of one cause share; ``needs``: the traits that claim the law.
+
+    ``noun`` is what was checked: a loss, a miner or a distance.
 
     Example:
         >>> cause_of("nonnegative", "nonnegative", "raised IndexError: index 3 of 2")
@@ -46,4 +48,4 @@ def cause_of(law: str, needs: str, message: str) -> str:
     claim = next((name for name in CLAIMS if name in words), None)
     if claim is None or found is not None:
         return f"{law}: {message}"
-    return f"the loss is not what {claim}= claims"
+    return f"the {noun} is not what {claim}= claims"

@@ -134,6 +134,8 @@ def proposal(loss: Loss, traits: Traits) -> str:
             The loss equals it on 7 batches: declare it, and its laws are run too.
     """
     if traits.kind not in ("paired", "labelled"):
+        if traits.noun != "loss":
+            return f"nearest known form: a {traits.noun} has none"
         return f"nearest known form: none is known of a {traits.kind} loss; give reference="
     try:
         batches, values, found = nearest_forms(loss, traits)

@@ -11,7 +11,7 @@ from hypothesis.strategies import DrawFn, SearchStrategy
 
 from mmcontrast.testing.batch import Batch
 from mmcontrast.testing.draws import Draw
-from mmcontrast.testing.strategies import batches
+from mmcontrast.testing.strategies import batches, unit_rows
 from mmcontrast.testing.subject import Subject
 from mmcontrast.testing.traits import KINDS, Traits
 
@@ -43,6 +43,13 @@ def with_positives(traits: Traits) -> SearchStrategy[Batch]:
 def few_samples(traits: Traits) -> SearchStrategy[Batch]:
     """Two or three samples in general position."""
     return batches(traits, max_size=3, generic=True)
+
+
+def crowded(traits: Traits) -> SearchStrategy[Batch]:
+    """Four to six samples that all face nearly the same way: their cosines differ by 1e-4."""
+    some = batches(traits, min_size=4, generic=True)
+    close = some.map(lambda batch: batch.map(lambda x: 1 + 0.02 * x))
+    return close.map(lambda batch: batch.map(unit_rows)) if traits.unit else close
 
 
 def one_to_spare(traits: Traits) -> SearchStrategy[Batch]:

@@ -8,6 +8,10 @@ from dataclasses import asdict, dataclass
 
 from mmcontrast.testing.document import document
 from mmcontrast.testing.matrix import Similarities
+from mmcontrast.testing.traits import DISTANCE, MINERS, NOUNS
+
+RETURNS = {**dict.fromkeys(MINERS, "pairs"), DISTANCE: "number for each pair"}
+"""What the laws of a kind need first; of losses, a number."""
 
 STATUSES = ("failed", "unexpected_pass", "not_run", "expected_failure", "skipped", "passed")
 
@@ -189,9 +193,9 @@ class CheckReport:
         for status in ("unexpected_pass", "expected_failure"):
             parts += [str(r) for r in self.results if r.status == status]
         if self.named("not_run"):
-            parts.append(
-                f"not run, since the loss returns no number: {', '.join(self.named('not_run'))}"
-            )
+            why = f"not run, since the {NOUNS.get(self.kind, 'loss')} returns no "
+            why += RETURNS.get(self.kind, "number")
+            parts.append(f"{why}: {', '.join(self.named('not_run'))}")
         parts += [
             _indented(f"skipped {r.title}: {r.reason}", "")
             for r in self.results

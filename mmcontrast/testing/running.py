@@ -99,7 +99,7 @@ def _try(bound: LossCheck, subject: Subject) -> CheckResult:
             check,
             "failed",
             message=_message(error),
-            cause=cause_of(check.name, check.needs, _message(error)),
+            cause=cause_of(check.name, check.needs, _message(error), traits.noun),
             code="" if last is None else _code(check.name, subject.loss, traits, last, error),
             examples=tried,
             seconds=time.perf_counter() - start,

@@ -30,9 +30,10 @@ def snippet(check: str, loss: object, traits: Traits, batch: Batch, draws: dict[
     claimed = traits.claimed()
     names = ["Traits", "replay"] if claimed else ["replay"]
     imports.add(f"from mmcontrast.testing import {', '.join(names)}")
-    lines = _loss_lines(loss, imports)
+    noun = traits.noun
+    lines = _loss_lines(noun, loss, imports)
     lines += _batch_lines(batch)
-    arguments = [repr(check), "loss", *_argument_names(batch)]
+    arguments = [repr(check), noun, *_argument_names(batch)]
     if claimed:
         stated = []
         for name, value in claimed.items():
@@ -55,20 +56,20 @@ def _import_order(line: str) -> tuple[bool, str]:
     return line.startswith("from"), line
 
 
-def _loss_lines(loss: object, imports: set[str]) -> list[str]:
+def _loss_lines(noun: str, loss: object, imports: set[str]) -> list[str]:
     try:
         made = expression(loss, imports)
     except Nameless:
-        return [f"# loss: the one under test, {describe(loss)}, which no import names"]
+        return [f"# {noun}: the one under test, {describe(loss)}, which no import names"]
     if not isinstance(loss, nn.Module):
-        return [f"loss = {made}"]
+        return [f"{noun} = {made}"]
     try:
-        return [f"loss = {made}", *_state_lines(loss, made, imports)]
+        return [f"{noun} = {made}", *_state_lines(noun, loss, made, imports)]
     except Exception:  # a constructor may raise anything; the report must not fail
-        return [f"# loss: the one under test, a {describe(loss)}, which its settings do not make"]
+        return [f"# {noun}: the one under test, a {describe(loss)}, which its settings do not make"]
 
 
-def _state_lines(loss: nn.Module, made: str, imports: set[str]) -> list[str]:
+def _state_lines(noun: str, loss: nn.Module, made: str, imports: set[str]) -> list[str]:
     """Code that loads the state, where a new Module has another one and there are few numbers."""
     namespace: dict[str, Any] = {}
     exec("\n".join(imports), namespace)
@@ -77,9 +78,9 @@ def _state_lines(loss: nn.Module, made: str, imports: set[str]) -> list[str]:
     if all(torch.equal(twin[k], v) for k, v in state.items() if k in twin):
         return []
     if sum(x.numel() for x in state.values()) > SMALL:
-        return ["# loss.load_state_dict(...): its numbers, which are too many to print"]
+        return [f"# {noun}.load_state_dict(...): its numbers, which are too many to print"]
     items = ", ".join(f"{name!r}: {literal(x)}" for name, x in state.items())
-    return [f"loss.load_state_dict({{{items}}})"]
+    return [f"{noun}.load_state_dict({{{items}}})"]
 
 
 def _batch_lines(batch: Batch) -> list[str]:

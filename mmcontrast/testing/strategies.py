@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mmcontrast import arguments
 from mmcontrast.testing.batch import MODALITIES, NAMES, Batch
-from mmcontrast.testing.traits import KINDS, Traits
+from mmcontrast.testing.traits import ALL_KINDS, Traits
 
 SHAPES = ("grid", "gauss", "aligned", "duplicate", "poles", "tiny", "huge", "one_direction")
 """The shapes of a matrix of rows."""
@@ -209,14 +209,14 @@ def batches(
 
 @st.composite
 def _of_kind(draw: DrawFn, traits: Traits, size: dict[str, Any]) -> Batch:
-    arguments.one_of("kind", traits.kind, KINDS)
-    if traits.kind == "paired":
-        a, b = draw(paired_embeddings(**size))
-        return Batch("paired", {"a": a, "b": b})
-    if traits.kind == "labelled":
+    arguments.one_of("kind", traits.kind, ALL_KINDS)
+    if traits.kind in ("paired", "miner", "distance"):
+        pair = draw(paired_embeddings(**size))
+        return Batch(traits.kind, dict(zip(NAMES[traits.kind], pair, strict=True)))
+    if traits.labelled and traits.kind != "multimodal":
         classes = min(3, traits.classes or 3)
         z, labels = draw(labelled_embeddings(classes=classes, **size))
-        return Batch("labelled", {"z": z}, labels)
+        return Batch(traits.kind, {"z": z}, labels)
     features = draw(modal_batches(names=NAMES[traits.kind], **size))
     n = len(next(iter(features.values())))
     classes = min(2, traits.classes or 2)

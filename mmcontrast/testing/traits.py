@@ -1,4 +1,4 @@
-"""The declared properties of a loss: its kind, its invariances, and its arguments."""
+"""The declared properties of what is checked: its kind, its invariances, and its arguments."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -12,6 +12,15 @@ Loss = Callable[..., Any]
 """Anything that is called with a batch and returns a 0-d tensor, or something with ``.total``."""
 
 KINDS = ("paired", "labelled", "triplet", "multimodal")
+"""Of losses."""
+
+MINERS = ("miner", "labelled_miner")
+DISTANCE = "distance"
+NOUNS = {**dict.fromkeys(MINERS, "miner"), DISTANCE: "distance"}
+"""What is checked, by its kind; a loss where the kind is another one."""
+
+ALL_KINDS = (*KINDS, *NOUNS)
+MINED = ("positives", "negatives")
 FORMS = ("info_nce", "nt_xent", "sup_con")
 EMPTY = ("zero", "raise", "either", None)
 
@@ -23,12 +32,14 @@ DTYPES: Mapping[torch.dtype, float | None] = {
 
 @dataclass(frozen=True)
 class Traits:
-    """The declared properties of a loss; a law is checked only if the traits claim it.
+    """The declared properties of a loss, a miner or a distance: a law is checked if they claim it.
 
     Args:
         kind: ``"paired"``, called with (a, b), both (N, D), whose rows belong together;
             ``"labelled"``, with (z, labels); ``"triplet"``, with (anchors, positives, negatives);
-            ``"multimodal"``, with a mapping of name to (N, D).
+            ``"multimodal"``, with a mapping of name to (N, D). Not of losses: ``"miner"`` and
+            ``"labelled_miner"``, see :func:`check_miner`; ``"distance"``, see
+            :func:`check_distance`.
         symmetric: exchanging a and b (paired) or reordering the modalities changes nothing.
         normalized: a row times a positive number changes nothing.
         rotation_invariant: the loss depends on dot products of rows only.
@@ -68,11 +79,20 @@ class Traits:
         traceable: works under ``torch.compile(fullgraph=True)``.
         functional: works under ``torch.func.grad`` and ``torch.vmap``.
         stateful: the loss is given as a callable without arguments that makes it.
-        factory: temperature -> loss (triplet: margin -> loss).
+        factory: temperature -> loss (triplet: margin -> loss; miners: k, how many negatives, ->
+            miner).
         reductions: ``"mean"``, ``"sum"`` or ``"none"`` -> loss.
         chunked: chunk size -> loss.
         pairwise: multimodal: the loss of (a, b) that it is where there are two modalities.
         reference: a trusted, slow implementation, called with the same batch.
+        hardest: miners: of what it takes the hardest there are: the farthest ``"positives"``, the
+            closest ``"negatives"``, both, or neither, as a random or a semi-hard miner.
+        distance: miners: a distance (..., D), (..., D) -> (...) that says what is hard; the cosine
+            distance where None.
+        count: miners: how many negatives an anchor gets that has M of them: M -> number.
+        metric: distance: it obeys the triangle inequality, and is 0 for equal rows only.
+        degree: distance: both rows times c multiply it by abs(c) to this power.
+        matrix: distance: called with (N, D), (M, D), it returns all (N, M) distances.
         dtypes: by dtype, how far the value may be from that in float64, relative to 1 + value;
             None: the rounding error expected at its temperature. Default: float32 and bfloat16.
         tol: how far apart equal float64 values may be, relative to 1 + value.
@@ -123,11 +143,17 @@ class Traits:
     chunked: Callable[[int], Loss] | None = None
     pairwise: Loss | None = None
     reference: Loss | None = None
+    hardest: tuple[str, ...] = MINED
+    distance: Loss | None = None
+    count: Callable[[int], int] | None = None
+    metric: bool = False
+    degree: float | None = None
+    matrix: bool = False
     dtypes: Mapping[torch.dtype, float | None] = field(default_factory=lambda: dict(DTYPES))
     tol: float = 1e-8
 
     def __post_init__(self) -> None:
-        arguments.one_of("kind", self.kind, KINDS)
+        arguments.one_of("kind", self.kind, ALL_KINDS)
         arguments.one_of("form", self.form, (*FORMS, None))
         arguments.one_of("empty", self.empty, EMPTY)
         if self.form is not None and (self.form == "sup_con") != (self.kind == "labelled"):
@@ -145,6 +171,11 @@ class Traits:
         if self.pairwise is not None and (self.kind != "multimodal" or self.labels):
             expected = "None unless the kind is 'multimodal', without labels"
             arguments.fail("pairwise", expected, arguments.shown(self.pairwise))
+        for name in self.hardest:
+            arguments.one_of("hardest", name, MINED)
+        for name in ("metric", "matrix"):
+            if getattr(self, name) and self.kind != DISTANCE:
+                arguments.fail(name, "False unless the kind is 'distance'", True)
         if self.temperature is not None:
             arguments.positive("temperature", self.temperature)
         if self.features is not None:
@@ -169,7 +200,12 @@ class Traits:
     @property
     def labelled(self) -> bool:
         """Whether a batch has labels."""
-        return self.kind == "labelled" or self.labels
+        return self.kind in ("labelled", "labelled_miner") or self.labels
+
+    @property
+    def noun(self) -> str:
+        """What is checked: a loss, a miner or a distance."""
+        return NOUNS.get(self.kind, "loss")
 
     def tolerance(self, dtype: torch.dtype) -> float:
         """How far apart two values computed in a dtype may be, relative to 1 + value."""
@@ -187,11 +223,24 @@ def rounding(dtype: torch.dtype, temperature: float | None) -> float:
     return 8 * torch.finfo(dtype).eps * (1 + 1 / (0.07 if temperature is None else temperature))
 
 
+USUAL: Mapping[str, Mapping[str, Any]] = {
+    DISTANCE: {"symmetric": True, "normalized": False, "rotation_invariant": False, "metric": True}
+}
+"""By kind, the defaults that are others than those of losses."""
+
+
 def as_traits(traits: Traits | Mapping[str, Any] | None) -> Traits:
-    """Traits, made from a mapping of their names where one is given."""
+    """Traits, made from a mapping of their names where one is given, with what its kind claims.
+
+    Example:
+        >>> as_traits({"kind": "distance"}).metric
+        True
+    """
     if isinstance(traits, Traits):
         return traits
     stated = dict(traits or {})
     for name in stated:
         arguments.one_of("traits", name, [f.name for f in fields(Traits)])
-    return Traits(**stated)
+    kind = stated.get("kind")
+    usual = USUAL.get(kind, {}) if isinstance(kind, str) else {}
+    return Traits(**{**usual, **stated})

@@ -13,6 +13,9 @@ TOPICS = {
         "absent_sample_is_removed",
         *FORMULA,
     ),
+    "hardness": ("mined_negatives_are_hardest", "mined_positives_are_hardest"),
+    "number of negatives": ("mined_number_is_as_declared", "more_contain_fewer"),
+    "values": ("distance_equals_its_reference", "distance_scales_with_rows", "triangle_inequality"),
     "margin": ("larger_margin_costs_more", "equal_rows_are_at_the_margin", *FORMULA),
 }
 """By topic, the laws that a mistake there can break."""
@@ -20,6 +23,10 @@ TOPICS = {
 SOFTMAX = (
     ("denominator", "temperature", "masks"),
     "declare form= and temperature= (infer=True proposes them), or reference=",
+)
+MINED = (
+    ("hardness", "number of negatives"),
+    "declare hardest=, and count= or factory= (number of negatives -> miner)",
 )
 MEANT_FOR = {
     "paired": SOFTMAX,
@@ -29,6 +36,9 @@ MEANT_FOR = {
         ("denominator", "temperature", "masks"),
         "declare reference= (a slow loss to compare with), and present= for masks",
     ),
+    "miner": MINED,
+    "labelled_miner": MINED,
+    "distance": (("values",), "declare metric=, degree= or reference="),
 }
 """By kind, the topics, and the traits that bring laws about them."""
 

@@ -1,4 +1,4 @@
-"""A wrong loss, the traits that it claims, and the law that it breaks."""
+"""What is wrong on purpose, the traits that it claims, and the law that it breaks."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from mmcontrast.testing.traits import Loss, Traits
 
 @dataclass(frozen=True)
 class Mistake:
-    """A wrong loss, its mistake, the traits that it claims, and the law that catches it."""
+    """A wrong loss, miner or distance, what it claims, and the law that catches it."""
 
     loss: Loss
     wrong: str

@@ -5,7 +5,10 @@ from mmcontrast.testing.checks import (
     gradients,
     invariances,
     labelled,
+    labelled_miners,
     logits,
+    metrics,
+    miners,
     multimodal,
     options,
     precision,
@@ -29,6 +32,9 @@ THEMES = (
     multimodal,
     options,
     engineering,
+    miners,
+    labelled_miners,
+    metrics,
 )
 _places = [theme.__name__ for theme in THEMES]
 _ordered = sorted(CHECKS.items(), key=lambda item: _places.index(item[1].body.__module__))

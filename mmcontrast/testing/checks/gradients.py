@@ -21,8 +21,15 @@ def _compare(subject: Subject, batch: Batch, tester: Callable[..., bool]) -> Non
         return subject.tensor(batch.with_rows(rows))
 
     leaves = batch.leaves()
+    derivatives_agree(function, [leaves.rows[name] for name in names], tester)
+
+
+def derivatives_agree(
+    function: Callable[..., Tensor], leaves: list[Tensor], tester: Callable[..., bool]
+) -> None:
+    """LawBroken where ``gradcheck`` or ``gradgradcheck`` of torch says so."""
     try:
-        tester(function, [leaves.rows[name] for name in names], fast_mode=True)
+        tester(function, leaves, fast_mode=True)
     except GradcheckError as error:
         raise LawBroken(
             " ".join(str(error).partition("The above quantities")[0].split())

@@ -11,7 +11,7 @@ from mmcontrast.testing.subject import LawBroken, Subject, demand, demand_close,
 from mmcontrast.testing.traits import rounding
 
 
-def _usable(x: Tensor) -> bool:
+def usable(x: Tensor) -> bool:
     """Whether rounding left all rows finite and none of them zero."""
     return bool(x.isfinite().all() and (x != 0).any(1).all())
 
@@ -26,7 +26,7 @@ def low_precision_is_close(subject: Subject, batch: Batch) -> None:
     lacked = None
     for dtype in subject.traits.dtypes:
         low = batch.to(dtype)
-        if not all(_usable(x) for x in low.rows.values()):
+        if not all(usable(x) for x in low.rows.values()):
             continue
         try:
             value = subject.tensor(low).detach()

@@ -7,8 +7,15 @@ import torch
 import torch.nn.functional as F
 
 from mmcontrast.testing import CHECKS, Traits, Vary
-from mmcontrast.testing.broken import MISTAKES, correct, markdown_table
+from mmcontrast.testing.broken import (
+    MISTAKES,
+    correct,
+    labelled_miners,
+    markdown_table,
+    miners,
+)
 from mmcontrast.testing.suite import report_on
+from mmcontrast.testing.traits import ALL_KINDS
 
 MANY = 30  # examples: a law that catches a mistake in one of a thousand has no teeth
 
@@ -54,6 +61,14 @@ RIGHT = {
             ignore_index=-100,
             factory=Vary(correct.correct_by_label, "temperature"),
         ),
+    ),
+    "miner": (
+        miners.correct_miner,
+        Traits(kind="miner", count=miners.two_of, factory=Vary(miners.correct_miner, "k")),
+    ),
+    "miner by label": (
+        labelled_miners.correct_triplet_miner,
+        Traits(kind="labelled_miner", ignore_index=-100, count=lambda possible: 1),
     ),
     "triplet": (
         correct.correct_triplet,
@@ -121,6 +136,7 @@ CAUGHT_BESIDES = {
     "nothing_present_is_zero": "absent_times_zero",
     "expanded_rows": "writes_to_its_inputs",
     "vectorizes": "old_style_function",
+    "loss_grows_with_k": "partner_not_masked",
 }
 
 
@@ -151,10 +167,5 @@ def test_the_table_has_a_row_for_each():
         assert mistake.wrong in row
 
 
-def test_there_are_broken_losses_of_every_kind():
-    assert {mistake.traits.kind for mistake in MISTAKES.values()} == {
-        "paired",
-        "labelled",
-        "triplet",
-        "multimodal",
-    }
+def test_there_are_mistakes_of_every_kind():
+    assert {mistake.traits.kind for mistake in MISTAKES.values()} == set(ALL_KINDS)

@@ -259,6 +259,22 @@ def test_other_kinds(capsys):
     )
 
 
+def test_miners_and_distances(capsys):
+    miner = ["mmcontrast:hard_negatives", "--set", "k=2", "--kind", "miner", "--examples", "3"]
+    status, text = run(capsys, *miner, "--by-temperature", "k", "--hardest", "negatives")
+    assert status == 0
+    assert text.startswith("mmcontrast:hard_negatives (miner): ")
+    assert "many_are_all" in text.partition("not claimed")[0]
+    assert run(capsys, *miner, "--distance", "mmcontrast:euclidean", "--no-normalized")[0] == 1
+    assert run(capsys, *miner, "--hardest")[0] == 0  # neither side
+    distance = ["mmcontrast:squared_euclidean", "--kind", "distance", "--examples", "20"]
+    status, text = run(capsys, *distance)
+    assert status == 1
+    assert "triangle_inequality" in text
+    assert run(capsys, *distance, "--no-metric", "--degree", "2")[0] == 0
+    assert "a distance has none" in run(capsys, *distance, "--no-metric", "--infer")[1]
+
+
 def test_settings_are_python_literals_or_text():
     module = load("mmcontrast:InfoNCE", ["temperature=0.5", "reduction=sum"])
     assert (module.temperature, module.reduction) == (0.5, "sum")

@@ -2,8 +2,10 @@
 
 import pytest
 
+from mmcontrast.testing import CHECKS
 from mmcontrast.testing.suite import report_on
 from tests.mmcontrast.testing.own import OWN, PUBLIC_LOSSES
+from tests.mmcontrast.testing.own_miners import OWN_DISTANCES, OWN_MINERS
 
 SLOW = "compiles_into_one_graph"  # every public function is compiled in test_package.py
 
@@ -26,12 +28,9 @@ def test_one_of_each_kind_compiles(name):
     report_on(loss, traits, checks=[SLOW], on_fail="raise")
 
 
-def test_every_law_is_claimed_by_one_of_our_losses():
-    from mmcontrast.testing import CHECKS
-
+def test_every_law_is_claimed_by_one_of_ours():
+    claims = [traits for own in (OWN, OWN_MINERS, OWN_DISTANCES) for _, traits in own.values()]
     claimed = {
-        name
-        for name, law in CHECKS.items()
-        if any(law.applies(traits) for _, traits in OWN.values())
+        name for name, law in CHECKS.items() if any(law.applies(traits) for traits in claims)
     }
     assert set(CHECKS) - claimed == {"equals_the_reference"}

@@ -5,8 +5,9 @@ import inspect
 import pytest
 
 import mmcontrast as mm
-from mmcontrast.testing import CHECKS, Traits, iter_checks
+from mmcontrast.testing import CHECKS, iter_checks
 from mmcontrast.testing.registry import Check
+from mmcontrast.testing.traits import ALL_KINDS, as_traits
 
 
 def test_there_are_forty_laws_of_the_catalogue():
@@ -26,7 +27,7 @@ def test_each_law_is_one_line_and_says_what_a_failure_means(name):
 
 
 def test_a_law_that_not_all_losses_claim_says_what_claims_it():
-    usual = {kind: Traits(kind=kind) for kind in ("paired", "labelled", "triplet", "multimodal")}
+    usual = {kind: as_traits({"kind": kind}) for kind in ALL_KINDS}
     for check in CHECKS.values():
         assert isinstance(check, Check)
         if not all(check.when(traits) for kind, traits in usual.items() if kind in check.kinds):

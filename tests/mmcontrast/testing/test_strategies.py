@@ -15,8 +15,9 @@ from mmcontrast.testing import (
     strategies,
     temperatures,
 )
+from mmcontrast.testing.traits import ALL_KINDS
 
-KINDS = ("paired", "labelled", "triplet", "multimodal")
+KINDS = ALL_KINDS
 
 
 def smallest(strategy, condition=lambda x: True):

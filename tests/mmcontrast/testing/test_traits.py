@@ -9,7 +9,11 @@ import torch
 
 from mmcontrast.testing import Traits, check_contrastive_loss, iter_checks
 from mmcontrast.testing.suite import report_on
+from mmcontrast.testing.traits import ALL_KINDS, as_traits
 from tests.mmcontrast.testing.legal import LEGAL, ProxyNCA, decoupled, of_unit_rows, vicreg
+
+NOT_OF_LOSSES = {"hardest", "distance", "count", "metric", "degree", "matrix"}
+"""Those of miners and distances, which test_doors.py looks at."""
 
 
 def test_the_keywords_are_the_traits():
@@ -17,6 +21,9 @@ def test_the_keywords_are_the_traits():
     keywords = inspect.signature(check_contrastive_loss).parameters
     usual = Traits()
     for field in fields(Traits):
+        if field.name in NOT_OF_LOSSES:
+            assert field.name not in keywords
+            continue
         assert field.name in keywords
         if field.name != "dtypes":
             assert keywords[field.name].default == getattr(usual, field.name)
@@ -25,6 +32,23 @@ def test_the_keywords_are_the_traits():
 def test_traits_are_compared_with_what_is_usual():
     assert Traits().claimed() == {}
     assert copy.deepcopy(Traits(kind="triplet")).claimed() == {"kind": "triplet"}
+
+
+def test_a_kind_has_its_own_usual_claims():
+    assert as_traits(None) == Traits()
+    found = as_traits({"kind": "distance"})
+    assert (found.metric, found.symmetric, found.normalized) == (True, True, False)
+    assert not as_traits({"kind": "distance", "metric": False}).metric
+    assert as_traits({"kind": "miner"}) == Traits(kind="miner")
+
+
+def test_what_is_checked_has_a_name():
+    nouns = {kind: Traits(kind=kind).noun for kind in ALL_KINDS}
+    assert nouns == {
+        **dict.fromkeys(("paired", "labelled", "triplet", "multimodal"), "loss"),
+        **dict.fromkeys(("miner", "labelled_miner"), "miner"),
+        "distance": "distance",
+    }
 
 
 @pytest.mark.parametrize("loss", LEGAL, ids=lambda loss: loss.__name__)
