@@ -38,6 +38,8 @@ def cause_of(law: str, needs: str, message: str, noun: str = "loss") -> str:
         'raised IndexError: index # of #'
         >>> cause_of("cosine_bounds", "form, normalized and temperature", "1 is above 0")
         'the loss is not what form= claims'
+        >>> cause_of("many_are_all", "factory", "k = 4 leaves [[0, 1]]", "miner")
+        'the miner is not what factory= claims'
     """
     if message.startswith("raised "):
         return re.sub(r"\d[\d.e+-]*", "#", message)

@@ -45,17 +45,25 @@ def test_the_oldest_goes_first():
     assert (queue.labels == IGNORE).all()
 
 
-def test_law_43_an_empty_queue_is_none_and_a_full_one_only_adds_negatives():
-    anchors, partners = normal(1, 4, 3), normal(2, 4, 3)
-    queue = EmbeddingQueue(5, 3, dtype=torch.float64)
+@given(st.integers(1, 9), st.lists(st.integers(1, 4), min_size=1, max_size=3), st.integers(0, 1000))
+def test_law_43_an_empty_queue_is_none_and_what_is_pushed_only_adds_negatives(size, batches, seed):
+    anchors, partners = normal(seed, 4, 3), normal(seed + 1, 4, 3)
+    queue = EmbeddingQueue(size, 3, dtype=torch.float64)
     candidates, keep = queue.extend(partners, rows=4)
-    alone = info_nce(anchors, partners)
-    close(info_nce(anchors, candidates, keep=keep), alone)
-    queue.push(normal(3, 2, 3))
-    candidates, keep = queue.extend(partners, rows=4)
-    with_two = info_nce(anchors, candidates, keep=keep)
-    close(with_two, info_nce(anchors, torch.cat([partners, normal(3, 2, 3)])))
-    assert with_two > alone
+    alone = info_nce(anchors, partners, reduction="none")
+    before = info_nce(anchors, candidates, keep=keep, reduction="none")
+    close(before, alone)
+    pushed = normal(seed, 0, 3)
+    for k, n in enumerate(batches):
+        pushed = torch.cat([pushed, normal(seed + 2 + k, n, 3)])
+        queue.push(pushed[len(pushed) - n :])
+        candidates, keep = queue.extend(partners, rows=4)
+        found = info_nce(anchors, candidates, keep=keep, reduction="none")
+        close(found, info_nce(anchors, torch.cat([partners, pushed[-size:]]), reduction="none"))
+        assert (found >= alone).all()
+        if len(pushed) <= size:  # nothing was replaced
+            assert (found >= before).all()
+        before = found
 
 
 @given(st.integers(1, 5), st.integers(0, 7), st.integers(0, 7))

@@ -1,4 +1,4 @@
-"""Which functions are losses, their formulas, and the table of losses that are wrong on purpose."""
+"""Which functions are losses, their formulas, and the table of what is wrong on purpose."""
 
 import inspect
 
@@ -36,5 +36,5 @@ def broken() -> str:
         by_law[mistake.law].append(mistake)
     rows = [[code(law), code(m.name), m.wrong] for law, found in by_law.items() for m in found]
     count = sum(map(bool, by_law.values()))
-    said = f"{len(MISTAKES)} wrong losses, and the {count} laws that catch them:"
+    said = f"{len(MISTAKES)} that are wrong, and the {count} laws that catch them:"
     return f"{said}\n\n{table(['law', 'catches', 'which has'], rows)}"

@@ -65,7 +65,11 @@ def test_pasted_it_breaks_the_law_in_the_same_way(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["sign_error", "self_not_masked", "no_hinge", "only_beside_the_first"]
+    "name",
+    [
+        *("sign_error", "self_not_masked", "no_hinge", "only_beside_the_first"),
+        *("raw_products_mined", "own_positive", "TakesTurns", "root_with_epsilon"),
+    ],
 )
 def test_pasted_examples_of_broken_losses(name):
     mistake = MISTAKES[name]

@@ -53,6 +53,14 @@ def test_other_kinds_have_other_ways():
     assert "reference=" in first_line(mm.semi_contrast, {"kind": "multimodal"})
 
 
+def test_miners_and_distances_have_theirs():
+    assert "number of negatives" in unchecked("miner", ["mined_negatives_are_hardest"])
+    assert unchecked("labelled_miner", TOPICS["hardness"] + TOPICS["number of negatives"]) == ""
+    assert unchecked("distance", []).endswith(
+        "on the values: declare metric=, degree= or reference="
+    )
+
+
 def test_chosen_laws_are_the_callers_choice():
     report = report_on(mm.info_nce, checks=["nonnegative"], max_examples=1)
     assert report.headline() == "info_nce (paired): 1 of 1 laws hold"
@@ -71,6 +79,8 @@ def test_topics_name_laws_that_traits_bring(kind):
         labels=kind == "multimodal",
         present=kind == "multimodal",
         ignore_index=-100,
+        count=len,
+        degree=1.0,
     )
     laws = {check.name for _, check in iter_checks(mm.info_nce, everything)}
     assert unchecked(kind, laws) == ""
