@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mmcontrast.distances import cosine_distance
 from mmcontrast.testing.batch import Batch
-from mmcontrast.testing.subject import LawBroken, Subject, demand
+from mmcontrast.testing.subject import LawBroken, Subject, demand, show
 from mmcontrast.testing.traits import Loss, Traits
 
 FORMS = (
@@ -173,3 +173,45 @@ def apart(traits: Traits, batch: Batch) -> Tensor:
     size = (len(first), len(second), first.shape[1])
     found: Tensor = distance(first[:, None].expand(size), second[None].expand(size))
     return found.detach()
+
+
+def takes_hardest(traits: Traits) -> bool:
+    """Whether a miner's negatives are the hardest that there are."""
+    return "negatives" in traits.hardest
+
+
+def same_choice(left: Mined, right: Mined, what: tuple[str, str]) -> None:
+    """LawBroken unless two choices have the same pairs."""
+    for name, mask in left.sides.items():
+        other = right.sides[name]
+        if not torch.equal(mask, other):
+            raise LawBroken(
+                f"the {name} are {mask.nonzero().tolist()} for {what[0]} "
+                f"but {other.nonzero().tolist()} for {what[1]}"
+            )
+
+
+def demand_hardest(
+    name: str, chosen: Tensor, may: Tensor, rows: Tensor, far: Tensor, slack: float
+) -> None:
+    """LawBroken where one that was left is harder than one that was chosen, or none was chosen.
+
+    Args:
+        name: the side, positives or negatives.
+        chosen, may: (N, C) bool.
+        rows: (N,) bool: the anchors that must get one.
+        far: (N, C) distances.
+        slack: relative to 1 + distance.
+    """
+    hard = far if name == "positives" else -far
+    for i in rows.nonzero()[:, 0].tolist():
+        taken, left = chosen[i] & may[i], may[i] & ~chosen[i]
+        demand(taken.any(), f"anchor {i} gets none of its {int(may[i].sum())} {name}")
+        if not left.any():
+            continue
+        easiest, best = hard[i][taken].min(), hard[i][left].max()
+        demand(
+            best <= easiest + slack * (1 + far[i].abs().max()),
+            f"anchor {i} gets {name} {taken.nonzero()[:, 0].tolist()}, one at the distance "
+            f"{show(easiest.abs())}, and not one at {show(best.abs())}",
+        )

@@ -14,7 +14,7 @@ from mmcontrast.testing.registry import CHECKS
 from mmcontrast.testing.report import CheckReport, CheckResult, LawsBroken
 from mmcontrast.testing.running import LossCheck, result_of
 from mmcontrast.testing.snippet import describe
-from mmcontrast.testing.traits import Loss, Traits, as_traits
+from mmcontrast.testing.traits import KINDS, Loss, Traits, as_traits
 from mmcontrast.testing.unchecked import unchecked
 
 ON_FAIL = ("raise", "warn", "report")
@@ -160,6 +160,7 @@ def check_contrastive_loss(
         True
     """
     keywords = locals()
+    arguments.one_of("kind", kind, KINDS)  # others have doors and defaults of their own
     stated = {f.name: keywords[f.name] for f in fields(Traits) if f.name in keywords}
     stated.pop("dtypes")
     traits = Traits(**stated) if dtypes is None else Traits(**stated, dtypes=dtypes)

@@ -39,7 +39,7 @@ class Traits:
             ``"labelled"``, with (z, labels); ``"triplet"``, with (anchors, positives, negatives);
             ``"multimodal"``, with a mapping of name to (N, D). Not of losses: ``"miner"`` and
             ``"labelled_miner"``, see :func:`check_miner`; ``"distance"``, see
-            :func:`check_distance`.
+            :func:`check_distance`, whose defaults are others.
         symmetric: exchanging a and b (paired) or reordering the modalities changes nothing.
         normalized: a row times a positive number changes nothing.
         rotation_invariant: the loss depends on dot products of rows only.

@@ -1,6 +1,8 @@
 """The laws by theme; importing this package fills ``CHECKS``, in the order of the reports."""
 
 from mmcontrast.testing.checks import (
+    choices,
+    distance_numbers,
     engineering,
     gradients,
     invariances,
@@ -33,8 +35,10 @@ THEMES = (
     options,
     engineering,
     miners,
+    choices,
     labelled_miners,
     metrics,
+    distance_numbers,
 )
 _places = [theme.__name__ for theme in THEMES]
 _ordered = sorted(CHECKS.items(), key=lambda item: _places.index(item[1].body.__module__))

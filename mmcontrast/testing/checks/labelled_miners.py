@@ -4,8 +4,7 @@ import torch
 
 from mmcontrast.testing import draws
 from mmcontrast.testing.batch import Batch
-from mmcontrast.testing.checks.miners import demand_hardest, same_choice
-from mmcontrast.testing.mined import apart, complete, legal, mine
+from mmcontrast.testing.mined import apart, complete, demand_hardest, legal, mine, same_choice
 from mmcontrast.testing.registry import check, generic
 from mmcontrast.testing.subject import Subject, demand
 from mmcontrast.testing.traits import Traits

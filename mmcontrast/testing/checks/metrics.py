@@ -1,4 +1,4 @@
-"""Distances: the axioms of a metric, what they do not depend on, their gradient and rounding."""
+"""Distances: the axioms of a metric, and what they do not depend on."""
 
 import torch
 from torch import Tensor
@@ -6,9 +6,7 @@ from torch import Tensor
 from mmcontrast.testing import draws
 from mmcontrast.testing.batch import Batch
 from mmcontrast.testing.between import all_distances, between, largest, same_distances
-from mmcontrast.testing.checks.gradients import derivatives_agree
-from mmcontrast.testing.checks.precision import usable
-from mmcontrast.testing.registry import check, few_samples, generic
+from mmcontrast.testing.registry import check, generic
 from mmcontrast.testing.strategies import unit_rows
 from mmcontrast.testing.subject import LawBroken, Subject, demand, show
 
@@ -201,110 +199,3 @@ def distance_pairs_do_not_meet(subject: Subject, batch: Batch) -> None:
             alone = between(subject, batch.with_rows({"x": x[i : i + 1], "y": y[j : j + 1]}))
             what = (f"rows {i} and {j} in a table", "alone they")
             same_distances(subject, every[i, j : j + 1], alone, what, 1 + largest(batch))
-
-
-@check("23", kinds=KINDS)
-def distance_gradient_is_finite(subject: Subject, batch: Batch) -> None:
-    """The gradient is finite for any rows, equal ones and rows of zeros too.
-
-    The root of a sum of squares has an infinite slope at 0: the first anchor that meets its own
-    copy turns every weight into NaN. So has a division by a length of 0, and an arc cosine at 1.
-    """
-    x, y = batch.rows.values()
-    zero = torch.zeros_like(x)
-    for said, left, right in (
-        ("of the rows", x, y),
-        ("at distance 0", x, x),
-        ("from a row of zeros", zero, y),
-        ("to a row of zeros", x, zero),
-    ):
-        if subject.traits.unit and said.endswith("zeros"):
-            continue
-        leaves = batch.with_rows({"x": left, "y": right}).leaves()
-        total = between(subject, leaves).sum()
-        demand(total.requires_grad, "the distance has no graph: no row gets a gradient")
-        for name, gradient in zip(
-            leaves.rows,
-            torch.autograd.grad(total, list(leaves.rows.values()), allow_unused=True),
-            strict=True,
-        ):
-            if gradient is not None and not gradient.isfinite().all():
-                raise LawBroken(f"{said}, the gradient of {name} is {gradient.tolist()}")
-
-
-@check("44", kinds=KINDS, when=lambda t: t.smooth, needs="smooth", batches=few_samples, most=10)
-def distance_gradient_is_its_slope(subject: Subject, batch: Batch) -> None:
-    """The gradient equals finite differences.
-
-    A hand-written backward, a `.detach()` of a length or a weight, or float32 inside.
-    """
-
-    def function(x: Tensor, y: Tensor) -> Tensor:
-        return between(subject, batch.with_rows({"x": x, "y": y}))
-
-    derivatives_agree(function, list(batch.leaves().rows.values()), torch.autograd.gradcheck)
-
-
-@check("24", kinds=KINDS)
-def distance_is_close_in_every_dtype(subject: Subject, batch: Batch) -> None:
-    """In each dtype the distance is that of float64, up to rounding, and no less precise.
-
-    A square that overflows or vanishes, a sum in half precision, or a matrix product whose digits
-    cancel.
-    """
-    for dtype in subject.traits.dtypes:
-        rounded = batch.to(dtype)
-        if not all(usable(x) for x in rounded.rows.values()):
-            continue
-        found = between(subject, rounded)
-        demand(
-            torch.finfo(found.dtype).eps <= torch.finfo(dtype).eps,
-            f"rows of {dtype} gave distances of {found.dtype}",
-        )
-        exact = between(subject, rounded.to(torch.float64))
-        allowed = subject.traits.tolerance(dtype) * (1 + exact.abs().max().item())
-        worst = (found.double() - exact).abs().max()
-        demand(
-            worst <= allowed,
-            f"in {dtype} the distances are {found.tolist()}, in float64 {exact.tolist()}",
-        )
-
-
-@check("34", kinds=KINDS, when=lambda t: t.bounds is not None, needs="bounds")
-def distance_within_bounds(subject: Subject, batch: Batch) -> None:
-    """Every distance lies within the declared bounds.
-
-    A cosine that rounding takes beyond 1, an angle in degrees, or a factor of 2.
-    """
-    assert subject.traits.bounds is not None
-    low, high = subject.traits.bounds
-    found = between(subject, batch)
-    slack = subject.allowed(found)
-    demand(
-        ((found >= low - slack) & (found <= high + slack)).all(),
-        f"the distances are {found.tolist()}",
-    )
-
-
-@check("34", kinds=KINDS, when=lambda t: t.reference is not None, needs="reference")
-def distance_equals_its_reference(subject: Subject, batch: Batch) -> None:
-    """The distance equals the slow reference.
-
-    Compute the smallest example by hand: one of the two is wrong.
-    """
-    expected = between(subject, batch, subject.traits.reference)
-    same_distances(subject, between(subject, batch), expected, ("they", "those of the reference"))
-
-
-@check("57, 58", kinds=KINDS)
-def distance_leaves_its_inputs(subject: Subject, batch: Batch) -> None:
-    """Rows are not changed, and need not lie in one piece.
-
-    An in-place subtraction or normalisation, or `.view` of rows that are not contiguous.
-    """
-    before = batch.copy()
-    found = between(subject, batch)
-    for name, x in batch.rows.items():
-        demand(torch.equal(x, before.rows[name]), f"{name} was changed to {x.tolist()}")
-    transposed = between(subject, before.map(lambda x: x.T.contiguous().T))
-    same_distances(subject, found, transposed, ("of contiguous rows they", "of transposed ones"))

@@ -7,17 +7,12 @@ from torch import Tensor
 
 from mmcontrast.testing import draws
 from mmcontrast.testing.batch import Batch
-from mmcontrast.testing.checks.precision import usable
-from mmcontrast.testing.mined import Mined, apart, complete, legal, mine, mined_of, tensors_in
-from mmcontrast.testing.registry import check, crowded, generic, one_sample
-from mmcontrast.testing.subject import LawBroken, Subject, demand, show
-from mmcontrast.testing.traits import MINERS, Traits, rounding
+from mmcontrast.testing.mined import apart, complete, demand_hardest, legal, mine, takes_hardest
+from mmcontrast.testing.registry import check, generic
+from mmcontrast.testing.subject import LawBroken, Subject, demand
+from mmcontrast.testing.traits import MINERS, Traits
 
 FACTORY = "factory (number of negatives -> miner)"
-
-
-def _takes_hardest(traits: Traits) -> bool:
-    return "negatives" in traits.hardest
 
 
 def _by_number(traits: Traits) -> bool:
@@ -25,44 +20,7 @@ def _by_number(traits: Traits) -> bool:
 
 
 def _hardest_by_number(traits: Traits) -> bool:
-    return _by_number(traits) and _takes_hardest(traits)
-
-
-def same_choice(left: Mined, right: Mined, what: tuple[str, str]) -> None:
-    """LawBroken unless two choices have the same pairs."""
-    for name, mask in left.sides.items():
-        other = right.sides[name]
-        if not torch.equal(mask, other):
-            raise LawBroken(
-                f"the {name} are {mask.nonzero().tolist()} for {what[0]} "
-                f"but {other.nonzero().tolist()} for {what[1]}"
-            )
-
-
-def demand_hardest(
-    name: str, chosen: Tensor, may: Tensor, rows: Tensor, far: Tensor, slack: float
-) -> None:
-    """LawBroken where one that was left is harder than one that was chosen, or none was chosen.
-
-    Args:
-        name: the side, positives or negatives.
-        chosen, may: (N, C) bool.
-        rows: (N,) bool: the anchors that must get one.
-        far: (N, C) distances.
-        slack: relative to 1 + distance.
-    """
-    hard = far if name == "positives" else -far
-    for i in rows.nonzero()[:, 0].tolist():
-        taken, left = chosen[i] & may[i], may[i] & ~chosen[i]
-        demand(taken.any(), f"anchor {i} gets none of its {int(may[i].sum())} {name}")
-        if not left.any():
-            continue
-        easiest, best = hard[i][taken].min(), hard[i][left].max()
-        demand(
-            best <= easiest + slack * (1 + far[i].abs().max()),
-            f"anchor {i} gets {name} {taken.nonzero()[:, 0].tolist()}, one at the distance "
-            f"{show(easiest.abs())}, and not one at {show(best.abs())}",
-        )
+    return _by_number(traits) and takes_hardest(traits)
 
 
 @check(kinds=MINERS)
@@ -99,7 +57,7 @@ def mined_pairs_come_once(subject: Subject, batch: Batch) -> None:
     demand(not twice, f"more than once: {twice}")
 
 
-@check("37, 52", kinds=MINERS, when=_takes_hardest, needs="hardest")
+@check("37, 52", kinds=MINERS, when=takes_hardest, needs="hardest")
 def mined_negatives_are_hardest(subject: Subject, batch: Batch) -> None:
     """No negative that is left is closer than one that is chosen, and who has some gets one.
 
@@ -133,7 +91,7 @@ def mined_number_is_as_declared(subject: Subject, batch: Batch) -> None:
 @check(
     "52",
     kinds=MINERS,
-    when=lambda t: _takes_hardest(t) and not t.unit,
+    when=lambda t: takes_hardest(t) and not t.unit,
     needs="hardest, not unit",
     draws={"i": draws.sample},
 )
@@ -223,123 +181,3 @@ def _logit_gaps(a: Tensor, b: Tensor) -> Tensor:
 def _softmax_loss(gaps: Tensor) -> Tensor:
     """(N,) InfoNCE of the negatives' gaps; -inf takes no part."""
     return gaps.exp().sum(1).log1p()
-
-
-@check(
-    "51",
-    kinds=MINERS,
-    when=lambda t: t.permutation_invariant,
-    needs="permutation_invariant",
-    batches=generic,
-    draws={"order": draws.orders},
-)
-def mining_permutes_along(subject: Subject, batch: Batch, order: list[int]) -> None:
-    """Samples in another order have the same pairs, where no two distances are equal.
-
-    A neighbour by index, a queue or a chunk that sees part of the batch, or random draws.
-    """
-    moved = mine(subject, batch.take(order))
-    same_choice(mine(subject, batch).take(order), moved, ("one order", "another"))
-
-
-@check(
-    "6",
-    kinds=MINERS,
-    when=lambda t: t.normalized and not t.unit,
-    needs="normalized, not unit",
-    batches=generic,
-    draws={"scales": draws.row_scales},
-)
-def mining_ignores_row_scales(subject: Subject, batch: Batch, scales: list[float]) -> None:
-    """A row times a positive number is mined as before.
-
-    Rows that are not normalised, or on one side only.
-    """
-    factors = torch.tensor(scales, dtype=torch.float64)[:, None]
-    scaled = mine(subject, batch.map(lambda x: x * factors))
-    same_choice(mine(subject, batch), scaled, ("the rows", "scaled rows"))
-
-
-@check(
-    "5",
-    kinds=MINERS,
-    when=lambda t: t.rotation_invariant,
-    needs="rotation_invariant",
-    batches=generic,
-    draws={"rotation": draws.rotations},
-)
-def mining_ignores_rotations(subject: Subject, batch: Batch, rotation: Tensor) -> None:
-    """All rows rotated together are mined as before.
-
-    Distances of other than Euclidean geometry, or statistics by feature.
-    """
-    turned = mine(subject, batch.map(lambda x: x @ rotation))
-    same_choice(mine(subject, batch), turned, ("the rows", "rotated rows"))
-
-
-@check("51, 65", kinds=MINERS, when=lambda t: t.deterministic, needs="deterministic")
-def mining_is_repeatable(subject: Subject, batch: Batch) -> None:
-    """A second call on the same rows chooses the same pairs, ties included.
-
-    State that one call leaves for the next, or draws from an unseeded generator.
-    """
-    miner = subject.fresh(torch.float64)
-    first, second = (mined_of(miner(*batch.arguments()), len(batch)) for _ in range(2))
-    same_choice(first, second, ("a call", "the next"))
-
-
-@check("38, 43", kinds=MINERS)
-def mining_has_no_gradient(subject: Subject, batch: Batch) -> None:
-    """Nothing that a miner returns has a graph: a choice has no derivative.
-
-    No `torch.no_grad()`: scores that keep the graph of all similarities in memory, or let a
-    gradient through what should be a constant weight.
-    """
-    for x in tensors_in(subject.call(batch.leaves())):
-        demand(not x.requires_grad, f"a result of {x.dtype} {tuple(x.shape)} requires a gradient")
-
-
-@check("57, 58", kinds=MINERS, batches=generic)
-def mining_leaves_its_inputs(subject: Subject, batch: Batch) -> None:
-    """Rows and labels are not changed, and need not lie in one piece.
-
-    An in-place normalisation or `fill_diagonal_`, or `.view` of rows that are not contiguous.
-    """
-    before = batch.copy()
-    found = mine(subject, batch)
-    for name, x in batch.rows.items():
-        demand(torch.equal(x, before.rows[name]), f"{name} was changed to {x.tolist()}")
-    if batch.labels is not None and before.labels is not None:
-        demand(torch.equal(batch.labels, before.labels), "the labels were changed")
-    apart_in_memory = before.map(lambda x: x.T.contiguous().T)
-    same_choice(found, mine(subject, apart_in_memory), ("contiguous rows", "transposed ones"))
-
-
-@check("17", kinds=MINERS, when=lambda t: t.smallest == 1, needs="smallest=1", batches=one_sample)
-def one_sample_has_no_negative(subject: Subject, batch: Batch) -> None:
-    """Of one sample nothing is mined, and nothing is raised.
-
-    `topk` with k = 1 of no candidates, an argmax of an empty row, or a `squeeze()` of one row.
-    """
-    found = mine(subject, batch).negatives
-    demand(~found.any(), f"one sample has the negatives {found.nonzero().tolist()}")
-
-
-@check("24", kinds=MINERS, when=_takes_hardest, needs="hardest", batches=crowded)
-def mining_is_right_in_low_precision(subject: Subject, batch: Batch) -> None:
-    """In each dtype the negatives are the hardest, up to the rounding of one distance.
-
-    Similarities in half precision whatever comes in, a fill of -1e9 that float16 does not hold, or
-    a squared distance that overflows.
-    """
-    traits = subject.traits
-    for dtype in traits.dtypes:
-        rounded = batch.to(dtype)
-        if not all(usable(x) for x in rounded.rows.values()):
-            continue
-        may = legal(traits, batch)
-        chosen = mine(subject, rounded).negatives
-        wrong = chosen & ~may["negatives"]
-        demand(~wrong.any(), f"in {dtype} these are no negatives: {wrong.nonzero().tolist()}")
-        far, slack = apart(traits, rounded), rounding(dtype, 1)
-        demand_hardest("negatives", chosen, may["negatives"], complete(may), far, slack)

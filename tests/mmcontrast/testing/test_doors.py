@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import mmcontrast as mm
+from mmcontrast.interop import pml
 from mmcontrast.testing import (
     CHECKS,
     LawsBroken,
@@ -138,6 +139,7 @@ def test_laws_of_losses_are_not_those_of_miners_and_distances():
     ("call", "message"),
     [
         (lambda: check_miner(nearest, kind="paired"), "kind: expected"),
+        (lambda: check_contrastive_loss(nearest, kind="miner"), "kind: expected"),
         (lambda: check_miner(nearest, hardest=("partners",)), "hardest: expected"),
         (lambda: Traits(metric=True), "metric: expected False unless the kind is 'distance'"),
         (lambda: Traits(matrix=True), "matrix: expected False unless the kind is 'distance'"),
@@ -168,7 +170,7 @@ def test_miners_of_pytorch_metric_learning():
 
 
 def test_our_adapters_for_its_losses():
-    pml = pytest.importorskip("mmcontrast.interop.pml")
+    peer("pytorch_metric_learning.miners")
     claims = {"kind": "labelled_miner", "ignore_index": -100, "max_examples": 5}
     check_miner(pml.HardTripletMiner(), **claims)
     check_miner(pml.HardNegativeMiner(2), count=lambda m: min(2, m), **claims)

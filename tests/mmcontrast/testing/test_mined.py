@@ -9,7 +9,17 @@ from torch import Tensor
 import mmcontrast as mm
 from mmcontrast.testing import LawBroken, Traits
 from mmcontrast.testing.batch import Batch
-from mmcontrast.testing.mined import apart, complete, legal, mine, mined_of, tensors_in
+from mmcontrast.testing.mined import (
+    apart,
+    complete,
+    demand_hardest,
+    legal,
+    mine,
+    mined_of,
+    same_choice,
+    takes_hardest,
+    tensors_in,
+)
 from mmcontrast.testing.subject import Subject
 
 
@@ -148,3 +158,54 @@ def test_what_is_hard():
     far = apart(Traits(kind="miner", distance=mm.manhattan), pair)
     assert far.dtype == torch.float64
     assert far.tolist() == [[1, 5], [4, 2]]
+
+
+def test_two_choices_are_compared_side_by_side():
+    both = mined_of((A, P, N), 3)
+    same_choice(both, mined_of((A, P, A, N), 3), ("these", "those"))
+    other = mined_of((A, P, A[:2], N[:2]), 3)
+    with pytest.raises(LawBroken, match=r"the negatives are .* \[1, 0\]\] for these but .* those"):
+        same_choice(both, other, ("these", "those"))
+
+
+FAR = torch.tensor([[0.0, 1.0, 2.0]], dtype=torch.float64)
+MAY = torch.tensor([[False, True, True]])
+EVERY, NOBODY = torch.tensor([True]), torch.tensor([False])
+
+
+@pytest.mark.parametrize(
+    ("side", "chosen", "rows", "right"),
+    [
+        ("negatives", [1], EVERY, True),
+        ("negatives", [2], EVERY, False),
+        ("negatives", [1, 2], EVERY, True),
+        ("negatives", [0, 1], EVERY, True),  # 0 may not be chosen: another law says so
+        ("negatives", [0, 2], EVERY, False),
+        ("negatives", [], EVERY, False),
+        ("negatives", [], NOBODY, True),
+        ("negatives", [2], NOBODY, True),
+        ("positives", [2], EVERY, True),
+        ("positives", [1], EVERY, False),
+    ],
+)
+def test_close_negatives_and_far_positives_are_hard(side, chosen, rows, right):
+    mask = torch.zeros(1, 3, dtype=torch.bool)
+    mask[0, chosen] = True
+    if right:
+        demand_hardest(side, mask, MAY, rows, FAR, 1e-8)
+    else:
+        with pytest.raises(LawBroken, match="anchor 0 gets"):
+            demand_hardest(side, mask, MAY, rows, FAR, 1e-8)
+
+
+def test_ties_up_to_rounding_are_equally_hard():
+    second = torch.tensor([[False, False, True]])
+    nearly = torch.tensor([[0.0, 1.0, 1.0 + 1e-9]], dtype=torch.float64)
+    demand_hardest("negatives", second, MAY, EVERY, nearly, 1e-8)
+    with pytest.raises(LawBroken, match="one at the distance 1.000000001, and not one at 1"):
+        demand_hardest("negatives", second, MAY, EVERY, nearly, 1e-10)
+
+
+def test_only_who_takes_the_hardest_is_held_to_it():
+    assert takes_hardest(Traits(kind="miner"))
+    assert not takes_hardest(Traits(kind="miner", hardest=("positives",)))
