@@ -202,7 +202,7 @@ def test_ties_up_to_rounding_are_equally_hard():
     second = torch.tensor([[False, False, True]])
     nearly = torch.tensor([[0.0, 1.0, 1.0 + 1e-9]], dtype=torch.float64)
     demand_hardest("negatives", second, MAY, EVERY, nearly, 1e-8)
-    with pytest.raises(LawBroken, match="one at the distance 1.000000001, and not one at 1"):
+    with pytest.raises(LawBroken, match=r"one at the distance 1\.000000001, and not one at 1"):
         demand_hardest("negatives", second, MAY, EVERY, nearly, 1e-10)
 
 
