@@ -153,6 +153,7 @@ def test_the_sdist_holds_the_code_the_tests_and_what_they_need(sdist):
     shown = (
         site
         | {"tests/readme/measured.csv"}
+        | {"tests/mutants/equivalent.toml", "tests/mutants/stored.json"}
         | pictures
         | stored
         | {f"tests/benchmarks/stored/{x}.json" for x in ("bench", "versions")}

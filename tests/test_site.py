@@ -21,6 +21,7 @@ from reference_models.__main__ import _parser
 from reference_models.keys import configure
 from reference_models.registry import MODELS
 from tests.benchmarks.__main__ import arguments as bench_arguments
+from tests.mutants.__main__ import arguments as mutant_arguments
 from tests.readme import drawing, families, losses, measured, page, paper_pages
 from tests.readme.gallery import notebooks
 
@@ -93,6 +94,8 @@ def test_commands_are_what_the_parsers_take(command):
         laws._parser().parse_args(options)
     elif module == "tests.benchmarks":
         bench_arguments(options)
+    elif module == "tests.mutants":
+        mutant_arguments(options)
     else:
         assert module in ("tests.readme", "tests.notebooks")
 

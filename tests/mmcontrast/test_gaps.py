@@ -109,9 +109,18 @@ def test_parts_of_a_variant():
     assert USUAL.one_slope
     assert not Variant(decoupled=True).usual
     assert Variant(decoupled=True).one_slope
-    assert not Variant(extra=normal(1, 5)).one_slope
+    for variant in (Variant(extra=normal(1, 5)), Variant(prior=normal(1, 5))):
+        assert not variant.one_slope
+        assert not variant.usual
     assert USUAL.among(3) is USUAL
     close(Variant(prior=normal(1, 2)).among(torch.tensor([3, -1])).number, [3, 0])
+
+
+def test_an_anchor_without_negatives_has_none_of_either_kind():
+    gap = torch.tensor([-INF, -INF, 0.0, 0.0])
+    extra = torch.tensor([-INF, 0.0, -INF, 0.0])
+    assert Variant(extra=extra).without_negatives(gap).tolist() == [True, False, False, False]
+    assert USUAL.without_negatives(gap).tolist() == [True, True, False, False]
 
 
 @pytest.mark.parametrize("loss", [mm.info_nce, mm.symmetric_info_nce])

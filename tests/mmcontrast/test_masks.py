@@ -1,11 +1,14 @@
 """Labels as masks: every entry is compared with the sentence that defines it."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 import mmcontrast as mm
+from mmcontrast.masks import ignoring, labelled
 from tests.mmcontrast.strategies import same_mask
 from tests.oracles import both_labelled, pair_mask
 
@@ -61,6 +64,28 @@ def test_law_26_relabelling_changes_nothing(ids):
     assert torch.equal(mm.different_label(x), mm.different_label(other_names))
 
 
+NUMBERS = st.sampled_from([-100.0, math.nan, 0.0, 1.5])
+
+
+@given(ids=st.lists(NUMBERS, max_size=6))
+def test_neither_nan_nor_minus_100_is_a_label(ids):
+    expected = [not (x == -100 or math.isnan(x)) for x in ids]
+    assert labelled(torch.tensor(ids)).tolist() == expected
+
+
+@given(ids=st.lists(st.tuples(NUMBERS, NUMBERS), min_size=1, max_size=6))
+def test_a_row_of_labels_has_all_of_them(ids):
+    expected = [not any(x == -100 or math.isnan(x) for x in row) for row in ids]
+    assert labelled(torch.tensor(ids)).tolist() == expected
+
+
+def test_labels_outside_a_mask_are_ignored():
+    rows = torch.tensor([True, False])
+    assert ignoring(torch.tensor([3, 4]), rows).tolist() == [3, -100]
+    several = torch.tensor([[3, 4], [5, 6]])
+    assert ignoring(several, rows).tolist() == [[3, 4], [-100, -100]]
+
+
 @pytest.mark.parametrize("n", [0, 1, 4])
 def test_off_diagonal(n):
     same_mask(mm.off_diagonal(n), pair_mask(range(n), range(n), lambda a, b: a != b))
@@ -73,6 +98,8 @@ def test_off_diagonal(n):
         (lambda: mm.same_label(torch.zeros(2, 2, 2)), r"labels: expected .*\(2, 2, 2\)"),
         (lambda: mm.same_label(torch.zeros(2), torch.zeros(2, 3)), "others: expected .*got"),
         (lambda: mm.different_label(torch.tensor(1.0)), "labels: expected .*got"),
+        (lambda: mm.off_diagonal(-1), "n: expected .*got -1"),
+        (lambda: mm.off_diagonal(2.5), "n: expected .*got 2.5"),
     ],
 )
 def test_wrong_calls(call, message):

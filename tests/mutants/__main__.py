@@ -1,0 +1,74 @@
+"""``python -m tests.mutants map``, ``run`` and ``table``; ``make mutants`` does all three."""
+
+import argparse
+import json
+from pathlib import Path
+
+from tests.mutants import driver, results
+from tests.mutants.project import ROOT, Project
+
+PRELOAD = ("torch", "torch._dynamo", "torch.testing", "numpy", "einops")
+
+
+def arguments(given: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m tests.mutants", description=__doc__)
+    parser.add_argument("command", choices=["map", "run", "table", "survivors"])
+    parser.add_argument("paths", nargs="*", help="test files to map, or files to mutate")
+    parser.add_argument("--count", type=int, default=500, help="about how many, over all files")
+    parser.add_argument("--seed", type=int, default=0, help="which of them")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--budget", type=float, default=120, help="seconds of tests for a mutant")
+    parser.add_argument("--limit", type=float, default=1800, help="seconds to map a file in")
+    parser.add_argument("--patience", type=float, default=60, help="seconds beside 5 times usual")
+    parser.add_argument("--again", action="store_true", help="try those that survived once more")
+    parser.add_argument("--store", action="store_true", help="table: for the site")
+    parser.add_argument("--with-peers", action="append", default=[], metavar="PATH")
+    parser.add_argument("--root", type=Path, default=ROOT, help="another checkout")
+    parser.add_argument("--sources", nargs="+", default=["mmcontrast"])
+    return parser.parse_intermixed_args(given)
+
+
+def project(options: argparse.Namespace) -> Project:
+    root = options.root.resolve()
+    if root != ROOT:
+        tests, equivalents = ("tests", *options.sources), root / "equivalent.toml"
+        return Project(root, options.sources, tests, equivalents, patience=options.patience)
+    peers = root / ".venv" / "peers"
+    return Project(
+        root,
+        options.sources,
+        patience=options.patience,
+        preload=PRELOAD,
+        peers=peers if peers.is_dir() else None,
+        with_peers=options.with_peers,
+    )
+
+
+def main() -> None:
+    options = arguments()
+    ours = project(options)
+    if options.command == "map":
+        driver.make_map(ours, options.paths, options.workers, options.limit)
+        return
+    sample = ours.sample(options.count, options.seed, options.paths)
+    if options.command == "run":
+        if options.again:
+            results.forget_survivors(ours)
+        driver.run(ours, sample, options.workers, options.budget)
+    elif options.command == "survivors":
+        known = results.results(ours)
+        for mutant in sample:
+            result = known.get(mutant.key(ours.source(mutant.path)), {"result": "not tried"})
+            if result["result"] in ("survived", "not run") and not ours.is_equivalent(mutant):
+                driver.say(f"{result['result']}: {mutant.path}:{mutant.lines[0]} {mutant.line}")
+                driver.say(f"    {result['old']} -> {result['new']}")
+    rows = results.counts(ours, sample)
+    driver.say(results.text(rows))
+    if options.store:
+        about = {"seed": options.seed, "count": options.count, "paths": options.paths}
+        about |= {"of": sum(len(ours.all(path)) for path in ours.files(options.paths))}
+        results.STORED.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""A process that is forked for every run of pytest, so that torch is imported once.
+
+``python -m tests.mutants.child MODULE...`` imports the modules, then reads a line of JSON for each
+run and answers with one. Where it is started is the folder whose tests run.
+"""
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import signal
+import sys
+import time
+from multiprocessing import connection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+OPTIONS = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "--tb=short"]
+
+
+class Chosen:
+    """The tests to run, in their order, and the first that failed."""
+
+    def __init__(self, tests: list[str] | None) -> None:
+        self.order = None if tests is None else {name: i for i, name in enumerate(tests)}
+        self.failed: str | None = None
+        self.ran = 0
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        order = self.order
+        if order is not None:
+            here = (item for item in items if item.nodeid in order)
+            items[:] = sorted(here, key=lambda item: order[item.nodeid])
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.ran += report.when == "call"
+        if report.failed and self.failed is None:
+            self.failed = report.nodeid
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed and self.failed is None:
+            self.failed = report.nodeid
+
+
+def run(asked: dict[str, Any]) -> dict[str, Any]:
+    """One run of pytest: its exit code, the test that failed, how many ran."""
+    chosen = Chosen(asked.get("tests"))
+    plugins: list[object] = [chosen]
+    if "record" in asked:
+        from tests.mutants.recording import Recording
+
+        plugins.append(Recording(Path(asked["record"]), asked["paths"]))
+    options = [x for x in OPTIONS if x != "-x"] if "record" in asked else OPTIONS
+    code = pytest.main([*options, *asked["files"]], plugins=plugins)
+    return {"code": int(code), "failed": chosen.failed, "ran": chosen.ran}
+
+
+def in_a_fork(asked: dict[str, Any]) -> dict[str, Any]:
+    """The same in a process group of its own, which is killed when time is up."""
+    ours, its = connection.Pipe(duplex=False)
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        sys.dont_write_bytecode = not asked.get("bytecode", False)
+        with open(asked["said"], "w") as said:
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            os.dup2(said.fileno(), 1)
+            os.dup2(said.fileno(), 2)
+            its.send(run(asked))
+            sys.stdout.flush()
+        os._exit(0)
+    its.close()
+    began = time.monotonic()
+    answer: dict[str, Any] = {"code": None, "failed": None, "ran": 0}
+    try:
+        if ours.poll(asked["limit"]):
+            answer = ours.recv()
+        else:
+            answer["failed"] = "time limit"
+    except EOFError:
+        answer["failed"] = "the process ended"
+    finally:  # it has answered or it shall not, and what it started has nothing left to do
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    return {**answer, "seconds": round(time.monotonic() - began, 2)}
+
+
+def main() -> None:
+    for module in sys.argv[1:]:
+        importlib.import_module(module)
+    gc.collect()
+    gc.freeze()
+    for line in sys.stdin:
+        sys.stdout.write(json.dumps(in_a_fork(json.loads(line))) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""The map: which tests run the lines of a mutant, and in which order they are tried."""
+
+import hashlib
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tests.mutants.operators import Mutant
+
+COPY = re.compile(r"^.*/\.mutants/tree-\d+/")
+
+
+def part(recorded: Path, tree: Path, file: str) -> dict[str, Any]:
+    """What a run of a file recorded, as it is stored: each test's time and lines, if it passed."""
+    import coverage
+
+    tests = json.loads((recorded / "tests.json").read_text())
+    users = defaultdict(list)
+    for name, test in tests.items():
+        for context in [name, *test["uses"]]:
+            users[context].append(name)
+    lines: dict[str, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
+    for stored in recorded.glob("data*"):
+        data = coverage.CoverageData(str(stored))
+        data.read()
+        for path in data.measured_files():
+            for line, contexts in data.contexts_by_lineno(path).items():
+                for context in contexts:
+                    for name in users[context]:
+                        if tests[name]["passed"]:
+                            lines[COPY.sub("", path)][name].add(line)
+    sources = {path: digest((tree / path).read_bytes()) for path in lines}
+    return {
+        "file": digest((tree / file).read_bytes()),
+        "seconds": {name: test["seconds"] for name, test in tests.items() if test["passed"]},
+        "failed": [name for name, test in tests.items() if not test["passed"]],
+        "sources": sources,
+        "lines": {p: {n: ranges(found) for n, found in t.items()} for p, t in lines.items()},
+    }
+
+
+def digest(source: bytes) -> str:
+    return hashlib.sha256(source).hexdigest()[:16]
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """``1-3,7``"""
+    found: list[list[int]] = []
+    for n in sorted(numbers):
+        if found and found[-1][1] == n - 1:
+            found[-1][1] = n
+        else:
+            found.append([n, n])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in found)
+
+
+def meets(text: str, lines: tuple[int, int]) -> bool:
+    """Whether ranges have a line of these, the last included."""
+    ends = ([int(x) for x in span.split("-")] for span in text.split(",") if span)
+    return any(span[0] <= lines[1] and lines[0] <= span[-1] for span in ends)
+
+
+@dataclass(frozen=True)
+class Tests:
+    """Those to try on a mutant: its file's own, then others, the quickest first."""
+
+    own: list[str]
+    others: list[str]
+    seconds: Mapping[str, float]
+
+    def __len__(self) -> int:
+        return len(self.own) + len(self.others)
+
+
+class Map:
+    """All parts that were recorded."""
+
+    def __init__(self, folder: Path) -> None:
+        self.parts = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+
+    @cached_property
+    def seconds(self) -> dict[str, float]:
+        return {name: s for part in self.parts for name, s in part["seconds"].items()}
+
+    def of(self, mutant: Mutant, source: bytes) -> Tests:
+        """The tests of its lines; if none, of its function, and if none, of its file.
+
+        Lines that run at import belong to no test, and a file that has changed since it was
+        recorded has its lines elsewhere: then every test of the file counts.
+        """
+        now, found = digest(source), set()
+        for spans in (mutant.lines, mutant.around, (0, 10**9)):
+            for part in self.parts:
+                fresh = part["sources"].get(mutant.path) == now
+                for name, text in part["lines"].get(mutant.path, {}).items():
+                    if not fresh or meets(text, spans):
+                        found.add(name)
+            if found:
+                break
+        ordered = sorted(found, key=lambda name: (self.seconds[name], name))
+        ours = {mutant.path, own_test_file(mutant.path)}
+        own = [name for name in ordered if name.split("::")[0] in ours]
+        # What a cached result of the file rests on was run under the first test's name alone.
+        there = {name.split("::")[0] for name in own}
+        rest = [n for n in self.seconds if n.split("::")[0] in there and n not in found]
+        own += sorted(rest, key=self.seconds.__getitem__)
+        return Tests(own, [name for name in ordered if name not in set(own)], self.seconds)
+
+
+def own_test_file(path: str) -> str:
+    """``mmcontrast/exact/tiles.py`` -> ``tests/mmcontrast/exact/test_tiles.py``"""
+    file = Path(path)
+    return str(Path("tests", file.parent, f"test_{file.name}"))

@@ -1,0 +1,149 @@
+"""What is mutated: a checkout, its copies, and the mutants of its files."""
+
+import math
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from tests.mutants.operators import Mutant, mutants
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Project:
+    """A checkout and how its tests are run; what is stored lies in its ``.mutants``."""
+
+    root: Path
+    sources: Sequence[str] = ("mmcontrast",)
+    """Folders and files that are mutated, and whose lines are recorded."""
+
+    tests: Sequence[str] = ("tests", "mmcontrast", "reference_models")
+    equivalents: Path = Path(__file__).parent / "equivalent.toml"
+    preload: Sequence[str] = ()
+    """Modules that are imported once, not for every run."""
+
+    peers: Path | None = None
+    """A folder of libraries for some test files alone."""
+
+    with_peers: Sequence[str] = ()
+    """Those files, or folders of them."""
+
+    patience: float = 60
+    """Seconds that a run of tests may take beside five times what they took before."""
+
+    @property
+    def store(self) -> Path:
+        return self.root / ".mutants"
+
+    def files(self, within: Sequence[str] = ()) -> Iterator[str]:
+        """Those that are mutated, from the root; all, or those under some paths."""
+        for folder in within or self.sources:
+            path = self.root / folder
+            for file in [path] if path.is_file() else sorted(path.rglob("*.py")):
+                yield file.relative_to(self.root).as_posix()
+
+    def source(self, path: str) -> bytes:
+        return (self.root / path).read_bytes()
+
+    def test_files(self) -> Iterator[str]:
+        """All that pytest may find tests in: test files, and the doctests of the rest."""
+        for folder in self.tests:
+            for file in sorted((self.root / folder).rglob("*.py")):
+                is_test = file.name.startswith("test_")
+                if is_test or (not folder.startswith("tests") and b">>> " in file.read_bytes()):
+                    yield file.relative_to(self.root).as_posix()
+
+    def needs_peers(self, file: str) -> bool:
+        return any(Path(file).is_relative_to(path) for path in self.with_peers)
+
+    # --- copies --------------------------------------------------------------------------------
+
+    def tree(self, number: int) -> Path:
+        """A fresh copy, of what git tracks or would."""
+        tree = self.store / f"tree-{number}"
+        shutil.rmtree(tree, ignore_errors=True)
+        for path in self.tracked():
+            (tree / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(self.root / path, tree / path)
+        if (self.root / ".venv").exists():
+            (tree / ".venv").symlink_to((self.root / ".venv").resolve())
+        return tree
+
+    def tracked(self) -> list[Path]:
+        call = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        said = subprocess.run(call, cwd=self.root, capture_output=True, text=True, check=False)
+        if said.returncode == 0:
+            names = [Path(name) for name in said.stdout.split("\0") if name]
+        else:
+            names = [path.relative_to(self.root) for path in self.root.rglob("*")]
+            names = [name for name in names if name.parts[0] not in (".mutants", ".venv")]
+        return [name for name in names if (self.root / name).is_file()]
+
+    def environment(self, tree: Path, peers: bool) -> dict[str, str]:
+        """Of the tests: one thread, the same examples on every run, the copy before all else."""
+        folders = [tree, *([self.peers] if peers and self.peers else []), ROOT]
+        usual = {"OMP_NUM_THREADS": "1", "HYPOTHESIS_PROFILE": "ci"}
+        data = self.root.parent / "shared" / "data"
+        if data.is_dir():
+            usual["MMCONTRAST_DATA"] = str(data)
+        return {**usual, **os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))}
+
+    def server(self, tree: Path, peers: bool) -> list[str]:
+        return [sys.executable, "-m", "tests.mutants.child", *self.preload]
+
+    # --- mutants -------------------------------------------------------------------------------
+
+    def all(self, path: str) -> list[Mutant]:
+        return mutants(path, self.source(path))
+
+    def sample(self, count: int, seed: int, within: Sequence[str] = ()) -> list[Mutant]:
+        """About ``count``, of every file as its share is, and at least one where there is one.
+
+        A file's are drawn by the seed and its name: other files do not matter to which they are.
+        """
+        known = {path: self.all(path) for path in self.files(within)}
+        total = sum(map(len, known.values()))
+        drawn = []
+        for path, found in known.items():
+            share = min(len(found), math.ceil(count * len(found) / total)) if total else 0
+            chosen = random.Random(f"{seed} {path}").sample(found, share)
+            drawn += sorted(chosen, key=lambda m: (m.start, m.end, m.new))
+        return drawn
+
+    @cached_property
+    def equivalent(self) -> list[dict[str, str]]:
+        """Changes that no test can notice, each with its reason."""
+        if not self.equivalents.is_file():
+            return []
+        found: list[dict[str, str]] = tomllib.loads(self.equivalents.read_text()).get("mutant", [])
+        return found
+
+    def is_equivalent(self, mutant: Mutant) -> bool:
+        return any(describes(entry, mutant) for entry in self.equivalent)
+
+    def unknown_equivalents(self) -> list[dict[str, str]]:
+        """Entries that describe no mutant any more: the line or its text is gone."""
+        return [
+            entry
+            for entry in self.equivalent
+            if not (self.root / entry["path"]).is_file()
+            or not any(describes(entry, mutant) for mutant in self.all(entry["path"]))
+        ]
+
+
+def describes(entry: dict[str, str], mutant: Mutant) -> bool:
+    """By the texts of the line, of what stood there and of what stands there now."""
+    return (entry["path"], entry["line"], entry["old"], entry["new"]) == (
+        mutant.path,
+        mutant.line,
+        " ".join(mutant.old.split()),
+        mutant.new,
+    )

@@ -1,0 +1,64 @@
+"""What became of the mutants, counted by file."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from tests.mutants.driver import lines
+from tests.mutants.operators import Mutant
+from tests.mutants.project import Project
+
+STORED = Path(__file__).parent / "stored.json"
+KINDS = ("killed", "timeout", "survived", "not run", "equivalent")
+
+
+def results(project: Project) -> dict[str, dict[str, Any]]:
+    """The last of each mutant, by its key."""
+    found = map(json.loads, lines(project.store / "results.jsonl"))
+    return {result["key"]: result for result in found}
+
+
+def counts(project: Project, sample: Iterable[Mutant]) -> dict[str, dict[str, int]]:
+    """Of each file of a sample; what was not tried yet is not counted."""
+    known = results(project)
+    rows: dict[str, Counter[str]] = {}
+    for mutant in sample:
+        key = mutant.key(project.source(mutant.path))
+        if project.is_equivalent(mutant):
+            kind = "equivalent"
+        elif key in known:
+            kind = known[key]["result"]
+        else:
+            continue
+        rows.setdefault(mutant.path, Counter())[kind] += 1
+    return {path: {kind: row[kind] for kind in KINDS} for path, row in rows.items()}
+
+
+def total(rows: dict[str, dict[str, int]]) -> dict[str, int]:
+    return {kind: sum(row[kind] for row in rows.values()) for kind in KINDS}
+
+
+def share(row: dict[str, int]) -> str:
+    """Of the mutants that a test could notice, those that one did."""
+    noticed = row["killed"] + row["timeout"]
+    of = noticed + row["survived"] + row["not run"]
+    return f"{100 * noticed / of:.0f} %" if of else "-"
+
+
+def text(rows: dict[str, dict[str, int]]) -> str:
+    """The table in Markdown, the sum last."""
+    from tests.readme.tables import table
+
+    body = [[path, *(str(row[k]) for k in KINDS), share(row)] for path, row in rows.items()]
+    summed = total(rows)
+    body.append(["all", *(str(summed[k]) for k in KINDS), share(summed)])
+    return table(["file", *KINDS, "noticed"], body)
+
+
+def forget_survivors(project: Project) -> None:
+    """So that the next run tries them again."""
+    path = project.store / "results.jsonl"
+    kept = [x for x in lines(path) if json.loads(x)["result"] in ("killed", "timeout")]
+    path.write_text("".join(f"{line}\n" for line in kept))
