@@ -68,6 +68,27 @@ def test_the_losses_are_those_of_the_formulas(seed, decoupled, prior, extra):
         close(found[i], expected, atol=1e-9)
 
 
+@given(seed=seeds, decoupled=st.booleans())
+def test_second_derivatives_are_numbers_where_negatives_are_missing(seed, decoupled):
+    """Of the log of a sum of two, one of them 0, autograd's own would be 0 times infinity."""
+    gap, positive, variant = drawn(seed, decoupled, False, True)
+    leaves = leaf(gap), leaf(positive), leaf(variant.extra)
+    value = losses_of_gaps(*leaves[:2], 0.7, variant._replace(extra=leaves[2]))
+    first = torch.autograd.grad(value.sum(), leaves, create_graph=True)
+    weights = [normal(seed + 5 + k, SIZE) for k in range(3)]
+    second = sum((g * w).sum() for g, w in zip(first, weights, strict=True))
+    for found in torch.autograd.grad(second, leaves, materialize_grads=True):
+        assert found.isfinite().all()
+
+
+def test_a_number_of_negatives_without_a_prior_changes_nothing():
+    gap, positive, variant = drawn(1, False, True, False)
+    variant = variant._replace(prior=None)
+    for found in (losses_of_gaps, losses_and_slopes):
+        expected = found(gap, positive, 0.7, USUAL)
+        torch.testing.assert_close(found(gap, positive, 0.7, variant), expected)
+
+
 def test_a_gap_of_nothing_is_a_loss_of_nothing():
     gap, positive = leaf(torch.tensor([-INF])), leaf(torch.tensor([0.5]))
     extra, number = torch.tensor([-INF]), torch.zeros(1)
@@ -96,6 +117,16 @@ def test_no_digit_of_a_small_loss_is_lost(lead):
     found, slopes = losses_and_slopes(gap, positive, 0.01, variant)
     close(found, [2 * math.exp(-lead)], atol=0, rtol=1e-5)
     close(slopes.extra, [math.exp(-lead)], atol=0, rtol=1e-5)
+
+
+@pytest.mark.parametrize("gap", [21.0, 30.0])
+def test_no_digit_of_a_large_loss_is_lost(gap):
+    """In float64, log(1 + e^gap) is above the gap by more than rounding."""
+    gaps, positive = torch.tensor([gap]).double(), torch.zeros(1).double()
+    expected = [gap + math.log1p(math.exp(-gap))]
+    assert expected[0] / gap > 1 + 1e-15
+    close(losses_of_gaps(gaps, positive, 1.0, USUAL), expected, atol=0, rtol=4e-16)
+    close(losses_and_slopes(gaps, positive, 1.0, USUAL)[0], expected, atol=0, rtol=4e-16)
 
 
 def test_parts_of_a_variant():
@@ -134,6 +165,13 @@ def test_a_logit_beyond_a_float32_is_not_taken_for_no_negative(loss, kept):
         truth = loss(*leaves, reduction=reduction, **options)
         assert truth.abs().max() > 3.5e38
         torch.testing.assert_close(found, truth.clamp(-3.4028234e38, 3.4028234e38).float())
+
+
+def test_a_positive_beyond_the_largest_float_is_not_taken_for_no_negative():
+    """Decoupled: the gap of a finite sum of negatives below it is minus infinity, as the loss is."""
+    gap, positive, variant = torch.tensor([-INF]), torch.tensor([INF]), Variant(decoupled=True)
+    assert losses_of_gaps(gap, positive, 1.0, variant) == -INF
+    assert losses_and_slopes(gap, positive, 1.0, variant)[0] == -INF
 
 
 @pytest.mark.parametrize("decoupled", [False, True])

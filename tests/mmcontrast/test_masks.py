@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mmcontrast as mm
-from mmcontrast.masks import ignoring, labelled
+from mmcontrast.masks import ignoring, labelled, partner_indices
 from tests.mmcontrast.strategies import same_mask
 from tests.oracles import both_labelled, pair_mask
 
@@ -84,6 +84,12 @@ def test_labels_outside_a_mask_are_ignored():
     assert ignoring(torch.tensor([3, 4]), rows).tolist() == [3, -100]
     several = torch.tensor([[3, 4], [5, 6]])
     assert ignoring(several, rows).tolist() == [[3, 4], [-100, -100]]
+
+
+def test_partners_are_where_the_anchors_are():
+    x, y = torch.ones(2, 1, device="meta"), torch.ones(3, 1, device="meta")
+    assert partner_indices(x, y, None).device.type == "meta"
+    assert partner_indices(x.new_ones(2, 1, device="cpu"), y, None).tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("n", [0, 1, 4])

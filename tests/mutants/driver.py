@@ -38,7 +38,7 @@ class Worker:
         peers = self.project.needs_peers(files[0])
         if peers not in self.servers:
             self.servers[peers] = subprocess.Popen(
-                self.project.server(self.tree, peers),
+                self.project.server(peers),
                 cwd=self.tree,
                 env=self.project.environment(self.tree, peers),
                 stdin=subprocess.PIPE,

@@ -96,8 +96,10 @@ class Project:
             usual["MMCONTRAST_DATA"] = str(data)
         return {**usual, **os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))}
 
-    def server(self, tree: Path, peers: bool) -> list[str]:
-        return [sys.executable, "-m", "tests.mutants.child", *self.preload]
+    def server(self, peers: bool) -> list[str]:
+        """The command of a process that is forked; nothing is imported before the peers' own say."""
+        preload = () if peers else self.preload  # torch's compiler would import Triton, compiling
+        return [sys.executable, "-m", "tests.mutants.child", *preload]
 
     # --- mutants -------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ context = ${{MUTANTS_CONTEXT-}}
 include = {include}
 concurrency = thread
 patch = _exit
+disable_warnings = no-data-collected,module-not-measured,couldnt-parse,trace-changed
 """
 
 

@@ -128,6 +128,11 @@ def test_rows_mapped_in_pieces_are_rows_mapped_at_once(n, normalize):
     assert max(most, default=0) <= 3
 
 
+def test_rows_that_nothing_maps_are_not_copied():
+    x = normal(1, 5, 3)
+    assert map_in_pieces(x, None, 2).data_ptr() == x.data_ptr()
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
 def test_rows_mapped_in_pieces_are_upcast(dtype):
     expected = torch.float64 if dtype == torch.float64 else torch.float32
