@@ -168,7 +168,7 @@ def test_a_logit_beyond_a_float32_is_not_taken_for_no_negative(loss, kept):
 
 
 def test_a_positive_beyond_the_largest_float_is_not_taken_for_no_negative():
-    """Decoupled: the gap of a finite sum of negatives below it is minus infinity, as the loss is."""
+    """Decoupled: below it, a finite sum of negatives has a gap and a loss of minus infinity."""
     gap, positive, variant = torch.tensor([-INF]), torch.tensor([INF]), Variant(decoupled=True)
     assert losses_of_gaps(gap, positive, 1.0, variant) == -INF
     assert losses_and_slopes(gap, positive, 1.0, variant)[0] == -INF

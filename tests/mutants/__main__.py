@@ -19,7 +19,9 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--budget", type=float, default=120, help="seconds of tests for a mutant")
     parser.add_argument("--limit", type=float, default=1800, help="seconds to map a file in")
-    parser.add_argument("--patience", type=float, default=60, help="seconds beside 5 times usual")
+    parser.add_argument(
+        "--patience", type=float, default=60, help="seconds to import tests in, and more"
+    )
     parser.add_argument("--again", action="store_true", help="try those that survived once more")
     parser.add_argument("--store", action="store_true", help="table: for the site")
     parser.add_argument("--with-peers", action="append", default=[], metavar="PATH")

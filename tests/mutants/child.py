@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,17 @@ import pytest
 OPTIONS = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "--tb=short"]
 
 
+NOTHING_RAN = 5
+"""pytest's exit code where there was no test."""
+
+TIME_LIMIT = "the time limit"
+
+
 class Chosen:
     """The tests to run, in their order, and the first that failed."""
 
-    def __init__(self, tests: list[str] | None) -> None:
+    def __init__(self, tests: list[str] | None, tell: Callable[[str], None]) -> None:
+        self.tell = tell
         self.order = None if tests is None else {name: i for i, name in enumerate(tests)}
         self.failed: str | None = None
         self.ran = 0
@@ -36,6 +44,9 @@ class Chosen:
             here = (item for item in items if item.nodeid in order)
             items[:] = sorted(here, key=lambda item: order[item.nodeid])
 
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self.tell(nodeid)
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self.ran += report.when == "call"
         if report.failed and self.failed is None:
@@ -46,43 +57,56 @@ class Chosen:
             self.failed = report.nodeid
 
 
-def run(asked: dict[str, Any]) -> dict[str, Any]:
-    """One run of pytest: its exit code, the test that failed, how many ran."""
-    chosen = Chosen(asked.get("tests"))
+def run(asked: dict[str, Any], tell: Callable[[str], None]) -> dict[str, Any]:
+    """One run of pytest: what failed, and how many tests ran; each is told when it begins."""
+    chosen = Chosen(asked.get("tests"), tell)
     plugins: list[object] = [chosen]
     if "record" in asked:
         from tests.mutants.recording import Recording
 
         plugins.append(Recording(Path(asked["record"]), asked["paths"]))
     options = [x for x in OPTIONS if x != "-x"] if "record" in asked else OPTIONS
-    code = pytest.main([*options, *asked["files"]], plugins=plugins)
-    return {"code": int(code), "failed": chosen.failed, "ran": chosen.ran}
+    code = int(pytest.main([*options, *asked["files"]], plugins=plugins))
+    failed = chosen.failed or (
+        f"pytest ended with {code}" if code not in (0, NOTHING_RAN) else None
+    )
+    return {"failed": failed, "ran": chosen.ran}
 
 
 def in_a_fork(asked: dict[str, Any]) -> dict[str, Any]:
-    """The same in a process group of its own, which is killed when time is up."""
+    """The same in a process group of its own, which is killed when a test's time is up.
+
+    ``limits`` has the seconds of some tests, and ``limit`` those of the others and of what goes
+    before the first.
+    """
     ours, its = connection.Pipe(duplex=False)
     pid = os.fork()
     if pid == 0:
         os.setsid()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         sys.dont_write_bytecode = not asked.get("bytecode", False)
         with open(asked["said"], "w") as said:
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(said.fileno(), 1)
             os.dup2(said.fileno(), 2)
-            its.send(run(asked))
+            its.send(run(asked, its.send))
             sys.stdout.flush()
         os._exit(0)
     its.close()
     began = time.monotonic()
-    answer: dict[str, Any] = {"code": None, "failed": None, "ran": 0}
+    answer: dict[str, Any] = {"failed": None, "ran": 0}
     try:
-        if ours.poll(asked["limit"]):
-            answer = ours.recv()
+        limit = asked["limit"]
+        while ours.poll(limit):
+            said_so = ours.recv()
+            if isinstance(said_so, dict):
+                answer = said_so
+                break
+            limit = asked.get("limits", {}).get(said_so, asked["limit"])
         else:
-            answer["failed"] = "time limit"
+            answer["failed"] = TIME_LIMIT
     except EOFError:
-        answer["failed"] = "the process ended"
+        answer["failed"] = "the process ended, as after a write to memory that is not its own"
     finally:  # it has answered or it shall not, and what it started has nothing left to do
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
@@ -93,6 +117,7 @@ def in_a_fork(asked: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     for module in sys.argv[1:]:
         importlib.import_module(module)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what it forked ends with it
     gc.collect()
     gc.freeze()
     for line in sys.stdin:

@@ -12,15 +12,13 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from tests.mutants.child import TIME_LIMIT
 from tests.mutants.lines import Map, Tests, digest, part
 from tests.mutants.operators import Mutant
 from tests.mutants.project import Project
 
 FILES_AT_ONCE = 8
 """Of other test files, whose import takes longer than the tests of a line."""
-
-NOTHING_RAN = 5
-"""pytest's exit code where there was no test."""
 
 
 class Worker:
@@ -98,7 +96,7 @@ class Worker:
             finally:
                 self.write(mutant.path, self.project.source(mutant.path))
             seconds += result["seconds"]
-            if result["result"] != "killed" or self.passes(result["test"], batch, tests):
+            if self.passes(result.get("test", ""), batch, tests):
                 left = len(tests) - len(chosen)
                 return {**result, "seconds": round(seconds, 1), "left": left}
             self.unreliable.add(result["test"])
@@ -119,24 +117,27 @@ class Worker:
             answer = self.together(tests, batch)
             seconds += answer["seconds"]
             ran += answer["ran"]
-            if answer["code"] is None:
-                result = {"result": "timeout", "test": answer["failed"]}
-            elif answer["code"] not in (0, NOTHING_RAN):
-                result = {"result": "killed", "test": answer["failed"]}
-            if "test" in result:
+            if answer["failed"] is not None:
+                kind = "timeout" if answer["failed"] == TIME_LIMIT else "killed"
+                result = {"result": kind, "test": answer["failed"]}
                 break
         return {**result, "seconds": seconds, "ran": ran}, batch
 
     def together(self, tests: Tests, batch: list[str]) -> dict[str, Any]:
         files = list(dict.fromkeys(name.split("::")[0] for name in batch))
-        limit = self.project.patience + 5 * sum(tests.seconds[name] for name in batch)
-        return self.pytest(files, tests=batch, limit=limit)
+        patience = self.project.patience
+        limits = {name: patience / 2 + 4 * tests.seconds[name] for name in batch}
+        return self.pytest(files, tests=batch, limits=limits, limit=patience)
 
     def passes(self, test: str, batch: list[str], tests: Tests) -> bool:
-        """Whether what failed passes without a mutant, after the same tests."""
-        if test not in self.reliable:
+        """Whether what failed, a test or the import of its file, passes without a mutant.
+
+        After the same tests. A process that ended, or did not, is not tried a second time.
+        """
+        named = test.split("::")[0].endswith(".py")
+        if named and test not in self.reliable:
             before = batch[: batch.index(test) + 1] if test in batch else batch
-            if self.together(tests, before)["code"] != 0:
+            if self.together(tests, before)["failed"] is not None:
                 return False
             self.reliable.add(test)
         return True

@@ -37,7 +37,7 @@ class Project:
     """Those files, or folders of them."""
 
     patience: float = 60
-    """Seconds that a run of tests may take beside five times what they took before."""
+    """Seconds to import tests in; a test may take half of it and four times what it took before."""
 
     @property
     def store(self) -> Path:
@@ -97,8 +97,9 @@ class Project:
         return {**usual, **os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))}
 
     def server(self, peers: bool) -> list[str]:
-        """The command of a process that is forked; nothing is imported before the peers' own say."""
-        preload = () if peers else self.preload  # torch's compiler would import Triton, compiling
+        """The command of a process that is forked."""
+        # Their tests say how Triton shall run before torch's compiler imports it.
+        preload = () if peers else self.preload
         return [sys.executable, "-m", "tests.mutants.child", *preload]
 
     # --- mutants -------------------------------------------------------------------------------
@@ -109,15 +110,16 @@ class Project:
     def sample(self, count: int, seed: int, within: Sequence[str] = ()) -> list[Mutant]:
         """About ``count``, of every file as its share is, and at least one where there is one.
 
-        A file's are drawn by the seed and its name: other files do not matter to which they are.
+        A file's are drawn by the seed and its name: other files do not matter to which they are,
+        and a larger sample has those of a smaller one.
         """
         known = {path: self.all(path) for path in self.files(within)}
         total = sum(map(len, known.values()))
         drawn = []
         for path, found in known.items():
             share = min(len(found), math.ceil(count * len(found) / total)) if total else 0
-            chosen = random.Random(f"{seed} {path}").sample(found, share)
-            drawn += sorted(chosen, key=lambda m: (m.start, m.end, m.new))
+            random.Random(f"{seed} {path}").shuffle(found)
+            drawn += sorted(found[:share], key=lambda m: (m.start, m.end, m.new))
         return drawn
 
     @cached_property
