@@ -267,13 +267,18 @@ def test_what_can_be_changed(source, expected):
 
 
 def test_places_count_bytes_and_lines_those_of_the_statement():
-    source = "τ = f(\n    α + 1,\n)\nif (a\n    < b):\n    c = 2\n".encode()
+    """Of what runs at import, a default too, those of the function or the file."""
+    text = "τ = 8\ndef f(a=6):\n    g = (\n        α + 1,\n    )\n    if (a\n        < b):\n"
+    source = (text + "        c = 2\n").encode()
     found = {m.new: m for m in mutants("x.py", source)}
-    assert found["(α - 1)"].apply(source).decode().splitlines()[1] == "    (α - 1),"
-    assert found["(α - 1)"].lines == (1, 3)
-    assert found["(a <= b)"].lines == (4, 5)
-    assert found["3"].lines == (6, 6)
+    assert found["(α - 1)"].apply(source).decode().splitlines()[3] == "        (α - 1),"
+    assert found["(α - 1)"].lines == (3, 5)
+    assert found["(α - 1)"].at == 4
+    assert found["(a <= b)"].lines == (6, 7)
+    assert found["3"].lines == (8, 8)
     assert found["3"].line == "c = 2"
+    assert found["7"].lines == (2, 8)
+    assert found["9"].lines == (1, 8)
 
 
 def test_every_mutant_of_a_file_is_python_and_another_text():

@@ -55,6 +55,7 @@ def test_the_losses_are_those_of_the_formulas(seed, decoupled, prior, extra):
     """By exponentials, in place of logs of sums."""
     gap, positive, variant = drawn(seed, decoupled, prior, extra)
     found = losses_of_gaps(gap, positive, 0.7, variant)
+    close(losses_and_slopes(gap, positive, 0.7, variant)[0], found)
     for i in range(SIZE):
         sums = (gap + positive)[i].exp() + (variant.extra[i].exp() if extra else 0)
         if prior and variant.number[i] > 0:

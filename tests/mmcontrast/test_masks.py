@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mmcontrast as mm
-from mmcontrast.masks import ignoring, labelled, partner_indices
+from mmcontrast.masks import columns_of, ignoring, labelled, partner_indices
 from tests.mmcontrast.strategies import same_mask
 from tests.oracles import both_labelled, pair_mask
 
@@ -84,6 +84,13 @@ def test_labels_outside_a_mask_are_ignored():
     assert ignoring(torch.tensor([3, 4]), rows).tolist() == [3, -100]
     several = torch.tensor([[3, 4], [5, 6]])
     assert ignoring(several, rows).tolist() == [[3, 4], [-100, -100]]
+
+
+def test_the_number_of_columns_is_that_of_the_first_mask_of_pairs():
+    rows, few, many = torch.ones(2), torch.ones(2, 3), torch.ones(2, 5)
+    assert columns_of(None, rows, [None, few], many) == 3
+    assert columns_of((rows, many), few) == 5
+    assert columns_of(None, rows, [rows]) is None
 
 
 def test_partners_are_where_the_anchors_are():

@@ -62,7 +62,7 @@ def main() -> None:
         for mutant in sample:
             result = known.get(mutant.key(ours.source(mutant.path)), {"result": "not tried"})
             if result["result"] in ("survived", "not run") and not ours.is_equivalent(mutant):
-                driver.say(f"{result['result']}: {mutant.path}:{mutant.lines[0]} {mutant.line}")
+                driver.say(f"{result['result']}: {mutant.path}:{mutant.at} {mutant.line}")
                 driver.say(f"    {result['old']} -> {result['new']}")
     rows = results.counts(ours, sample)
     driver.say(results.text(rows))

@@ -253,10 +253,10 @@ def run(project: Project, sample: Iterable[Mutant], workers: int, budget: float)
             "line": mutant.line,
             "operator": mutant.operator,
         }
-        about |= {"at": mutant.lines[0], "old": " ".join(mutant.old.split()), "new": mutant.new}
+        about |= {"at": mutant.at, "old": " ".join(mutant.old.split()), "new": mutant.new}
         with lock, results.open("a") as file:
             file.write(json.dumps({"key": key, **about, **result}) + "\n")
-            place = f"{mutant.path}:{mutant.lines[0]}"
+            place = f"{mutant.path}:{mutant.at}"
             say(f"{result['result']}: {place}: {about['old']} -> {mutant.new}")
 
     say(f"{len(left)} to try")

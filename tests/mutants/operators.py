@@ -36,7 +36,8 @@ REDUCING = {
 """Methods whose first number is an axis."""
 
 AXES = {"axis", "dim"}
-DEFINED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+DEFINED = (*FUNCTIONS, ast.ClassDef)
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,12 @@ class Mutant:
     path: str
     operator: str
     lines: tuple[int, int]
-    """First and last of the statement, or of its head."""
+    """First and last of the statement, or of its head; as ``around``, if it runs at import."""
     around: tuple[int, int]
     """First and last of the function or the class that it is in; of the file, if in none."""
     start: int
     end: int
+    at: int
     line: str
     """The text of the line on which it starts."""
     old: str
@@ -69,11 +71,11 @@ def mutants(path: str, source: bytes) -> list[Mutant]:
     text = Text(source)
     tree = ast.parse(source)
     found = {}
-    for node, new, operator, lines, around in walk(tree, (1, len(text.lines)), (1, 1)):
+    for node, new, operator, lines, around in walk(tree, (1, len(text.lines)), None):
         start, end = text.span(node)
         old = source[start:end].decode()
         first = text.lines[node.lineno - 1].decode().strip()
-        mutant = Mutant(path, operator, lines, around, start, end, first, old, new)
+        mutant = Mutant(path, operator, lines, around, start, end, node.lineno, first, old, new)
         if same(old, new) or (start, end, new) in found:
             continue
         found[start, end, new] = mutant
@@ -112,21 +114,22 @@ Lines = tuple[int, int]
 Found = tuple[ast.expr | ast.stmt, str, str, Lines, Lines]
 
 
-def walk(node: ast.AST, around: Lines, lines: Lines) -> Iterator[Found]:
-    """The changes below a node, each with its lines."""
+def walk(node: ast.AST, around: Lines, lines: Lines | None) -> Iterator[Found]:
+    """The changes below a node, each with its lines: None outside functions, and in their heads."""
     if is_left_alone(node):
         return
-    if isinstance(node, ast.stmt):
+    if isinstance(node, ast.stmt) and lines is not None:
         lines = head(node)
     if isinstance(node, DEFINED):
-        around = node.lineno, node.end_lineno or node.lineno
+        around, lines = (node.lineno, node.end_lineno or node.lineno), None
     for place, new, operator in changes(node):
-        yield place, new, operator, lines, around
+        yield place, new, operator, lines or around, around
     for name, field in ast.iter_fields(node):
         if name not in ("annotation", "returns", "type_params"):
             for child in field if isinstance(field, list) else [field]:
                 if isinstance(child, ast.AST):
-                    yield from walk(child, around, lines)
+                    in_body = isinstance(node, FUNCTIONS) and name == "body"
+                    yield from walk(child, around, around if in_body else lines)
 
 
 def is_left_alone(node: ast.AST) -> bool:
