@@ -20,7 +20,8 @@ def citation(function: object) -> str:
 
     Args:
         function: a public function, Module class, Module or name, as in ``citation(info_nce)``,
-            ``citation(loss)`` and ``citation("InfoNCE")``. A Module cites what its function does.
+            ``citation(loss)`` and ``citation("InfoNCE")``, compiled or not. A Module cites what its
+            function does, and a subclass of your own what it is made of.
 
     Returns:
         One entry for each paper, with a blank line between two; empty where the docstring names
@@ -80,10 +81,12 @@ def _public(function: object) -> object:
         if function not in package.__all__:
             arguments.fail("function", "a public name of mmcontrast", arguments.shown(function))
         return getattr(package, function)
-    if isinstance(function, partial):
-        function = function.func
+    target = function.func if isinstance(function, partial) else function
+    target = getattr(target, "_orig_mod", target)  # what torch.compile was given, of a Module
+    target = getattr(target, "_torchdynamo_orig_callable", target)  # and of a function
     made = [getattr(package, name) for name in package.__all__]
-    for candidate in (function, type(function)):
+    own = target if isinstance(target, type) else type(target)
+    for candidate in (target, *own.__mro__):
         if any(candidate is one for one in made):
             return candidate
     return arguments.fail(

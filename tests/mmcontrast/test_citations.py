@@ -88,6 +88,20 @@ def test_a_function_may_be_given_in_any_way(way):
     assert keys(mm.citation(way)) == ["khosla2020supcon", "mai2023hycon", "yeh2022decoupled"]
 
 
+class Mine(mm.SupCon):
+    """Of a user's own."""
+
+
+@pytest.mark.parametrize("given", [Mine, Mine(), partial(Mine, form="in")])
+def test_a_class_of_ones_own_cites_what_it_is_made_of(given):
+    assert mm.citation(given) == mm.citation(mm.SupCon)
+
+
+@pytest.mark.parametrize("given", [mm.sup_con, mm.SupCon(), Mine()])
+def test_what_is_compiled_cites_what_it_was(given):
+    assert mm.citation(torch.compile(given, backend="eager")) == mm.citation(mm.SupCon)
+
+
 def test_entries_come_in_the_docstrings_order():
     found = keys(mm.citation(mm.triplet))
     assert found == [
