@@ -31,7 +31,9 @@ def check_logger(logger: str | None) -> None:
         return
     if logger not in LOGGERS:
         raise ValueError(f"--log-to: expected one of {', '.join(LOGGERS)}, got {logger!r}")
-    if importlib.util.find_spec(logger) is None:
+    found = importlib.util.find_spec(logger)
+    # A folder of that name where the command runs, as wandb leaves one, is no package.
+    if found is None or found.origin is None:
         raise ValueError(
             f"--log-to {logger}: expected its package to be installed, got none; pip install"
             f" {logger}"

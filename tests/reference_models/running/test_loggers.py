@@ -41,7 +41,7 @@ class Recorder:
 
 def module(name, **content):
     made = ModuleType(name)
-    made.__spec__ = importlib.machinery.ModuleSpec(name, None)
+    made.__spec__ = importlib.machinery.ModuleSpec(name, None, origin=name)
     made.__dict__.update(content)
     return made
 
@@ -183,6 +183,16 @@ def test_a_logger_whose_package_is_not_there_is_said_before_anything_is_read(
     line = capsys.readouterr().err
     assert "--log-to wandb: expected its package to be installed, got none" in line
     assert line.endswith("pip install wandb\n")
+
+
+@pytest.mark.parametrize("logger", LOGGERS)
+def test_a_folder_of_the_packages_name_is_no_package(logger, tmp_path, monkeypatch):
+    """wandb writes into one where a run was started."""
+    (tmp_path / logger).mkdir()
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.delitem(sys.modules, logger, raising=False)
+    with pytest.raises(ValueError, match=f"--log-to {logger}: expected its package"):
+        check_logger(logger)
 
 
 def absent(find, missing):
