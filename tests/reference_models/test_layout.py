@@ -10,7 +10,7 @@ ROOT = Path(reference_models.__file__).parent
 FILES = {".".join(p.relative_to(ROOT).with_suffix("").parts): p for p in ROOT.rglob("*.py")}
 PAPERS = [folder.removeprefix("reference_models.") for folder in FOLDERS]
 # Each may import those before it, and itself.
-ORDER = ["checks", "excerpt", "training_config", "data", "layers", "paper", *PAPERS]
+ORDER = ["checks", "excerpt", "data", "training_config", "layers", "paper", *PAPERS]
 ORDER += ["registry", "keys"]
 ORDER += ["running", "tables", "demo", "commands", "__main__"]
 LONGEST = 272

@@ -133,4 +133,4 @@ def test_ranks_draw_apart_from_the_same_weights_and_a_killed_run_draws_on(progra
 def test_a_batch_that_the_ranks_cannot_share_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "ranks", lambda: SimpleNamespace(num_processes=3))
     with pytest.raises(ValueError, match="batch_size: expected a multiple of 3, the number of ra"):
-        training._arguments(training.TrainingConfig(batch_size=16), tmp_path, 1)
+        training._arguments(training.TrainingConfig(batch_size=16), tmp_path, 1, None)
