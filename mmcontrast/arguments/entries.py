@@ -93,7 +93,7 @@ def targets(name: str, x: Tensor, rows: int, size: int, *, ignore: int) -> Tenso
 
 
 def row_indices(name: str, x: Tensor, size: int, of: str) -> None:
-    """int64 indices of ``size`` rows; values read on the CPU only. ``of`` says whose rows."""
+    """int64 indices of ``size`` rows, which ``of`` names in the message. Checked on the CPU."""
     outside = (x < 0) | (x >= size)
     if _some(outside):
         fail(name, f"indices from 0 to {size - 1}, of {of}", int(x[outside][0]))

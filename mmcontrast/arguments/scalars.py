@@ -1,4 +1,4 @@
-"""Checks of numbers: Python's, NumPy's, and learned ones, whose values are not read."""
+"""Checks of numbers: Python's and NumPy's values, and the shape and dtype of learned ones."""
 
 import math
 import sys

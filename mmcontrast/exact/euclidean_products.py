@@ -10,7 +10,7 @@ from torch import Tensor
 
 CLOSE = 1e-7  # squared distance by squared length
 FEW = 8  # close pairs a row, up to which they are measured one by one
-NOTHING = 1e-300  # in place of the square of a distance of 0, whose root has no derivative
+NOTHING = 1e-300  # stands for a squared distance of 0: the square root has no derivative there
 
 
 class EuclideanProducts:
@@ -28,7 +28,7 @@ class EuclideanProducts:
         self.limits = CLOSE * (a2 + b2.amax())  # (B, 1)
 
     def distances(self, i: slice) -> Tensor | None:
-        """(R, C) float64; None if there are many close pairs, whose differences take long."""
+        """(R, C) float64; None where so many pairs are close that measuring each takes too long."""
         squares = self.a[i] @ self.b.T
         self.pairs = (squares <= self.limits[i]).nonzero()
         if len(self.pairs) > FEW * len(squares):

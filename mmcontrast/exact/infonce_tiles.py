@@ -257,8 +257,8 @@ def _bounded_sums(
             bare_columns[j].mul_(1 - negatives.amax(0))
             tile.mul_(negatives)
         elif rules.leave_out():
-            # Every row has a negative here, but for one whose pair is the only column: that one is
-            # taken for uncertain.
+            # Nothing is left out, so each row has a negative in this tile. (Unless the tile's only
+            # column is the row's partner: such a row counts as uncertain, which is safe.)
             bare_rows[i].zero_()
             bare_columns[j].zero_()
         rows[i] += tile.sum(1)

@@ -38,7 +38,7 @@ from mmcontrast.softmax import masked_logsumexp
 class Shuffled(NamedTuple):
     """Which of C candidates are no negatives of an anchor."""
 
-    start: int  # the candidate in whose place the first anchor has its positive; then one by one
+    start: int  # the first anchor's positive is candidate start, the next one's start + 1, ...
     again: Tensor | None  # (B,) int64, a candidate that is the positive once more; None for none
     columns: Tensor | None  # (C,) bool, those that take part; None for all
 

@@ -36,7 +36,7 @@ def told(
     start: int | None = None,
     column_partner: Callable[[Tensor], Tensor] | None = None,
 ) -> PairRules:
-    """Rules whose functions know the partners.
+    """Rules with what their functions may ask: indices of rows, and the partners' similarities.
 
     Args:
         rules: of this rank's rows.

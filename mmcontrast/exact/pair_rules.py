@@ -75,8 +75,8 @@ class PairRules(NamedTuple):
         offset = None if known.start is None else i.start + known.start - j.start
         apart = offset is not None and not i.start - i.stop < offset < j.stop - j.start
 
-        # Functions of the tile: if they held it, it would outlive its turn, in a cycle. Nor do they
-        # hold a slice, whose end a compiler would take for a constant.
+        # The tile is an argument of these functions: if they held it, it would outlive its turn, in
+        # a cycle. Nor do they hold i or j: a compiler would take the ends of a slice for constants.
         keep = None if self.keep is None else self.keep[i, j]
 
         def positive(tile: Tile) -> Tensor:

@@ -86,8 +86,7 @@ def negatives(
     """
     if (first_row + ROWS > rows) | (first_column + COLUMNS > columns):
         s = tl.where((i < rows)[:, None] & (j < columns)[None, :], s, -INFINITE)
-    # Two ifs: the outer is of the compiler's time, the inner of the kernel's.
-    if DIAGONAL:  # noqa: SIM102
+    if DIAGONAL:  # noqa: SIM102  # decided when the kernel is compiled; the inner one when it runs
         if (first_row < first_column + COLUMNS) & (first_column < first_row + ROWS):
             s = tl.where(i[:, None] != j[None, :], s, -INFINITE)
     if PARTNER == "row":
