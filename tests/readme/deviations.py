@@ -163,9 +163,13 @@ DEVIATIONS = [
 ]
 
 
-def deviations() -> str:
+def deviations(model: str | None = None) -> str:
+    """All, or those of one model, whose name is in no column then."""
+    head = ["model", "where", "as printed", "here", "why", "as printed again"]
     rows = []
     for d in DEVIATIONS:
         setting = code(f"--set {d.setting}") if d.setting else ""
         rows.append([code(d.model), d.where, d.printed, d.here, d.reason, setting])
-    return table(["model", "where", "as printed", "here", "why", "as printed again"], rows)
+    if model is None:
+        return table(head, rows)
+    return table(head[1:], [row[1:] for row in rows if row[0] == code(model)])

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 
 import mmcontrast
 from tests.benchmarks import cases
@@ -101,11 +102,6 @@ def cell(result: dict | None) -> str:
 
 
 def parts() -> dict[str, Callable[[], str]]:
-    made: dict[str, Callable[[], str]] = {}
-    for family in FAMILIES:
-        made[f"formulas-{family}"] = lambda family=family: formulas(family)
-        made[f"equal-{family}"] = lambda family=family: equal(family)
-        made[f"sources-{family}"] = lambda family=family: sources(family)
-    for family in MEASURED:
-        made[f"costs-{family}"] = lambda family=family: costs(family)
-    return made
+    makers = {"formulas": formulas, "equal": equal, "sources": sources}
+    made = {f"{what}-{f}": partial(make, f) for what, make in makers.items() for f in FAMILIES}
+    return made | {f"costs-{family}": partial(costs, family) for family in MEASURED}

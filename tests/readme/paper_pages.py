@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 
 from reference_models.registry import MODELS
-from tests.readme.deviations import DEVIATIONS
+from tests.readme.deviations import deviations
 from tests.readme.measured import measured
 from tests.readme.papers import primitives
 from tests.readme.tables import code, table
@@ -38,26 +39,14 @@ def published(model: str) -> str:
     return "\n\n".join(shown)
 
 
-def departures(model: str) -> str:
-    """Where the model leaves what is printed."""
-    rows = [
-        [d.where, d.printed, d.here, d.reason, code(f"--set {d.setting}") if d.setting else ""]
-        for d in DEVIATIONS
-        if d.model == model
-    ]
-    return table(["where", "as printed", "here", "why", "as printed again"], rows)
-
-
 def parts() -> dict[str, Callable[[], str]]:
     makers = {
         "made-of": made_of,
         "setting": setting,
         "published": published,
-        "deviations": departures,
+        "deviations": deviations,
         "measured": measured,
     }
     return {
-        f"{what}-{model}": lambda make=make, model=model: make(model)
-        for what, make in makers.items()
-        for model in PAPERS
+        f"{what}-{model}": partial(make, model) for what, make in makers.items() for model in PAPERS
     }
