@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mmcontrast import arguments
-from mmcontrast.eager import is_eager
+from mmcontrast.eager import is_eager, known_finite
 
 
 def presence(
@@ -59,7 +59,7 @@ def only_present(
 
 def refuse_not_finite(name: str, rows: Tensor) -> None:
     """Mapped rows with NaN or infinity, for which no number says anything; reads the device."""
-    if not is_eager(rows):
+    if not is_eager(rows) or known_finite(rows):
         return
     faulty = (~rows.isfinite().all(1)).nonzero()[:, 0].tolist()
     if faulty:

@@ -43,8 +43,9 @@ def partner_ranks_in_tiles(x: Tensor, y: Tensor, columns: Tensor, sides: Sides) 
     A tile stays in the cache while it is made and counted, where whole rows do not. Columns that
     are equal may differ in rounding by their places in tiles, so they have to have one tile.
     """
-    # Made by products as well, so that what ties in exact numbers ties here.
-    parts = [dot(x[i], y[columns[i]]).diagonal() for i in slices(len(x), LEVELS)]
+    # Made by products as well, so that what ties in exact numbers ties here. A diagonal is copied,
+    # or it would hold its whole product.
+    parts = [dot(x[i], y[columns[i]]).diagonal().clone() for i in slices(len(x), LEVELS)]
     level = torch.cat([x.new_empty(0), *parts])[:, None]  # (B, 1)
     above, least = torch.zeros_like(level), torch.zeros_like(level)
     room = memory(x, y, sides)

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from mmcontrast.presence import only_present, presence, zero_outside
+from mmcontrast.presence import only_present, presence, refuse_not_finite, zero_outside
+from tests.mmcontrast.memory import Made
 from tests.mmcontrast.strategies import normal
 
 FEATURES = {"text": torch.ones(3, 2), "audio": torch.ones(3, 5)}
@@ -55,3 +56,19 @@ def test_each_modality_loses_its_own_rows():
     found = only_present(features, presence(features, {"audio": SOME}))
     assert torch.equal(found["text"], features["text"])
     assert torch.equal(found["audio"], zero_outside(features["audio"], SOME))
+
+
+def test_finite_rows_are_known_by_one_sum():
+    """Even where the sum overflows they are not refused; then a mask of all of them is made."""
+    with Made() as made:
+        refuse_not_finite("x", normal(1, 64, 8))
+    assert made.largest == 1
+    refuse_not_finite("x", torch.full((2, 3), 3e38))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_rows_that_are_not_finite_are_counted(value):
+    rows = normal(1, 5, 3)
+    rows[2, 1] = rows[4, 0] = value
+    with pytest.raises(ValueError, match=r"^x: .* infinity in 2 of 5, the first in row 2$"):
+        refuse_not_finite("x", rows)

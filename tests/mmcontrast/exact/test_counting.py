@@ -11,6 +11,7 @@ from mmcontrast.exact.counting import (
     partner_ranks_in_tiles,
     positive_ranks,
 )
+from tests.mmcontrast.memory import peak
 from tests.mmcontrast.strategies import normal, rng, seeds
 from tests.oracles import retrieval as oracle
 
@@ -74,3 +75,10 @@ def test_a_partner_ties_with_itself_in_every_tile(dtype):
     for sides in ((1, 1), (1, 7), (7, 1), (13, 11)):
         found = partner_ranks_in_tiles(x, y, own, sides)
         assert torch.equal(found, partner_ranks(x @ y.T, own))
+
+
+def test_ranks_in_tiles_hold_a_few_tiles():
+    """However many rows there are: products with the partners are dropped like tiles."""
+    x, y, side = normal(1, 4096, 4), normal(2, 512, 4), 256
+    own = torch.arange(4096) % 512
+    assert peak(lambda: partner_ranks_in_tiles(x, y, own, (side, side))) < 8 * side * side * 4
