@@ -60,8 +60,9 @@ def test_each_modality_loses_its_own_rows():
 
 def test_finite_rows_are_known_by_one_sum():
     """Even where the sum overflows they are not refused; then a mask of all of them is made."""
+    rows = normal(1, 64, 8)
     with Made() as made:
-        refuse_not_finite("x", normal(1, 64, 8))
+        refuse_not_finite("x", rows)
     assert made.largest == 1
     refuse_not_finite("x", torch.full((2, 3), 3e38))
 
