@@ -6,8 +6,8 @@ and the curve of a metric over the rate varies less than one of masks drawn anew
 
 Draws depend on the data, the split, the mode, the seed and the modality, and on nothing else: not
 on the model, nor on the order of the batches. Those of different modalities are independent. (In
-the code of TFR-Net and EMT-DLFR each modality has a seed, all of them 1111 by default: there the
-masks of the modalities coincide.)
+MMSA each modality has a seed, all of them 1111 by default: there the masks of modalities of one
+length coincide. In the code of TFR-Net and EMT-DLFR the seeds differ.)
 """
 
 import hashlib
@@ -34,9 +34,9 @@ MODES = {
     "frames": "frames and tokens are missing at random, independently in each modality"
     " (TFR-Net, ACM MM 2021; EMT-DLFR, arXiv:2208.07589)",
     "shared-frames": "frames and tokens are missing at random, in all modalities at the same times"
-    " (one mask in time; cf. the structured drop of T2FN, arXiv:1907.01011)",
+    " (one mask in time: static_frame_drop in the code of NIAT, Columbine21/NIAT)",
     "blocks": "one contiguous block of frames and tokens is missing, independently in each modality"
-    " (the structural drop in the code of NIAT's author, Columbine21/Robust_Framework)",
+    " (feat_structural_drop in the code of OpenVNA, Columbine21/Robust_Framework)",
 }
 RATED_MODES = tuple(mode for mode in MODES if mode != FIXED)  # there is a rate of what is missing
 WHOLE = (FIXED, "random-modalities")  # modes of whole modalities, which are then absent
@@ -69,7 +69,7 @@ def highest_rate(mode: str, modalities: Collection[str]) -> float:
 def rates(mode: str, modalities: Collection[str]) -> list[float]:
     """The rates of a curve: 0 to 1 by .1, or to the mode's highest one, which is the last."""
     top = highest_rate(mode, modalities)
-    return [tenth / 10 for tenth in range(10) if tenth / 10 < top - 1e-9] + [top]
+    return [tenth / 10 for tenth in range(10) if tenth / 10 < top] + [top]
 
 
 def subsets(modalities: Collection[str]) -> list[tuple[str, ...]]:
@@ -216,7 +216,7 @@ def lacking(
 
     A missing modality has no steps, which makes it absent in the batch. Missing frames are zero,
     which of standardized features is the mean, and missing tokens are ``blanks.unknown``; they keep
-    their place, and the network is not told, as in the papers.
+    their place, and the network is not told, as in the code of TFR-Net.
     """
     steps = sample["features"]
     if mode in WHOLE:

@@ -1,8 +1,9 @@
 """Metrics against the rate of what is missing: curves with their band, areas, paired areas.
 
-The area under a curve, by trapezoids over the rates and divided by their range, is the mean of the
-metric over the rates: TFR-Net's AUILC (ACM MM 2021). For whole modalities that are missing for all
-samples there is no rate; the mean over the incomplete subsets takes its place, as in MMIN.
+The area under a curve is by trapezoids over the rates, as the literature's AUILC (in the code of
+EMT-DLFR: AUC). It is divided by the range of the rates here, which makes it the mean of the metric
+over them, from 0 to 1 or not. For whole modalities that are missing for all samples there is no
+rate; the mean over the incomplete subsets takes its place, as in CM-ARR (arXiv:2407.09029).
 """
 
 import math
