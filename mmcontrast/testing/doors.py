@@ -8,7 +8,7 @@ import torch
 from mmcontrast import arguments
 from mmcontrast.testing.report import CheckReport
 from mmcontrast.testing.suite import report_on
-from mmcontrast.testing.traits import DISTANCE, MINED, MINERS, Loss, as_traits
+from mmcontrast.testing.traits import DISTANCE, MINED, MINERS, Loss, Traits, as_traits
 
 
 def check_miner(
@@ -78,7 +78,7 @@ def check_miner(
     for name in ("miner", "options", "dtypes"):
         del stated[name]
     arguments.one_of("kind", kind, MINERS)
-    return _reported(miner, stated, dtypes, options)
+    return report_on(miner, _traits_with(stated, dtypes), **{"on_fail": "raise", **options})
 
 
 def check_distance(
@@ -133,14 +133,10 @@ def check_distance(
     stated = {**locals(), "kind": DISTANCE}
     for name in ("distance", "options", "dtypes"):
         del stated[name]
-    return _reported(distance, stated, dtypes, options)
+    return report_on(distance, _traits_with(stated, dtypes), **{"on_fail": "raise", **options})
 
 
-def _reported(
-    what: Loss,
-    stated: dict[str, Any],
-    dtypes: Mapping[torch.dtype, float | None] | None,
-    options: Mapping[str, Any],
-) -> CheckReport:
-    given = stated if dtypes is None else {**stated, "dtypes": dtypes}
-    return report_on(what, as_traits(given), **{"on_fail": "raise", **options})
+def _traits_with(
+    stated: dict[str, Any], dtypes: Mapping[torch.dtype, float | None] | None
+) -> Traits:
+    return as_traits(stated if dtypes is None else {**stated, "dtypes": dtypes})

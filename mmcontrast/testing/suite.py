@@ -236,7 +236,7 @@ def report_on(
     if not report.ok and on_fail == "raise":
         raise LawsBroken(report)
     if not report.ok and on_fail == "warn":
-        warnings.warn(str(report), stacklevel=3)
+        warnings.warn(str(report), stacklevel=3)  # the line that called a door of the suite
     return report
 
 

@@ -102,6 +102,20 @@ def test_a_report_speaks_of_the_miner_and_its_code_breaks_the_law_again():
 
 
 @pytest.mark.parametrize(
+    "call",
+    [
+        lambda: check_miner(nearest, on_fail="warn", max_examples=3),
+        lambda: check_distance(mm.cosine_distance, on_fail="warn", max_examples=20),
+        lambda: check_contrastive_loss(mm.info_nce, bounds=(0, 0), on_fail="warn", max_examples=3),
+    ],
+)
+def test_a_warning_is_of_the_line_that_called(call):
+    with pytest.warns(UserWarning, match="laws hold") as told:
+        call()
+    assert [warning.filename for warning in told] == [__file__]
+
+
+@pytest.mark.parametrize(
     ("door", "wrong", "said"),
     [
         (check_miner, lambda a, b: a @ b.T, "miner returns no pairs"),
