@@ -26,8 +26,8 @@ class Mined:
     """(N, C) bool."""
     positives: Tensor | None
     """(N, C) bool; None of a miner that chooses no positives."""
-    tuples: Tensor
-    """(R, 2 or 3) what it returned one by one: negative pairs, or triplets."""
+    tuples: tuple[Tensor, ...]
+    """One by one as returned: (R, 3) triplets, or (R, 2) pairs of each side, negatives last."""
 
     @property
     def sides(self) -> dict[str, Tensor]:
@@ -84,7 +84,7 @@ def _of_table(indices: Tensor, valid: Tensor | None, n: int) -> Mined:
         )
     a = torch.arange(n)[:, None].expand_as(indices)[valid]
     pairs = torch.stack([a, _inside("indices", indices[valid], n)], dim=1)
-    return Mined(_mask(pairs, n), None, pairs)
+    return Mined(_mask(pairs, n), None, (pairs,))
 
 
 def _of_masks(parts: list[Tensor], n: int) -> Mined:
@@ -93,7 +93,7 @@ def _of_masks(parts: list[Tensor], n: int) -> Mined:
         if mask.dtype != torch.bool or mask.shape != (n, n):
             raise LawBroken(f"a mask of {mask.dtype} {tuple(mask.shape)} for {n} rows: {FORMS}")
     *positives, negatives = parts
-    return Mined(negatives, positives[0] if positives else None, negatives.nonzero())
+    return Mined(negatives, positives[0] if positives else None, (negatives.nonzero(),))
 
 
 def _of_tuples(parts: list[Tensor], n: int) -> Mined:
@@ -108,11 +108,11 @@ def _of_tuples(parts: list[Tensor], n: int) -> Mined:
         demand(len(set(lengths)) == 1, f"index tensors of the lengths {lengths}")
         triplets = torch.stack(parts, dim=1).long()
         triplets = triplets[(triplets != triplets[:, :1]).any(1)]  # (a, a, a) says: none
-        return Mined(_mask(triplets[:, [0, 2]], n), _mask(triplets[:, :2], n), triplets)
-    demand(lengths[:2] == lengths[1::-1], f"pairs of the lengths {lengths}")
-    demand(lengths[2] == lengths[3], f"pairs of the lengths {lengths}")
+        return Mined(_mask(triplets[:, [0, 2]], n), _mask(triplets[:, :2], n), (triplets,))
+    equal = lengths[0] == lengths[1] and lengths[2] == lengths[3]
+    demand(equal, f"pairs of the lengths {lengths}")
     positives, negatives = (torch.stack(parts[k : k + 2], dim=1).long() for k in (0, 2))
-    return Mined(_mask(negatives, n), _mask(positives, n), negatives)
+    return Mined(_mask(negatives, n), _mask(positives, n), (positives, negatives))
 
 
 def _whole(name: str, x: Tensor) -> None:

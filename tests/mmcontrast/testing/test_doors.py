@@ -14,6 +14,7 @@ from mmcontrast.testing import (
     CHECKS,
     LawsBroken,
     Traits,
+    Vary,
     check_contrastive_loss,
     check_distance,
     check_miner,
@@ -127,6 +128,35 @@ def test_the_other_laws_are_not_run_where_the_result_cannot_be_read(door, wrong,
     assert len(report.failed) == 1
     assert said in str(report)
     assert len(report.named("not_run")) == len(report.results) - 1 > 5
+
+
+def triplets_of_partners(a, b, *, k=2):
+    """One right miner in another form: the positive of row i is row i."""
+    found = mm.hard_negatives(a, b, k)
+    i, place = found.valid.nonzero(as_tuple=True)
+    return i, i, found.indices[i, place]
+
+
+def pairs_of_partners(a, b, *, k=2):
+    """The same as pairs."""
+    own = torch.arange(len(a))
+    i, _, n = triplets_of_partners(a, b, k=k)
+    return own, own, i, n
+
+
+@pytest.mark.parametrize("form", [triplets_of_partners, pairs_of_partners])
+def test_a_miner_of_pairs_may_return_any_form(form):
+    report = check_miner(form, factory=Vary(form, "k"), count=lambda m: min(2, m), max_examples=10)
+    assert "loss_grows_with_k" in report.named("passed")
+
+
+def test_a_positive_that_comes_twice_counts_twice():
+    def doubled(a, b):
+        own, _, i, n = pairs_of_partners(a, b)
+        return torch.cat([own, own]), torch.cat([own, own]), i, n
+
+    report = check_miner(doubled, max_examples=5, on_fail="report")
+    assert report.failed == ("mined_pairs_come_once",)
 
 
 def test_what_no_law_was_run_on_is_said():

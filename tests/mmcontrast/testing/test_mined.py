@@ -1,5 +1,6 @@
 """What a miner returned is read in all its forms, and what it could have returned."""
 
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
@@ -62,20 +63,24 @@ def test_forms(result, positives):
 
 
 def test_a_table_alone_is_all_valid():
-    assert mined_of(TABLE, 3).tuples.tolist() == [[0, 1], [0, 2], [1, 0], [1, 2], [2, 1], [2, 0]]
+    (pairs,) = mined_of(TABLE, 3).tuples
+    assert pairs.tolist() == [[0, 1], [0, 2], [1, 0], [1, 2], [2, 1], [2, 0]]
 
 
 def test_a_triplet_of_one_row_is_none():
     own = torch.tensor([0, 1])
     found = mined_of((own, torch.tensor([2, 1]), torch.tensor([1, 1])), 3)
-    assert found.tuples.tolist() == [[0, 2, 1]]
+    assert [x.tolist() for x in found.tuples] == [[[0, 2, 1]]]
     assert found.negatives.sum() == found.positives.sum() == 1
 
 
 def test_pairs_keep_how_often_they_came():
-    assert (
-        mined_of(torch.tensor([[1, 1], [0, 0]]), 2).tuples.tolist() == [[0, 1]] * 2 + [[1, 0]] * 2
-    )
+    (pairs,) = mined_of(torch.tensor([[1, 1], [0, 0]]), 2).tuples
+    assert pairs.tolist() == [[0, 1]] * 2 + [[1, 0]] * 2
+    first = torch.tensor([0, 0])
+    positives, negatives = mined_of((first, first + 1, first[:1], first[:1] + 2), 3).tuples
+    assert positives.tolist() == [[0, 1]] * 2
+    assert negatives.tolist() == [[0, 2]]
 
 
 @pytest.mark.parametrize(
@@ -121,7 +126,7 @@ def test_taken_in_another_order():
 def test_tensors_in_a_result():
     assert tensors_in(MASK) == [MASK]
     assert len(tensors_in(Found(TABLE, SOME))) == 2
-    assert len(tensors_in(mined_of(MASK, 3))) == 2  # an object of attributes
+    assert len(tensors_in(SimpleNamespace(indices=TABLE, valid=SOME, k=2))) == 2
     with pytest.raises(LawBroken, match="returned a tuple"):
         tensors_in((1, 2))
 
