@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from reference_models.tables.finished import Run
+from reference_models.tables.pages import html_table
 
 PACKAGES = ("python", "torch", "mmcontrast", "transformers")
 
@@ -18,6 +19,11 @@ def data_name(runs: Sequence[Run]) -> str:
 def model_name(runs: Sequence[Run]) -> str:
     """The model, or the models."""
     return _each(run.config["model"] for run in runs)
+
+
+def facts_table(runs: Sequence[Run]) -> list[str]:
+    """The facts as a table of a page; no runs, no table."""
+    return [html_table(["", "these runs"], facts(runs), words=True)] if runs else []
 
 
 def facts(runs: Sequence[Run]) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from reference_models.running import storage
 from reference_models.running.records import quoted_id
-from reference_models.tables.about import facts
+from reference_models.tables.about import facts_table
 from reference_models.tables.finished import Run
 from reference_models.tables.groups import find_runs, group
 from reference_models.tables.pages import html_page, html_table, markdown_table
@@ -34,10 +34,8 @@ def compare(places: Sequence[Path], out: Path, *, against: str | None = None) ->
     if against is not None and against not in groups:
         raise ValueError(f"--against: expected one of {', '.join(groups)}, got {against!r}")
     base = against or next(iter(groups))
-    found = paired_rows(
-        {name: runs_by_seed([Run(place) for place in g.folders]) for name, g in groups.items()},
-        base,
-    )
+    loaded = {name: [Run(place) for place in g.folders] for name, g in groups.items()}
+    found = paired_rows({name: runs_by_seed(some) for name, some in loaded.items()}, base)
     if not found.found:
         raise ValueError(f"expected runs with a seed that {base} has too, got none")
     main = main_metrics(groups[base].metrics)
@@ -55,9 +53,12 @@ def compare(places: Sequence[Path], out: Path, *, against: str | None = None) ->
     heading, said = "Runs compared", units(g.metrics for g in groups.values())
     about = f"{said} Mean ± deviation (population) over the seeds."
     markdown = [f"# {heading}", about, markdown_table(*means, words=False), *found.markdown()]
-    every = [Run(place) for g in groups.values() for place in g.folders]
-    told = html_table(["", "these runs"], facts(every), words=True)
-    page = [told, f"<p class=soft>{about}</p>", html_table(*means), *found.html()]
+    page = [
+        *facts_table([run for some in loaded.values() for run in some]),
+        f"<p class=soft>{about}</p>",
+        html_table(*means),
+        *found.html(),
+    ]
     out.mkdir(parents=True, exist_ok=True)
     files = {
         "compared.md": "\n\n".join(markdown) + "\n",

@@ -1,7 +1,7 @@
 """Measured numbers beside the published ones, and the differences between the two set-ups."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
@@ -14,7 +14,7 @@ from reference_models.running import storage
 from reference_models.running.description import rate_words
 from reference_models.running.devices import ranks
 from reference_models.running.robustness import FOLDER
-from reference_models.tables.about import facts
+from reference_models.tables.about import facts_table
 from reference_models.tables.finished import Run
 from reference_models.tables.links import links_to_missing, links_to_runs
 from reference_models.tables.pages import html_page, html_table, markdown_table
@@ -54,7 +54,10 @@ def write_tables(run: Experiment, plan: Sequence[Row]) -> None:
     """
     if not ranks().is_main_process:
         return
-    lines = [_compared(run, row) for row in plan]
+    finished = {
+        row.name: [Run(place) for place in run.finished(row)] for row in plan if row.reason is None
+    }
+    lines = [_compared(run, row, finished.get(row.name, ())) for row in plan]
     heading = f"{run.model}, table {run.table}"
     note = _note_of(run, any(line.published for line in lines))
     differing = differences(run, plan)
@@ -64,7 +67,7 @@ def write_tables(run: Experiment, plan: Sequence[Row]) -> None:
     table = ["Row", "", *map(title, metrics)], _table_rows(lines, metrics)
     words = ["", "the paper", "here"], differing
     remarks = [f"{line.name}: {line.remark}" for line in lines if line.remark]
-    paired = _paired(run, plan)
+    paired = _paired(run, plan, finished)
     shared = {row.name for row in plan if row.same_as is not None}
     about = f"{units(line.measured for line in lines)} Mean ± deviation (population) over n seeds."
     markdown = [
@@ -76,16 +79,10 @@ def write_tables(run: Experiment, plan: Sequence[Row]) -> None:
         "\n".join(f"* {remark}" for remark in remarks),
         *paired.markdown(),
     ]
-    folders = {row.name: run.finished(row) for row in plan if row.reason is None}
-    finished = {
-        name: [Run(place) for place in places] for name, places in folders.items() if places
-    }
-    own = {name: runs[0] for name, runs in finished.items() if name not in shared}
+    own = {name: runs[0] for name, runs in finished.items() if runs and name not in shared}
     page = [
         f'<p class="note">{escape(note)}</p>',
-        html_table(
-            ["", "these runs"], facts([r for runs in finished.values() for r in runs]), words=True
-        ),
+        *facts_table([each for runs in finished.values() for each in runs]),
         "<h2>What differs</h2>",
         html_table(*words, words=True),
         f"<h2>Table</h2><p class=soft>{about}</p>",
@@ -124,26 +121,28 @@ def write_tables(run: Experiment, plan: Sequence[Row]) -> None:
         storage.write(run.out / name, text)
 
 
-def _compared(run: Experiment, row: Row) -> Line:
+def _compared(run: Experiment, row: Row, finished: Sequence[Run]) -> Line:
     remarks = [] if row.reason is None else [f"cannot run here: {row.reason}"]
     if row.same_as is not None:
         remarks.append(f"is the same run as {row.same_as}")
     remarks += [f"seed {seed} failed: {words}" for seed, words in row.failures.items()]
-    measured = {} if row.reason else summaries(run.results(row))
+    measured = summaries([each.metrics["test"] for each in finished])
     published = published_row(
         registry.find(run.model), run.table, run.data_set, row.name, text_encoder=run.text_encoder
     )
     return Line(row.name, measured, published, "; ".join(remarks))
 
 
-def _paired(run: Experiment, plan: Sequence[Row]) -> PairedRows:
+def _paired(
+    run: Experiment, plan: Sequence[Row], finished: Mapping[str, Sequence[Run]]
+) -> PairedRows:
     """The differences of the rows that have runs of their own from the base row, or ``against``."""
     overrides = {row.name: row.overrides for row in plan}
     against = run.against or base_row(overrides)
     rows = {
-        row.name: runs_by_seed([Run(place) for place in run.finished(row)])
+        row.name: runs_by_seed(finished[row.name])
         for row in plan
-        if row.reason is None and (row.same_as is None or row.name == against)
+        if row.name in finished and (row.same_as is None or row.name == against)
     }
     return paired_rows(rows, against) if against in rows else PairedRows(against, {})
 

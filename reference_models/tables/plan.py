@@ -7,7 +7,7 @@ from typing import Any
 
 from reference_models import keys, registry
 from reference_models.data.corpus import Corpus
-from reference_models.running import folders, records
+from reference_models.running import folders
 from reference_models.running.parts import Parts, build
 
 
@@ -77,7 +77,3 @@ class Experiment:
         """The folders of the finished runs."""
         places = (self.out / row.folder / f"seed-{seed}" for seed in self.seeds)
         return [place for place in places if folders.state(place) == "finished"]
-
-    def results(self, row: Row) -> list[dict[str, Any]]:
-        """The metrics on the test split of the finished runs."""
-        return [records.run_metrics(place)["test"] for place in self.finished(row)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from reference_models.keys import spell
 from reference_models.running import storage
-from reference_models.tables.about import data_name, facts, model_name
+from reference_models.tables.about import data_name, facts_table, model_name
 from reference_models.tables.figures import figures_of, sweep
 from reference_models.tables.finished import Run
 from reference_models.tables.groups import Group, find_runs, group, swept
@@ -78,9 +78,7 @@ def write_report(
     parts = [
         f"<p>{escape(lead)}</p>",
         *_note_box(note),
-        html_table(
-            ["", "these runs"], facts([r for some in loaded.values() for r in some]), words=True
-        ),
+        *facts_table([run for some in loaded.values() for run in some]),
         "<h2>Test results</h2>",
         f"<p class=soft>{units(means.values())} Mean ± deviation (population) over the seeds.</p>",
         html_table(["Model", "Seeds", *map(metric_title, head), "Epochs kept"], rows),
@@ -120,7 +118,7 @@ def report(places: Sequence[Path], page: Path) -> list[Group]:
     synthetic = any(id.startswith("synthetic") for run in first.values() for id in run.ids)
     parts = [
         *_note_box(SYNTHETIC if synthetic else None),
-        html_table(["", "these runs"], facts(every), words=True),
+        *facts_table(every),
         "<h2>Test results</h2>",
         f"<p class=soft>{units(g.metrics for g in groups)} Mean ± deviation (population) over the"
         " seeds.</p>",

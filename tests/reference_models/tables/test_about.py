@@ -3,7 +3,7 @@
 import os
 from datetime import datetime
 
-from reference_models.tables.about import data_name, facts, model_name
+from reference_models.tables.about import data_name, facts, facts_table, model_name
 from reference_models.tables.finished import Run
 from tests.reference_models.tables.test_figures import run_folder
 
@@ -33,7 +33,9 @@ def test_all_that_tells_what_was_run(tmp_path):
         ("Date", "2026-03-02, of the last run"),
     ]
     assert (model_name(runs), data_name(runs)) == ("hycon", "a.pkl")
-    assert facts([]) == []
+    (table,) = facts_table(runs)
+    assert "<td>Seeds</td><td>1, 2</td>" in table
+    assert facts([]) == facts_table([]) == []
 
 
 def test_versions_and_what_differs_between_runs(tmp_path):
