@@ -19,7 +19,7 @@ from scipy.integrate import trapezoid
 from reference_models.running.metrics import flat_metrics, task_metrics
 from reference_models.running.robustness import Condition, MissingResults, Outputs
 from reference_models.running.runs import prediction_columns
-from reference_models.tables.paired import Difference, difference, is_error, resampled
+from reference_models.tables.paired import Difference, differences_by_metric, resampled
 from reference_models.tables.statistics import Summary, in_percent
 from reference_models.tables.weighted_metrics import weighted_metrics
 
@@ -123,14 +123,11 @@ def paired_areas(
     seeds = sorted(row.keys() & against.keys())
     if not seeds or any(row[s].predictions.keys() != against[s].predictions.keys() for s in seeds):
         return {}
-    counts = resampled(len(row[seeds[0]].labels))
-    ours, theirs = ([_areas(runs[s], counts) for s in seeds] for runs in (row, against))
-    found = {}
-    for name in ours[0]:
-        each = np.stack([o[name] - t[name] for o, t in zip(ours, theirs, strict=True)])
-        if np.isfinite(each[:, 0]).all():
-            found[name] = difference(each[:, 0], each[:, 1:], lower_is_better=is_error(name))
-    return found
+    samples = len(row[seeds[0]].labels)
+    counts = resampled(samples)
+    return differences_by_metric(
+        *([_areas(runs[s], counts) for s in seeds] for runs in (row, against)), samples=samples
+    )
 
 
 def _areas(result: MissingResults, counts: Floats) -> dict[str, Floats]:

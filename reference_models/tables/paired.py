@@ -61,15 +61,28 @@ def paired_differences(row: Mapping[int, Run], against: Mapping[int, Run]) -> di
     for run in (*(row[s] for s in seeds), *(against[s] for s in seeds)):
         _check_paired(first, run)
     counts = resampled(len(first.ids))
-    every = [[_metrics(runs[s], counts) for s in seeds] for runs in (row, against)]
-    names = [name for name in every[0][0] if all(name in m for runs in every for m in runs)]
+    return differences_by_metric(
+        *([_metrics(runs[s], counts) for s in seeds] for runs in (row, against)),
+        samples=len(first.ids),
+    )
+
+
+def differences_by_metric(
+    ours: Sequence[Mapping[str, Floats]], theirs: Sequence[Mapping[str, Floats]], *, samples: int
+) -> dict[str, Difference]:
+    """The difference of every metric that all runs have, and that is defined in each.
+
+    Args:
+        ours, theirs: of each of S seeds: metric -> (1 + R,), as it is and on R resampled splits.
+        samples: how many a split has. Of a single one all splits are alike, which tells nothing.
+    """
     found = {}
-    for name in names:
-        ours, theirs = (np.stack([metrics[name] for metrics in runs]) for runs in every)
-        each = ours - theirs  # (S, 1 + R): as it is, then resampled
-        if np.isfinite(each[:, 0]).all():
-            drawn = each[:, 1:] if len(first.ids) > 1 else each[:, :0]  # of one, all are alike
-            found[name] = difference(each[:, 0], drawn, lower_is_better=is_error(name))
+    for name in ours[0]:
+        if all(name in metrics for metrics in (*ours, *theirs)):
+            each = np.stack([o[name] - t[name] for o, t in zip(ours, theirs, strict=True)])
+            if np.isfinite(each[:, 0]).all():
+                drawn = each[:, 1:] if samples > 1 else each[:, :0]
+                found[name] = difference(each[:, 0], drawn, lower_is_better=_is_error(name))
     return found
 
 
@@ -140,8 +153,7 @@ def _metrics(run: Run, counts: Floats) -> dict[str, Floats]:
     return {name: values for name, values in found.items() if name in names}
 
 
-def is_error(metric: str) -> bool:
-    """Whether lower is better."""
+def _is_error(metric: str) -> bool:
     return metric.endswith("mae")
 
 

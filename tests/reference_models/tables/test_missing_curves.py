@@ -128,6 +128,19 @@ def test_equal_rows_cannot_be_told_apart():
         assert (each.value, each.low, each.high, each.word) == (0, 0, 0, "cannot tell")
 
 
+def of_one_sample(result):
+    predictions = {condition: x[:1] for condition, x in result.predictions.items()}
+    return replace(result, predictions=predictions, labels=result.labels[:1])
+
+
+def test_one_sample_tells_nothing():
+    """It is alike on all splits that are drawn from it, which is no certainty."""
+    ours, theirs = of_one_sample(results(shift=0.1)), of_one_sample(results(shift=9.0))
+    found = paired_areas({1: ours}, {1: theirs})["mae"]
+    assert found.word == "cannot tell"
+    assert found.value < -5
+
+
 def test_classes_have_areas_too():
     ours, theirs = results(task="humor", noise=0.2), results(task="humor", noise=2)
     assert set(measured([ours]).areas) == {"accuracy", "f1"}
