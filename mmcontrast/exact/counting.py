@@ -43,6 +43,8 @@ def partner_ranks_in_tiles(x: Tensor, y: Tensor, columns: Tensor, sides: Sides) 
     A tile stays in the cache while it is made and counted, where whole rows do not. Columns that
     are equal may differ in rounding by their places in tiles, so they have to have one tile.
     """
+    dtype = torch.promote_types(x.dtype, y.dtype)
+    x, y = x.to(dtype), y.to(dtype)
     # Made by products as well, so that what ties in exact numbers ties here. A diagonal is copied,
     # or it would hold its whole product.
     parts = [dot(x[i], y[columns[i]]).diagonal().clone() for i in slices(len(x), LEVELS)]

@@ -181,3 +181,13 @@ X = torch.ones(3, 2)
 def test_bad_arguments_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("wide", ["anchors", "candidates"])
+def test_a_large_batch_of_two_dtypes_is_computed_in_the_wider_one(wide):
+    rows = {"anchors": normal(1, 450, 3), "candidates": normal(2, 450, 3)}
+    rows = {name: x.double() if name == wide else x.float() for name, x in rows.items()}
+    found = mm.retrieval(**rows, normalize=None)
+    expected = mm.retrieval(*(x.double() for x in rows.values()), normalize=None)
+    assert found.ranks.dtype == torch.float64
+    assert torch.equal(found.ranks, expected.ranks)
