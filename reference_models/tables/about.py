@@ -38,18 +38,19 @@ def facts(runs: Sequence[Run]) -> list[tuple[str, str]]:
     last = max((run.folder / "metrics.json").stat().st_mtime for run in runs)
     topics = {
         "Model": model_name(runs),
-        "Data": _each(_data_words(run.config["data"]) for run in runs),
+        "Data": _each(data_words(run.config["data"]) for run in runs),
         "Modalities": _each(", ".join(run.config["modalities"]) for run in runs),
-        "Text encoder": _each(_encoder_words(run.config["text"]) for run in runs),
+        "Text encoder": _each(encoder_words(run.config["text"]) for run in runs),
         "Epochs": f"at most {most}; kept: {kept[0]}" + (f" to {kept[-1]}" if len(kept) > 1 else ""),
         "Seeds": ", ".join(map(str, sorted({run.config["seed"] for run in runs}))),
-        "Versions": _each(_version_words(run.config.get("versions", {})) for run in runs),
+        "Versions": _each(version_words(run.config.get("versions", {})) for run in runs),
         "Date": f"{date.fromtimestamp(last).isoformat()}, of the last run",
     }
     return [(topic, words) for topic, words in topics.items() if words]
 
 
-def _data_words(data: Mapping[str, Any]) -> str:
+def data_words(data: Mapping[str, Any]) -> str:
+    """The file's name, what it is known as, its samples where they are given, and its SHA-256."""
     known = f", {data['known_as']}" if data.get("known_as") else ""
     sizes = data.get("samples", {})
     samples = f", {'/'.join(map(str, sizes.values()))} samples" if sizes else ""
@@ -58,14 +59,15 @@ def _data_words(data: Mapping[str, Any]) -> str:
     )
 
 
-def _encoder_words(text: Mapping[str, Any]) -> str:
-    """A folder by its name: where it lay on a machine says nothing."""
+def encoder_words(text: Mapping[str, Any]) -> str:
+    """The text encoder: a folder by its name, as where it lay on a machine says nothing."""
     if text.get("encoder") is None:
         return "precomputed features" if text.get("column") == "features" else "none"
     return Path(text["encoder"]).name if Path(text["encoder"]).is_absolute() else text["encoder"]
 
 
-def _version_words(versions: Mapping[str, str]) -> str:
+def version_words(versions: Mapping[str, str]) -> str:
+    """Python and the packages that numbers depend on."""
     return ", ".join(f"{name} {versions[name]}" for name in PACKAGES if name in versions)
 
 

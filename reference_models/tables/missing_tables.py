@@ -8,6 +8,7 @@ from reference_models.data.corpus import Corpus
 from reference_models.running import records
 from reference_models.running.robustness import FOLDER, MissingResults, evaluate_missing
 from reference_models.running.runs import data_of
+from reference_models.tables.about import data_words, encoder_words, version_words
 from reference_models.tables.missing_pages import write_curves
 from reference_models.tables.paired_rows import base_row
 from reference_models.tables.plan import Experiment, Row
@@ -96,13 +97,12 @@ def write_missing(
 
 
 def _about(config: Mapping[str, Any], corpus: Corpus, split: str) -> dict[str, str]:
-    text, versions = config["text"], config.get("versions", {})
-    known = f", {corpus.known_as}" if corpus.known_as else ""
+    data = {"path": corpus.path, "known_as": corpus.known_as, "sha256": corpus.sha256}
     return {
         "model": config["model"],
         "modalities": ", ".join(config["modalities"]),
-        "data": f"{Path(corpus.path).name}{known}, SHA-256 {corpus.sha256}",
+        "data": data_words(data),
         "samples": f"{split}, {len(corpus.splits[split])} samples",
-        "text encoder": str(text.get("encoder") or text.get("column") or "none"),
-        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+        "text encoder": encoder_words(config["text"]),
+        "versions": version_words(config.get("versions", {})),
     }

@@ -6,6 +6,8 @@ import pytest
 
 from reference_models.__main__ import main
 from reference_models.tables import paired
+from reference_models.tables.about import facts
+from reference_models.tables.finished import Run
 from tests.reference_models.tables.reproduced import ROWS, SEEDS, run
 from tests.reference_models.tables.test_report import check_whole
 
@@ -48,6 +50,11 @@ def test_evaluate_writes_into_the_run_folder(finished, capsys):
     assert out.endswith(f"page: {page}\n")
     assert "# hycon, seed 1111: blocks missing" in out
     check_whole(page.read_text(encoding="utf-8"))
+    content, told = json.loads(page.with_suffix(".json").read_text()), dict(facts([Run(place)]))
+    for topic in ("Model", "Modalities", "Text encoder", "Versions"):
+        assert content[topic.lower()] == told[topic]  # as on the run's own page
+    name, _, digest = told["Data"].split(", ")  # in between are the sizes of all splits
+    assert content["data"] == f"{name}, {digest}"
     assert main(["evaluate", str(place)]) == 0  # the run is as it was
     assert "MAE" in capsys.readouterr().out
 
