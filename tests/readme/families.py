@@ -65,12 +65,19 @@ def equal(family: str) -> str:
     for case in found:
         library = "torch" if case.library == TORCH else case.library
         rows.append([code(case.ours), library, code(case.theirs), case.differs])
-    return table(["ours", "library", "theirs", "beyond that"], rows)
+    return (
+        "Each row is a test, in values and in gradients, with rows `x`, `y`, `z`, a temperature `t`,"
+        " a bias `b` and a margin `m`. In float64 the two agree to rounding; the last column says"
+        f" what else is different.\n\n{table(['ours', 'library', 'theirs', 'beyond that'], rows)}"
+    )
 
 
 def costs(family: str) -> str:
     """Time and peak memory by the number of samples, of the stored run of ``make bench``."""
-    shown = []
+    shown = [
+        "Measured with `make bench`, forward and backward, in one thread; see"
+        " [benchmarks](../benchmarks.md) for the machine."
+    ]
     for loss, d in MEASURED[family].items():
         results = [r for r in speed.stored()["results"] if (r["loss"], r["d"]) == (loss.name, d)]
         sizes = sorted({r["n"] for r in results})
