@@ -1,4 +1,4 @@
-"""The site's pages: sessions in them run and print what stands there; links lead somewhere."""
+"""The site's pages: sessions in them run and print what stands there."""
 
 import doctest
 import re
@@ -7,10 +7,9 @@ import pytest
 import torch
 
 import mmcontrast as mm
-from tests.readme.citing import ROOT, bibtex
+from tests.readme import page
 
-SITE = ROOT / "notebooks/site"
-PAGES = {path.relative_to(SITE).as_posix(): path for path in sorted(SITE.rglob("*.md"))}
+PAGES = {path.relative_to(page.SITE).as_posix(): path for path in page.PAGES[1:]}
 FENCE = re.compile(r"^```pycon\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE | doctest.REPORT_NDIFF
 SESSIONS = [name for name, path in PAGES.items() if FENCE.search(path.read_text())]
@@ -36,10 +35,6 @@ def run(name):
     return test.globs
 
 
-def outside_code(name):
-    return re.sub(r"^```.*?^```", "", PAGES[name].read_text(), flags=re.MULTILINE | re.DOTALL)
-
-
 def test_there_are_sessions():
     assert {"start.md", "choosing.md", "guides/test_your_loss.md"} <= set(SESSIONS)
 
@@ -47,13 +42,6 @@ def test_there_are_sessions():
 @pytest.mark.parametrize("name", SESSIONS)
 def test_sessions_run_and_print_what_stands_there(name):
     run(name)
-
-
-@pytest.mark.parametrize("name", ["start.md", "choosing.md", "citing.md", *SESSIONS])
-def test_links_and_pictures_of_a_page_are_there(name):
-    for link in re.findall(r"\]\(([^)\s#]+)", outside_code(name)):
-        if "://" not in link:
-            assert (PAGES[name].parent / link).exists(), link
 
 
 def test_every_cell_of_the_table_of_choices_is_a_call():
@@ -69,21 +57,17 @@ def test_every_cell_of_the_table_of_choices_is_a_call():
         assert value.isfinite().all(), call
 
 
-def test_the_page_on_citing_has_the_package_and_the_papers():
-    assert bibtex() in PAGES["citing.md"].read_text()
-
-
 def test_a_session_that_prints_something_else_fails(tmp_path, monkeypatch):
-    page = tmp_path / "a.md"
-    page.write_text("# A\n\n```pycon\n>>> 1 + 1\n3\n```\n")
-    monkeypatch.setitem(PAGES, "a.md", page)
+    path = tmp_path / "a.md"
+    path.write_text("# A\n\n```pycon\n>>> 1 + 1\n3\n```\n")
+    monkeypatch.setitem(PAGES, "a.md", path)
     with pytest.raises(AssertionError, match="- 3"):
         run("a.md")
 
 
 def test_blocks_of_a_page_share_their_names_and_know_their_lines(tmp_path, monkeypatch):
-    page = tmp_path / "a.md"
-    page.write_text("# A\n\n```pycon\n>>> x = 2\n```\n\ntext\n\n```pycon\n>>> x + 1\n3\n```\n")
-    monkeypatch.setitem(PAGES, "a.md", page)
+    path = tmp_path / "a.md"
+    path.write_text("# A\n\n```pycon\n>>> x = 2\n```\n\ntext\n\n```pycon\n>>> x + 1\n3\n```\n")
+    monkeypatch.setitem(PAGES, "a.md", path)
     assert run("a.md")["x"] == 2
     assert [example.lineno for example in session("a.md").examples] == [3, 9]
