@@ -77,8 +77,9 @@ readme: .venv/ready
 	$(BIN)/python -m tests.readme $(ARGS)
 
 # The site, out of notebooks/site: build/site/index.html. It needs no network, runs no notebook, and
-# takes a warning for an error.
+# takes a warning for an error. Before it the tests of its hooks, which need Sphinx.
 docs: .venv/docs-ready
+	$(BIN)/python -m pytest -q -n0 tests/test_hooks.py
 	$(BIN)/python -m sphinx -q -W --keep-going notebooks/site build/site
 	@echo "page: build/site/index.html"
 

@@ -8,8 +8,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path[:0] = [str(ROOT), str(HERE)]
 
-import hooks  # noqa: E402
-import inventory  # noqa: E402
+import hooks  # noqa: E402 - found by the path above
+import inventory  # noqa: E402 - so is this
 
 project = "mmcontrast"
 author = "the mmcontrast authors"
