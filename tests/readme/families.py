@@ -65,11 +65,12 @@ def equal(family: str) -> str:
     for case in found:
         library = "torch" if case.library == TORCH else case.library
         rows.append([code(case.ours), library, code(case.theirs), case.differs])
-    return (
+    said = (
         "Each row is a test, in values and in gradients, with rows `x`, `y`, `z`, a temperature"
-        " `t`, a bias `b` and a margin `m`. In float64 the two agree to rounding; the last column says"
-        f" what else is different.\n\n{table(['ours', 'library', 'theirs', 'beyond that'], rows)}"
+        " `t`, a bias `b` and a margin `m`. In float64 the two agree to rounding; the last column"
+        " says what else is different."
     )
+    return f"{said}\n\n{table(['ours', 'library', 'theirs', 'beyond that'], rows)}"
 
 
 def costs(family: str) -> str:
