@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +13,22 @@ from mmcontrast.testing.registry import check, few_samples, generic
 from mmcontrast.testing.subject import LawBroken, Subject, demand, tensor_of
 
 
-def _tensors(batch: Batch) -> list[Tensor]:
-    return [*batch.rows.values(), *([] if batch.labels is None else [batch.labels])]
+@contextmanager
+def only_read(batch: Batch) -> Iterator[None]:
+    """LawBroken where what runs inside writes to the rows or labels."""
+    inputs = dict(batch.rows)
+    if batch.labels is not None:
+        inputs["labels"] = batch.labels
+    before = [(x.detach().clone(), x._version) for x in inputs.values()]
+    yield
+    for (name, x), (same, version) in zip(inputs.items(), before, strict=True):
+        demand(torch.equal(x, same) and x._version == version, f"{name} was written to")
+
+
+def strided(x: Tensor) -> Tensor:
+    """The same rows, transposed in memory and with NaN between any two numbers."""
+    wide = torch.full((2 * x.shape[1], 2 * len(x)), torch.nan, dtype=x.dtype)
+    return wide[::2, ::2].copy_(x.T).T
 
 
 @check("57")
@@ -22,19 +38,16 @@ def inputs_are_not_written(subject: Subject, batch: Batch) -> None:
     An in-place operation: a diagonal filled, a row normalised by `/=`, a label overwritten.
     """
     leaves = batch.leaves()
-    inputs, before = _tensors(leaves), _tensors(leaves.copy())
-    versions = [x._version for x in inputs]
-    try:
-        value = subject.tensor(leaves)
-    except RuntimeError as error:
-        if "in-place" in str(error):
-            raise LawBroken(f"the loss writes to an input: {error}") from error
-        raise
-    if value.requires_grad:
-        value.backward()  # type: ignore[no-untyped-call]  # torch's lacks types
-    subject.tensor(batch)
-    for x, same, version in zip(inputs, before, versions, strict=True):
-        demand(torch.equal(x, same) and x._version == version, "the loss wrote to an input")
+    with only_read(batch), only_read(leaves):
+        try:
+            value = subject.tensor(leaves)
+        except RuntimeError as error:
+            if "in-place" in str(error):
+                raise LawBroken(f"the loss writes to an input: {error}") from error
+            raise
+        if value.requires_grad:
+            value.backward()  # type: ignore[no-untyped-call]  # torch's lacks types
+        subject.tensor(batch)
 
 
 @check("58")
@@ -43,13 +56,8 @@ def strides_do_not_matter(subject: Subject, batch: Batch) -> None:
 
     `.view()` of an unknown layout, or a kernel that assumes contiguous rows.
     """
-
-    def spread(x: Tensor) -> Tensor:
-        wide = torch.full((2 * len(x), 2 * x.shape[1]), torch.nan, dtype=x.dtype).T
-        return wide[::2, ::2].copy_(x.T).T
-
     what = ("the loss", "on strided rows it")
-    subject.same(subject.value(batch), subject.value(batch.map(spread)), what)
+    subject.same(subject.value(batch), subject.value(batch.map(strided)), what)
 
 
 @check("58")

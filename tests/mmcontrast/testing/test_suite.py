@@ -259,3 +259,58 @@ def test_policies_for_an_empty_batch(loss, held):
     }
     assert found == held
     assert "empty_batch" not in [c.name for _, c in iter_checks(loss)]
+
+
+# --- what only one way of calling shows ----------------------------------------------------------
+
+
+def doubles_without_graph(a, b):
+    """In evaluation, where no input needs a gradient."""
+    if not a.requires_grad:
+        a.mul_(2)
+    return mm.info_nce(a, b)
+
+
+def doubles_labels(z, labels):
+    labels.mul_(2)
+    return mm.sup_con(z, labels)
+
+
+def rows_in_memory(a, b):
+    """Of rows that lie one after the other, wherever they begin and whatever lies between."""
+    a = a.as_strided(a.shape, (a.shape[1], 1))
+    return mm.info_nce(a, b)
+
+
+def columns_in_memory(a, b):
+    """Right where numbers of a row are next to each other, whatever lies between rows."""
+    return mm.info_nce(a.as_strided(a.shape, (a.stride(0), 1)), b)
+
+
+@pytest.mark.parametrize(
+    ("loss", "kind", "law", "said"),
+    [
+        (doubles_without_graph, "paired", "inputs_are_not_written", "a was written to"),
+        (doubles_labels, "labelled", "inputs_are_not_written", "labels was written to"),
+        (rows_in_memory, "paired", "strides_do_not_matter", "the loss is"),
+        (columns_in_memory, "paired", "strides_do_not_matter", "the loss is"),
+    ],
+)
+def test_writes_and_strides(loss, kind, law, said):
+    report = report_on(loss, {"kind": kind}, checks=[law], max_examples=10, shrink=False)
+    assert report.failed == (law,)
+    assert report[law].message.startswith(said)
+
+
+def test_a_miner_or_distance_that_reads_only():
+    def miner(a, b):
+        return mm.hard_negatives(a.mul_(1), b, 1)
+
+    def distance(x, y):
+        return mm.euclidean(x, y.as_strided(y.shape, (y.shape[1], 1)))
+
+    law = "mining_leaves_its_inputs"
+    found = report_on(miner, {"kind": "miner"}, checks=[law], max_examples=5)
+    assert found[law].message == "a was written to"
+    law = "distance_leaves_its_inputs"
+    assert report_on(distance, {"kind": "distance"}, checks=[law], max_examples=5).failed == (law,)
