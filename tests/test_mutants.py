@@ -111,7 +111,7 @@ def options(root):
 
 
 def results_of(root):
-    return [json.loads(line) for line in driver.lines(root / ".mutants" / "results.jsonl")]
+    return [json.loads(line) for line in results.lines(root / ".mutants" / "results.jsonl")]
 
 
 def contents(root):
@@ -238,6 +238,7 @@ def test_programs_that_tests_start_record_under_their_name(tmp_path):
         ("3", ["4"]),
         ("0.0", ["1.0"]),
         ("0.5", ["1.0"]),
+        ("1e999", ["1e9"]),
         ("True", ["False"]),
         ("x = a.sum(0)", ["1", "a.mean"]),
         ("x = a.sum(dim=-1)", ["1", "0", "2", "a.mean", "a.sum()"]),

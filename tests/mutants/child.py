@@ -19,8 +19,7 @@ from typing import Any
 
 import pytest
 
-OPTIONS = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "--tb=short"]
-
+OPTIONS = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--tb=short"]
 
 NOTHING_RAN = 5
 """pytest's exit code where there was no test."""
@@ -65,8 +64,8 @@ def run(asked: dict[str, Any], tell: Callable[[str], None]) -> dict[str, Any]:
         from tests.mutants.recording import Recording
 
         plugins.append(Recording(Path(asked["record"]), asked["paths"]))
-    options = [x for x in OPTIONS if x != "-x"] if "record" in asked else OPTIONS
-    code = int(pytest.main([*options, *asked["files"]], plugins=plugins))
+    first = [] if "record" in asked else ["-x"]
+    code = int(pytest.main([*OPTIONS, *first, *asked["files"]], plugins=plugins))
     failed = chosen.failed or (
         f"pytest ended with {code}" if code not in (0, NOTHING_RAN) else None
     )

@@ -16,6 +16,7 @@ from tests.mutants.child import TIME_LIMIT
 from tests.mutants.lines import Map, Tests, digest, part
 from tests.mutants.operators import Mutant
 from tests.mutants.project import Project
+from tests.mutants.results import results, stored_in
 
 FILES_AT_ONCE = 8
 """Of other test files, whose import takes longer than the tests of a line."""
@@ -235,8 +236,7 @@ def is_mapped(project: Project, file: str) -> bool:
 def run(project: Project, sample: Iterable[Mutant], workers: int, budget: float) -> None:
     """Try those that have no result yet and are not equivalent; a line of JSON for each."""
     known = Map(project.store / "map")
-    results = project.store / "results.jsonl"
-    done = {json.loads(line)["key"] for line in lines(results)}
+    done = results(project)
     lock = threading.Lock()
     left = []
     for mutant in sample:
@@ -248,26 +248,12 @@ def run(project: Project, sample: Iterable[Mutant], workers: int, budget: float)
         mutant, key = job
         tests = known.of(mutant, project.source(mutant.path))
         result = worker.try_mutant(mutant, tests, budget)
-        about: dict[str, Any] = {
-            "path": mutant.path,
-            "line": mutant.line,
-            "operator": mutant.operator,
-        }
-        about |= {"at": mutant.at, "old": " ".join(mutant.old.split()), "new": mutant.new}
-        with lock, results.open("a") as file:
-            file.write(json.dumps({"key": key, **about, **result}) + "\n")
-            place = f"{mutant.path}:{mutant.at}"
-            say(f"{result['result']}: {place}: {about['old']} -> {mutant.new}")
+        old = " ".join(mutant.old.split())
+        about = {name: getattr(mutant, name) for name in ("path", "line", "operator", "at")}
+        with lock, stored_in(project).open("a") as file:
+            file.write(json.dumps({"key": key, **about, "old": old, "new": mutant.new, **result}))
+            file.write("\n")
+            say(f"{result['result']}: {mutant.path}:{mutant.at}: {old} -> {mutant.new}")
 
     say(f"{len(left)} to try")
     in_parallel(project, left, workers, one)
-
-
-def lines(path: Path) -> list[str]:
-    """Those that were written whole: a run may have been cut within its last."""
-    if not path.is_file():
-        return []
-    text = path.read_text()
-    if text and not text.endswith("\n"):
-        path.write_text(text[: text.rfind("\n") + 1])
-    return [line for line in path.read_text().splitlines() if line]

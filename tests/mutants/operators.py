@@ -232,7 +232,7 @@ def other_constant(value: bool | float) -> str:
         return str(not value)
     if isinstance(value, int):
         return str(value + 1)
-    return "1e9" if value in (float("inf"),) else repr(2 * value or 1.0)
+    return "1e9" if value == float("inf") else repr(2 * value or 1.0)
 
 
 def renamed(function: ast.expr, name: str) -> str:

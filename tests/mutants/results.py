@@ -6,17 +6,31 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tests.mutants.driver import lines
 from tests.mutants.operators import Mutant
 from tests.mutants.project import Project
+from tests.readme.tables import table
 
 STORED = Path(__file__).parent / "stored.json"
 KINDS = ("killed", "timeout", "survived", "not run", "equivalent")
 
 
+def stored_in(project: Project) -> Path:
+    return project.store / "results.jsonl"
+
+
+def lines(path: Path) -> list[str]:
+    """Those that were written whole: a run may have been cut within its last."""
+    if not path.is_file():
+        return []
+    text = path.read_text()
+    if text and not text.endswith("\n"):
+        path.write_text(text[: text.rfind("\n") + 1])
+    return [line for line in path.read_text().splitlines() if line]
+
+
 def results(project: Project) -> dict[str, dict[str, Any]]:
     """The last of each mutant, by its key."""
-    found = map(json.loads, lines(project.store / "results.jsonl"))
+    found = map(json.loads, lines(stored_in(project)))
     return {result["key"]: result for result in found}
 
 
@@ -49,8 +63,6 @@ def share(row: dict[str, int]) -> str:
 
 def text(rows: dict[str, dict[str, int]]) -> str:
     """The table in Markdown, the sum last."""
-    from tests.readme.tables import table
-
     body = [[path, *(str(row[k]) for k in KINDS), share(row)] for path, row in rows.items()]
     summed = total(rows)
     body.append(["all", *(str(summed[k]) for k in KINDS), share(summed)])
@@ -59,6 +71,6 @@ def text(rows: dict[str, dict[str, int]]) -> str:
 
 def forget_survivors(project: Project) -> None:
     """So that the next run tries them again."""
-    path = project.store / "results.jsonl"
+    path = stored_in(project)
     kept = [x for x in lines(path) if json.loads(x)["result"] in ("killed", "timeout")]
     path.write_text("".join(f"{line}\n" for line in kept))
