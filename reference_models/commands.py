@@ -126,7 +126,8 @@ def evaluate_command(options: argparse.Namespace) -> None:
 
     if not ranks().is_main_process:
         return
-    if _mask_seeds(options):
+    mask_seeds = _mask_seeds(options)
+    if options.missing is not None:
         from reference_models.tables.missing_tables import evaluate_run
 
         page = evaluate_run(
@@ -135,7 +136,7 @@ def evaluate_command(options: argparse.Namespace) -> None:
             data=options.data,
             labels=options.labels,
             split=options.split,
-            mask_seeds=_mask_seeds(options),
+            mask_seeds=mask_seeds,
             say=_say,
         )
         _say(f"{page.with_suffix('.md').read_text(encoding='utf-8')}\npage: {page}")
@@ -150,14 +151,16 @@ def evaluate_command(options: argparse.Namespace) -> None:
 
 
 def _mask_seeds(options: argparse.Namespace) -> int:
-    """How many masks at each rate of ``--missing``; 0 without it."""
+    """How many masks at each rate of ``--missing``."""
+    from reference_models.running.robustness import MASK_SEEDS
+
+    if options.mask_seeds is None:
+        return MASK_SEEDS
     if options.missing is None:
-        if options.mask_seeds is not None:
-            raise ValueError(
-                f"--mask-seeds: expected --missing MODE beside it, got {options.mask_seeds} alone"
-            )
-        return 0
-    return options.mask_seeds or 3
+        raise ValueError(
+            f"--mask-seeds: expected --missing MODE beside it, got {options.mask_seeds} alone"
+        )
+    return int(options.mask_seeds)
 
 
 def reproduce_command(options: argparse.Namespace) -> None:

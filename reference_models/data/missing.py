@@ -185,7 +185,9 @@ BERT_BLANKS = BlankTokens(100, frozenset((0, 101, 102)))
 
 
 def blank_tokens(tokenizer: PreTrainedTokenizerBase | None) -> BlankTokens:
-    """The unknown token of a tokenizer, or else its mask token; None: those of BERT.
+    """The unknown token of a tokenizer, or else its mask token; None: that of BERT.
+
+    Without a tokenizer, a network reads the stored ids of the column text_bert, or no tokens.
 
     Raises:
         ValueError: a tokenizer that has neither.

@@ -2,13 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from reference_models.data.missing import (
-    BERT_BLANKS,
-    WHOLE,
-    BlankTokens,
-    blank_tokens,
-    highest_rate,
-)
+from reference_models.data.missing import WHOLE, BlankTokens, blank_tokens, highest_rate
 from reference_models.data.missing_batches import lacking_batch
 from reference_models.running.trainer import Change
 
@@ -24,9 +18,7 @@ def blanks_of(parts: "Parts", mode: str) -> BlankTokens:
     Raises:
         ValueError: a tokenizer that has neither an unknown nor a mask token.
     """
-    if mode in WHOLE or parts.config["text"]["column"] != "raw_text":
-        return BERT_BLANKS  # of the column text_bert, too
-    return blank_tokens(parts.tokenizer)
+    return blank_tokens(None if mode in WHOLE else parts.tokenizer)
 
 
 def batch_change(parts: "Parts") -> Change | None:

@@ -22,6 +22,7 @@ from reference_models.running.sealed import read_sealed, write_sealed
 from reference_models.running.training import predict
 
 FOLDER = "missing"
+MASK_SEEDS = 3
 Outputs = NDArray[np.float32]
 
 
@@ -74,14 +75,6 @@ class MissingResults:
     masks: dict[str, str]
     classes: tuple[int, ...] = (7, 5)
 
-    def curve(self, mask_seed: int) -> list[tuple[float, Outputs]]:
-        """Rates and predictions of one seed of the masks, by rising rate."""
-        return [
-            (c.rate, self.predictions[c])
-            for c in self.conditions
-            if c.rate is not None and c.mask_seed in (None, mask_seed)
-        ]
-
 
 def conditions(
     mode: str, modalities: Sequence[str], read: Sequence[str], mask_seeds: Sequence[int]
@@ -94,8 +87,7 @@ def conditions(
         return tuple(Condition(kept=part) for part in missing.subsets(read))
     found = []
     for rate in missing.rates(mode, modalities):
-        alike = rate == 0 or (rate == 1 and mode != "random-modalities")
-        found += [Condition(rate, seed) for seed in ((None,) if alike else mask_seeds)]
+        found += [Condition(rate, seed) for seed in ((None,) if rate in (0, 1) else mask_seeds)]
     return tuple(found)
 
 
@@ -105,7 +97,7 @@ def evaluate_missing(
     corpus: Corpus,
     *,
     split: str = "test",
-    mask_seeds: int = 3,
+    mask_seeds: int = MASK_SEEDS,
     masks: Path | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> MissingResults:

@@ -15,9 +15,10 @@ from reference_models.data.loading import load_corpus
 from reference_models.data.missing import check_mode
 from reference_models.running import checkpoints, folders, records, runs
 from reference_models.running.devices import ranks
+from reference_models.running.robustness import MASK_SEEDS
 from reference_models.running.trainer import NotFinite
 from reference_models.tables.comparison import write_tables
-from reference_models.tables.missing_tables import MASK_SEEDS, write_missing
+from reference_models.tables.missing_tables import write_missing
 from reference_models.tables.plan import Experiment, Row
 
 

@@ -6,14 +6,17 @@ from typing import Any
 
 from reference_models.data.corpus import Corpus
 from reference_models.running import records
-from reference_models.running.robustness import FOLDER, MissingResults, evaluate_missing
+from reference_models.running.robustness import (
+    FOLDER,
+    MASK_SEEDS,
+    MissingResults,
+    evaluate_missing,
+)
 from reference_models.running.runs import data_of
 from reference_models.tables.about import data_words, encoder_words, version_words
 from reference_models.tables.missing_pages import write_curves
 from reference_models.tables.paired_rows import base_row
 from reference_models.tables.plan import Experiment, Row
-
-MASK_SEEDS = 3
 
 
 def evaluate_run(
