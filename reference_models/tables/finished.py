@@ -1,5 +1,6 @@
 """One finished run, read back from its folder."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,16 @@ from reference_models.running.records import (
     written,
 )
 from reference_models.running.storage import read_tensors
+
+
+def columns_by_output(columns: Iterable[str], kind: str) -> dict[str, str]:
+    """Output -> its column of one kind, "label" or "prediction", among those of predictions.csv.
+
+    >>> columns_by_output(["id", "label_happy", "prediction_happy", "label_sad"], "label")
+    {'happy': 'label_happy', 'sad': 'label_sad'}
+    """
+    own = (column for column in columns if column.startswith(kind))
+    return {column.removeprefix(kind).lstrip("_"): column for column in own}
 
 
 class Run:
@@ -43,11 +54,8 @@ class Run:
         self.ids = [row["id"] for row in rows]
         self.labels, self.predictions = (
             {
-                column.removeprefix(kind).lstrip("_"): np.array(
-                    [float(row[column]) for row in rows]
-                )
-                for column in rows[0]
-                if column.startswith(kind)
+                output: np.array([float(row[column]) for row in rows])
+                for output, column in columns_by_output(rows[0], kind).items()
             }
             for kind in ("label", "prediction")
         )

@@ -10,7 +10,6 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from scipy.integrate import trapezoid
 from reference_models.running.metrics import flat_metrics, task_metrics
 from reference_models.running.robustness import Condition, MissingResults, Outputs
 from reference_models.running.runs import prediction_columns
+from reference_models.tables.finished import columns_by_output
 from reference_models.tables.paired import Difference, differences_by_metric, resampled
 from reference_models.tables.statistics import Summary, in_percent
 from reference_models.tables.weighted_metrics import weighted_metrics
@@ -136,7 +136,13 @@ def _areas(result: MissingResults, counts: Floats) -> dict[str, Floats]:
     values: dict[str, dict[Condition, Floats]] = {}
     for condition, outputs in result.predictions.items():
         columns = prediction_columns(result.task, outputs, result.labels)
-        said, true = (_outputs_of(columns, kind) for kind in ("prediction", "label"))
+        said, true = (
+            {
+                output: np.asarray(columns[column], dtype=np.float64)
+                for output, column in columns_by_output(columns, kind).items()
+            }
+            for kind in ("prediction", "label")
+        )
         for name, x in weighted_metrics(names, said, true, counts).items():
             if name in names:
                 values.setdefault(name, {})[condition] = x
@@ -144,12 +150,4 @@ def _areas(result: MissingResults, counts: Floats) -> dict[str, Floats]:
     return {
         name: np.mean([_area(name, result, of, s) for s in seeds], axis=0)
         for name, of in values.items()
-    }
-
-
-def _outputs_of(columns: Mapping[str, NDArray[Any]], kind: str) -> dict[str, Floats]:
-    return {
-        name.removeprefix(kind).lstrip("_"): np.asarray(values, dtype=np.float64)
-        for name, values in columns.items()
-        if name.startswith(kind)
     }
