@@ -10,6 +10,7 @@ import mmcontrast as mm
 from mmcontrast.exact import ranked_blocks
 from mmcontrast.exact.ranked_scores import Scores
 from mmcontrast.exact.ranked_sorted import can_be_sorted
+from mmcontrast.scores import ROUNDINGS
 from tests.mmcontrast.strategies import close, gradients, leaf, normal, rng
 
 
@@ -73,6 +74,25 @@ def test_both_ways_give_the_same_numbers(monkeypatch, distance, dtype, whole, al
     tolerance = {"atol": 1e-6, "rtol": 1e-6} if dtype == torch.float32 else {}
     for a, b in zip((found[0], *found[1]), (expected[0], *expected[1]), strict=True):
         close(a, b, **tolerance)
+
+
+def test_ties_end_at_the_same_difference(monkeypatch):
+    """The anchor's score of 1 counts twice, as it is rounded for both distances."""
+    x, taken = normal(1, 3, 2), sorts(monkeypatch)
+    rounding = ROUNDINGS * torch.finfo(torch.float64).eps
+    ends = torch.tensor([1.5, 2.5], dtype=torch.float64) * rounding  # within the slack, and beyond
+
+    def first(end):
+        y = torch.stack([one, one + 2**-6, one - 2**-6 - end])
+        return mm.rank_n_contrast(x, y, reduction="none")[0]
+
+    one = torch.tensor(1.0, dtype=torch.float64)
+    found = [first(end) for end in ends]
+    assert taken == [True, True]
+    monkeypatch.setattr(ranked_blocks, "can_be_sorted", lambda *args: False)
+    expected = [first(end) for end in ends]
+    close(torch.stack(found), torch.stack(expected))
+    assert abs(expected[0] - expected[1]) > 0.01
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
