@@ -17,5 +17,5 @@ class Scores(NamedTuple):
 
     def counted(self) -> Tensor:
         """(B,) bool: anchors with a candidate."""
-        others = self.candidates_rated.sum() - (0 if self.own is None else self.rated.long())
-        return self.rated & (others > 0)
+        alone = 0 if self.own is None else 1  # a rated anchor is a rated candidate, its own
+        return self.rated & (self.candidates_rated.sum() > alone)
