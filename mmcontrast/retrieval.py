@@ -15,6 +15,7 @@ from mmcontrast.exact.choose import ranked_at_a_time
 from mmcontrast.exact.counting import partner_ranks, partner_ranks_in_tiles, positive_ranks
 from mmcontrast.exact.ranking import score_blocks
 from mmcontrast.exact.ties import first_equal, map_equal_rows, tied_dot
+from mmcontrast.exact.tiles import any_of
 from mmcontrast.masks import IGNORE, check_partners, checked_partners, columns_of
 from mmcontrast.presence import refuse_not_finite
 from mmcontrast.rows import RowMap, l2_normalize, map_rows
@@ -126,7 +127,7 @@ def retrieval(
     candidates, here = joined(candidates, group, size=columns_of(positives))  # (C of all ranks, D)
     if positives is not None:
         arguments.mask("positives", positives, (anchors.shape[0], candidates.shape[0]))
-        counted = positives.any(1)
+        counted = any_of(positives, 1)
     else:
         counted = own != IGNORE
         own = torch.where(counted, own + here.start, 0)

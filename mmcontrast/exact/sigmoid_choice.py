@@ -15,7 +15,7 @@ from mmcontrast.exact.pair_partners import of_partners, told
 from mmcontrast.exact.pair_rules import PairRules, as_function, as_tensors
 from mmcontrast.exact.plain import plain_sigmoid
 from mmcontrast.exact.sigmoid_tiles import sigmoid_at_once, sigmoid_in_tiles
-from mmcontrast.exact.tiles import rows_in_cache, scalar, slices
+from mmcontrast.exact.tiles import any_of, rows_in_cache, scalar, slices
 from mmcontrast.presence import zero_outside
 from mmcontrast.reductions import Reduction
 from mmcontrast.rows import RowMap, dot, map_rows
@@ -57,8 +57,8 @@ def sigmoid_of_pairs(
     counted, keep = None, rules.keep
     if keep is not None:
         # Rows that take part in no pair may hold anything, even NaN: they become 0.
-        counted = keep.any(1)
-        x, y = zero_outside(x, counted), zero_outside(y, keep.any(0))
+        counted = any_of(keep, 1)
+        x, y = zero_outside(x, counted), zero_outside(y, any_of(keep, 0))
     by_ways = takes_ways()
     if by_ways:
         rows, columns = mapped(x, y, normalize, chunk_size)
@@ -106,7 +106,7 @@ def _with_a_pair(
     """(B,) bool: anchors with a pair that takes part; by functions, a block of rows at a time."""
     if not rules.has_functions() or 0 in (rows.shape[0], columns.shape[0]):
         keep = with_finite_bias(rules.keep, pair_bias)
-        return columns.new_ones(rows.shape[0]) > 0 if keep is None else keep.any(1)
+        return columns.new_ones(rows.shape[0]) > 0 if keep is None else any_of(keep, 1)
     found, every = [], slice(0, columns.shape[0])
     for i in slices(rows.shape[0], rows_in_cache(columns.shape[0])):
         products = functools.partial(dot, rows[i].detach(), columns.detach())
@@ -114,7 +114,7 @@ def _with_a_pair(
         tile = rules.tile(i, every, products, as_function(part))
         added = rules.bias(pair_bias, i, every, tile, None)
         kept = with_finite_bias(rules.kept(i, every, tile), added)
-        found.append(rows.new_ones(rows[i].shape[0]) > 0 if kept is None else kept.any(1))
+        found.append(rows.new_ones(rows[i].shape[0]) > 0 if kept is None else any_of(kept, 1))
     return torch.cat(found)
 
 
