@@ -113,6 +113,8 @@ def rank_n_contrast(
     z, others_rated = _columns(other_scores)  # (C, S), (C,)
     # Rows that take no part become zero before any arithmetic, so that not even NaN propagates.
     x, others = upcast(zero_outside(x, rated)), upcast(zero_outside(others, others_rated))
+    dtype = torch.promote_types(x.dtype, others.dtype)
+    x, others = x.to(dtype), others.to(dtype)
     rounding = ROUNDINGS * max(_tie_rounding(scores), _tie_rounding(other_scores))
     rows, columns = widen_products(x, others, distance=distance, group=group)
     found = ranked_losses(

@@ -135,6 +135,15 @@ def test_scores_that_differ_are_no_tie():
     assert apart[0] < tied[0]
 
 
+@pytest.mark.parametrize("wide", [0, 1])
+def test_rows_of_two_dtypes_are_compared_in_the_wider_one(wide):
+    rows = [normal(k, 6, 2, dtype=torch.float64 if k == wide else torch.float32) for k in (0, 1)]
+    y, z = normal(2, 6), normal(3, 6)
+    found = mm.rank_n_contrast(rows[0], y, rows[1], z)
+    assert found.dtype == torch.float64
+    close(found, mm.rank_n_contrast(rows[0].double(), y, rows[1].double(), z))
+
+
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int64, torch.float64])
 def test_large_integers_are_as_exact_as_small_ones(dtype):
     """Seconds since 1970, some of them equally far apart."""
