@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         loss = load(options.loss, options.set)
         report = report_on(
             loss,
-            _traits(options, loss),
+            _traits(options),
             checks=options.checks,
             exclude=options.exclude or (),
             expected_failures={
@@ -239,7 +239,7 @@ def _add_trait(claims: Any, name: str, kind: Any) -> None:
         claims.add_argument(flag, type=int)
 
 
-def _traits(options: argparse.Namespace, loss: Loss | None) -> Traits:
+def _traits(options: argparse.Namespace) -> Traits:
     stated: dict[str, Any] = {}
     for f in fields(Traits):
         value = getattr(options, f.name, None)
@@ -264,7 +264,7 @@ def _traits(options: argparse.Namespace, loss: Loss | None) -> Traits:
 
 
 def _list(options: argparse.Namespace) -> str:
-    traits = _traits(options, None)
+    traits = _traits(options)
     lines = []
     for check in CHECKS.values():
         if options.kind is not None and traits.kind not in check.kinds:

@@ -45,7 +45,7 @@ def cause_of(law: str, needs: str, message: str, noun: str = "loss") -> str:
         return re.sub(r"\d[\d.e+-]*", "#", message)
     found = NOT_FINITE.search(message)
     if found is not None and law not in ON_SPECIAL_BATCHES:
-        return found.group().replace("nan", "the loss is nan")
+        return found.group().replace("nan", f"the {noun} is nan")
     words = set(re.findall(r"\w+", needs))
     claim = next((name for name in CLAIMS if name in words), None)
     if claim is None or found is not None:

@@ -119,7 +119,8 @@ class Subject:
         names = self.differentiable(batch)
         chosen = [batch.rows[name] for name in names]
         if not value.requires_grad:
-            raise LawBroken("the loss has no graph: none of its inputs gets a gradient")
+            noun = self.traits.noun
+            raise LawBroken(f"the {noun} has no graph: none of its inputs gets a gradient")
         found = torch.autograd.grad(value, chosen, allow_unused=True)
         gradients = {
             name: torch.zeros_like(x) if g is None else g

@@ -1,6 +1,6 @@
 """Miners of the nearest other candidates, with one mistake each."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -132,9 +132,9 @@ def similarities_in_half(a: Tensor, b: Tensor, k: int = 2) -> Tensor:
     return others_by(similarity.half() if similarity.dtype == torch.float32 else similarity, k)
 
 
-def _mined(loss: Loss, wrong: str, law: str, **claims: object) -> Mistake:
+def _mined(loss: Loss, wrong: str, law: str, **claims: Any) -> Mistake:
     stated = {"factory": Vary(loss, "k"), "count": two_of, **claims}
-    return Mistake(loss, wrong, law, Traits(kind="miner", **stated))  # type: ignore[arg-type]
+    return Mistake(loss, wrong, law, Traits(kind="miner", **stated))
 
 
 def two_of(possible: int) -> int:

@@ -21,6 +21,10 @@ def distance_gradient_is_finite(subject: Subject, batch: Batch) -> None:
     The root of a sum of squares has an infinite slope at 0: the first anchor that meets its own
     copy turns every weight into NaN. So has a division by a length of 0, and an arc cosine at 1.
     """
+
+    def total(x: Tensor, y: Tensor) -> Tensor:
+        return between(subject, batch.with_rows({"x": x, "y": y})).sum()
+
     x, y = batch.rows.values()
     zero = torch.zeros_like(x)
     for said, left, right in (
@@ -31,16 +35,10 @@ def distance_gradient_is_finite(subject: Subject, batch: Batch) -> None:
     ):
         if subject.traits.unit and said.endswith("zeros"):
             continue
-        leaves = batch.with_rows({"x": left, "y": right}).leaves()
-        total = between(subject, leaves).sum()
-        demand(total.requires_grad, "the distance has no graph: no row gets a gradient")
-        for name, gradient in zip(
-            leaves.rows,
-            torch.autograd.grad(total, list(leaves.rows.values()), allow_unused=True),
-            strict=True,
-        ):
-            if gradient is not None and not gradient.isfinite().all():
-                raise LawBroken(f"{said}, the gradient of {name} is {gradient.tolist()}")
+        try:
+            subject.gradients(batch.with_rows({"x": left, "y": right}), total)
+        except LawBroken as error:
+            raise LawBroken(f"{said}, {error}") from error
 
 
 @check("44", kinds=KINDS, when=lambda t: t.smooth, needs="smooth", batches=few_samples, most=10)

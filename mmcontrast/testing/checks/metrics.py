@@ -98,14 +98,14 @@ def triangle_inequality(subject: Subject, batch: Batch, through: Tensor) -> None
     rows = torch.cat([through, (x[:1] + y[:1]) / 2])
     if subject.traits.normalized:  # a row of zeros has no direction
         rows = rows[(rows != 0).any(1)]
+    straight = between(subject, batch)
+    slack = subject.allowed(straight) * (1 + straight)
     for middle in unit_rows(rows) if subject.traits.unit else rows:
         third = middle.expand_as(x).clone()
         first = between(subject, batch.with_rows({"x": x, "y": third}))
         second = between(subject, batch.with_rows({"x": third, "y": y}))
-        straight = between(subject, batch)
-        slack = subject.allowed(straight) * (1 + straight)
-        worst = int((straight - first - second).argmax())
         if not (straight <= first + second + slack).all():
+            worst = int((straight - first - second).argmax())
             raise LawBroken(
                 f"pair {worst} is {show(straight[worst])} apart, but {show(first[worst])} and "
                 f"{show(second[worst])} from {middle.tolist()}"
@@ -180,7 +180,7 @@ def distance_scales_with_rows(subject: Subject, batch: Batch) -> None:
     found = between(subject, batch)
     for c in (-1.0, 4.0, 1 / 64):
         factor = abs(c) ** degree
-        scaled = between(subject, batch.map(lambda x, c=c: x * c))  # type: ignore[misc]
+        scaled = between(subject, batch.with_rows({name: c * x for name, x in batch.rows.items()}))
         what = (f"divided by {factor:g}, those of {c:g} times the rows", "those of the rows")
         same_distances(subject, scaled / factor, found, what)
 
@@ -194,8 +194,9 @@ def distance_pairs_do_not_meet(subject: Subject, batch: Batch) -> None:
     """
     x, y = batch.rows.values()
     every = all_distances(subject, batch)
+    scale = 1 + largest(batch)
     for i in range(len(x)):
         for j in range(len(y)):
             alone = between(subject, batch.with_rows({"x": x[i : i + 1], "y": y[j : j + 1]}))
             what = (f"rows {i} and {j} in a table", "alone they")
-            same_distances(subject, every[i, j : j + 1], alone, what, 1 + largest(batch))
+            same_distances(subject, every[i, j : j + 1], alone, what, scale)

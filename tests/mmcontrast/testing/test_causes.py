@@ -62,6 +62,18 @@ def test_one_claim_that_does_not_hold():
         assert f"{name} (law " in str(report)
 
 
+def test_a_distance_is_no_loss():
+    def root(x, y):
+        return (x - y).square().sum(-1).sqrt()
+
+    report = report_on(root, {"kind": "distance"}, max_examples=5, shrink=False)
+    assert report["distance_gradient_is_finite"].cause == "the gradient of x is not finite"
+    assert cause_of("a", "", "the distances are [nan, 1.0]", "distance") == "the distance is nan"
+    cut = report_on(lambda x, y: root(x, y).detach(), {"kind": "distance"}, max_examples=2)
+    message = cut["distance_gradient_is_finite"].message
+    assert message.startswith("of the rows, the distance has no graph")
+
+
 def test_two_causes_are_two_blocks():
     report = report_on(
         losses.half, {"form": "info_nce", "symmetric": True}, max_examples=3, shrink=False
