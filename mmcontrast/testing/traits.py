@@ -212,7 +212,9 @@ class Traits:
         if dtype == torch.float64:
             return self.tol
         chosen = self.dtypes.get(dtype)
-        return rounding(dtype, self.temperature) if chosen is None else chosen
+        # A distance is not divided by a temperature.
+        temperature = 1.0 if self.kind == DISTANCE else self.temperature
+        return rounding(dtype, temperature) if chosen is None else chosen
 
 
 def rounding(dtype: torch.dtype, temperature: float | None) -> float:

@@ -63,6 +63,20 @@ def test_law_33_the_angle_is_a_metric_where_the_cosine_distance_is_none():
     assert found.failed == (wrong,)
 
 
+def test_a_distance_is_rounded_as_one_without_a_temperature():
+    """A fifth less is more than bfloat16 rounds, though not more than a loss may be off."""
+
+    def shrinks(x, y):
+        found = mm.euclidean(x, y)
+        return 0.8 * found if x.dtype == torch.bfloat16 else found
+
+    law = "distance_is_close_in_every_dtype"
+    report = check_distance(shrinks, checks=[law], max_examples=20, on_fail="report")
+    assert report.failed == (law,)
+    assert Traits(kind="distance").tolerance(torch.bfloat16) == 16 * 2**-7
+    assert Traits().tolerance(torch.bfloat16) == pytest.approx(8 * 2**-7 * (1 + 1 / 0.07))
+
+
 @pytest.mark.parametrize("name", DOORS)
 def test_the_keywords_are_traits_with_what_is_usual_for_the_kind(name):
     usual = as_traits({"kind": name})
