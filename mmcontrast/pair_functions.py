@@ -258,9 +258,10 @@ def _kept_by_id(x: Tensor, y: Tensor, others: Tensor, tile: Tile) -> Tensor | bo
 
 
 def _rows_with_copies(x: Tensor, y: Tensor, others: Tensor, tile: Tile) -> Tensor:
-    """The rows of a tile with an equal number in a column that is not their partner's, in O(R + C).
+    """The rows of a tile with an equal number in a column that is not their partner's.
 
-    Where a row may have several partners, theirs count as well.
+    Numbers are counted, in O(B + C) of the batch. Where a row may have several partners, theirs
+    count as well.
     """
     first, second = x.numpy(), y.numpy()
 
