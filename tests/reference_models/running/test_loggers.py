@@ -172,6 +172,30 @@ def test_a_training_that_fails_closes_its_logger(logger, recorder, tmp_path):
     assert recorder.run is None
 
 
+@pytest.mark.parametrize(
+    ("logger", "recorder", "begin"),
+    [
+        ("wandb", "wandb", lambda package: package.init(None, "of the caller")),
+        ("mlflow", "mlflow", lambda package: package.start_run("of the caller", nested=False)),
+    ],
+    indirect=["recorder"],
+)
+def test_a_run_that_the_caller_has_begun_goes_on(logger, recorder, begin, tmp_path):
+    begin(sys.modules[logger])
+    with reporting(logger, tmp_path):
+        pass
+    assert recorder.run is not None
+
+
+@pytest.mark.parametrize("recorder", ["tensorboard"], indirect=True)
+def test_the_first_of_several_ranks_alone_writes_for_tensorboard(recorder, tmp_path, monkeypatch):
+    other = SimpleNamespace(is_main_process=False)
+    monkeypatch.setattr("reference_models.running.loggers.ranks", lambda: other)
+    with reporting("tensorboard", tmp_path) as (callback,):
+        callback.on_train_begin(None, SimpleNamespace(is_world_process_zero=False), None)
+    assert recorder.runs == []
+
+
 @pytest.mark.parametrize("command", ["train", "reproduce"])
 def test_a_logger_whose_package_is_not_there_is_said_before_anything_is_read(
     command, capsys, monkeypatch

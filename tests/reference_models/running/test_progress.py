@@ -51,7 +51,8 @@ def test_the_line_of_an_epoch_puts_off_the_next_estimate(monkeypatch, capsys):
     progress.on_step_end(None, state, None)
     clock[0] = 2.0
     progress.on_evaluate(SimpleNamespace(num_train_epochs=2), state, None)
-    assert capsys.readouterr().err.startswith("teacher: epoch   1/2")
+    line = "epoch   1/2  loss 2.0000 (task 2.0000)  valid loss 1.0000"
+    assert capsys.readouterr().err == f"teacher: {line}\n"
     for at, said in ((61.0, ""), (62.0, "teacher: step 2 of 9, about 7 minutes to go\n")):
         clock[0], state.global_step = at, 2
         progress.on_step_end(None, state, None)
@@ -86,6 +87,7 @@ def test_the_history_is_one_row_an_epoch_of_what_does_not_change_from_run_to_run
             "eval_loss": 1.25,
             "eval_mae": 1.5,
             "eval_runtime": 0.1,
+            "eval_model_preparation_time": 0.2,
             "eval_samples_per_second": 9.0,
             "epoch": 1.0,
             "step": 3,
@@ -96,3 +98,13 @@ def test_the_history_is_one_row_an_epoch_of_what_does_not_change_from_run_to_run
     assert history_rows(log) == [{**row, "valid_loss": 1.25, "valid_mae": 1.5}]
     assert history_rows(log, "test") == [{**row, "test_loss": 1.25, "test_mae": 1.5}]
     assert history_rows([]) == []
+
+
+def test_columns_have_one_order_in_whatever_order_the_log_has_them():
+    """As a log that was read from a checkpoint, whose keys are sorted."""
+    names = ("loss", "loss_task", "loss_intra", "learning_rate")
+    watched = ("eval_loss", "eval_mae", "eval_corr", "eval_acc7")
+    log = [dict.fromkeys(sorted((*some, "epoch")), 1.0) for some in (names, watched)]
+    (row,) = history_rows(log)
+    begin = ["epoch", "loss", "loss_task", "loss_intra", "learning_rate"]
+    assert list(row) == [*begin, "valid_loss", "valid_mae", "valid_corr", "valid_acc7"]
