@@ -51,12 +51,14 @@ def facts(runs: Sequence[Run]) -> list[tuple[str, str]]:
 
 def data_words(data: Mapping[str, Any]) -> str:
     """The file's name, what it is known as, its samples where they are given, and its SHA-256."""
-    known = f", {data['known_as']}" if data.get("known_as") else ""
-    sizes = data.get("samples", {})
-    samples = f", {'/'.join(map(str, sizes.values()))} samples" if sizes else ""
-    return f"{Path(data.get('path', '')).name}{known}{samples}, SHA-256 {data['sha256']}".lstrip(
-        ", "
-    )
+    sizes = "/".join(map(str, data.get("samples", {}).values()))
+    words = [
+        Path(data.get("path", "")).name,
+        data.get("known_as"),
+        sizes and f"{sizes} samples",
+        f"SHA-256 {data['sha256']}",
+    ]
+    return ", ".join(word for word in words if word)
 
 
 def encoder_words(text: Mapping[str, Any]) -> str:

@@ -41,10 +41,21 @@ def test_all_that_tells_what_was_run(tmp_path):
 def test_versions_and_what_differs_between_runs(tmp_path):
     runs = [run(tmp_path / "a"), run(tmp_path / "b", path="b.pkl", encoder=None, model="mfon")]
     runs[0].config["versions"] = {"torch": "2.13.0", "numpy": "2.0", "python": "3.11"}
-    runs[1].metrics["best_epoch"] = 3
+    runs[1].metrics["best_epoch"] = 9
     told = dict(facts(runs))
     assert told["Model"] == "hycon; mfon"
     assert told["Text encoder"] == "minilm; none"
-    assert told["Epochs"] == "at most 3; kept: 2 to 3"
+    assert told["Epochs"] == "at most 3; kept: 2 to 9"
     assert told["Versions"] == "python 3.11, torch 2.13.0"
     assert data_name(runs) == "a.pkl; b.pkl"
+
+
+def test_known_data_hub_names_and_features_of_a_file(tmp_path):
+    hub, features = run(tmp_path / "a", encoder="org/bert"), run(tmp_path / "b", encoder=None)
+    hub.config["data"]["known_as"] = "MMSA's MOSI"
+    features.config["text"]["column"] = "features"
+    told = dict(facts([hub, features]))
+    assert told["Text encoder"] == "org/bert; precomputed features"
+    known, unknown = told["Data"].split("; ")
+    assert known == "a.pkl, MMSA's MOSI, 3/2/1 samples, SHA-256 0123"
+    assert unknown == "a.pkl, 3/2/1 samples, SHA-256 0123"
