@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mmcontrast import arguments
+from mmcontrast.eager import is_eager
 from mmcontrast.exact.pair_tile import PairTerm, Tile, TileFunction, called_for
 from mmcontrast.rows import dot
 
@@ -254,6 +255,20 @@ def as_tensors(
     tile = rules.tile(i, j, lambda: dot(rows.detach(), columns.detach()), positives)
     kept = rules.kept(i, j, tile)
     return kept, rules.bias(bias, i, j, tile, kept)
+
+
+def for_operators(
+    rules: PairRules,
+    bias: Tensor | None,
+    rows: Tensor,
+    columns: Tensor,
+    positives: Callable[[], Tensor] | None = None,
+) -> tuple[PairRules, Tensor | None]:
+    """Rules without functions under a compiler: what they say of all pairs at once."""
+    if is_eager():
+        return rules, bias
+    keep, bias = as_tensors(rules, bias, rows, columns, positives)
+    return PairRules(keep), bias
 
 
 def as_function(positives: Tensor | None) -> Callable[[], Tensor] | None:

@@ -15,7 +15,6 @@ from mmcontrast.distributed import (
     part,
     total,
 )
-from mmcontrast.eager import is_eager
 from mmcontrast.exact import sizes
 from mmcontrast.exact.beside import OneWay, plus
 from mmcontrast.exact.beside_both import BothWays
@@ -24,7 +23,7 @@ from mmcontrast.exact.infonce_blocks import one_way_in_blocks
 from mmcontrast.exact.infonce_tiles import symmetric_in_tiles
 from mmcontrast.exact.operators import as_operator
 from mmcontrast.exact.pair_partners import kept_partners, of_partners, told
-from mmcontrast.exact.pair_rules import PairRules, as_tensors
+from mmcontrast.exact.pair_rules import PairRules, as_tensors, for_operators
 from mmcontrast.exact.plain import plain_one_way
 from mmcontrast.exact.tiles import any_of, scalar
 from mmcontrast.gaps import USUAL, Variant
@@ -233,13 +232,3 @@ def rules_of_pairs(
         column_partner=lambda found: joined(found, group, size=every.shape[0])[0],
     )
     return for_operators(rules, bias, rows, every)
-
-
-def for_operators(
-    rules: PairRules, bias: Tensor | None, rows: Tensor, columns: Tensor
-) -> tuple[PairRules, Tensor | None]:
-    """Rules without functions under a compiler: what they say of all pairs at once."""
-    if is_eager():
-        return rules, bias
-    keep, bias = as_tensors(rules, bias, rows, columns)
-    return PairRules(keep), bias

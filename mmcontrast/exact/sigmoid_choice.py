@@ -7,12 +7,12 @@ from torch import Tensor
 
 from mmcontrast.collectives import named
 from mmcontrast.distributed import joined, numbers_of
-from mmcontrast.eager import is_eager, takes_ways
+from mmcontrast.eager import takes_ways
 from mmcontrast.exact import kernels, sizes
 from mmcontrast.exact.choose import kernels_suit, mapped, weighted
 from mmcontrast.exact.operators import as_operator
 from mmcontrast.exact.pair_partners import of_partners, told
-from mmcontrast.exact.pair_rules import PairRules, as_function, as_tensors
+from mmcontrast.exact.pair_rules import PairRules, as_function, as_tensors, for_operators
 from mmcontrast.exact.plain import plain_sigmoid
 from mmcontrast.exact.sigmoid_tiles import sigmoid_at_once, sigmoid_in_tiles
 from mmcontrast.exact.tiles import any_of, rows_in_cache, scalar, slices
@@ -73,10 +73,8 @@ def sigmoid_of_pairs(
             numbers = numbers_of(x, reduction.group)
             begin = None if partners is None else start
             rules = told(rules, rows, columns, partners, *numbers, start=begin)
-            if not is_eager():
-                given = as_function(positives)
-                keep, pair_bias = as_tensors(rules, pair_bias, rows, columns, given)
-                rules = PairRules(keep)
+            given = as_function(positives)
+            rules, pair_bias = for_operators(rules, pair_bias, rows, columns, given)
         if partners is not None:
             rules, own = of_partners(rules, pair_bias, rows, columns, partners)
         counted = _with_a_pair(rules, pair_bias, rows, columns, positives)
