@@ -1,8 +1,18 @@
-"""What the tests of the command line share."""
+"""What the tests of the command line share, and none of them has to wait for."""
+
+import os
 
 import pytest
 
 from reference_models.__main__ import main
+
+
+@pytest.fixture(scope="session", autouse=True)
+def disk_without_waiting():
+    """No test takes the power away: what is written need not be on the disk at once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from reference_models.data.mmsa import load_mmsa
 from reference_models.running import runs
 from reference_models.running.loggers import LOGGERS, check_logger, reporting
 from reference_models.running.parts import build
-from tests.reference_models.running.test_runs import SHORT, SMALL, corpus_file
+from tests.reference_models.running.test_runs import SHORT, SMALL
 from tests.reference_models.tables.reproduced import run as reproduced
 
 EXPECTED = {"loss", "loss_task", "loss_intra", "loss_inter", "loss_semi", "learning_rate"}
@@ -116,29 +116,28 @@ EACH = pytest.mark.parametrize(
 
 
 @EACH
-def test_losses_and_metrics_of_every_epoch_reach_the_logger(logger, recorder, tmp_path):
-    corpus = load_mmsa(corpus_file(tmp_path / "x.pkl"))
-    folders = [tmp_path / logger, tmp_path / "without"]
-    results = []
-    for folder, log_to in zip(folders, (logger, None), strict=True):
-        parts = build("hycon-v2", SMALL, SHORT, corpus, seed=1)
-        results.append(runs.train(parts, corpus, folder, log_to=log_to))
+def test_losses_and_metrics_of_every_epoch_reach_the_logger(
+    logger, recorder, finished, file, tmp_path
+):
+    corpus, folder = load_mmsa(file), tmp_path / logger
+    parts = build("hycon-v2", SMALL, SHORT, corpus, seed=1)
+    results = runs.train(parts, corpus, folder, log_to=logger)
     train, watched = ("", "eval_") if logger == "mlflow" else ("train/", "eval/")
     assert {train + name for name in EXPECTED} <= recorder.values.keys()
     for name in ("loss", "mae", "corr", "acc2_nn_n"):
         assert len(recorder.values[watched + name]) == SHORT.epochs
     assert len(recorder.values[f"{train}loss_semi"]) == SHORT.epochs
-    place = str(folders[0] / "tensorboard")
+    place = str(folder / "tensorboard")
     assert recorder.runs == [place if logger == "tensorboard" else logger]
     assert recorder.run is None
-    # The run is the same, and nothing else is in its folder.
-    assert results[0] == results[1]
-    assert [path.name for path in sorted(folders[0].iterdir())] == [
-        path.name for path in sorted(folders[1].iterdir())
-    ]
+    # The run is the same as without, and nothing else is in its folder.
+    assert results == finished[1]
+    assert {path.name for path in folder.iterdir()} == {path.name for path in finished[0].iterdir()}
 
 
-@EACH
+@pytest.mark.parametrize(  # mlflow gets its names as wandb does
+    ("logger", "recorder"), [(name, name) for name in LOGGERS[:2]], indirect=["recorder"]
+)
 def test_every_seed_of_a_table_is_a_run_with_a_name_of_its_own(logger, recorder, file, tmp_path):
     out = tmp_path / "table"
     reproduced(file, out, rows=("0.5",), log_to=logger)

@@ -2,6 +2,7 @@
 
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,16 +14,14 @@ from reference_models.running.robustness import Condition, conditions, evaluate_
 from reference_models.running.sealed import read_sealed, write_sealed
 from reference_models.running.training import predict
 from reference_models.tables.missing_curves import measured
-from tests.reference_models.running.test_runs import train
+from tests.reference_models.running.test_runs import SHORT, train
 
 THREE = ("text", "audio", "vision")
 
 
 @pytest.fixture(scope="module")
-def finished(file, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "run"
-    train(file, folder)
-    return folder
+def run(finished, tmp_path_factory):
+    return shutil.copytree(finished[0], tmp_path_factory.mktemp("runs") / "run")
 
 
 def counted_predictions(monkeypatch, then=lambda: None):
@@ -50,10 +49,10 @@ def test_conditions_are_each_rate_and_seed_but_equal_masks_once():
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_nothing_missing_is_the_plain_evaluation_exactly(mode, file, finished):
-    result = evaluate_missing(finished, mode, load_corpus(file), mask_seeds=1)
+def test_nothing_missing_is_the_plain_evaluation_exactly(mode, file, run):
+    result = evaluate_missing(run, mode, load_corpus(file), mask_seeds=1)
     whole = Condition(kept=THREE) if mode == "fixed-modalities" else Condition(rate=0.0)
-    metrics, plain = measured([result]), runs.evaluate(finished)
+    metrics, plain = measured([result]), runs.evaluate(run)
     assert metrics.points["mae"][whole.name].values == (plain["mae"],)
     assert metrics.points["corr"][whole.name].values == (plain["corr"],)
     assert metrics.points["acc7"][whole.name].values == (100 * plain["acc7"],)
@@ -63,36 +62,36 @@ def test_nothing_missing_is_the_plain_evaluation_exactly(mode, file, finished):
     assert any(not np.array_equal(x, result.predictions[whole]) for x in others)
 
 
-def test_the_predictions_are_kept_while_run_and_masks_are_the_same(file, finished, monkeypatch):
+def test_the_predictions_are_kept_while_run_and_masks_are_the_same(file, run, monkeypatch):
     corpus = load_corpus(file)
-    first = evaluate_missing(finished, "blocks", corpus, mask_seeds=2)
+    first = evaluate_missing(run, "blocks", corpus, mask_seeds=2)
     calls = counted_predictions(monkeypatch)
-    again = evaluate_missing(finished, "blocks", corpus, mask_seeds=2)
+    again = evaluate_missing(run, "blocks", corpus, mask_seeds=2)
     assert not calls
     for condition, outputs in first.predictions.items():
         assert np.array_equal(outputs, again.predictions[condition])
-    evaluate_missing(finished, "blocks", corpus, mask_seeds=1)
+    evaluate_missing(run, "blocks", corpus, mask_seeds=1)
     assert len(calls) == 11
 
 
-def test_a_damaged_file_of_predictions_is_refused(file, finished):
+def test_a_damaged_file_of_predictions_is_refused(file, run):
     corpus = load_corpus(file)
-    evaluate_missing(finished, "shared-frames", corpus, mask_seeds=1)
-    [path] = (finished / "missing").glob("shared-frames*")
+    evaluate_missing(run, "shared-frames", corpus, mask_seeds=1)
+    [path] = (run / "missing").glob("shared-frames*")
     content = path.read_bytes()
     path.write_bytes(content[:-1])
     with pytest.raises(ValueError, match="cut or changed"):
-        evaluate_missing(finished, "shared-frames", corpus, mask_seeds=1)
+        evaluate_missing(run, "shared-frames", corpus, mask_seeds=1)
     path.write_bytes(content)
 
 
-def test_two_at_once_predict_once(file, finished, tmp_path, monkeypatch):
+def test_two_at_once_predict_once(file, run, tmp_path, monkeypatch):
     """The second waits for the first, and reads what that has written."""
-    corpus, run, others = load_corpus(file), tmp_path / "run", []
-    shutil.copytree(finished, run, ignore=shutil.ignore_patterns("missing"))
+    corpus, others = load_corpus(file), []
+    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("missing"))
 
     def evaluated():
-        return evaluate_missing(run, "fixed-modalities", corpus)
+        return evaluate_missing(tmp_path / "run", "fixed-modalities", corpus)
 
     with ThreadPoolExecutor(1) as pool:
         calls = counted_predictions(
@@ -111,39 +110,37 @@ def test_two_at_once_predict_once(file, finished, tmp_path, monkeypatch):
         lambda outputs: {"text": outputs["text"]},
     ],
 )
-def test_predictions_of_other_samples_or_conditions_are_made_again(
-    file, finished, monkeypatch, change
-):
+def test_predictions_of_other_samples_or_conditions_are_made_again(file, run, monkeypatch, change):
     corpus = load_corpus(file)
-    first = evaluate_missing(finished, "fixed-modalities", corpus)
-    [path] = (finished / "missing").glob("fixed*.safetensors")
+    first = evaluate_missing(run, "fixed-modalities", corpus)
+    [path] = (run / "missing").glob("fixed*.safetensors")
     outputs, about, _ = read_sealed(path)
     write_sealed(path, change(outputs), about)
     calls = counted_predictions(monkeypatch)
-    again = evaluate_missing(finished, "fixed-modalities", corpus)
+    again = evaluate_missing(run, "fixed-modalities", corpus)
     assert len(calls) == 7
     for condition, outputs in first.predictions.items():
         assert np.array_equal(outputs, again.predictions[condition])
 
 
-def test_two_runs_see_the_same_masks(file, finished, tmp_path):
+def test_two_runs_see_the_same_masks(file, run, tmp_path):
     """Whatever their seed, modalities and folders are."""
     corpus = load_corpus(file)
-    train(file, tmp_path / "run", seed=2, modalities=("text", "audio"))
+    one_epoch, two = replace(SHORT, epochs=1), ("text", "audio")
+    train(file, tmp_path / "run", training=one_epoch, seed=2, modalities=two)
     one, other = (
-        evaluate_missing(run, "frames", corpus, mask_seeds=2)
-        for run in (finished, tmp_path / "run")
+        evaluate_missing(place, "frames", corpus, mask_seeds=2) for place in (run, tmp_path / "run")
     )
     assert one.masks == other.masks
     assert (one.seed, other.seed) == (1, 2)
     shared = tmp_path / "shared"
-    third = evaluate_missing(finished, "frames", corpus, mask_seeds=2, masks=shared)
+    third = evaluate_missing(run, "frames", corpus, mask_seeds=2, masks=shared)
     assert third.masks == one.masks
     assert len(list(shared.glob("*.safetensors"))) == 2
 
 
-def test_an_unknown_mode_is_refused(file, finished):
+def test_an_unknown_mode_is_refused(file, run):
     with pytest.raises(
         ValueError, match=r"^--missing: expected one of fixed-modalities, .* 'noise'"
     ):
-        evaluate_missing(finished, "noise", load_corpus(file))
+        evaluate_missing(run, "noise", load_corpus(file))

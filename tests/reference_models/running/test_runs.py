@@ -22,7 +22,6 @@ from reference_models.running.description import describe
 from reference_models.running.parts import build
 from reference_models.running.score_metrics import regression_metrics
 from reference_models.training_config import TrainingConfig
-from tests.processes import python
 
 SMALL = HyConConfig(hidden_size=10, heads=2, layers=1, supervised_loss="hycon_v2", semi_weight=0.5)
 
@@ -64,12 +63,6 @@ def train(file, folder, *, model_config=SMALL, training=SHORT, seed=1, **options
     corpus = load_mmsa(file)
     parts = build("hycon-v2", model_config, training, corpus, seed=seed, **options)
     return runs.train(parts, corpus, folder)
-
-
-@pytest.fixture(scope="module")
-def finished(file, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "run"
-    return folder, train(file, folder)
 
 
 def read_csv(path):
@@ -139,7 +132,8 @@ def test_acc7_is_measured_only_where_the_labels_have_seven_classes(tmp_path):
         columns["regression_labels"] = columns["regression_labels"] / 3
 
     folder = tmp_path / "run"
-    results = train(corpus_file(tmp_path / "x.pkl", narrow), folder)
+    file = corpus_file(tmp_path / "x.pkl", narrow)
+    results = train(file, folder, training=replace(SHORT, epochs=1))
     found = [results["test"], results["valid"], runs.evaluate(folder, split="train")]
     found += [metrics["mag_bert"] for metrics in found]
     assert not any("acc7" in metrics or "acc5" in metrics for metrics in found)
@@ -196,36 +190,31 @@ def test_a_finished_run_is_left_alone(finished, file):
     assert json.loads((folder / "metrics.json").read_text()) == results
 
 
-@pytest.mark.slow
-def test_a_killed_run_goes_on_to_the_result_of_one_that_was_not(file, tmp_path):
-    """The process is killed outright after the second epoch, before its checkpoint is written."""
-    program = f"""
-import os, signal
-from pathlib import Path
-from reference_models.running import folders
-from tests.reference_models.running.test_runs import SHORT, SMALL, train, replace
-def write_history(folder, rows, stage):
-    if len(rows) == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-folders.write_history = write_history
-train({str(file)!r}, Path({str(tmp_path / "killed")!r}), training=replace(SHORT, epochs=3))
-"""
-    killed = python("-c", program, OMP_NUM_THREADS=str(torch.get_num_threads()))
-    assert killed.returncode == -9, killed.stderr
-    assert folders.state(tmp_path / "killed") == "unfinished"
-    assert checkpoints.epochs_done(tmp_path / "killed") == 1
-    longer = replace(SHORT, epochs=3)
-    with pytest.raises(ValueError, match=r"training\.epochs: 3 there, 2 now"):
-        train(file, tmp_path / "killed")
+def test_a_stopped_run_goes_on_to_the_result_of_one_that_was_not(
+    finished, file, tmp_path, monkeypatch
+):
+    """After the second epoch, before its checkpoint is written; test_survival.py kills outright."""
+
+    def stopped(folder, rows, stage):
+        if len(rows) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folders, "write_history", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            train(file, tmp_path / "stopped")
+    assert folders.state(tmp_path / "stopped") == "unfinished"
+    assert checkpoints.epochs_done(tmp_path / "stopped") == 1
+    with pytest.raises(ValueError, match=r"training\.epochs: 2 there, 3 now"):
+        train(file, tmp_path / "stopped", training=replace(SHORT, epochs=3))
     corpus = load_mmsa(file)
-    parts = build("hycon-v2", SMALL, longer, corpus, seed=1)
-    assert "goes on after epoch 1" in describe(parts, tmp_path / "killed")
-    runs.train(parts, corpus, tmp_path / "killed")
-    train(file, tmp_path / "whole", training=longer)
+    parts = build("hycon-v2", SMALL, SHORT, corpus, seed=1)
+    assert "goes on after epoch 1" in describe(parts, tmp_path / "stopped")
+    runs.train(parts, corpus, tmp_path / "stopped")
     for name in ("metrics.json", "predictions.csv", "history.csv", "model.safetensors"):
-        whole, resumed = ((tmp_path / run / name).read_bytes() for run in ("whole", "killed"))
-        assert whole == resumed, name
-    assert not (tmp_path / "killed" / folders.CHECKPOINTS).exists()
+        whole, resumed = (run / name for run in (finished[0], tmp_path / "stopped"))
+        assert whole.read_bytes() == resumed.read_bytes(), name
+    assert not (tmp_path / "stopped" / folders.CHECKPOINTS).exists()
 
 
 def test_a_missing_modality_is_said_and_the_rest_runs(tmp_path):

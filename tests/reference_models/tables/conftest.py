@@ -1,6 +1,7 @@
 """What the tests of tables share."""
 
 import json
+import shutil
 
 import pytest
 
@@ -10,15 +11,22 @@ from tests.reference_models.tables.reproduced import SIZES, corpus_file, run
 from tests.reference_models.tables.test_figures import run_folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def file(tmp_path_factory):
     return corpus_file(tmp_path_factory.mktemp("data") / "corpus.pkl")
 
 
+@pytest.fixture(scope="session")
+def trained(file, tmp_path_factory):
+    out = tmp_path_factory.mktemp("trained") / "hycon-alpha"
+    run(file, out)
+    return out
+
+
 @pytest.fixture(scope="module")
-def finished(file, tmp_path_factory):
-    out = tmp_path_factory.mktemp("reproduced") / "hycon-alpha"
-    return out, run(file, out)
+def finished(trained, tmp_path_factory):
+    """A reproduced table of two rows and two seeds, which a module may add to."""
+    return shutil.copytree(trained, tmp_path_factory.mktemp("reproduced") / "hycon-alpha")
 
 
 @pytest.fixture

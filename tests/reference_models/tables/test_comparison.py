@@ -24,12 +24,11 @@ from tests.reference_models.tables.test_report import check_whole
 
 
 def test_the_tables_hold_means_and_deviations_of_the_runs(finished):
-    out, _ = finished
-    lines, shown = csv_rows(out), markdown_rows(out)
-    content = json.loads((out / "table.json").read_text())
+    lines, shown = csv_rows(finished), markdown_rows(finished)
+    content = json.loads((finished / "table.json").read_text())
     assert [(line["Row"], line[""]) for line in shown] == [(row, "measured, n=2") for row in ROWS]
     for row, line, stored in zip(ROWS, shown, content["rows"], strict=True):
-        places = [out / row / f"seed-{seed}" for seed in SEEDS]
+        places = [finished / row / f"seed-{seed}" for seed in SEEDS]
         results = [json.loads((place / "metrics.json").read_text())["test"] for place in places]
         for metric, factor, values in (
             ("mae", 1, [result["mae"] for result in results]),
@@ -45,7 +44,7 @@ def test_the_tables_hold_means_and_deviations_of_the_runs(finished):
         assert line["MAE"].split(" ± ")[0] == f"{float(lines[row, 'mae']['mean']):.3f}"
         assert line["Acc-2 p/n"].split(" ± ")[0] == f"{float(lines[row, 'acc2_p_n']['mean']):.1f}"
     assert content["overrides"] == {"0.5": {"margin": 0.5}, "0.9": {"margin": 0.9}}
-    check_page(out)
+    check_page(finished)
 
 
 def check_page(out):
@@ -57,8 +56,7 @@ def check_page(out):
 
 
 def test_the_page_links_its_runs_and_shows_their_curves(finished, file):
-    out = finished[0]
-    page = (out / "index.html").read_text(encoding="utf-8")
+    page = (finished / "index.html").read_text(encoding="utf-8")
     for row in ROWS:
         for seed in SEEDS:
             for name in ("config.json", "metrics.json", "history.csv", "predictions.csv"):
@@ -71,7 +69,7 @@ def test_the_page_links_its_runs_and_shows_their_curves(finished, file):
 
 
 def test_what_differs_stands_above_the_table(finished, file):
-    text = (finished[0] / "table.md").read_text(encoding="utf-8")
+    text = (finished / "table.md").read_text(encoding="utf-8")
     above, table = text.split("| Row |  |")
     lines = {line.split("|")[1].strip(): line for line in above.splitlines() if "|" in line}
     for topic, words in (

@@ -18,32 +18,31 @@ def fewer_resampled(monkeypatch):
 
 
 def test_reproduce_draws_the_rows_on_the_same_axes(finished, file, no_training):
-    out, _ = finished
     said = []
-    run(file, out, missing="random-modalities", mask_seeds=2, say=said.append)
-    page = out / "missing" / "random-modalities.html"
+    run(file, finished, missing="random-modalities", mask_seeds=2, say=said.append)
+    page = finished / "missing" / "random-modalities.html"
     assert said[-1].endswith(f"page: {page}")
     check_whole(page.read_text(encoding="utf-8"))
     link = '<a href="missing/random-modalities.html">random-modalities</a>'
-    assert link in (out / "index.html").read_text(encoding="utf-8")
-    content = json.loads((out / "missing" / "random-modalities.json").read_text())
+    assert link in (finished / "index.html").read_text(encoding="utf-8")
+    content = json.loads((finished / "missing" / "random-modalities.json").read_text())
     assert list(content["rows"]) == list(ROWS)
     for each in content["rows"].values():
         assert len(each["areas"]["mae"]["values"]) == len(SEEDS) * 2
         assert len(each["points"]["mae"]["0"]["values"]) == len(SEEDS)
     assert {record["row"] for record in content["paired"]} == {ROWS[1]}
-    masks = sorted(path.name for path in (out / "missing" / "masks").glob("*.safetensors"))
+    masks = sorted(path.name for path in (finished / "missing" / "masks").glob("*.safetensors"))
     assert [name.rsplit("-", 1)[1] for name in masks] == ["seed1.safetensors", "seed2.safetensors"]
     # Every run has read those, and none has masks of its own.
-    assert not list(out.glob("*/seed-*/missing/masks"))
-    assert len(list(out.glob("*/seed-*/missing/*.safetensors"))) == len(ROWS) * len(SEEDS)
+    assert not list(finished.glob("*/seed-*/missing/masks"))
+    assert len(list(finished.glob("*/seed-*/missing/*.safetensors"))) == len(ROWS) * len(SEEDS)
     said.clear()
-    run(file, out, missing="random-modalities", mask_seeds=2, say=said.append)
+    run(file, finished, missing="random-modalities", mask_seeds=2, say=said.append)
     assert not any("evaluations" in line for line in said)
 
 
 def test_evaluate_writes_into_the_run_folder(finished, capsys):
-    place = finished[0] / ROWS[0] / f"seed-{SEEDS[0]}"
+    place = finished / ROWS[0] / f"seed-{SEEDS[0]}"
     assert main(["evaluate", str(place), "--missing", "blocks", "--mask-seeds", "1"]) == 0
     out = capsys.readouterr().out
     page = place / "missing" / "blocks-test.html"
@@ -60,7 +59,7 @@ def test_evaluate_writes_into_the_run_folder(finished, capsys):
 
 
 def test_on_other_data_it_stands_beside(finished, file, tmp_path, capsys):
-    place = finished[0] / ROWS[0] / f"seed-{SEEDS[0]}"
+    place = finished / ROWS[0] / f"seed-{SEEDS[0]}"
     other = tmp_path / "other.pkl"
     other.write_bytes(file.read_bytes() + b" ")
     arguments = ["evaluate", str(place), "--missing", "fixed-modalities", "--data", str(other)]
@@ -77,7 +76,7 @@ def test_on_other_data_it_stands_beside(finished, file, tmp_path, capsys):
     ],
 )
 def test_mistakes_are_named_by_their_flags(options, message, finished, file, refused, tmp_path):
-    place = finished[0] / ROWS[0] / f"seed-{SEEDS[0]}"
+    place = finished / ROWS[0] / f"seed-{SEEDS[0]}"
     assert refused("evaluate", place, *options).startswith(message)
     call = ["reproduce", "hycon", "--table", "contrast", "--data", file, "--seeds", "1"]
     assert refused(*call, "--out", tmp_path / "new", *options).startswith(message)
