@@ -29,36 +29,14 @@ LAUNCHERS = {
         "--main_process_port=0",
     ],
 }
-STILL = ["attention_dropout=0", "relu_dropout=0", "residual_dropout=0", "embed_dropout=0"]
-SMALL = {
-    "hycon-v2": ["hidden_size=10", "heads=2", "layers=1", *STILL],
-    # The gate draws and mines within each rank's rows: without it the two runs are the same.
-    "tecafn": ["hidden_size=10", "heads=2", "layers=1", "head_dropout=0", "gate=none", *STILL],
-}
 
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
     """Splits that no batch size divides, but for the training's: its batches are then the same."""
-    path = tmp_path_factory.mktemp("data") / "corpus.pkl"
+    path = tmp_path_factory.mktemp("ranks") / "corpus.pkl"
     synthesize(path, sizes=(48, 11, 13), seed=1)
     return path
-
-
-def command(model, file, out):
-    """Train the model: what stands behind ``python -m reference_models``."""
-    settings = ["learning_rate=1e-3", "batch_size=16", "epochs=2", *SMALL[model]]
-    # Features, not sentences: the scratch text encoder has a dropout of its own.
-    if model == "tecafn":
-        settings.append("center=audio")
-    rows = ["--data", str(file), "--modalities", "audio,vision"]
-    return ["train", model, *rows, "--out", str(out), "--set", *settings]
-
-
-def train(launcher, model, file, out):
-    done = python(*LAUNCHERS[launcher], "-m", "reference_models", *command(model, file, out))
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +46,17 @@ def alone(file, tmp_path_factory):
     @cache
     def folder(model):
         out = tmp_path_factory.mktemp("alone") / model
-        assert main(command(model, file, out)) == 0
+        assert main(program.command(model, file, out)) == 0
         return out
 
     return folder
+
+
+@pytest.fixture(scope="module")
+def programs(file):
+    """Where the programs of two ranks have left their results."""
+    launch(2, program.__name__, file.parent, "parameters", "draws", "tecafn")
+    return file.parent
 
 
 def rows(path):
@@ -80,17 +65,24 @@ def rows(path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("launcher", "model"),
-    [("torchrun", "hycon-v2"), ("torchrun", "tecafn"), ("accelerate launch", "hycon-v2")],
-)
-def test_two_ranks_end_as_one_process(launcher, model, alone, file, tmp_path):
-    one, two = alone(model), tmp_path / "run"
-    said = train(launcher, model, file, two)
-    assert {p.name for p in one.iterdir()} == {p.name for p in two.iterdir()}
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_two_ranks_end_as_one_process(launcher, alone, file, tmp_path):
+    arguments = program.command("hycon-v2", file, tmp_path / "run")
+    done = python(*LAUNCHERS[launcher], "-m", "reference_models", *arguments)
+    assert done.returncode == 0, done.stderr[-3000:]
     # One voice, that of the first rank.
-    assert said.count("run folder") == 1
-    assert said.count("the epoch with the lowest validation loss") == 2
+    assert done.stdout.count("run folder") == 1
+    assert done.stdout.count("the epoch with the lowest validation loss") == 2
+    same_runs(alone("hycon-v2"), tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_two_ranks_of_another_paper_do_so_too(alone, programs):
+    same_runs(alone("tecafn"), programs / "tecafn")
+
+
+def same_runs(one, two):
+    assert {p.name for p in one.iterdir()} == {p.name for p in two.iterdir()}
     losses = [json.loads((folder / "history.json").read_text()) for folder in (one, two)]
     for alone, shared in zip(*losses, strict=True):
         # Every term is the whole batch's, and so the loss.
@@ -101,14 +93,6 @@ def test_two_ranks_end_as_one_process(launcher, model, alone, file, tmp_path):
     for alone, shared in zip(*(rows(f / "predictions.csv") for f in (one, two)), strict=True):
         assert (alone["split"], alone["id"]) == (shared["split"], shared["id"])
         assert float(shared["prediction"]) == pytest.approx(float(alone["prediction"]), abs=1e-3)
-
-
-@pytest.fixture(scope="module")
-def programs(tmp_path_factory):
-    """Where the programs of two ranks have left their results."""
-    folder = tmp_path_factory.mktemp("ranks")
-    launch(2, program.__name__, folder, "parameters", "draws")
-    return folder
 
 
 @pytest.mark.slow
