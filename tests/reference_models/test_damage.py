@@ -86,28 +86,32 @@ def damaged_copies(folder, place, names=("",)):
 
 def outcome(arguments, capsys):
     """Run a command: None if it ends well, or its one line."""
+    return printed(arguments, capsys)[0]
+
+
+def printed(arguments, capsys):
+    """The same, and what else it prints."""
     capsys.readouterr()
     code = main([str(argument) for argument in arguments])
-    said = capsys.readouterr().err
+    out, said = capsys.readouterr()
     if code == 0:
-        return None
+        return None, out
     assert code == 2
     line = said.splitlines()[-1]
     assert line.startswith("python -m reference_models: ")
     assert "Traceback" not in said
     assert "is the disk full" not in line or "could not be written" in line
-    return line
+    return line, out
 
 
 def test_evaluation_of_a_damaged_run(finished, tmp_path, capsys):
-    assert outcome(["evaluate", finished], capsys) is None
-    main(["evaluate", str(finished)])
-    expected = capsys.readouterr().out
+    expected = printed(["evaluate", finished], capsys)
+    assert expected[0] is None
     refused = set()
     for name, damage in damaged_copies(finished, tmp_path / "run"):
-        if outcome(["evaluate", tmp_path / "run"], capsys) is None:
-            main(["evaluate", str(tmp_path / "run")])
-            assert capsys.readouterr().out == expected, (name, damage)
+        found = printed(["evaluate", tmp_path / "run"], capsys)
+        if found[0] is None:
+            assert found == expected, (name, damage)
         else:
             refused.add(name.parts[0])
     assert refused >= {"config.json", "model.safetensors", "standardizer.json", "tokenizer"}

@@ -370,6 +370,15 @@ def test_labels_of_another_shape_are_refused(name, head):
         model(batch_of(head=other))
 
 
+def default(name, field):
+    return read(name, "SMALL").get(field, getattr(MODELS[name].config, field))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_defaults(name):
+    _check(name, {}, THREE, False, 6)
+
+
 @pytest.mark.parametrize(
     ("name", "field", "value"),
     [
@@ -377,6 +386,7 @@ def test_labels_of_another_shape_are_refused(name, head):
         for name in TESTS
         for field, values in read(name, "SWITCHES").items()
         for value in values
+        if value != default(name, field)
     ],
 )
 def test_every_switch_alone(name, field, value):
@@ -395,7 +405,7 @@ def combinations(draw):
 
 
 @given(combinations())
-@settings(max_examples=as_many(60))
+@settings(max_examples=as_many(25))
 def test_any_combination_of_switches(case):
     _check(*case)
 
