@@ -584,10 +584,14 @@ def test_targets_elsewhere_than_on_the_cpu_are_not_read():
 @pytest.mark.parametrize(
     ("world", "programs"),
     [
-        (1, ["values", "modules"]),
-        (2, ["values", "sizes", "shifts", "products", "disagree", "modules", "exchanges"]),
-        (3, ["values", "second_derivatives", "single_precision", "captions", "variants"]),
-        (4, ["values", "sizes", "shifts"]),
+        (2, ["products", "disagree", "modules", "exchanges"]),
+        (
+            3,
+            [
+                *("values", "second_derivatives", "single_precision", "captions", "variants"),
+                *("sizes", "shifts"),
+            ],
+        ),
     ],
 )
 def test_on_ranks(world, programs):
@@ -605,7 +609,7 @@ def test_without_a_process_group_the_loss_is_its_own():
 def test_the_programs_have_uneven_and_empty_ranks_and_ranks_on_different_paths():
     assert any(0 in sizes for sizes in on_ranks.SIZES.values())
     for sizes in on_ranks.LARGE.values():
-        pairs = [size * sum(sizes) for size in sizes]
+        pairs = [size * sum(sizes) for size in sizes if size > 0]
         assert min(pairs) < on_ranks.LEAST < max(pairs)
 
 

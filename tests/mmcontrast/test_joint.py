@@ -594,6 +594,5 @@ def test_wrong_calls(call, message):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("world", [2, 4])
-def test_on_ranks(world):
-    launch(world, "tests.ranks.joint", "together", "draws", "exchanges")
+def test_on_ranks():
+    launch(3, "tests.ranks.joint", "together", "draws", "exchanges")

@@ -296,6 +296,5 @@ def test_wrong_calls(call, message):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("world", [2, 4])
-def test_on_ranks(world):
-    launch(world, "tests.ranks.ranked", "among_themselves", "between")
+def test_on_ranks():
+    launch(3, "tests.ranks.ranked", "among_themselves", "between")

@@ -198,9 +198,8 @@ PROGRAMS = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("world", [2, 4])
-def test_on_ranks(world):
-    launch(world, "tests.ranks.supervised", *PROGRAMS)
+def test_on_ranks():
+    launch(3, "tests.ranks.supervised", *PROGRAMS)
 
 
 def test_without_a_process_group_a_group_changes_nothing():

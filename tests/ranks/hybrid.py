@@ -11,7 +11,7 @@ from mmcontrast.hybrid import moments
 from tests.mmcontrast.strategies import labels, mask, modalities, normal, presence
 from tests.ranks import run
 
-SIZES = {1: [11], 2: [8, 5], 4: [6, 3, 0, 7]}
+SIZES = {1: [11], 3: [8, 0, 5]}
 NAMES = ("text", "audio", "vision")
 SETTINGS = [
     (limits, "MOMENTS"),
@@ -79,18 +79,20 @@ REDUCTIONS = [("mean", False), ("sum", True), ("none", False)]
 def by_labels(rank, world):
     """Pairs, moments of large classes, small classes, and both."""
     several = [(10**9, 1), (1, 1), (1, 10**9), (1, 5)]
-    for case, (batch_from, class_from) in product(range(4), several):
+    for case, (way, (batch_from, class_from)) in product(range(4), enumerate(several)):
         limits.MOMENTS, limits.MOMENTS_CLASS, limits.MOMENTS_PART = batch_from, class_from, 3
         limits.SIMILARITIES = 40
-        for reduction, log in REDUCTIONS:
-            call = hybrid(rank, world, case, reduction=reduction, log=log, refine=case != 2)
-            agree(rank, world, call, case=case)
-        agree(rank, world, hybrid(rank, world, case), torch.float32, 1e-6, case)
+        reduction, log = REDUCTIONS[(case + way) % 3]
+        call = hybrid(rank, world, case, reduction=reduction, log=log, refine=case != 2)
+        agree(rank, world, call, case=case)
+        if case == 0:
+            agree(rank, world, hybrid(rank, world, case), torch.float32, 1e-6, case)
 
 
 def selected(rank, world):
     """HyCon-v2: the number of pairs is that of all ranks' samples."""
-    for case, (reduction, log) in product(range(4), REDUCTIONS):
+    for case in range(4):
+        reduction, log = REDUCTIONS[case % 3]
         selection = mm.PairSelection(0.4)
         agree(
             rank,

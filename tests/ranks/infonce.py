@@ -11,8 +11,8 @@ from mmcontrast.exact import sizes as limits
 from tests.ranks import run
 from tests.ranks.distributed import gathered_in
 
-SIZES = {1: [7], 2: [3, 5], 3: [4, 1, 6], 4: [2, 3, 0, 4]}
-LARGE = {2: [70, 3], 3: [1, 64, 20], 4: [33, 0, 70, 1]}
+SIZES = {2: [3, 5], 3: [4, 0, 6]}
+LARGE = {3: [64, 0, 21]}
 LEAST = 2**11  # pairs from which a rank takes tiles: some of those do, some do not
 
 
@@ -174,10 +174,9 @@ def sizes(rank, world):
     limits.SPLIT = LEAST
     batch = Batch(rank, LARGE[world])
     batch.targets[-1] = -100  # which is nobody, also where a rank's own rows begin beyond 100
-    for name, loss in forms(batch).items():
-        for reduction in ("mean", "none"):
-            sys.stderr.write(f"  {name}, {reduction}\n")
-            equal(world, batch, loss, reduction, tolerance=1e-11)
+    for k, (name, loss) in enumerate(forms(batch).items()):
+        sys.stderr.write(f"  {name}\n")
+        equal(world, batch, loss, ("mean", "none")[k % 2], tolerance=1e-11)
     for chunk_size in (1, 7, 100):
         for form in (mm.symmetric_info_nce, mm.info_nce, mm.sigmoid_contrast):
             equal(
@@ -236,10 +235,9 @@ def variants(rank, world):
     ):
         limits.SPLIT, limits.RING = least, around
         batch = Batch(rank, sizes_of[world])
-        for name, loss in varied(batch).items():
-            for reduction in ("mean", "none"):
-                sys.stderr.write(f"  {name}, {reduction}\n")
-                equal(world, batch, loss, reduction, tolerance=1e-11)
+        for k, (name, loss) in enumerate(varied(batch).items()):
+            sys.stderr.write(f"  {name}\n")
+            equal(world, batch, loss, ("mean", "none")[k % 2], tolerance=1e-11)
 
 
 def shifts(rank, world):

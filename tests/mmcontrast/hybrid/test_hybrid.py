@@ -632,9 +632,8 @@ PROGRAMS = ["by_labels", "selected", "by_masks", "one_loss", "no_rows", "levels"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("world", [2, 4])
-def test_on_ranks(world):
-    launch(world, "tests.ranks.hybrid", *PROGRAMS)
+def test_on_ranks():
+    launch(3, "tests.ranks.hybrid", *PROGRAMS)
 
 
 def test_without_ranks_a_group_changes_nothing():
