@@ -9,4 +9,4 @@ from tests.examples import as_many
 
 @pytest.fixture(scope="session")
 def examples() -> int:
-    return int(os.environ.get("MMCONTRAST_EXAMPLES", as_many(4)))
+    return int(os.environ.get("MMCONTRAST_EXAMPLES", as_many(2)))
