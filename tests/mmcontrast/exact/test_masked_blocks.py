@@ -194,7 +194,7 @@ def test_weights_of_positives_have_first_and_second_derivatives(size, reduction)
         return mm.info_nce(x, y, positives=p, reduction=reduction, **options)
 
     assert torch.autograd.gradcheck(loss, (leaf(x), leaf(weights)))
-    assert torch.autograd.gradgradcheck(loss, (leaf(x), leaf(weights)))
+    assert torch.autograd.gradgradcheck(loss, (leaf(x), leaf(weights)), fast_mode=True)
 
 
 @given(
@@ -401,7 +401,7 @@ def test_blocks_hold_so_many_logits(monkeypatch):
 N = 1024
 CALLS = {
     "keep": lambda x, y, square, ids: mm.info_nce(x, y, keep=square, chunk_size=16),
-    "both ways": lambda x, y, square, ids: mm.symmetric_info_nce(x, y, keep=square, chunk_size=64),
+    "both ways": lambda x, y, square, ids: mm.symmetric_info_nce(x, y, keep=square, chunk_size=128),
     "bool": lambda x, y, square, ids: mm.info_nce(x, y, positives=square, chunk_size=16),
     "bool both ways": lambda x, y, square, ids: mm.symmetric_info_nce(
         x, y, positives=square, chunk_size=16

@@ -226,7 +226,7 @@ def test_second_derivatives_differentiate_the_plain_form(side):
             return mm.sup_con(x, ids, temperature=t, reduction=reduction, chunk_size=side)
 
         assert torch.autograd.gradcheck(loss, made)
-        assert torch.autograd.gradgradcheck(loss, made)
+        assert torch.autograd.gradgradcheck(loss, made, fast_mode=True)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # torch's own
@@ -280,7 +280,7 @@ def test_bytes_grow_with_n_not_with_its_square():
         x, ids = leaf(normal(1, n, 8).float()), torch.arange(n) // 4
         return peak(lambda: mm.sup_con(x, ids, chunk_size=64).backward())
 
-    few, many = of(500), of(2000)
+    few, many = of(250), of(1000)
     assert few > 0
     assert many < 5 * few
-    assert many < 40 * 2000 * 8 * 4
+    assert many < 40 * 1000 * 8 * 4

@@ -126,7 +126,7 @@ def test_a_partner_with_a_twin_is_never_found(seed, size, width):
         assert mm.diagnose(x, y, chunk_size=chunk_size).accuracy == 0
 
 
-@settings(max_examples=as_many(15))
+@settings(max_examples=as_many(8))
 @given(seed=seeds, size=st.integers(4, 12), width=st.integers(1, 20))
 def test_selection_chooses_the_same_of_equal_rows_in_every_block(seed, size, width):
     """Which of them gets the gradient does not depend on how many anchors are compared at once."""

@@ -252,7 +252,7 @@ def test_the_products_are_counted(form):
 def test_memory_grows_with_the_batch_and_not_with_its_square(form):
     def of(n):
         x, y = leaf(normal(1, n, 8).float()), leaf(normal(2, n, 8).float())
-        return peak(lambda: FORMS[form](x, y, normalize=None, chunk_size=16).backward())
+        return peak(lambda: FORMS[form](x, y, normalize=None, chunk_size=32).backward())
 
     few, many = of(32), of(256)
     assert 0 < many < 9 * few

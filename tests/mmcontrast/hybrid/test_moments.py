@@ -82,7 +82,7 @@ def test_one_loss_alone(loss, batch, cut):
     close(found, expected, atol=1e-12, rtol=1e-12)
 
 
-@pytest.mark.parametrize("least", [1, 4, 100])
+@pytest.mark.parametrize("least", [1, 4])
 @pytest.mark.parametrize("log", [False, True])
 def test_all_derivatives(least, log):
     features, classes = modalities(1, 7, 3), torch.tensor([0, 1, 0, -100, 1, 0, 2])

@@ -52,5 +52,5 @@ def test_blocks_of_masks_and_weights(floating):
 
 
 def test_no_block_of_similarities_is_larger_than_it_may():
-    with by_pairs(block=3 * 300 * 10):
-        assert entries(300, 3, mm.PairSelection()).largest <= 3 * 300 * 10
+    with by_pairs(block=3 * 120 * 10):
+        assert entries(120, 3, mm.PairSelection()).largest <= 3 * 120 * 10

@@ -15,9 +15,7 @@ from mmcontrast.testing import (
     strategies,
     temperatures,
 )
-from mmcontrast.testing.traits import ALL_KINDS
-
-KINDS = ALL_KINDS
+from mmcontrast.testing.traits import ALL_KINDS, KINDS
 
 
 def smallest(strategy, condition=lambda x: True):
@@ -58,7 +56,7 @@ def test_temperatures_and_masks(temperature, mask):
     assert mask.dtype == torch.bool
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL_KINDS)
 @given(data=st.data())
 def test_generic_batches_have_no_equal_rows(kind, data):
     batch = data.draw(strategies.batches(Traits(kind=kind), generic=True))
@@ -67,7 +65,7 @@ def test_generic_batches_have_no_equal_rows(kind, data):
     assert batch.features >= 2
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KINDS)  # the others' are drawn as one of theirs
 def test_batches_shrink_to_two_samples_of_ones(kind):
     batch = smallest(strategies.batches(Traits(kind=kind)))
     for x in batch.rows.values():

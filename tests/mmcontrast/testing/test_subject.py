@@ -37,7 +37,8 @@ def test_a_module_is_what_it_was(cls, mode):
     module.inner.train(not mode)
     before = state_of(module)
     losses.calls.clear()
-    report_on(module, max_examples=3, exclude=("copies_are_worth_the_same",))
+    left_out = ("copies_are_worth_the_same", "gradcheck", "gradgradcheck")
+    report_on(module, max_examples=1, exclude=left_out)
     assert len(losses.calls) > 20
     same_state(before, state_of(module))
     touched = id(module) in losses.calls
@@ -47,7 +48,7 @@ def test_a_module_is_what_it_was(cls, mode):
 def test_every_call_starts_from_the_same_state():
     """A queue that grew from one call to the next would make the two values differ."""
 
-    report = report_on(losses.Grows(), {"form": "info_nce", "temperature": 0.07}, max_examples=3)
+    report = report_on(losses.Grows(), {"form": "info_nce", "temperature": 0.07}, max_examples=2)
     assert report.failed == ("repeats_itself",)
 
 
@@ -66,7 +67,7 @@ def test_the_random_states_are_what_they_were():
     np.random.seed(3)  # noqa: NPY002  the global generator is what is restored
     random.seed(3)
     before = (torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate())  # noqa: NPY002
-    report_on(losses.Counts(), max_examples=2)
+    report_on(losses.Counts(), max_examples=1)
     assert torch.equal(before[0], torch.get_rng_state())
     assert (before[1] == np.random.get_state()[1]).all()  # noqa: NPY002
     assert before[2] == random.getstate()
@@ -78,6 +79,6 @@ def test_dropout_draws_the_same_numbers_in_every_call():
     def noisy(a, b):
         return mm.info_nce(loss(a) + 1e-3, b)
 
-    report = report_on(noisy, checks=["returns_a_scalar", "works_without_gradients"])
-    assert report.ok
-    assert not report_on(noisy, checks=["repeats_itself"]).ok
+    laws = ["returns_a_scalar", "works_without_gradients"]
+    assert report_on(noisy, checks=laws, max_examples=20).ok
+    assert not report_on(noisy, checks=["repeats_itself"], max_examples=20).ok

@@ -95,8 +95,8 @@ def test_a_broken_law_raises_with_the_report():
 
 
 def test_it_warns_where_that_is_asked_for():
+    options = {"checks": SOME, "max_examples": 3, "on_fail": "warn"}
     with pytest.warns(UserWarning, match="collapse_value"):
-        options = {"checks": SOME, "max_examples": 3, "on_fail": "warn"}
         check_contrastive_loss(losses.half, form="info_nce", **options)
 
 

@@ -79,14 +79,14 @@ def test_the_trait_is_what_it_needs(loss, left_out, laws, hint):
 
 
 def seen(traits):
-    """The batches of 20 examples of all laws."""
+    """The batches of two examples of all laws but those of derivatives."""
     found = []
 
     def recorded(*inputs):
         found.append(inputs)
         return sum((x * x).sum() / (1 + (x * x).sum()) for x in inputs if x.is_floating_point())
 
-    report_on(recorded, traits, max_examples=4, exclude=("gradcheck", "gradgradcheck"))
+    report_on(recorded, traits, max_examples=2, exclude=("gradcheck", "gradgradcheck"))
     return found
 
 
