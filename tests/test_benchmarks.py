@@ -1,21 +1,18 @@
 """The benchmarks run and write what they say; how fast anything is, is not asked here."""
 
+import contextlib
+import io
 import json
 import os
-import subprocess
-import sys
-from pathlib import Path
+import warnings
 
 import pytest
 import torch
 
 from tests.benchmarks import cases, measure, rank_contrast, report, targets
-from tests.benchmarks.__main__ import LOSSES, arguments, available, chosen, fits, planned
+from tests.benchmarks.__main__ import LOSSES, arguments, available, chosen, fits, main, planned
 from tests.benchmarks.cases import OURS, OURS_COMPILED, SYMMETRIC, TORCH, TORCH_COMPILED, Case
 from tests.oracles import ranked
-
-ROOT = Path(__file__).resolve().parents[1]
-RUN = [sys.executable, "-m", "tests.benchmarks"]
 
 
 @pytest.fixture(scope="module")
@@ -24,15 +21,18 @@ def bench(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bench") / "new"
     sizes = ["--sizes", "24,600", "--dims", "8", "--hycon", "24,256", "--ranked", "24,40"]
     sizes += ["--retrieval", "64", "--corpus", "300", "--own", "24", "--joint", "24,40"]
-    done = subprocess.run(
-        [*RUN, *sizes, "--rounds", "1", "--no-compiled", "--out", folder],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return folder, done.stdout
+    printed, threads = io.StringIO(), torch.get_num_threads()
+    with (
+        contextlib.redirect_stdout(printed),
+        warnings.catch_warnings(),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        warnings.filterwarnings("ignore", ".*fork", DeprecationWarning)
+        patch.setattr(measure, "SHORTEST", 0.0)  # one call a round is enough to see that it works
+        code = main([*sizes, "--rounds", "1", "--no-compiled", "--out", str(folder)])
+    torch.set_num_threads(threads)
+    assert code == 0
+    return folder, printed.getvalue()
 
 
 @pytest.fixture
@@ -87,9 +87,10 @@ def test_plots_are_written(bench):
         assert "</svg>" in (bench[0] / f"{loss.name.replace(' ', '-')}.svg").read_text()
 
 
-def test_help_says_what_is_measured():
-    done = subprocess.run([*RUN, "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "--fast" in done.stdout
+def test_help_says_what_is_measured(capsys):
+    with pytest.raises(SystemExit, match=r"^0$"):
+        arguments(["--help"])
+    assert "--fast" in capsys.readouterr().out
 
 
 def test_the_loop_over_columns_is_rank_n_contrast():
