@@ -195,11 +195,22 @@ def ordinary_scale(largest: Tensor) -> Tensor:
         >>> ordinary_scale(torch.tensor([3e38, 1.0, 1e-45])).log2()
         tensor([-90.,   0.,  90.])
     """
-    # Half of the exponents, less some room for sums: 2^-40 to 2^40 in float32.
-    exponents = round(math.log2(torch.finfo(largest.dtype).max))
-    limit, factor = 2.0 ** (exponents * 5 // 16), 2.0 ** (exponents * 45 // 64)
+    limit, factor = _ordinary_bounds(largest.dtype)
     small, large = largest < 1 / limit, largest > limit
     return torch.ones_like(largest).masked_fill(small, factor).masked_fill(large, 1 / factor)
+
+
+def are_ordinary(x: Tensor) -> bool:
+    """Whether the :func:`ordinary_scale` of the largest of some numbers is 1; reads the device."""
+    largest, (limit, _) = float(x.detach().abs().amax()), _ordinary_bounds(x.dtype)
+    return not (largest < 1 / limit or largest > limit)
+
+
+def _ordinary_bounds(dtype: torch.dtype) -> tuple[float, float]:
+    """The largest ordinary number, one over the smallest; and what makes others ordinary."""
+    # Half of the exponents, less some room for sums: 2^-40 to 2^40 in float32.
+    exponents = round(math.log2(torch.finfo(dtype).max))
+    return 2.0 ** (exponents * 5 // 16), 2.0 ** (exponents * 45 // 64)
 
 
 def summable_scale(largest: Tensor) -> Tensor:

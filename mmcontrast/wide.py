@@ -17,7 +17,7 @@ from mmcontrast.distances import WITHOUT_PARAMETERS, Distance
 from mmcontrast.distributed import Group, active
 from mmcontrast.eager import apply, is_eager, known_finite
 from mmcontrast.mahalanobis import Mahalanobis
-from mmcontrast.rows import ROW_MAPS, RowMap, capped, ordinary_scale
+from mmcontrast.rows import ROW_MAPS, RowMap, are_ordinary, capped
 
 LABELS = ("labels", "scores")
 """Endings of the names of arguments that stay as they are."""
@@ -71,8 +71,7 @@ def out_of_range(
     each = rows.values()
     if any(x.numel() == 0 for x in each) or not may_widen(*each, distance=distance, group=group):
         return False
-    largest = torch.stack([x.detach().abs().amax() for x in each])
-    return not bool((ordinary_scale(largest) == 1).all())
+    return not all(are_ordinary(x) for x in each)
 
 
 def retry_in_float64(function: Callable[P, R]) -> Callable[P, R]:

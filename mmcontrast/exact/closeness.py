@@ -26,7 +26,7 @@ from mmcontrast.distances import (
 )
 from mmcontrast.eager import full_precision
 from mmcontrast.exact.ties import first_equal, share_scores, tied_dot
-from mmcontrast.rows import l2_normalize, ordinary_scale, upcast
+from mmcontrast.rows import are_ordinary, l2_normalize, upcast
 
 MEASURES = (None, *WITHOUT_PARAMETERS)
 """What an operator can measure with, by its place; None is the dot product."""
@@ -78,7 +78,7 @@ def side(distance: Distance | None, x: Tensor, centre: Tensor, columns: bool) ->
     """
     if distance not in (*PRODUCTS, *ORDERS) or not x.numel():
         return None
-    if bool(ordinary_scale(x.abs().amax()) != 1):  # squares would over- or underflow
+    if not are_ordinary(x):  # squares would over- or underflow
         return None
     if distance in ORDERS:
         return Side(x, x.new_zeros(len(x)))

@@ -19,8 +19,13 @@ import torch
 from tests.benchmarks.cases import Call, Case, Inputs, Loss
 
 SHORTEST = 0.02  # seconds a round takes at least: a call that is shorter is repeated
+WARMED = 0.1  # seconds of a call up to which one goes before a round's: others have run since
 LONGEST = 12.0  # seconds of a call from which on the first one, warm-up to the others, is enough
-WARM = 4096  # most rows of the call before the one whose memory is read, without MKL's first use
+WARM = (
+    4160  # most rows of the call before the one whose memory is read: then MKL has been used, and
+)
+# sums over more than 4096 numbers, for which Inductor has a program of their own, are compiled
+MMAP_THRESHOLD, MAPPED = -3, 2**16  # malloc.h's name; bytes from which on each has its own pages
 TRACED = (480, 512)  # rows of the calls for which a compiled case is compiled
 MB = 2**20
 
@@ -88,13 +93,14 @@ class Clock:
         first = self._seconds(1)
         self.rounds = [first] if first > LONGEST else []
         self.enough = first > LONGEST
-        if not self.enough:
-            again = first if first > SHORTEST else self._seconds(1)
-            self.repeats = max(1, math.ceil(SHORTEST / max(again, 1e-6)))
+        self.seconds = first
 
     def round(self) -> None:
-        if not self.enough:
-            self.rounds.append(self._seconds(self.repeats))
+        if self.enough:
+            return
+        if self.seconds < WARMED:
+            self.seconds = min(self.seconds, self._seconds(1))
+        self.rounds.append(self._seconds(math.ceil(SHORTEST / max(self.seconds, 1e-6))))
 
     def milliseconds(self) -> float:
         return 1e3 * median(self.rounds)
@@ -158,9 +164,11 @@ def _peak_of_a_call(case: Case, loss: Loss, n: int, d: int) -> float:
 
 
 def _give_back() -> None:
-    """Free memory goes back to the system, so that its use again is seen."""
+    """Free memory goes back to the system, now and later, so that its use again is seen."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).malloc_trim(0)
+        system = ctypes.CDLL(None)
+        system.mallopt(MMAP_THRESHOLD, MAPPED)
+        system.malloc_trim(0)
 
 
 def _start_peak() -> int:
