@@ -5,6 +5,7 @@ import os
 import pytest
 
 from reference_models.__main__ import main
+from tests.reference_models.tables.reproduced import leave_blank
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -13,6 +14,12 @@ def disk_without_waiting():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
         yield
+
+
+@pytest.fixture
+def blank_figures(monkeypatch):
+    """For tests of pages of which the figures are not the point."""
+    leave_blank(monkeypatch)
 
 
 @pytest.fixture

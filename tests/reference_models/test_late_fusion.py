@@ -93,6 +93,7 @@ def test_a_key_that_nothing_explains_is_listed_alone(registered, monkeypatch, ca
     assert "  hidden_size=16\n  contrast_weight=0.1\n" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_its_table_is_reproduced_without_published_numbers(registered, file, tmp_path, capsys):
     out = tmp_path / "out"
     call = ["reproduce", "late-fusion", "--table", "contrast", "--data", str(file), "--seeds", "1"]
@@ -108,6 +109,7 @@ def test_its_table_is_reproduced_without_published_numbers(registered, file, tmp
     assert "measured, n=1" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_paper_without_tables_has_its_settings_as_the_one_row(registered, file, tmp_path):
     registry.MODELS["late-fusion"] = replace(registered, tables={})
     out = tmp_path / "out"

@@ -138,6 +138,7 @@ def test_losses_and_metrics_of_every_epoch_reach_the_logger(
 @pytest.mark.parametrize(  # mlflow gets its names as wandb does
     ("logger", "recorder"), [(name, name) for name in LOGGERS[:2]], indirect=["recorder"]
 )
+@pytest.mark.usefixtures("blank_figures")
 def test_every_seed_of_a_table_is_a_run_with_a_name_of_its_own(logger, recorder, file, tmp_path):
     out = tmp_path / "table"
     reproduced(file, out, rows=("0.5",), log_to=logger)

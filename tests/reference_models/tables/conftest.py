@@ -7,7 +7,7 @@ import pytest
 
 from reference_models.data import data_sets
 from reference_models.running import runs
-from tests.reference_models.tables.reproduced import SIZES, corpus_file, run
+from tests.reference_models.tables.reproduced import SIZES, corpus_file, leave_blank, run
 from tests.reference_models.tables.test_figures import run_folder
 
 
@@ -19,6 +19,9 @@ def file(tmp_path_factory):
 @pytest.fixture(scope="session")
 def trained(file, tmp_path_factory):
     out = tmp_path_factory.mktemp("trained") / "hycon-alpha"
+    with pytest.MonkeyPatch.context() as patch:  # the pages after each but the last
+        leave_blank(patch)
+        run(file, out)
     run(file, out)
     return out
 

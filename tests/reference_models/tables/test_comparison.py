@@ -86,6 +86,7 @@ def test_what_differs_stands_above_the_table(finished, file):
     assert "MAE" in table
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_published_numbers_stand_beside_the_measured_ones(tmp_path, as_mosi):
     file, out = corpus_file(tmp_path / "real.pkl", real=True), tmp_path / "out"
     run(file, out, rows=["0.5"], seeds=[1])
@@ -122,6 +123,7 @@ def test_nothing_published_stands_beside_synthetic_numbers(renamed, tmp_path, as
     assert all(row["published"] == "" for row in csv_rows(tmp_path / "out").values())
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_data_that_no_paper_has_and_tables_that_no_paper_prints(tmp_path, monkeypatch):
     file = corpus_file(tmp_path / "real.pkl", real=True)
     monkeypatch.setattr(runs, "train", lambda *arguments, **options: None)
@@ -134,6 +136,7 @@ def test_data_that_no_paper_has_and_tables_that_no_paper_prints(tmp_path, monkey
     assert [line[""] for line in markdown_rows(tmp_path / "b")] == ["not measured"] * 2
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_model_without_published_numbers_is_measured_alone(tmp_path, monkeypatch, as_mosi):
     file = corpus_file(tmp_path / "real.pkl", real=True)
     monkeypatch.setattr(runs, "train", lambda *arguments, **options: None)

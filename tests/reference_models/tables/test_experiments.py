@@ -15,6 +15,7 @@ from tests.reference_models.tables.reproduced import (
     SMALL,
     TABLES,
     csv_rows,
+    leave_blank,
     markdown_rows,
     run,
     tables_of,
@@ -43,6 +44,7 @@ def test_the_same_call_trains_nothing_and_writes_the_same(finished, file, no_tra
     assert tables_of(finished) == before
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_fewer_seeds_are_a_table_of_fewer(finished, file, no_training, tmp_path):
     out = shutil.copytree(finished, tmp_path / "out")
     run(file, out, seeds=SEEDS[:1])
@@ -82,6 +84,7 @@ def test_a_stopped_one_goes_on_to_the_table_of_one_that_was_not(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
+        leave_blank(patch)
         patch.setattr(folders, "write_history", stopped)
         with pytest.raises(KeyboardInterrupt):
             run(file, out)
@@ -89,11 +92,15 @@ def test_a_stopped_one_goes_on_to_the_table_of_one_that_was_not(
     assert states == ["finished", "finished", "unfinished", "empty"]
     assert {line["n"] for line in csv_rows(out).values()} == {"1"}
     said = []
-    run(file, out, say=said.append)
+    with monkeypatch.context() as patch:
+        leave_blank(patch)
+        run(file, out, say=said.append)
     assert [line.split(":")[0] for line in said[1:-1]] == ["0.5, seed 1112", "0.9, seed 1112"]
+    run(file, out)
     assert tables_of(out) == tables_of(finished)
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_the_table_is_there_after_every_run(file, tmp_path, monkeypatch):
     seen = []
 
@@ -109,6 +116,7 @@ def test_the_table_is_there_after_every_run(file, tmp_path, monkeypatch):
     assert seen == [{"0.5": "0", "0.9": "0"}, {"0.5": "1", "0.9": "0"}, {"0.5": "1", "0.9": "1"}]
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_run_that_ends_in_an_error_is_said_and_the_others_go_on(file, tmp_path, monkeypatch):
     def train(parts, corpus, folder, **options):
         if (parts.config["seed"], parts.config["model_config"]["margin"]) == (1111, 0.5):
@@ -166,6 +174,7 @@ def test_the_commands_end_to_end(finished, file, tmp_path, capsys, monkeypatch, 
     assert "The corpus is synthetic" in page
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_without_out_the_folder_is_named_and_seeds_count_up(file, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     places = []

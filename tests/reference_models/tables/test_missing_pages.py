@@ -57,6 +57,7 @@ def test_the_files_hold_what_was_measured(tmp_path):
     assert html.count("<svg") == 10
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_single_row_is_one_table_and_compares_nothing(tmp_path):
     write(tmp_path, {"hycon, seed 1": ROWS["full"][:1]})
     text = (tmp_path / "frames.md").read_text(encoding="utf-8")
@@ -65,6 +66,7 @@ def test_a_single_row_is_one_table_and_compares_nothing(tmp_path):
     assert json.loads((tmp_path / "frames.json").read_text())["paired"] == []
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_rows_with_fewer_modalities_leave_places_empty(tmp_path):
     every, fewer = (results("fixed-modalities", seed=1) for _ in range(2))
     for condition in list(fewer.predictions):

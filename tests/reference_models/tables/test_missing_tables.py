@@ -8,7 +8,7 @@ from reference_models.__main__ import main
 from reference_models.tables import paired
 from reference_models.tables.about import facts
 from reference_models.tables.finished import Run
-from tests.reference_models.tables.reproduced import ROWS, SEEDS, run
+from tests.reference_models.tables.reproduced import ROWS, SEEDS, leave_blank, run
 from tests.reference_models.tables.test_report import check_whole
 
 
@@ -17,7 +17,7 @@ def fewer_resampled(monkeypatch):
     monkeypatch.setattr(paired, "RESAMPLED", 100)
 
 
-def test_reproduce_draws_the_rows_on_the_same_axes(finished, file, no_training):
+def test_reproduce_draws_the_rows_on_the_same_axes(finished, file, no_training, monkeypatch):
     said = []
     run(file, finished, missing="random-modalities", mask_seeds=2, say=said.append)
     page = finished / "missing" / "random-modalities.html"
@@ -37,6 +37,7 @@ def test_reproduce_draws_the_rows_on_the_same_axes(finished, file, no_training):
     assert not list(finished.glob("*/seed-*/missing/masks"))
     assert len(list(finished.glob("*/seed-*/missing/*.safetensors"))) == len(ROWS) * len(SEEDS)
     said.clear()
+    leave_blank(monkeypatch)
     run(file, finished, missing="random-modalities", mask_seeds=2, say=said.append)
     assert not any("evaluations" in line for line in said)
 
@@ -58,6 +59,7 @@ def test_evaluate_writes_into_the_run_folder(finished, capsys):
     assert "MAE" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_on_other_data_it_stands_beside(finished, file, tmp_path, capsys):
     place = finished / ROWS[0] / f"seed-{SEEDS[0]}"
     other = tmp_path / "other.pkl"

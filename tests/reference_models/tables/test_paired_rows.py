@@ -94,6 +94,7 @@ def test_a_reproduced_table_has_them(finished):
     assert f"Differences from {ROWS[0]}" in (finished / "index.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_any_row_can_be_the_one_to_compare_with(finished, file, no_training, tmp_path):
     out = shutil.copytree(finished, tmp_path / "out")
     run(file, out, against=ROWS[1])

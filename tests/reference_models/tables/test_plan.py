@@ -32,6 +32,7 @@ def test_equal_rows_are_tried_once(file, tmp_path, monkeypatch):
     assert remarks["full"] == "seed 1 failed: it diverges"
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_row_that_cannot_run_is_in_the_table_with_its_reason(tmp_path, monkeypatch):
     file = corpus_file(tmp_path / "two.pkl", drop=("vision", "vision_lengths"))
     rows = {"full": {}, "wo_V": {"modalities": ("text", "audio")}}

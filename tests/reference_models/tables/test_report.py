@@ -172,6 +172,7 @@ def test_the_report_has_the_table_the_sweep_and_the_figures_of_each_group(sweep_
     assert "synthetic" not in text
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_report_on_a_synthetic_corpus_says_so(tmp_path):
     run = run_folder(tmp_path / "a", samples=12)
     lines = (run / "predictions.csv").read_text()
@@ -183,6 +184,7 @@ def test_a_report_on_a_synthetic_corpus_says_so(tmp_path):
     assert [g.name for g in groups] == ["a"]
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_pages_say_why_acc7_is_left_out(tmp_path):
     folders = [
         run_folder(tmp_path / "runs" / name, samples=12, reach=2, config={"model_config": {"d": n}})
