@@ -77,6 +77,7 @@ def test_under_a_compiler_and_a_transform_it_is_the_same():
     assert torch.equal(torch.vmap(first_equal)(torch.stack([x, x]))[1], expected)
 
 
+@settings(max_examples=as_many(10))
 @given(seed=seeds, size=st.integers(2, 24), width=st.integers(2, 40), data=st.data())
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", MAPS)
