@@ -90,7 +90,8 @@ def test_all_derivatives(least, log):
     function, inputs = loss(features, classes, **chosen)
     inputs = [x.clone().requires_grad_() for x in inputs]
     with sizes(least=least, part=2):
-        assert torch.autograd.gradcheck(function, inputs)
+        # Entry by entry the gradient is that of the pairs, above.
+        assert torch.autograd.gradcheck(function, inputs, fast_mode=True)
         assert torch.autograd.gradgradcheck(function, inputs, fast_mode=True)
 
 

@@ -110,11 +110,6 @@ assert kernels.precision(kernels.rounded_to(x)) == "ieee"
 """
 
 
-def test_precision_follows_the_setting_of_pytorch():
-    done = python("-W", "ignore", "-c", SETTINGS)
-    assert done.returncode == 0, done.stderr
-
-
 # --- what is imported ----------------------------------------------------------------------------
 
 ON_THE_CPU = """
@@ -135,9 +130,21 @@ assert "mmcontrast.exact.kernels.triton_tiles" not in sys.modules
 """
 
 
-@pytest.mark.parametrize("interpret", ["0", "1"])
-def test_triton_is_never_imported_on_the_cpu(interpret):
-    done = python("-c", ON_THE_CPU, TRITON_INTERPRET=interpret)
+IN_FORKS = """
+import os, sys, torch
+for program in sys.argv[1:]:
+    if os.fork() == 0:
+        exec(program)
+        os._exit(0)
+    if os.wait()[1]:
+        sys.exit(1)
+"""
+
+
+def test_triton_is_never_imported_on_the_cpu_and_precision_follows_the_setting_of_pytorch():
+    """Each in a fork of one process that has imported torch alone."""
+    interpreted = (f"os.environ['TRITON_INTERPRET'] = '{k}'\n{ON_THE_CPU}" for k in range(2))
+    done = python("-W", "ignore", "-c", IN_FORKS, SETTINGS, *interpreted)
     assert done.returncode == 0, done.stderr
 
 
