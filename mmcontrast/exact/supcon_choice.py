@@ -92,8 +92,8 @@ def sup_con_by_class(
     """:func:`sup_con_among_themselves` as an operator, of this rank's rows: for compilers."""
     group = name_of(reduction.group)
     counted = have_positives(labels, group)
-    # Rows without a label become zero before any arithmetic, so that not even NaN propagates: those
-    # that no map changes in the operator, whose copy of them is gone when it ends.
+    # Rows without a label become zero before they are mapped, so that not even NaN propagates. The
+    # operator leaves them out itself: where no map comes first, no copy is made.
     rows = map_rows(x if normalize is None else zero_outside(x, labelled(labels)), normalize)
     inputs = rows, scalar(temperature, rows), reduction.shares(counted, rows), labels
     value = weighted_sup_con(*inputs, chunk_size, kernels.rounded_to(x), group)
@@ -117,7 +117,6 @@ def weighted_sup_con(
         labels, chunk_size: as in :func:`sup_con`.
     """
     ranks = named(group)
-    x = zero_outside(x, labelled(labels))
     rows, own = joined(x, ranks)
     labels, _ = joined(labels, ranks)
     side = chunk_size or _by_device(sizes.SUPCON_SIDE, rows)
