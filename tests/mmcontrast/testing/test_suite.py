@@ -16,23 +16,10 @@ from mmcontrast.testing import (
 )
 from mmcontrast.testing.suite import report_on
 from tests.mmcontrast.testing import losses
-from tests.processes import python
 
 FEW = {"max_examples": 4, "on_fail": "report"}
 PLAIN = {"max_examples": 1, "on_fail": "report", "exclude": ("gradcheck", "gradgradcheck")}
 SOME = ["nonnegative", "collapse_value"]
-
-
-# --- what it imports -----------------------------------------------------------------------------
-
-
-def test_mmcontrast_does_not_import_hypothesis_nor_the_suite_pytest():
-    program = (
-        "import sys, mmcontrast; print('hypothesis' in sys.modules)\n"
-        "import mmcontrast.testing; print('pytest' in sys.modules)"
-    )
-    done = python("-c", program)
-    assert done.stdout.split() == ["False", "False"]
 
 
 # --- what it takes --------------------------------------------------------------------------------
