@@ -220,13 +220,14 @@ def test_every_parameter_learns(fusion, encoded):
         assert parameter.grad.isfinite().all(), name
 
 
-@pytest.mark.parametrize("supervised_loss", CHOICES["supervised_loss"])
-@pytest.mark.parametrize("fusion", CHOICES["fusion"])
-def test_it_makes_no_tensor_elsewhere_and_reads_no_value(fusion, supervised_loss):
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, x) for name in ("fusion", "supervised_loss") for x in CHOICES[name]]
+)
+def test_it_makes_no_tensor_elsewhere_and_reads_no_value(name, value):
     """The meta device has no values, and a tensor made on the CPU cannot meet one of its own."""
     batch = batch_of()
     batch = replace(batch.to("meta"), index=batch.index)
-    model = network(HyConConfig(**SMALL, fusion=fusion, supervised_loss=supervised_loss))
+    model = network(HyConConfig(**SMALL, **{name: value}))
     output = model.to("meta").train()(batch)
     output.terms.total.backward()
     assert {x.device.type for x in (output.prediction, output.fused, output.terms.total)} == {

@@ -376,16 +376,17 @@ def embeddings(model, batch, name):
     return (torch.stack(rows).detach().numpy() for rows in zip(*pairs, strict=True))
 
 
-@pytest.mark.parametrize("normalize", [True, False])
-@pytest.mark.parametrize("pool_size", [1, 3])
-@pytest.mark.parametrize("center", ["text", "vision"])
+@pytest.mark.parametrize(
+    ("center", "pool_size", "normalize"),
+    [("text", 1, True), ("vision", 1, False), ("text", 3, False), ("vision", 3, True)],
+)
 def test_replacements_are_the_most_similar_others(center, pool_size, normalize, gates):
     model = network(
         center=center, pool_size=pool_size, probability=1.0, normalize=normalize
     ).train()
     batch = with_gaps(batch_of(12))
     with torch.no_grad():
-        for _ in range(40):
+        for _ in range(1 if pool_size == 1 else 40):
             model(batch)
     present = {m: x.tolist() for m, x in batch.present.items()}
     for at, name in enumerate(m for m in MODALITIES if m != center):
@@ -419,7 +420,7 @@ def test_without_mining_every_other_sample_is_drawn(gates):
     model = network(hard_mining=("vision",), pool_size=1, probability=1.0, seed=2).train()
     batch = with_gaps(batch_of(8))
     with torch.no_grad():
-        for _ in range(150):
+        for _ in range(60):
             model(batch)
     have = [i for i in range(8) if batch.present["audio"][i]]
     for i in range(8):
