@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch._dynamo.testing import CompileCounterWithBackend
 
 import mmcontrast as mm
@@ -26,6 +27,11 @@ def levels(a, b):
 
 
 LOSSES = {
+    "one way": lambda a, b, t, m, **g: mm.info_nce(
+        a, b, temperature=t, **({"group": dist.group.WORLD} if g else {})
+    ),
+    "both ways": lambda a, b, t, m, **g: mm.symmetric_info_nce(a, b, temperature=t, **g),
+    "sup_con": lambda a, b, t, m, **g: mm.sup_con(a + b, m["labels"], temperature=t, **g),
     "one way, positives": lambda a, b, t, m, **g: mm.info_nce(
         a, b, temperature=t, positives=m["pairs"], **g
     ),
@@ -72,9 +78,7 @@ LOSSES = {
 
 
 MORE = {
-    "both ways": lambda a, b, t, m, **g: mm.symmetric_info_nce(a, b, temperature=t, **g),
-    "one way": lambda a, b, t, m, **g: mm.info_nce(a, b, temperature=t, **g),
-    "sup_con": lambda a, b, t, m, **g: mm.sup_con(
+    "sup_con, candidates": lambda a, b, t, m, **g: mm.sup_con(
         a, m["labels"], b, m["labels"], temperature=t, **g
     ),
     "hybrid": lambda a, b, t, m, **g: (
@@ -139,7 +143,7 @@ MORE = {
 
 TRACED = (
     *("anchored", "variants", "joint, shuffled", "hybrid, masks", "sup_con, in", "semi"),
-    *("both ways, sides of two sizes", "matched", "gathered"),
+    *("both ways, sides of two sizes", "matched", "gathered", "one way", "both ways"),
 )
 """Of which the compiler's backward pass is not tested, for the sake of time."""
 
