@@ -69,9 +69,7 @@ def serve() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         try:
-            if request[0] == "package":
-                found = sys.modules["mmcontrast"].__file__
-            elif request[0] == "case":
+            if request[0] == "case":
                 clock, found = _clock(*request[1:]), None
             else:
                 clock.round()
