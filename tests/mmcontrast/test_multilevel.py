@@ -396,7 +396,7 @@ def test_gradients(design, symmetric):
     call = call_of(levels, pair_design=design, weights={"a": 0.3}, **options)
     free = tuple(leaf(x) for x in views(levels))
     assert torch.autograd.gradcheck(call, free)
-    assert torch.autograd.gradgradcheck(call, free)
+    assert torch.autograd.gradgradcheck(call, free, fast_mode=True)
 
 
 def test_compiled_under_transforms_and_elsewhere():
