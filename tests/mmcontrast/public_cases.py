@@ -23,6 +23,7 @@ class Make:
     dtype: torch.dtype = torch.float64
     device: str = "cpu"
     seed: int = 0
+    names: tuple[str, ...] = MODALITIES
 
     def normal(self, key, *shape):
         generator = torch.Generator().manual_seed(1000 * self.seed + key)
@@ -32,13 +33,13 @@ class Make:
     def rows(self, key, n=None):
         return self.normal(key, self.n if n is None else n, self.d)
 
-    def features(self, names=MODALITIES):
-        return {name: self.rows(key) for key, name in enumerate(names)}
+    def features(self):
+        return {name: self.rows(key) for key, name in enumerate(self.names)}
 
     def present(self):
         """Sample k lacks modality k."""
         k = torch.arange(self.n, device=self.device)
-        return {name: k != i for i, name in enumerate(MODALITIES)}
+        return {name: k != i for i, name in enumerate(self.names)}
 
     def classes(self):
         return torch.arange(self.n, device=self.device) % 2
@@ -434,7 +435,14 @@ UNROLLED = {
     "rank_n_contrast:between": "a distance of the caller's own, in blocks of chunk_size anchors",
 }
 """Losses that a compiler makes a graph of for each size: it writes out the loop over the blocks."""
-ANY_SIZE = [x for x in LOSSES if x[0].islower() and x not in UNROLLED]  # Modules call functions
+NO_MODULES = [x for x in LOSSES if x[0].islower()]  # Modules call functions
+ANY_SIZE = [x for x in NO_MODULES if x not in UNROLLED]
+
+
+def of_few(name, **options):
+    """Inputs of a case, of two modalities where a third is one more turn of the same loops."""
+    joint = name.lower().startswith("joint")
+    return CASES[name].inputs(Make(names=MODALITIES if joint else MODALITIES[:2], **options))
 
 
 def tensors(nested):

@@ -385,8 +385,8 @@ def received(rank, world):
 def stateful(rank, world):
     """What draws, keeps or takes rows: of whole ones as of plain ones, of sharded ones nothing."""
     mesh = init_device_mesh("cpu", (world,))
-    make = Make(n=5)
-    features, mask = make.features(("text", "audio")), make.mask(3, 5, 5)
+    make = Make(n=5, names=("text", "audio"))
+    features, mask = make.features(), make.mask(3, 5, 5)
     negatives = mm.HardNegatives(
         torch.arange(10).reshape(5, 2) % 5, make.normal(1, 5, 2), mask[:, :2]
     )
