@@ -251,6 +251,7 @@ def test_compiled_cases_are_judged_by_eager_and_by_plain_ones():
         ("C18", 4096): (0.625, True),
         ("C19", 8): (1.02, True),
     }
+    assert verdicts[0].line().startswith("C14 NOT MET symmetric InfoNCE, compiled, N=4096, d=64:")
 
 
 def test_tables_of_compilations_and_of_another_checkout():

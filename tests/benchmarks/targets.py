@@ -56,6 +56,11 @@ class Target:
     figure: str = "ms"
     case: str = OURS
 
+    @property
+    def title(self) -> str:
+        """The loss, and what its case does otherwise than the usual one."""
+        return self.loss.name + self.case.removeprefix(OURS)
+
     def fits(self, n: int, d: int) -> bool:
         return self.d in (None, d) and self.least <= n <= self.largest
 
@@ -158,7 +163,7 @@ class Verdict:
     def line(self) -> str:
         t = self.target
         word = "met    " if self.met else "NOT MET"
-        where = f"{t.name} {word} {t.loss.name}, N={self.n}, d={self.d}:"
+        where = f"{t.name} {word} {t.title}, N={self.n}, d={self.d}:"
         if t.against == ABSOLUTE:
             return f"{where} {self.ours:.4g} {t.figure}, at most {t.most:g}"
         figures = f"{self.ours:.4g} {t.figure} / {self.other:.4g} of {t.against}"

@@ -106,7 +106,7 @@ def verdict_table() -> str:
         unit, against = target.figure, f"{number(verdict.other)} {target.figure}: {target.against}"
         rows.append(
             [
-                target.loss.name,
+                target.title,
                 f"{verdict.n}, {verdict.d}",
                 f"{number(verdict.ours)} {unit}",
                 "" if target.against == targets.ABSOLUTE else against,
