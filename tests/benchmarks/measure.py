@@ -100,7 +100,8 @@ class Clock:
             return
         if self.seconds < WARMED:
             self.seconds = min(self.seconds, self._seconds(1))
-        self.rounds.append(self._seconds(math.ceil(SHORTEST / max(self.seconds, 1e-6))))
+        repeats = max(1, math.ceil(SHORTEST / max(self.seconds, 1e-6)))
+        self.rounds.append(self._seconds(repeats))
 
     def milliseconds(self) -> float:
         return 1e3 * median(self.rounds)
