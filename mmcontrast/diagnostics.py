@@ -23,7 +23,7 @@ from mmcontrast.exact.tiles import slices
 from mmcontrast.masks import IGNORE, partner_indices
 from mmcontrast.presence import refuse_not_finite
 from mmcontrast.retrieval import median_rank
-from mmcontrast.rows import RowMap, dot, l2_normalize, map_rows
+from mmcontrast.rows import RowMap, dot, in_wider_dtype, l2_normalize, map_rows
 from mmcontrast.sharded import local_rows
 from mmcontrast.wide import retry_in_float64
 
@@ -192,8 +192,7 @@ def diagnose(
     x, y = map_rows(anchors, normalize), map_equal_rows(candidates, normalize)
     refuse_not_finite("anchors", x)
     refuse_not_finite("candidates", y)
-    dtype = torch.promote_types(x.dtype, y.dtype)
-    x, y = x.to(dtype), y.to(dtype)
+    x, y = in_wider_dtype(x, y)
     # Blocks have at most ``width`` columns: uniformity compares each side with itself.
     width = max(len(x), len(y), 1)
     size = arguments.chunk(chunk_size) or max(1, sizes.BLOCK // width)
@@ -223,13 +222,13 @@ def diagnose(
         gap=torch.linalg.vector_norm(centroid(x) - centroid(y)),
         loss=loss / partnered,
         chance=x.new_full((), math.log(max(len(y), 1))),
-        accuracy=right.to(dtype) / partnered,
+        accuracy=right.to(x.dtype) / partnered,
         mrr=torch.where(counted, 1 / ranks, 0).sum() / partnered,
         median_rank=median_rank(torch.where(counted, ranks, 0)),
         anchor_rank=effective_rank(x),
         candidate_rank=effective_rank(y),
         effective_negatives=perplexity / partnered,
-        false_negatives=None if given is None else false.to(dtype) / known.clamp_min(1),
+        false_negatives=None if given is None else false.to(x.dtype) / known.clamp_min(1),
         edges=edges,
         positives=positives,
         negatives=negatives,

@@ -18,7 +18,7 @@ from mmcontrast.distances import (
 )
 from mmcontrast.eager import is_eager
 from mmcontrast.mahalanobis import Mahalanobis
-from mmcontrast.rows import dot, l2_normalize, ordinary_scale, upcast
+from mmcontrast.rows import dot, in_wider_dtype, l2_normalize, ordinary_scale, upcast
 from mmcontrast.sharded import local_rows
 
 ORDERS = {manhattan: 1.0, chebyshev: math.inf}
@@ -57,8 +57,7 @@ def pairwise(distance: Distance, x: Tensor, y: Tensor) -> Tensor:
     arguments.matrix("x", x)
     arguments.matrix("y", y, like=x)
     x, y = upcast(x), upcast(y)
-    dtype = torch.promote_types(x.dtype, y.dtype)
-    x, y = x.to(dtype), y.to(dtype)
+    x, y = in_wider_dtype(x, y)
     if distance is cosine_distance:
         return within(1 - dot(l2_normalize(x), l2_normalize(y)), 0, 2)
     quick = _without_copies(distance, x, y) if _ordinary(x, y) else None

@@ -15,7 +15,7 @@ from mmcontrast.learned import replicated, replicated_module
 from mmcontrast.masks import IGNORE
 from mmcontrast.presence import zero_outside
 from mmcontrast.reductions import Reduction
-from mmcontrast.rows import exact_number, upcast
+from mmcontrast.rows import exact_number, in_wider_dtype, upcast
 from mmcontrast.scores import ROUNDINGS
 from mmcontrast.sharded import local_rows
 from mmcontrast.temperature import LearnableTemperature, current
@@ -113,8 +113,7 @@ def rank_n_contrast(
     z, others_rated = _columns(other_scores)  # (C, S), (C,)
     # Rows that take no part become zero before any arithmetic, so that not even NaN propagates.
     x, others = upcast(zero_outside(x, rated)), upcast(zero_outside(others, others_rated))
-    dtype = torch.promote_types(x.dtype, others.dtype)
-    x, others = x.to(dtype), others.to(dtype)
+    x, others = in_wider_dtype(x, others)
     rounding = ROUNDINGS * max(_tie_rounding(scores), _tie_rounding(other_scores))
     rows, columns = widen_products(x, others, distance=distance, group=group)
     found = ranked_losses(

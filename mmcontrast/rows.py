@@ -32,6 +32,12 @@ def upcast(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
+def in_wider_dtype(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in the wider of their dtypes."""
+    dtype = torch.promote_types(x.dtype, y.dtype)
+    return x.to(dtype), y.to(dtype)
+
+
 def exact_number(value: float | Tensor) -> float | Tensor:
     """A tensor in float32 at least: its reciprocal is exact, and its gradients add up in that."""
     return upcast(value) if isinstance(value, Tensor) else value
@@ -261,8 +267,7 @@ def dot(x: Tensor, y: Tensor) -> Tensor:
     a cosine changes a logit by 0.2. Derivatives of any order are untouched by it as well.
     """
     if x.dtype != y.dtype:
-        dtype = torch.promote_types(x.dtype, y.dtype)
-        x, y = x.to(dtype), y.to(dtype)
+        x, y = in_wider_dtype(x, y)
     if not torch.is_grad_enabled():
         return _product(x, y)
     eager, compiled = is_eager(), is_compiling()

@@ -37,7 +37,7 @@ from mmcontrast.eager import is_eager
 from mmcontrast.exact import sizes
 from mmcontrast.exact.kernels.blocks import generation
 from mmcontrast.exact.tiles import map_in_pieces, rows_in_cache
-from mmcontrast.rows import RowMap, map_rows
+from mmcontrast.rows import RowMap, in_wider_dtype, map_rows
 from mmcontrast.wide import widen_products
 
 INTERPRETED = False
@@ -58,8 +58,7 @@ def mapped(
         map_in_pieces(z, normalize, size) if is_eager() else map_rows(z, normalize) for z in (x, y)
     )
     rows, columns = both
-    dtype = torch.promote_types(rows.dtype, columns.dtype)
-    return rows.to(dtype), columns.to(dtype)
+    return in_wider_dtype(rows, columns)
 
 
 def products_in_range(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mmcontrast.eager import full_precision, is_eager
 from mmcontrast.exact.tiles import Sides, memory, slices, tile_of, tiles
-from mmcontrast.rows import dot
+from mmcontrast.rows import dot, in_wider_dtype
 
 LEVELS = 256
 """Rows of which the partners' scores are made at a time."""
@@ -43,8 +43,7 @@ def partner_ranks_in_tiles(x: Tensor, y: Tensor, columns: Tensor, sides: Sides) 
     A tile stays in the cache while it is made and counted, where whole rows do not. Columns that
     are equal may differ in rounding by their places in tiles, so they have to have one tile.
     """
-    dtype = torch.promote_types(x.dtype, y.dtype)
-    x, y = x.to(dtype), y.to(dtype)
+    x, y = in_wider_dtype(x, y)
     # Made by products as well, so that what ties in exact numbers ties here. A diagonal is copied,
     # or it would hold its whole product.
     parts = [dot(x[i], y[columns[i]]).diagonal().clone() for i in slices(len(x), LEVELS)]

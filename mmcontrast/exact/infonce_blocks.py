@@ -26,6 +26,7 @@ from mmcontrast.exact.tiles import (
     tile_of,
 )
 from mmcontrast.gaps import USUAL, Variant, losses_and_slopes
+from mmcontrast.rows import in_wider_dtype
 
 UNSHIFTED = 60
 """Octaves, of either sign, that need no shift: 2^60, its inverse and sums of those are floats."""
@@ -49,12 +50,11 @@ def one_way_in_blocks(
     finite placeholder, masked by the caller. See :func:`evaluate_in_one_pass` for ``weight``, and
     :mod:`mmcontrast.gaps` for ``variant``.
     """
-    dtype = torch.promote_types(anchors.dtype, candidates.dtype)
-    anchors, candidates = anchors.to(dtype), candidates.to(dtype)
+    anchors, candidates = in_wider_dtype(anchors, candidates)
     if isinstance(temperature, Tensor):
-        temperature = temperature.to(dtype)
-    weight = None if weight is None else weight.to(dtype)
-    bias = None if bias is None else bias.to(dtype)
+        temperature = temperature.to(anchors.dtype)
+    weight = None if weight is None else weight.to(anchors.dtype)
+    bias = None if bias is None else bias.to(anchors.dtype)
     way = _RowBlocks(step, rules, variant._replace(extra=None))
     inputs = anchors, candidates, targets, temperature, bias, variant.extra
     return evaluate_in_one_pass(way, weight, *inputs)

@@ -34,6 +34,7 @@ from mmcontrast.exact.tiles import (
     tiles,
 )
 from mmcontrast.gaps import USUAL, Variant, losses_and_slopes
+from mmcontrast.rows import in_wider_dtype
 
 
 def symmetric_in_tiles(
@@ -62,10 +63,9 @@ def symmetric_in_tiles(
         bias: (B, C), added to the logits.
         variant: of both directions, (2, B): see :mod:`mmcontrast.gaps`.
     """
-    dtype = torch.promote_types(x.dtype, y.dtype)
-    x, y = x.to(dtype), y.to(dtype)
+    x, y = in_wider_dtype(x, y)
     way = _SymmetricTiles(sides, start, active(group), rules, variant._replace(extra=None))
-    bias = None if bias is None else bias.to(dtype)
+    bias = None if bias is None else bias.to(x.dtype)
     return evaluate(way, x, y, scalar(temperature, x), bias, variant.extra)
 
 

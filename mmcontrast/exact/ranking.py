@@ -16,6 +16,7 @@ from mmcontrast.exact.limits import inside, semi_hard_bounds
 from mmcontrast.exact.ties import first_equal, share_scores
 from mmcontrast.exact.topk import filled, first, top
 from mmcontrast.masks import labelled
+from mmcontrast.rows import in_wider_dtype
 
 
 def highest(
@@ -160,8 +161,7 @@ def score_blocks(x: Tensor, y: Tensor, step: int) -> Iterator[tuple[slice, Tenso
 
     Equal columns have equal products.
     """
-    dtype = torch.promote_types(x.dtype, y.dtype)
-    x, y = x.to(dtype), y.to(dtype)
+    x, y = in_wider_dtype(x, y)
     room = x.new_empty(min(step, len(x)), len(y))
     first_of = first_equal(y)
     for start in range(0, len(x), step):

@@ -30,6 +30,7 @@ from mmcontrast.exact.tiles import (
 )
 from mmcontrast.gaps import USUAL, Slopes, Variant, losses_and_slopes
 from mmcontrast.masks import IGNORE
+from mmcontrast.rows import in_wider_dtype
 
 
 def info_nce_on_ring(
@@ -56,8 +57,7 @@ def info_nce_on_ring(
         group: of more than one rank.
         variant: of the losses, see :mod:`mmcontrast.gaps`: (B,), or (2, B) for both directions.
     """
-    dtype = torch.promote_types(x.dtype, y.dtype)
-    x, y = x.to(dtype), y.to(dtype)
+    x, y = in_wider_dtype(x, y)
     way = _Ring(both, side or sizes.TILE, counts, group, variant._replace(extra=None))
     return evaluate(way, x, y, targets, scalar(temperature, x), variant.extra)
 
