@@ -149,8 +149,8 @@ TRACED = (
 
 
 AS_IT_COMES = "both ways, keep"
-"""The loss whose second number of rows tells the compiler that there are others; it asks for one
-graph more than those that are told so at once."""
+"""The one loss whose rows are not marked as dynamic: the compiler makes a second graph, for all
+numbers of rows, when it meets another one."""
 
 
 def of_any_rows(traced):

@@ -164,7 +164,7 @@ DEVIATIONS = [
 
 
 def deviations(model: str | None = None) -> str:
-    """All, or those of one model, whose name is in no column then."""
+    """All; or those of one model, in a table without the column of models."""
     head = ["model", "where", "as printed", "here", "why", "as printed again"]
     rows = []
     for d in DEVIATIONS:

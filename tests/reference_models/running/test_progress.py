@@ -101,7 +101,7 @@ def test_the_history_is_one_row_an_epoch_of_what_does_not_change_from_run_to_run
 
 
 def test_columns_have_one_order_in_whatever_order_the_log_has_them():
-    """As a log that was read from a checkpoint, whose keys are sorted."""
+    """Also of a log from a checkpoint, which has its keys sorted."""
     names = ("loss", "loss_task", "loss_intra", "learning_rate")
     watched = ("eval_loss", "eval_mae", "eval_corr", "eval_acc7")
     log = [dict.fromkeys(sorted((*some, "epoch")), 1.0) for some in (names, watched)]
