@@ -6,7 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._C._functorch import TransformType, get_interpreter_stack, peek_interpreter_stack
+from torch._C._functorch import (
+    TransformType,
+    get_interpreter_stack,
+    is_legacy_batchedtensor,
+    peek_interpreter_stack,
+)
 from torch.autograd import forward_ad
 from torch.compiler import is_compiling
 
@@ -74,8 +79,12 @@ def known_finite(x: Tensor) -> bool:
 
 
 def _has_values(x: Tensor) -> bool:
-    """Whether it is a plain tensor, not a fake or other subclass, and not on the meta device."""
-    return type(x) in (Tensor, nn.Parameter) and not x.is_meta
+    """Whether it is a plain tensor: not a fake or other subclass, not on the meta device.
+
+    And not many of one shape, as ``torch.autograd.grad(..., is_grads_batched=True)`` brings them.
+    """
+    plain = type(x) in (Tensor, nn.Parameter) and not x.is_meta
+    return plain and not is_legacy_batchedtensor(x)
 
 
 def under_autocast(x: Tensor) -> bool:

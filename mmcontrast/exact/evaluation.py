@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from mmcontrast.eager import apply, full_precision
+from mmcontrast.eager import apply, full_precision, is_eager
 
 Needed = Sequence[bool]
 """For each input, whether its gradient is wanted."""
@@ -121,6 +121,16 @@ def views_of(inputs: Sequence[Any], wanted: Needed) -> list[Any]:
     return [x.view_as(x) if w else x for x, w in zip(inputs, wanted, strict=True)]
 
 
+def _scaled(x: Tensor, upstream: Tensor) -> Tensor:
+    """What the graph has kept, times the 0-d upstream: in its own memory where the graph ends."""
+    # PyTorch frees a graph after its backward pass, unless it was told that another may come. A 0-d
+    # gradient, of a temperature or a bias, may be on another device than the upstream.
+    simple = x.ndim > 0 and is_eager(x, upstream)
+    if simple and not torch._C._autograd._get_current_graph_task_keep_graph():
+        return x.mul_(upstream)
+    return x * upstream
+
+
 class _OnePass(NamedTuple):
     """A one-pass way as a way of the weighted sum; the weight is the last input."""
 
@@ -146,8 +156,7 @@ class _OnePass(NamedTuple):
         # The value is a scalar, so its upstream is 0-d and only scales what the forward pass has
         # made.
         losses, *gradients = kept
-        scaled = [None if gradient is None else gradient * upstream for gradient in gradients]
-        return *scaled, None if losses is None else losses * upstream
+        return [None if x is None else _scaled(x, upstream) for x in (*gradients, losses)]
 
     def plain(self, *given: Any) -> Tensor:
         *inputs, weight = given

@@ -306,6 +306,45 @@ def test_only_some_inputs_require_a_gradient(form, wanted, monkeypatch):
     same(of(None), small)
 
 
+class KeepsGradients(OnePassCubes):
+    """It remembers where the gradients of its last pass are."""
+
+    def losses(self, needed, weight, x, factor):
+        losses, (by_x, by_factor) = super().losses(needed, weight, x, factor)
+        self.pointers = [losses.data_ptr(), by_x.data_ptr()]
+        return losses, (by_x, by_factor)
+
+
+@pytest.mark.parametrize("factor", [1.0, 5.0])
+def test_gradients_of_one_pass_are_scaled_in_their_own_memory_where_the_graph_ends(factor):
+    way, x, weight = KeepsGradients(), leaf(X), leaf(UPSTREAM)
+    value = factor * evaluate_in_one_pass(way, weight, x, FACTOR)
+    expected = torch.stack([factor * UPSTREAM * 9 * SQUARES, factor * 3 * CUBES])
+    for _ in range(2):
+        kept = torch.autograd.grad(value, (x, weight), retain_graph=True)
+        close(torch.stack(kept), expected)
+        assert not {z.data_ptr() for z in kept} & {*way.pointers}
+    last = torch.autograd.grad(value, (x, weight))
+    close(torch.stack(last), expected)
+    assert [z.data_ptr() for z in reversed(last)] == way.pointers
+
+
+def test_gradients_of_one_pass_for_several_upstreams_at_once():
+    x = leaf(X)
+    value = evaluate_in_one_pass(OnePassCubes(), UPSTREAM, x, FACTOR)
+    (found,) = torch.autograd.grad(value, x, double(1, -3), is_grads_batched=True)
+    close(found, torch.stack([UPSTREAM * 9 * SQUARES, -3 * UPSTREAM * 9 * SQUARES]))
+
+
+@pytest.mark.parametrize("pass_on", [lambda z: z, lambda z: z.to(torch.float64)])
+def test_gradients_of_one_pass_under_hooks_of_saved_tensors(pass_on):
+    x = leaf(X)
+    with torch.autograd.graph.saved_tensors_hooks(lambda z: z.float(), pass_on):
+        value = evaluate_in_one_pass(OnePassCubes(), torch.ones(()).double(), x, FACTOR)
+    (2 * value).backward()
+    close(x.grad, 2 * 9 * SQUARES)
+
+
 @every_form
 @pytest.mark.parametrize("chunk_size", [3, None])
 @pytest.mark.parametrize("reduction", ["mean", "none"])
