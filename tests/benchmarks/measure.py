@@ -154,6 +154,7 @@ def peak_memory(case: Case, loss: Loss, n: int, d: int) -> float | None:
 def _peak_of_a_call(case: Case, loss: Loss, n: int, d: int) -> float:
     torch.set_num_threads(1)  # threads do not survive a fork
     gc.freeze()  # what was imported is no garbage, and looking through it takes its time
+    _give_back()  # also before the first calls, or the heap keeps some of their memory
     call = ready(case, loss, d)
     run(loss, call, loss.inputs(min(n, WARM), d))
     inputs = loss.inputs(n, d)
