@@ -143,7 +143,8 @@ def hardest_of(x: Tensor, corpus: Corpus, search: Search) -> tuple[Tensor, Tenso
 
 def places(k: int, size: int, skip: int, exclude: str) -> int:
     """How many of so many candidates there are to return; the hardest ones skipped are not."""
-    return min(k, max(size - skip - (exclude == "before"), 0))
+    # As a number, for some compilers cannot take a bool from a size.
+    return min(k, max(size - skip - int(exclude == "before"), 0))
 
 
 def _searched_in_blocks(x: Tensor, corpus: Corpus, plain: bool) -> bool:

@@ -218,7 +218,7 @@ def _by_mask(
 ) -> tuple[Tensor, Tensor]:
     others = _others(anchors, positives.shape[1], positives.device)
     rows = anchors
-    if anchors != ALL:
+    if anchors.start is not None:  # some of them
         rows = slice(anchors.start - first, anchors.stop - first)
     return positives[rows] * others, negatives[rows] * others
 
