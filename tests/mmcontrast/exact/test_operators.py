@@ -264,6 +264,27 @@ def test_an_operator_refuses_targets_that_a_compiler_cannot_read(wrong):
         compiled(x, torch.tensor([wrong, -100, 0, 1, 5, 4]), keep)
 
 
+def test_gradients_are_contiguous_as_compilers_are_told():
+    """Also those of rows that are not."""
+    x, y = (normal(seed, 3, 5).mT for seed in (1, 2))
+    given = x, y, *torch.tensor([0.5, -1]).double(), None, torch.ones(()).double(), None, None
+    wanted = [True, True, *[False] * 4]
+    _, *slopes = OPERATORS.weighted_sigmoid(*given, None, 0, 2, "", "", wanted)
+    assert [slope.is_contiguous() for slope in slopes] == [True, True]
+
+
+def test_hooks_of_the_caller_do_not_see_what_an_operator_keeps_for_itself():
+    seen = []
+    with (
+        torch.autograd.graph.saved_tensors_hooks(seen.append, lambda _: seen[-1]),
+        operators.recording(),
+    ):
+        x = torch.ones(2, requires_grad=True)
+        (slope,) = torch.autograd.grad(x.square().sum(), x)
+    assert slope.tolist() == [2, 2]
+    assert not seen
+
+
 def test_a_region_that_is_compiled_once_may_hold_a_loss():
     region = torch.compiler.nested_compile_region(lambda x, y: mm.info_nce(x, y))
     both = torch.compile(lambda x, y: region(x, y) + region(y, x), backend="aot_eager")

@@ -3,6 +3,7 @@
 import hypothesis
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -63,6 +64,17 @@ def test_generic_batches_have_no_equal_rows(kind, data):
     rows = torch.cat(list(batch.rows.values()))
     assert len(rows.unique(dim=0)) == len(rows)
     assert batch.features >= 2
+
+
+@pytest.mark.parametrize("kind", ["paired", "miner", "distance"])
+def test_partners_may_be_opposite(kind):
+    """Of rows no two of which are of one line, as rows that are drawn apart hardly are."""
+
+    def opposite(batch):
+        a, b = batch.rows.values()
+        return torch.equal(a, -b) and len(F.normalize(a).abs().unique(dim=0)) > 3
+
+    smallest(strategies.batches(Traits(kind=kind)), opposite)
 
 
 @pytest.mark.parametrize("kind", KINDS)  # the others' are drawn as one of theirs
