@@ -121,7 +121,7 @@ def views_of(inputs: Sequence[Any], wanted: Needed) -> list[Any]:
     return [x.view_as(x) if w else x for x, w in zip(inputs, wanted, strict=True)]
 
 
-def _scaled(x: Tensor, upstream: Tensor) -> Tensor:
+def _times(x: Tensor, upstream: Tensor) -> Tensor:
     """What the graph has kept, times the 0-d upstream: in its own memory where the graph ends."""
     # PyTorch frees a graph after its backward pass, unless it was told that another may come. A 0-d
     # gradient, of a temperature or a bias, may be on another device than the upstream.
@@ -156,7 +156,7 @@ class _OnePass(NamedTuple):
         # The value is a scalar, so its upstream is 0-d and only scales what the forward pass has
         # made.
         losses, *gradients = kept
-        return [None if x is None else _scaled(x, upstream) for x in (*gradients, losses)]
+        return [None if x is None else _times(x, upstream) for x in (*gradients, losses)]
 
     def plain(self, *given: Any) -> Tensor:
         *inputs, weight = given
