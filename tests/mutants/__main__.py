@@ -14,7 +14,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m tests.mutants", description=__doc__)
     parser.add_argument("command", choices=["map", "run", "table", "survivors"])
     parser.add_argument("paths", nargs="*", help="test files to map, or files to mutate")
-    parser.add_argument("--count", type=int, default=500, help="about how many, over all files")
+    parser.add_argument("--count", type=int, default=700, help="about how many, over all files")
     parser.add_argument("--seed", type=int, default=0, help="which of them")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--budget", type=float, default=120, help="seconds of tests for a mutant")
@@ -26,7 +26,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--store", action="store_true", help="table: for the site")
     parser.add_argument("--with-peers", action="append", default=[], metavar="PATH")
     parser.add_argument("--root", type=Path, default=ROOT, help="another checkout")
-    parser.add_argument("--sources", nargs="+", default=["mmcontrast"])
+    parser.add_argument("--sources", nargs="+", default=["mmcontrast", "reference_models"])
     return parser.parse_intermixed_args(given)
 
 
@@ -67,7 +67,7 @@ def main() -> None:
     rows = results.counts(ours, sample)
     driver.say(results.text(rows))
     if options.store:
-        about = {"seed": options.seed, "count": options.count, "paths": options.paths}
+        about = {"seed": options.seed, "count": options.count, "paths": options.paths or options.sources}
         about |= {"of": sum(len(ours.all(path)) for path in ours.files(options.paths))}
         results.STORED.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
 
