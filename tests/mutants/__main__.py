@@ -67,7 +67,8 @@ def main() -> None:
     rows = results.counts(ours, sample)
     driver.say(results.text(rows))
     if options.store:
-        about = {"seed": options.seed, "count": options.count, "paths": options.paths or options.sources}
+        paths = options.paths or options.sources
+        about = {"seed": options.seed, "count": options.count, "paths": paths}
         about |= {"of": sum(len(ours.all(path)) for path in ours.files(options.paths))}
         results.STORED.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
 
