@@ -87,6 +87,11 @@ def _has_values(x: Tensor) -> bool:
     return plain and not is_legacy_batchedtensor(x)
 
 
+def in_cuda_graph(x: Tensor) -> bool:
+    """Whether a CUDA graph records the work on the tensor's device, which it may repeat."""
+    return x.is_cuda and torch.cuda.is_current_stream_capturing()
+
+
 def under_autocast(x: Tensor) -> bool:
     """Whether autocast is on for the tensor's device."""
     kind = x.device.type

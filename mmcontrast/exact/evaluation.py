@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from mmcontrast.eager import apply, full_precision, is_eager
+from mmcontrast.eager import apply, full_precision, in_cuda_graph, is_eager
 
 Needed = Sequence[bool]
 """For each input, whether its gradient is wanted."""
@@ -74,7 +74,7 @@ def evaluate_in_one_pass(way: OnePassWay, weight: Tensor | None, *inputs: Any) -
             second pass, because only the backward pass knows the factors.
         inputs: of the way, a tensor first.
     """
-    return evaluate(_OnePass(way), *inputs, weight)
+    return evaluate(_OnePass(way, _without_hooks()), *inputs, weight)
 
 
 class _Evaluation(torch.autograd.Function):
@@ -121,20 +121,29 @@ def views_of(inputs: Sequence[Any], wanted: Needed) -> list[Any]:
     return [x.view_as(x) if w else x for x, w in zip(inputs, wanted, strict=True)]
 
 
-def _times(x: Tensor, upstream: Tensor) -> Tensor:
-    """What the graph has kept, times the 0-d upstream: in its own memory where the graph ends."""
-    # PyTorch frees a graph after its backward pass, unless it was told that another may come. A 0-d
-    # gradient, of a temperature or a bias, may be on another device than the upstream.
-    simple = x.ndim > 0 and is_eager(x, upstream)
-    if simple and not torch._C._autograd._get_current_graph_task_keep_graph():
-        return x.mul_(upstream)
-    return x * upstream
+def as_it_is(x: Any) -> Any:
+    """A hook of saved tensors that changes nothing and holds nothing."""
+    return x
+
+
+def _without_hooks() -> bool:
+    """Whether what is saved now goes to no hook of the caller's, which could hold or share it."""
+    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
+    return hooks is None or hooks[0] is as_it_is
+
+
+def _last(x: Tensor) -> bool:
+    """Whether no later pass reads what the graph has kept."""
+    # PyTorch frees a graph after its backward pass, unless it was told that another may come. A
+    # pass that is recorded on a GPU is run again without it.
+    return not torch._C._autograd._get_current_graph_task_keep_graph() and not in_cuda_graph(x)
 
 
 class _OnePass(NamedTuple):
     """A one-pass way as a way of the weighted sum; the weight is the last input."""
 
     way: OnePassWay
+    own: bool  # whether what is kept is in no other hands than the graph's
 
     def forward(self, needed: Needed, *given: Any) -> tuple[Tensor, Kept]:
         *inputs, weight = given
@@ -156,7 +165,13 @@ class _OnePass(NamedTuple):
         # The value is a scalar, so its upstream is 0-d and only scales what the forward pass has
         # made.
         losses, *gradients = kept
-        return [None if x is None else _times(x, upstream) for x in (*gradients, losses)]
+        return [None if x is None else self.times(x, upstream) for x in (*gradients, losses)]
+
+    def times(self, x: Tensor, upstream: Tensor) -> Tensor:
+        """What was kept, times the 0-d upstream: in its own memory where nobody reads it again."""
+        # A 0-d gradient, of a temperature or a bias, may be on another device than the upstream.
+        simple = self.own and x.ndim > 0 and is_eager(x, upstream)
+        return x.mul_(upstream) if simple and _last(x) else x * upstream
 
     def plain(self, *given: Any) -> Tensor:
         *inputs, weight = given

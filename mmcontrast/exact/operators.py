@@ -22,7 +22,7 @@ from torch import Tensor
 
 from mmcontrast import arguments
 from mmcontrast.eager import TAGS, calls_operators
-from mmcontrast.exact.evaluation import views_of
+from mmcontrast.exact.evaluation import as_it_is, views_of
 from mmcontrast.masks import IGNORE
 
 RECORDS = [
@@ -236,15 +236,11 @@ def recording() -> Iterator[None]:
         torch._C._dispatch_tls_set_dispatch_key_excluded(key, False)
     try:
         # Hooks of the caller's, as of a checkpoint around the operator, are for its own graph.
-        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(_as_it_is, _as_it_is):
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(as_it_is, as_it_is):
             yield
     finally:
         for key, was in zip(RECORDS, off, strict=True):
             torch._C._dispatch_tls_set_dispatch_key_excluded(key, was)
-
-
-def _as_it_is(x: Any) -> Any:
-    return x
 
 
 def _like(x: Tensor) -> Tensor:

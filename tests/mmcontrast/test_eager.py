@@ -3,7 +3,7 @@
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from mmcontrast.eager import is_eager, known, known_finite
+from mmcontrast.eager import in_cuda_graph, is_eager, known, known_finite
 
 
 def test_which_tensors_have_values_to_read():
@@ -29,3 +29,8 @@ def test_which_numbers_are_known_to_be_finite():
         assert not known_finite(torch.tensor(value))
     assert not known_finite(x.to("meta"))
     assert not torch.func.vmap(lambda z: z * 0 + known_finite(z))(torch.ones(2)).any()
+
+
+def test_no_cuda_graph_records_what_is_done_on_other_devices():
+    assert not in_cuda_graph(torch.ones(2))
+    assert not in_cuda_graph(torch.ones(2, device="meta"))

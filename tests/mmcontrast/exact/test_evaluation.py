@@ -6,8 +6,9 @@ import weakref
 import pytest
 import torch
 
-from mmcontrast.exact import sizes
+from mmcontrast.exact import evaluation, sizes
 from mmcontrast.exact.evaluation import evaluate, evaluate_in_one_pass
+from mmcontrast.exact.operators import recording
 from tests.mmcontrast.exact.ways import FORMS, Allocations, every_form, same
 from tests.mmcontrast.strategies import close, gradients, leaf, normal
 
@@ -334,6 +335,53 @@ def test_gradients_of_one_pass_for_several_upstreams_at_once():
     value = evaluate_in_one_pass(OnePassCubes(), UPSTREAM, x, FACTOR)
     (found,) = torch.autograd.grad(value, x, double(1, -3), is_grads_batched=True)
     close(found, torch.stack([UPSTREAM * 9 * SQUARES, -3 * UPSTREAM * 9 * SQUARES]))
+
+
+def test_hooks_of_saved_tensors_may_hold_what_they_are_given():
+    held, way, x = [], KeepsGradients(), leaf(X)
+
+    def pack(z):
+        held.append(z.detach())
+        return z
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda z: z):
+        value = evaluate_in_one_pass(way, leaf(UPSTREAM), x, FACTOR)
+    before = [z.clone() for z in held]
+    (5 * value).backward()
+    close(x.grad, 5 * UPSTREAM * 9 * SQUARES)
+    assert all(map(torch.equal, held, before))
+
+
+def test_hooks_of_saved_tensors_may_give_one_tensor_to_two_graphs():
+    held, x = [], leaf(X)
+
+    def pack(z):
+        alike = [k for k, other in enumerate(held) if torch.equal(other, z)]
+        held.append(z.detach())
+        return alike[0] if alike else len(held) - 1
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, held.__getitem__):
+        values = [evaluate_in_one_pass(OnePassCubes(), UPSTREAM, x, FACTOR) for _ in range(2)]
+    for value in values:
+        (found,) = torch.autograd.grad(5 * value, x)
+        close(found, 5 * UPSTREAM * 9 * SQUARES)
+
+
+def test_what_a_cuda_graph_records_can_run_again(monkeypatch):
+    monkeypatch.setattr(evaluation, "in_cuda_graph", lambda x: True)
+    way, x = KeepsGradients(), leaf(X)
+    value = 5 * evaluate_in_one_pass(way, UPSTREAM, x, FACTOR)
+    (found,) = torch.autograd.grad(value, x)
+    close(found, 5 * UPSTREAM * 9 * SQUARES)
+    assert found.data_ptr() not in way.pointers
+
+
+def test_gradients_of_one_pass_are_scaled_in_their_own_memory_in_an_operator():
+    way, x = KeepsGradients(), leaf(X)
+    with torch.autograd.graph.save_on_cpu(), recording():
+        value = evaluate_in_one_pass(way, UPSTREAM, x, FACTOR)
+        (found,) = torch.autograd.grad(value, x)
+    assert found.data_ptr() in way.pointers
 
 
 @pytest.mark.parametrize("pass_on", [lambda z: z, lambda z: z.to(torch.float64)])
