@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch._C._functorch import (
     TransformType,
     get_interpreter_stack,
+    is_batchedtensor,
     is_legacy_batchedtensor,
     peek_interpreter_stack,
 )
@@ -85,6 +86,11 @@ def _has_values(x: Tensor) -> bool:
     """
     plain = type(x) in (Tensor, nn.Parameter) and not x.is_meta
     return plain and not is_legacy_batchedtensor(x)
+
+
+def is_batched(x: Tensor) -> bool:
+    """Whether it is many tensors at once, by ``vmap`` or ``is_grads_batched=True``."""
+    return not is_compiling() and (is_batchedtensor(x) or is_legacy_batchedtensor(x))
 
 
 def in_cuda_graph(x: Tensor) -> bool:

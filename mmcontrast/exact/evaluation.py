@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from mmcontrast.eager import apply, full_precision, in_cuda_graph, is_eager
+from mmcontrast.eager import apply, full_precision, in_cuda_graph, is_batched, is_eager
 
 Needed = Sequence[bool]
 """For each input, whether its gradient is wanted."""
@@ -95,8 +95,9 @@ class _Evaluation(torch.autograd.Function):
         saved, needed = ctx.saved_tensors, ctx.needs_input_grad[1:]
         # `saved` is longer by what the way has kept.
         inputs = [x if n is None else n for x, n in zip(saved, ctx.numbers, strict=False)]
-        # Gradients are enabled inside a backward pass only under create_graph=True.
-        if torch.is_grad_enabled():
+        # Gradients are enabled inside a backward pass only under create_graph=True. Many upstreams
+        # at once are for operations that have batching rules.
+        if torch.is_grad_enabled() or is_batched(upstream):
             return None, *_differentiated(ctx.way, inputs, needed, upstream)
         with full_precision(inputs[0]):
             return None, *ctx.way.backward(needed, saved[len(inputs) :], upstream, *inputs)
@@ -106,9 +107,12 @@ def _differentiated(
     way: Way, inputs: Sequence[Any], needed: Needed, upstream: Tensor
 ) -> list[Tensor | None]:
     """The gradients of the plain form, which can be differentiated again."""
-    inputs = views_of(inputs, needed)
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        inputs = views_of(inputs, needed)
+        value = way.plain(*inputs)
     wanted = [x for x, w in zip(inputs, needed, strict=True) if w]
-    found = iter(torch.autograd.grad(way.plain(*inputs), wanted, upstream, create_graph=True))
+    found = iter(torch.autograd.grad(value, wanted, upstream, create_graph=again))
     return [next(found) if wants else None for wants in needed]
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from mmcontrast.eager import in_cuda_graph, is_eager, known, known_finite
+from mmcontrast.eager import in_cuda_graph, is_batched, is_eager, known, known_finite
 
 
 def test_which_tensors_have_values_to_read():
@@ -34,3 +34,13 @@ def test_which_numbers_are_known_to_be_finite():
 def test_no_cuda_graph_records_what_is_done_on_other_devices():
     assert not in_cuda_graph(torch.ones(2))
     assert not in_cuda_graph(torch.ones(2, device="meta"))
+
+
+def test_which_tensors_are_many_at_once():
+    x, said = torch.ones(2, requires_grad=True), []
+    assert not is_batched(x)
+    torch.func.vmap(lambda z: z if said.append(is_batched(z)) else z * 0)(torch.ones(2))
+    y = 2 * x
+    y.register_hook(lambda upstream: said.append(is_batched(upstream)))
+    torch.autograd.grad(y, x, torch.eye(2), is_grads_batched=True)
+    assert said == [True, True]

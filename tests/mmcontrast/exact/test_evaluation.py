@@ -337,6 +337,24 @@ def test_gradients_of_one_pass_for_several_upstreams_at_once():
     close(found, torch.stack([UPSTREAM * 9 * SQUARES, -3 * UPSTREAM * 9 * SQUARES]))
 
 
+@every_form
+@pytest.mark.parametrize("chunk_size", [3, None])
+def test_jacobians_of_losses_for_all_upstreams_at_once(form, chunk_size):
+    x, y = (normal(seed, 8, 4) for seed in (1, 2))
+
+    def losses(x, y):
+        return FORMS[form](x, y, temperature=0.5, reduction="none", chunk_size=chunk_size)
+
+    expected = torch.autograd.functional.jacobian(losses, (x, y))
+    found = torch.autograd.functional.jacobian(losses, (x, y), vectorize=True)
+    same(found, expected)
+    x, y = leaf(x), leaf(y)
+    value = losses(x, y)
+    found = torch.func.vmap(lambda u: torch.autograd.grad(value, (x, y), u))(torch.eye(8).double())
+    same(found, expected)
+    assert not any(z.requires_grad for z in found)
+
+
 def test_hooks_of_saved_tensors_may_hold_what_they_are_given():
     held, way, x = [], KeepsGradients(), leaf(X)
 
