@@ -4,6 +4,8 @@ A test calls :func:`need` with a function of this file, and is skipped by its wo
 """
 
 import functools
+import multiprocessing
+import os
 from collections import OrderedDict
 from collections.abc import Callable, ItemsView, KeysView
 
@@ -25,9 +27,12 @@ def can(attempt: Callable[[], object]) -> bool:
     return True
 
 
-def need(attempt: Callable[[], object]) -> None:
-    """Skip the test that calls this, unless the attempt ends without an error."""
-    if not can(attempt):
+def need(attempt: Callable[[], object], *, anew: bool = False) -> None:
+    """Skip the test that calls this, unless the attempt ends without an error.
+
+    ``anew``: whether it is made each time, for what a process can at first and later not.
+    """
+    if not (can.__wrapped__ if anew else can)(attempt):
         pytest.skip(f"{CANNOT}{attempt.__doc__}")
 
 
@@ -39,6 +44,23 @@ def autograd_of_fake_cuda_tensors() -> None:
         raise RuntimeError("no GPU")
     with FakeTensorMode():
         torch.ones(1, device="cuda", requires_grad=True).sum().backward()
+
+
+def autograd_in_a_fork() -> None:
+    """run autograd in a fork, once a fake tensor had a gradient"""
+    # A build for CUDA has then started autograd's threads for devices, which no fork has.
+    process = multiprocessing.get_context("fork").Process(target=_backward)
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise RuntimeError(f"exit {process.exitcode}")
+
+
+def _backward() -> None:
+    try:
+        torch.ones(1, requires_grad=True).sum().backward()
+    except RuntimeError:
+        os._exit(1)
 
 
 class _Upper(OrderedDict[str, torch.Tensor]):

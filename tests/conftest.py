@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests import examples
-from tests.capabilities import autograd_of_fake_cuda_tensors, need
+from tests.capabilities import autograd_in_a_fork, autograd_of_fake_cuda_tensors, need
 
 # No test asks a model hub for anything; a name that is not on this machine shall fail at once.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -34,6 +34,12 @@ def fake_device(request: pytest.FixtureRequest) -> str:
     if request.param == "cuda":
         need(autograd_of_fake_cuda_tensors)
     return request.param
+
+
+@pytest.fixture
+def a_fork() -> None:
+    """For tests that fork a process in which there is a backward pass."""
+    need(autograd_in_a_fork, anew=True)
 
 
 @pytest.fixture(scope="session")

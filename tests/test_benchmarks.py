@@ -12,12 +12,14 @@ import torch
 from tests.benchmarks import cases, measure, rank_contrast, report, targets
 from tests.benchmarks.__main__ import LOSSES, arguments, available, chosen, fits, main, planned
 from tests.benchmarks.cases import OURS, OURS_COMPILED, SYMMETRIC, TORCH, TORCH_COMPILED, Case
+from tests.capabilities import autograd_in_a_fork, need
 from tests.oracles import ranked
 
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory):
     """The command's folder and what it printed, at sizes for the paths of small and large N."""
+    need(autograd_in_a_fork, anew=True)
     folder = tmp_path_factory.mktemp("bench") / "new"
     sizes = ["--sizes", "24,600", "--dims", "8", "--hycon", "24,256", "--ranked", "24,40"]
     sizes += ["--retrieval", "64", "--corpus", "300", "--own", "24", "--joint", "24,40"]
@@ -136,6 +138,7 @@ def test_a_long_call_is_taken_once(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.usefixtures("a_fork")
 class TestPeakMemory:
     def peak(self, call):
         case = Case(SYMMETRIC.name, "some", lambda: call)

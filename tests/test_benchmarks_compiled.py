@@ -43,6 +43,7 @@ def test_each_compiled_case_stands_beside_its_eager_one():
 # --- compiling -----------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("a_fork")
 def test_compilations_are_timed_and_counted():
     found = compiled.compilations(of(SYMMETRIC) * 2, rounds=1)
     assert [r["case"] for r in found] == [case.name for case in of(SYMMETRIC)]
@@ -59,6 +60,7 @@ def program(make):
     return Case(SYMMETRIC.name, "some", make, compiled=True)
 
 
+@pytest.mark.usefixtures("a_fork")
 def test_a_program_for_each_size_is_counted():
     def make():
         return torch.compile(cases.torch_symmetric, backend="eager", dynamic=False)
@@ -67,6 +69,7 @@ def test_a_program_for_each_size_is_counted():
     assert found["compilations"] == 4
 
 
+@pytest.mark.usefixtures("a_fork")
 def test_no_compilation_finds_what_another_left():
     def make():
         file = Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]) / "left"
@@ -79,6 +82,7 @@ def test_no_compilation_finds_what_another_left():
     assert found["compilations"] == 0
 
 
+@pytest.mark.usefixtures("a_fork")
 def test_a_compilation_that_fails_has_no_figures():
     (found,) = compiled.compilations([program(lambda: os._exit(1))], rounds=1)
     assert found["s"] is None

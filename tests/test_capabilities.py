@@ -23,6 +23,8 @@ def test_what_works_is_not_skipped_and_tried_once():
     need(attempt)
     need(attempt)
     assert tried == ["once"]
+    need(attempt, anew=True)
+    assert tried == ["once", "once"]
 
 
 def test_a_mistake_in_the_attempt_is_an_error():
