@@ -152,6 +152,18 @@ class TestPeakMemory:
 
         assert self.peak(call) == pytest.approx(megabytes, abs=2)
 
+    def test_does_not_count_what_was_given_back_before(self):
+        """60 MB in pieces between others that stay, 6 MB, and then 60 MB in one piece."""
+
+        def call(inputs):
+            pieces = [(torch.ones(25_000), torch.ones(2_500)) for _ in range(600)]
+            small = [z for _, z in pieces]
+            del pieces
+            torch.ones(60 * 2**18)
+            return small[0][0] + inputs.rows[0].sum() + inputs.rows[1].sum()
+
+        assert self.peak(call) == pytest.approx(66, abs=4)
+
     def test_of_a_process_that_ended_is_none(self):
         assert self.peak(lambda inputs: os._exit(1)) is None
 

@@ -9,6 +9,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
@@ -154,14 +155,21 @@ def peak_memory(case: Case, loss: Loss, n: int, d: int) -> float | None:
 def _peak_of_a_call(case: Case, loss: Loss, n: int, d: int) -> float:
     torch.set_num_threads(1)  # threads do not survive a fork
     gc.freeze()  # what was imported is no garbage, and looking through it takes its time
-    _give_back()  # also before the first calls, or the heap keeps some of their memory
     call = ready(case, loss, d)
     run(loss, call, loss.inputs(min(n, WARM), d))
     inputs = loss.inputs(n, d)
     _give_back()
-    before = _start_peak()
-    run(loss, call, inputs)
-    return (_peak() - before) / MB
+
+    def measured() -> float:
+        torch.set_num_threads(1)  # each thread has a number of its own
+        before = _start_peak()
+        run(loss, call, inputs)
+        return (_peak() - before) / MB
+
+    # A new thread has a heap of its own. In the usual one, memory may be taken from a free place
+    # and stay resident there when it is given back, as luck has it.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(measured).result()
 
 
 def _give_back() -> None:
