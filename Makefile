@@ -12,12 +12,12 @@ PEERS := pytorch-metric-learning info-nce-pytorch sentence-transformers open_cli
 	datasets dill multiprocess pyarrow pandas xxhash triton
 
 WITH_PEERS := tests/mmcontrast/test_peers.py tests/mmcontrast/interop tests/mmcontrast/exact/kernels \
-	tests/mmcontrast/testing/test_peers_table.py
+	tests/mmcontrast/testing/test_peers_table.py tests/mmcontrast/testing/test_peers_page.py
 
 # What a GPU is measured beside. MISSING is what the command says of those that are not here.
 GPU_PEERS := inf-cl memeff open_clip_torch torchvision timm ftfy wcwidth
 
-.PHONY: demo test nightly mutants test-versions bench gpu notebooks readme docs lint format clean
+.PHONY: demo test nightly mutants peers test-versions bench gpu notebooks readme docs lint format clean
 
 # One thread: the demo's batches are too small to share, and two on a busy machine wait for each other.
 demo: .venv/ready
@@ -46,6 +46,12 @@ mutants: .venv/peers/ready
 	$(MUTANTS) map
 	$(MUTANTS) run --count $(COUNT) --seed $(SEED) $(FILES)
 	$(MUTANTS) table --store --count $(COUNT) --seed $(SEED) $(FILES)
+	$(BIN)/python -m tests.readme
+
+# Other libraries under the law suite; its result goes into the site. In half an hour, one by one:
+# ARGS="lightly Miner" takes those with such names.
+peers: .venv/peers/ready
+	PYTHONPATH=.venv/peers OMP_NUM_THREADS=1 $(BIN)/python -m tests.mmcontrast.testing.peers_table --store $(ARGS)
 	$(BIN)/python -m tests.readme
 
 # With the oldest and the newest torch that are supported, each in an environment of its own: some

@@ -19,7 +19,7 @@ from reference_models.tables.paired import CANNOT_TELL, HELPS, HURTS
 from reference_models.tables.statistics import text_table, title
 from tests import benchmarks
 from tests.benchmarks.targets import of_a_run
-from tests.readme import citing, deviations, idea, losses, page, papers, speed
+from tests.readme import citing, deviations, idea, libraries, losses, page, papers, speed
 
 README = page.README.read_text()
 CONSOLE = re.findall(r"^```console\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
@@ -211,3 +211,34 @@ def test_bibtex_has_the_package_and_the_five_papers():
 def test_the_readme_cites_the_package_of_this_version():
     (block,) = re.findall(r"^```bibtex\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
     assert block.strip() == citing.SOFTWARE.format(version=citing.version())
+
+
+# --- other libraries ------------------------------------------------------------------------------
+
+
+def test_other_libraries_numbers_are_told_from_what_nobody_promised(monkeypatch, tmp_path):
+    failed = {
+        "empty_batch": "an empty batch gives nan",
+        "low_precision_is_close": "torch.float16: 3.0 vs float64 7.9",
+        "zero_row_is_finite": "with a row of zeros in torch.bfloat16, the loss is nan",
+        **{f"law_{i}": "the loss is [1]" for i in range(5)},
+    }
+    shared = {"of": 9, "version": "1.0", "examples": 3, "date": "2026-01-01"}
+    rows = {
+        "one Loss": {"held": 1, "failed": failed, **shared},
+        "one Other": {"held": 8, "failed": {"vectorizes": "raised"}, **shared},
+        "two's formula": {"held": 9, "failed": {}, **shared, "version": None},
+    }
+    stored = tmp_path / "stored.json"
+    stored.write_text(json.dumps(rows))
+    monkeypatch.setattr(libraries, "STORED", stored)
+    lines = libraries.libraries().splitlines()
+    assert lines[0] == "Run on 2026-01-01, with 3 examples of each law."
+    assert "| one | 1.0 | 2 | 9 of 18 | 1 of 2 |" in lines
+    assert "| two | formula | 1 | 9 of 9 | 1 of 1 |" in lines
+    assert (
+        "| Loss | 1 of 9 | `zero_row_is_finite`: with a row of zeros in torch.bfloat16, the loss is"
+        " nan; `law_0`; `law_1`; `law_2`; and 2 more | `empty_batch`; `low_precision_is_close` |"
+    ) in lines
+    assert "| Other | 8 of 9 | none | `vectorizes` |" in lines
+    assert libraries.text("[a_b]") == "\\[a\\_b\\]"

@@ -4,12 +4,17 @@ A library that is not installed is skipped with its name; ``make test`` installs
 this file with them.
 """
 
+import json
+import sys
 import warnings
 
 import pytest
+import torch
 
 from mmcontrast.testing.suite import report_on
-from tests.mmcontrast.testing.peers_table import PEERS, line, module, short, table
+from tests.mmcontrast.testing import peers_table
+from tests.mmcontrast.testing.peers import module
+from tests.mmcontrast.testing.peers_table import PEERS, STORED, found, line, short
 
 NEEDS = {
     "pytorch-metric-learning": "pytorch_metric_learning",
@@ -17,7 +22,10 @@ NEEDS = {
     "open_clip": "open_clip.loss",
     "sentence-transformers": "sentence_transformers.losses",
     "info-nce-pytorch": "info_nce",
+    "symile": "symile",
     "SupContrast's": None,
+    "memeff's": None,
+    "torch": None,
 }
 NT_XENT = "pytorch-metric-learning NTXentLoss"
 SUP_CON = "pytorch-metric-learning SupConLoss"
@@ -83,7 +91,21 @@ def test_defect_5_a_queue_that_is_lost_on_resume():
     assert "loaded from its state_dict, it is " in found["copies_are_worth_the_same"].message
 
 
-@pytest.mark.parametrize("name", [name for name in PEERS if name != MEMORY])
+KEEP_ALL = [
+    NT_XENT,
+    SUP_CON,
+    "pytorch-metric-learning TripletMarginLoss of triplets",
+    "lightly NTXentLoss",
+    "open_clip ClipLoss",
+    "open_clip SigLipLoss",
+    "sentence-transformers MultipleNegativesRankingLoss",
+    "info-nce-pytorch InfoNCE",
+    SUP_CONTRAST,
+    "torch linear_cross_entropy of cosines",
+]
+
+
+@pytest.mark.parametrize("name", KEEP_ALL)
 def test_what_all_of_them_do(name):
     """The suite is no enemy: these laws hold in all of them."""
     laws = (
@@ -135,7 +157,7 @@ LEGAL = {
 @pytest.mark.parametrize("name", LEGAL)
 def test_legal_losses_of_other_kinds_with_their_traits(name):
     where, what = name.split()
-    loss = getattr(found(where), what)
+    loss = getattr(found_or_skipped(where), what)
     made = loss(3, 3) if "classes" in LEGAL[name] else loss()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -143,17 +165,54 @@ def test_legal_losses_of_other_kinds_with_their_traits(name):
     assert report.ok, str(report)
 
 
-def found(where):
+def found_or_skipped(where):
     try:
         return module(where)
     except ModuleNotFoundError as error:
         pytest.skip(f"{where} is not installed: {error}")
 
 
-def test_the_table_has_a_row_for_each():
-    rows = table(1, ["SupContrast"]).splitlines()
-    assert rows[0] == "| loss | laws that hold | laws that fail |"
-    assert len(rows) == 3
-    assert rows[2].startswith("| SupContrast's formula | ")
-    assert line(report(SUP_CONTRAST, "row_scale_invariant", max_examples=2)).endswith("| none |")
+class UnderOneLaw:
+    """In the place of a peer; without one, it is not installed."""
+
+    def __init__(self, peer=None):
+        self.peer = peer
+
+    def report(self, name, **options):
+        if self.peer is None:
+            raise ModuleNotFoundError("No module named 'nowhere'", name="nowhere")
+        return self.peer.report(name, checks=["row_scale_invariant"], **options)
+
+
+def test_the_table_has_a_row_for_each_and_keeps_them_in_its_order(capsys, monkeypatch, tmp_path):
+    formula = UnderOneLaw(PEERS[SUP_CONTRAST])
+    tried = {SUP_CONTRAST: formula, "torch again": formula, "nowhere": UnderOneLaw()}
+    monkeypatch.setattr(peers_table, "PEERS", tried)
+    monkeypatch.setattr(peers_table, "STORED", tmp_path / "peers.json")
+    for names in (["nowhere", "again"], ["SupContrast"]):
+        monkeypatch.setattr(sys, "argv", ["a", "--examples", "1", "--store", *names])
+        peers_table.main()
+    head = ["| loss | laws that hold | laws that fail |", "|---|---|---|"]
+    assert capsys.readouterr().out.splitlines() == [
+        *head,
+        "| torch again | 1 of 1 | none |",
+        "| nowhere | | not installed: nowhere |",
+        *head,
+        "| SupContrast's formula | 1 of 1 | none |",
+    ]
+    kept = json.loads((tmp_path / "peers.json").read_text())
+    assert list(kept) == [SUP_CONTRAST, "torch again"]
+    assert kept["torch again"]["version"] == torch.__version__
+    assert kept[SUP_CONTRAST]["version"] is None
+
+
+def test_what_is_kept_of_a_report():
+    row = found(report(SUP_CONTRAST, "row_scale_invariant", "empty_batch", max_examples=2))
+    assert (row["held"], row["of"], list(row["failed"])) == (1, 2, ["empty_batch"])
+    assert line("a", row).startswith("| a | 1 of 2 | `empty_batch` (")
+    assert line("a", {"held": 1, "of": 1, "failed": {}}) == "| a | 1 of 1 | none |"
     assert short("x" * 200, 10) == "xxxxxxx..."
+
+
+def test_the_stored_table_has_all_of_them():
+    assert list(json.loads(STORED.read_text())) == list(PEERS)
