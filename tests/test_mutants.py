@@ -217,6 +217,7 @@ def test_programs_that_tests_start_record_under_their_name(tmp_path):
     )
     done = python("-c", code, PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
     assert done.returncode == 0, (tmp_path / "said").read_text()
+    (tmp_path / "data.killed").write_bytes(b"SQLite format 3\0")  # while it was written
     found = lines.part(tmp_path, tmp_path, "rank.py")
     assert found["lines"] == {f"{tmp_path}/rank.py": {"test_ranks": "1-2,4"}}
 

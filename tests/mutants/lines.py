@@ -27,7 +27,10 @@ def part(recorded: Path, tree: Path, file: str) -> dict[str, Any]:
     lines: dict[str, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
     for stored in recorded.glob("data*"):
         data = coverage.CoverageData(str(stored))
-        data.read()
+        try:
+            data.read()
+        except coverage.exceptions.DataError:  # of a process that a test killed while it wrote
+            continue
         for path in data.measured_files():
             for line, contexts in data.contexts_by_lineno(path).items():
                 for context in contexts:
