@@ -93,7 +93,10 @@ def test_the_message_says_what_to_call(call, message):
 def test_nothing_is_advised_where_nothing_is_known():
     assert rows_instead("x", torch.ones(2, 7), None, X) == ""
     assert rows_instead("x", torch.ones(2, 3, 4, 5), None, X) == ""
+    for size, rows in ((2, 4), (4, 4), (2, 0)):  # no more than the anchors, or none of these
+        assert rows_instead("x", torch.ones(size, D), rows, X) == ""
     assert mask_instead("keep", torch.ones(3, 3), (2, 2)) == ""
+    assert mask_instead("keep", torch.ones(3), (2, 2)) == ""
 
 
 def code(words, argument):

@@ -1,12 +1,34 @@
 """Checks of numbers: what each takes, and what it says of everything else."""
 
+import enum
 import re
+from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
 
 from mmcontrast import arguments
+
+
+class Weight(float):
+    pass
+
+
+class Count(enum.IntEnum):
+    TWO = 2
+
+
+@pytest.mark.parametrize("kind", [float, int, Weight, Count, np.float32, np.float64, np.int64])
+def test_numbers_of_all_kinds(kind):
+    assert arguments.is_number(kind(2))
+
+
+@pytest.mark.parametrize(
+    "value", [True, np.True_, "2", None, Fraction(2), 2j, torch.tensor(2.0), Weight("nan")]
+)
+def test_what_is_no_number(value):
+    assert not arguments.is_number(value)
 
 
 @pytest.mark.parametrize(
