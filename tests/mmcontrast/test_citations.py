@@ -126,7 +126,13 @@ def test_a_name_counts_as_a_whole_word_and_a_number_to_its_end():
     assert papers_named("over two\n    lines: Ledoit and\n    Wolf") == ["ledoit2004covariance"]
 
 
-@pytest.mark.parametrize("wrong", ["nothing", "", torch.nn.Linear, torch.nn.ReLU(), len, 3, None])
-def test_what_is_not_public_is_refused(wrong):
-    with pytest.raises(ValueError, match="function: expected a public"):
+@pytest.mark.parametrize(
+    ("wrong", "came"),
+    [
+        *(("nothing", "'nothing'"), ("", "''"), (3, "3"), (None, "None")),
+        *((torch.nn.Linear, "Linear"), (torch.nn.ReLU(), "the Module ReLU"), (len, "len")),
+    ],
+)
+def test_what_is_not_public_is_refused(wrong, came):
+    with pytest.raises(ValueError, match=f"function: expected a public .*, got {came}$"):
         mm.citation(wrong)
