@@ -132,3 +132,19 @@ def test_the_page_says_what_never_ran(own_file):
     assert text.endswith("\n\nNot run so far: Python 3.13.")
     versions.store(row("2.13.0", "3.13.0"))
     assert "Not run" not in support.window()
+
+
+def test_results_are_stored_at_the_end_and_those_before_an_error_too(own_file, monkeypatch):
+    """In between they would make the site stale, which a test of the next run would find."""
+
+    def tested(end, ignored, marked):
+        assert versions.stored() == []
+        if end == "newest":
+            raise KeyboardInterrupt
+        return row("2.12.0")
+
+    monkeypatch.setattr(versions, "tested", tested)
+    monkeypatch.setattr(sys, "argv", ["versions"])
+    with pytest.raises(KeyboardInterrupt):
+        versions.main()
+    assert versions.stored() == [row("2.12.0")]

@@ -154,13 +154,15 @@ def main() -> None:
     parser.add_argument("--ignore", action="append", default=[], help="a path that pytest ignores")
     parser.add_argument("-m", default="", dest="marked", help='a part of the tests, "not slow"')
     options = parser.parse_args()
-    failed = 0
-    for end in ENDS if options.only is None else [options.only]:
-        row = tested(end, options.ignore, options.marked)
-        store(row)
-        sys.stdout.write(f"{end}: {row}\n")
-        failed += row["failed"]
-    sys.exit(failed > 0)
+    rows = []
+    try:
+        for end in ENDS if options.only is None else [options.only]:
+            rows.append(tested(end, options.ignore, options.marked))
+            sys.stdout.write(f"{end}: {rows[-1]}\n")
+    finally:  # at the end, for the tests compare the site with what is stored
+        for row in rows:
+            store(row)
+    sys.exit(any(row["failed"] for row in rows))
 
 
 if __name__ == "__main__":

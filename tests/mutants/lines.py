@@ -30,6 +30,7 @@ def part(recorded: Path, tree: Path, file: str) -> dict[str, Any]:
         try:
             data.read()
         except coverage.exceptions.DataError:  # of a process that a test killed while it wrote
+            data.close(force=True)
             continue
         for path in data.measured_files():
             for line, contexts in data.contexts_by_lineno(path).items():
