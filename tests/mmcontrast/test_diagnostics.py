@@ -287,11 +287,11 @@ def test_the_summary_says_every_number(rows):
 
 
 @pytest.mark.parametrize(
-    ("partners", "side"), [(1, "1.000 below chance"), (-1, "1.000 above chance")]
+    ("gain", "side"), [(0.5, "0.500 below chance"), (-0.5, "0.500 above chance")]
 )
-def test_the_summary_says_on_which_side_of_chance_the_loss_is(partners, side):
+def test_the_summary_says_on_which_side_of_chance_the_loss_is(gain, side):
     found = mm.diagnose(*[torch.eye(2)] * 2)
-    loss = found.chance - partners
+    loss = found.chance - gain
     assert side in found._replace(loss=loss).summary()
 
 
