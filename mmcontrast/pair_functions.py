@@ -204,7 +204,8 @@ def _numbered_ids(ids: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     found = torch.zeros_like(every[:, 0], dtype=torch.int64)
     for column in every.unbind(1):
         found = _numbered_by_order(found * size + _numbered_by_order(column))
-    found = found.to(torch.int16 if size + 2 < 2**15 else torch.int32)
+    short = is_eager() and size + 2 < 2**15  # a program of any size has none that depends on it
+    found = found.to(torch.int16 if short else torch.int32)
     first, second = found[: ids.shape[0]], found[ids.shape[0] :]
     return torch.where(labelled(x), first, size), torch.where(labelled(y), second, size + 1)
 

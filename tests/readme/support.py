@@ -19,9 +19,10 @@ def window() -> str:
     head = ["torch", "Python", "tests", "passed", "skipped", "failed", "on"]
     keys = ["torch", "python", "tests", "passed", "skipped", "failed", "date"]
     text = (
-        f"torch {torch[0]} to {torch[-1]}, its last {len(torch)} minor versions, and Python"
-        f" {python[0]} to {python[-1]}. `make test` runs with torch {gate}; `make test-versions`"
-        " runs the oldest and the newest, without the tests that compare with other libraries:"
+        f"Supported: torch {torch[0]} to {torch[-1]}, its last {len(torch)} minor versions, and"
+        f" Python {python[0]} to {python[-1]}. `make test` runs with torch {gate};"
+        " `make test-versions` runs the oldest and the newest, in environments of its own and"
+        " without the tests that compare with other libraries:"
         "\n\n"
         f"{table(head, [[str(row[key]) for key in keys] for row in rows])}"
     )

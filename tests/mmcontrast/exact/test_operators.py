@@ -408,6 +408,21 @@ def test_exported_programs_take_any_size_and_can_be_trained(loss):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
 
 
+def test_an_exported_mask_by_function_takes_any_size():
+    """Its ids are no shorter integers where fewer samples would allow it."""
+
+    class Loss(torch.nn.Module):
+        def forward(self, x, y, ids):
+            return mm.symmetric_info_nce(x, y, keep=mm.different_id(ids))
+
+    size = {0: torch.export.Dim("size", min=2)}
+    given = normal(1, 8, 3), normal(2, 8, 3), torch.arange(8) % 5
+    program = torch.export.export(Loss(), given, dynamic_shapes=(size, size, size)).module()
+    for n in (2, 70):
+        given = normal(1, n, 3), normal(2, n, 3), torch.arange(n) % 5
+        torch.testing.assert_close(program(*given), Loss()(*given))
+
+
 def test_an_exported_program_that_gets_one_tensor_twice_has_the_same_gradient_by_a_graph():
     class Program(torch.nn.Module):
         def forward(self, x, y):
