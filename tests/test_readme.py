@@ -19,7 +19,8 @@ from reference_models.tables.paired import CANNOT_TELL, HELPS, HURTS
 from reference_models.tables.statistics import text_table, title
 from tests import benchmarks
 from tests.benchmarks.targets import of_a_run
-from tests.readme import citing, deviations, idea, libraries, losses, page, papers, speed
+from tests.mutants import results
+from tests.readme import citing, deviations, idea, libraries, losses, mutation, page, papers, speed
 
 README = page.README.read_text()
 CONSOLE = re.findall(r"^```console\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
@@ -242,3 +243,14 @@ def test_other_libraries_numbers_are_told_from_what_nobody_promised(monkeypatch,
     ) in lines
     assert "| Other | 8 of 9 | none | `vectorizes` |" in lines
     assert libraries.text("[a_b]") == "\\[a\\_b\\]"
+
+
+def test_mutants_are_summed_by_part():
+    row = dict.fromkeys(results.KINDS, 1)
+    paths = ["reference_models/a.py", "mmcontrast/testing/a.py", "mmcontrast/a.py"]
+    found = mutation.by_part(dict.fromkeys([*paths, "mmcontrast/exact/b.py"], row))
+    assert {part: sums["killed"] for part, sums in found.items()} == {
+        "mmcontrast/": 2,
+        "mmcontrast/testing/": 1,
+        "reference_models/": 1,
+    }

@@ -14,7 +14,7 @@ def mutants_by_file() -> str:
     rows = stored["rows"]
     summed = results.total(rows)
     tried = sum(summed.values())
-    paths = " and ".join(f"`{path}`" for path in stored["paths"])
+    paths = ", ".join(f"`{path}`" for path in stored["paths"])
     return (
         f"Tried: {tried} of the {stored['of']} mutants of {paths}, drawn by seed"
         f" {stored['seed']}. Of those that a test could notice, {results.share(summed)} were"
