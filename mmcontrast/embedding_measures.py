@@ -140,5 +140,5 @@ def effective_rank(x: Tensor) -> Tensor:
     """Exponential of the entropy of the singular values' shares; 0 where all of them are 0."""
     values = torch.linalg.svdvals(x)  # (min(N, D),)
     total = values.sum()
-    shares = values / torch.where(total > 0, total, 1)
+    shares = values / total
     return torch.where(total > 0, torch.special.entr(shares).sum().exp(), 0)

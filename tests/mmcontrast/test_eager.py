@@ -2,6 +2,7 @@
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd import forward_ad
 
 from mmcontrast.eager import in_cuda_graph, is_batched, is_eager, known, known_finite
 
@@ -15,6 +16,8 @@ def test_which_tensors_have_values_to_read():
         assert not is_eager(torch.ones(2))
         assert not known(torch.ones(()) > 0)
     assert not torch.func.vmap(lambda z: z if is_eager() else z - 1)(x).any()
+    with forward_ad.dual_level():
+        assert not is_eager()
     assert known(x.sum() == 2)
     assert not known(x.sum() == 3)
 

@@ -193,6 +193,7 @@ PROGRAMS = [
     "negatives",
     "searched",
     "triplets",
+    "large_rows_of_one_rank",
     "blocks",
 ]
 

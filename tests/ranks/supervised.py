@@ -274,6 +274,14 @@ def triplets(rank, world):
         torch.testing.assert_close(gradient / world, truth[own], rtol=1e-12, atol=1e-12)
 
 
+def large_rows_of_one_rank(rank, world):
+    """Whose products leave a float32's range: the rows of the other ranks stay of one dtype."""
+    x, _, own = batch(rank, world)
+    x = 1e25 * x.float()[own] if rank == 0 else x.float()[own]
+    a, p, n = mm.hard_triplets(x, labels(2, len(x), 2), normalize=None, group="world")
+    assert {v.dtype for v in (a, p, n)} == {torch.int64}
+
+
 def blocks(rank, world):
     """The default for many candidates, and ties across ranks, which go to the lower index."""
     limits.RANKED = 2

@@ -323,3 +323,14 @@ EYE = torch.eye(4).bool()
 def test_wrong_arguments(message, options):
     with pytest.raises(ValueError, match=message):
         mm.info_nce(X, X, **options)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_smoothing_of_an_anchor_without_candidates_has_finite_gradients(reduction):
+    x, y, t = normal(1, 4, 3), normal(2, 4, 3), torch.tensor(T).double()
+    leaves = [z.requires_grad_() for z in (x, y, t)]
+    keep = torch.ones(4, 4, dtype=torch.bool)
+    keep[1] = False
+    loss = mm.info_nce(x, y, keep=keep, smoothing=0.1, temperature=t, reduction=reduction)
+    for slope in torch.autograd.grad(loss.sum(), leaves):
+        assert slope.isfinite().all()

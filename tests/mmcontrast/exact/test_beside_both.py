@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import mmcontrast as mm
 from tests import oracles
@@ -200,3 +201,11 @@ def test_one_pair_without_negatives_is_zero():
 def test_wrong_arguments(message, options):
     with pytest.raises(ValueError, match=message):
         mm.symmetric_info_nce(normal(1, 3, 2), normal(2, 3, 2), **options)
+
+
+def test_indices_lie_where_the_rows_do():
+    with FakeTensorMode():
+        x, y = torch.ones(4, 3, device="meta"), torch.ones(4, 3, device="meta")
+        keep = torch.ones(4, 4, dtype=torch.bool, device="meta")
+        loss = mm.symmetric_info_nce(x, y, keep=keep, within=True, smoothing=0.1)
+    assert loss.device.type == "meta"
