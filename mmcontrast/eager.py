@@ -80,12 +80,8 @@ def known_finite(x: Tensor) -> bool:
 
 
 def _has_values(x: Tensor) -> bool:
-    """Whether it is a plain tensor: not a fake or other subclass, not on the meta device.
-
-    And not many of one shape, as ``torch.autograd.grad(..., is_grads_batched=True)`` brings them.
-    """
-    plain = type(x) in (Tensor, nn.Parameter) and not x.is_meta
-    return plain and not is_legacy_batchedtensor(x)
+    """Whether it is a plain tensor, not a fake or other subclass, and not on the meta device."""
+    return type(x) in (Tensor, nn.Parameter) and not x.is_meta
 
 
 def is_batched(x: Tensor) -> bool:

@@ -147,7 +147,7 @@ class _OnePass(NamedTuple):
     """A one-pass way as a way of the weighted sum; the weight is the last input."""
 
     way: OnePassWay
-    own: bool  # whether what is kept is in no other hands than the graph's
+    own: bool  # whether the graph alone holds what is kept
 
     def forward(self, needed: Needed, *given: Any) -> tuple[Tensor, Kept]:
         *inputs, weight = given
@@ -172,7 +172,7 @@ class _OnePass(NamedTuple):
         return [None if x is None else self.times(x, upstream) for x in (*gradients, losses)]
 
     def times(self, x: Tensor, upstream: Tensor) -> Tensor:
-        """What was kept, times the 0-d upstream: in its own memory where nobody reads it again."""
+        """What was kept, times the 0-d upstream: in place where no later pass reads it."""
         # A 0-d gradient, of a temperature or a bias, may be on another device than the upstream.
         simple = self.own and x.ndim > 0 and is_eager(x, upstream)
         return x.mul_(upstream) if simple and _last(x) else x * upstream

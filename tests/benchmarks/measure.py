@@ -23,8 +23,8 @@ SHORTEST = 0.02  # seconds a round takes at least: a call that is shorter is rep
 WARMED = 0.1  # seconds of a call up to which each round begins with one that does not count
 LONGEST = 12.0  # seconds of a call from which on the first one, warm-up to the others, is enough
 WARM = 4160
-"""Most rows of the call before the one whose memory is read: it is the first that uses MKL, and for
-sums of more than 4096 rows Inductor compiles another program."""
+"""Most rows of the warm-up call before memory is measured. It initialises MKL, and for sums of more
+than 4096 rows Inductor compiles another program."""
 MMAP_THRESHOLD, MAPPED = -3, 2**16  # malloc.h's name; bytes from which on each has its own pages
 TRACED = (480, 512)  # rows of the calls for which a compiled case is compiled
 MB = 2**20

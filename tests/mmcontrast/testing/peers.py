@@ -51,7 +51,7 @@ class Peer:
 
 DTYPES = dict.fromkeys((torch.float32, torch.bfloat16, torch.float16))
 ENGINEERING = {"traceable": True, "functional": True, "empty": "either", "dtypes": DTYPES}
-"""What is claimed for all of them, to see who keeps what nobody promised."""
+"""What is tested for every library, whether or not it documents support."""
 
 INFO_NCE = Traits(form="info_nce", **ENGINEERING)
 SYMMETRIC = Traits(form="info_nce", symmetric=True, **ENGINEERING)

@@ -5,6 +5,7 @@ has normalised, so the caller here does that.
 """
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -137,6 +138,7 @@ def one_minus_cosine(x, y):
 RAW = {"normalized": False, "rotation_invariant": False, "smallest": 2}
 VIEWS = {"symmetric": True, "smallest": 2}
 METRIC = {"rotation_invariant": True, "translation_invariant": True, "degree": 1}
+SYMILE = Traits(kind="multimodal", rotation_invariant=False, discriminative=False, **ENGINEERING)
 
 OTHERS = {
     "lightly NTXentLoss": Peer(lightly_nt_xent, NT_XENT),
@@ -169,24 +171,11 @@ OTHERS = {
     ),
     "symile Symile('n')": Peer(
         partial(symile, negatives="n"),
-        Traits(
-            kind="multimodal",
-            rotation_invariant=False,
-            permutation_invariant=False,
-            deterministic=False,
-            discriminative=False,
-            **{**ENGINEERING, "functional": False},
-        ),
+        replace(SYMILE, permutation_invariant=False, deterministic=False, functional=False),
     ),
     "symile Symile('n_squared')": Peer(
         partial(symile, negatives="n_squared"),
-        Traits(
-            kind="multimodal",
-            symmetric=True,
-            rotation_invariant=False,
-            discriminative=False,
-            **ENGINEERING,
-        ),
+        replace(SYMILE, symmetric=True),
     ),
     "torch cross_entropy of cosines": Peer(cross_entropy, INFO_NCE),
     "torch linear_cross_entropy of cosines": Peer(linear_cross_entropy, INFO_NCE),
