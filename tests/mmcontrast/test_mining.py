@@ -539,6 +539,12 @@ def test_a_distance_measures_rows_as_they_are():
     assert found.scores.tolist() == [[1.0, 7.0]]
 
 
+def test_nothing_is_mined_out_of_no_candidates():
+    x, own = torch.randn(3, 4), torch.full((3,), -100)
+    found = mm.hard_negatives(x, x[:0], 2, targets=own)
+    assert [part.shape for part in found] == [(3, 0)] * 3
+
+
 def the_same(found, expected):
     for value, other in zip(found, expected, strict=True):
         assert torch.equal(value, other)
