@@ -81,15 +81,12 @@ def weighted(losses: Tensor, weight: Tensor | None) -> Tensor:
     return losses if weight is None else (losses * weight).sum()
 
 
-def rows_at_a_time(
-    rows: int, columns: int, chunk_size: int | None, *, side: int | None = None
-) -> int | None:
+def rows_at_a_time(rows: int, columns: int, chunk_size: int | None) -> int | None:
     """How many rows of a matrix of logits are made at a time; None for all at once.
 
     A ``chunk_size`` below the number of rows is taken as it is. Without one, small matrices are
-    evaluated at once, and large ones in tiles of ``side`` or in blocks that fit the cache. Under
-    functional transforms and forward mode all is made at once; a compiler splits only by
-    ``chunk_size``.
+    evaluated at once, and large ones in blocks that fit the cache. Under functional transforms and
+    forward mode all is made at once; a compiler splits only by ``chunk_size``.
     """
     if chunk_size is not None:
         arguments.whole("chunk_size", chunk_size)
@@ -97,7 +94,7 @@ def rows_at_a_time(
         return chunk_size if split and chunk_size < rows and columns > 0 else None
     if not is_eager() or rows * columns < sizes.SPLIT:
         return None
-    return side if side is not None else min(rows_in_cache(columns), sizes.TILE)
+    return min(rows_in_cache(columns), sizes.TILE)
 
 
 def fits_at_once(x: Tensor, y: Tensor, chunk_size: int | None) -> bool:

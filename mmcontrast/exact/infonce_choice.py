@@ -172,7 +172,7 @@ def weighted_both_ways(
         return weighted(info_nce_on_ring(*inputs, *settings, variant), weight)
 
     y, here = joined(y, ranks, counts)
-    step = rows_at_a_time(len(x), len(y), chunk_size, side=sizes.TILE)
+    step = rows_at_a_time(len(x), len(y), chunk_size)
     sides = sizes.WIDE if chunk_size is None or step is None else (step, step)
     if ranks is None and kernels_suit(x, y):
         precision = kernels.precision(rounded)

@@ -194,7 +194,7 @@ def _both_ways_of_rows(
     group: str,
     variant: Variant,
 ) -> Tensor:
-    step = rows_at_a_time(len(x), len(y), chunk_size, side=sizes.TILE)
+    step = rows_at_a_time(len(x), len(y), chunk_size)
     sides = sizes.WIDE if chunk_size is None or step is None else (step, step)
     settings: Any = {"start": start, "group": named(group), "rules": rules, "bias": bias}
     losses = symmetric_in_tiles(x, y, temperature, sides, **settings, variant=variant)

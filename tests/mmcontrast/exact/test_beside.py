@@ -108,6 +108,21 @@ def test_derivatives_of_both_orders(place, decoupled):
     assert gradgradcheck(loss, inputs, fast_mode=True)
 
 
+@pytest.mark.parametrize("place", PLACES)
+def test_what_is_frozen_does_not_matter_to_the_others_gradients(place):
+    x, y, options = drawn(3, place, 4, 2, False, 0.1, 0.2, 2)
+    inputs = x, y, options.pop("own_negatives"), torch.tensor(T, dtype=torch.float64)
+
+    def loss(x, y, own, t):
+        return mm.info_nce(x, y, own_negatives=own, temperature=t, chunk_size=2, **options)
+
+    _, every = gradients(loss, *inputs)
+    for at in range(4):
+        leaf = inputs[at].detach().clone().requires_grad_()
+        value = loss(*(leaf if i == at else z.detach() for i, z in enumerate(inputs)))
+        close(torch.autograd.grad(value, leaf)[0], every[at])
+
+
 # --- what they equal -----------------------------------------------------------------------------
 
 
