@@ -7,7 +7,11 @@ from pathlib import Path
 from tests.mutants import driver, results
 from tests.mutants.project import ROOT, Project
 
-PRELOAD = ("torch", "torch._dynamo", "torch.testing", "numpy", "einops")
+PRELOAD = (
+    *("torch", "torch._dynamo", "torch.testing", "numpy", "einops", "scipy.stats"),
+    *("transformers", "transformers.trainer", "accelerate", "sklearn.metrics", "matplotlib.figure"),
+)
+"""What tests import and no mutant changes."""
 
 
 def arguments(given: list[str] | None = None) -> argparse.Namespace:

@@ -1,5 +1,6 @@
 """Maps the tests and tries the mutants: each worker has a copy of the checkout and its servers."""
 
+import compileall
 import fcntl
 import json
 import shutil
@@ -28,6 +29,7 @@ class Worker:
     def __init__(self, project: Project, number: int) -> None:
         self.project, self.number = project, number
         self.tree = project.tree(number)
+        compileall.compile_dir(self.tree, quiet=2)  # once, and not in each run
         self.servers: dict[bool, subprocess.Popen[str]] = {}
         self.reliable: set[str] = set()
         self.unreliable: set[str] = set()
