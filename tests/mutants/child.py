@@ -19,12 +19,16 @@ from typing import Any
 
 import pytest
 
-OPTIONS = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--tb=short"]
+OPTIONS = [
+    *("-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--tb=short"),
+    *("-W", "ignore::pytest.PytestAssertRewriteWarning"),  # what was imported before the fork
+]
 
 NOTHING_RAN = 5
 """pytest's exit code where there was no test."""
 
 TIME_LIMIT = "the time limit"
+ENDED = "the process ended, as after a write to memory that is not its own"
 
 
 class Chosen:
@@ -105,7 +109,7 @@ def in_a_fork(asked: dict[str, Any]) -> dict[str, Any]:
         else:
             answer["failed"] = TIME_LIMIT
     except EOFError:
-        answer["failed"] = "the process ended, as after a write to memory that is not its own"
+        answer["failed"] = ENDED
     finally:  # it has answered or it shall not, and what it started has nothing left to do
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)

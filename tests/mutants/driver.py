@@ -13,7 +13,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from tests.mutants.child import TIME_LIMIT
+from tests.mutants.child import ENDED, TIME_LIMIT
 from tests.mutants.lines import Map, Tests, digest, part
 from tests.mutants.operators import Mutant
 from tests.mutants.project import Project
@@ -135,8 +135,13 @@ class Worker:
     def passes(self, test: str, batch: list[str], tests: Tests) -> bool:
         """Whether what failed, a test or the import of its file, passes without a mutant.
 
-        After the same tests. A process that ended, or did not, is not tried a second time.
+        After the same tests. What did not end in time is not tried a second time.
+
+        Raises:
+            RuntimeError: the process ends without a mutant, too.
         """
+        if test == ENDED and self.together(tests, batch)["failed"] == ENDED:
+            raise RuntimeError(f"{self.tree}: expected tests that can run, got {batch}")
         named = test.split("::")[0].endswith(".py")
         if named and test not in self.reliable:
             before = batch[: batch.index(test) + 1] if test in batch else batch

@@ -68,6 +68,31 @@ def test_the_value_and_the_gradients_are_the_same(
         close(ours, theirs, 1e-5, 1e-5)
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        *[(n, o) for n in ("one_way", "symmetric") for o in ({"decoupled": True}, {"prior": 0.1})],
+        ("one_way", {"own_negatives": torch.randn(N, 2, D)}),
+        ("one_way", {"own_negatives": torch.randn(N, 2, D), "decoupled": True, "prior": 0.1}),
+        ("symmetric", {"within": True}),
+    ],
+)
+def test_so_they_are_with_other_negatives_and_denominators(
+    name, options, calls, device, monkeypatch
+):
+    own = options.get("own_negatives", torch.zeros(N, 0, D)).to(device).requires_grad_()
+    options = options | ({"own_negatives": own} if "own_negatives" in options else {})
+    results = []
+    for least in (1, N * N + 1):
+        monkeypatch.setattr(sizes, "KERNELS", least)
+        inputs = *rows(device=device), own
+        value = LOSSES[name](*inputs[:2], **options)
+        results.append((value, *torch.autograd.grad(value, inputs, materialize_grads=True)))
+    assert calls == ["ieee"]
+    for ours, theirs in zip(*results, strict=True):
+        close(ours, theirs, 1e-5, 1e-5)
+
+
 @every_loss
 @pytest.mark.parametrize(
     ("dtype", "precision"), [(torch.bfloat16, "bf16"), (torch.float16, "fp16")]
