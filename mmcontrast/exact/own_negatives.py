@@ -3,7 +3,6 @@
 Beside the batch's they reach the ways of evaluation as one more log-sum for each anchor.
 """
 
-import math
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -62,8 +61,6 @@ class OwnNegatives(NamedTuple):
         """(B,) log of the sum of e^s; minus infinity where an anchor has none."""
         if self.keep is not None:
             return masked_logsumexp(logits, self.keep)
-        if logits.shape[1] == 0:
-            return logits.sum(1) - math.inf
         return logits.logsumexp(1)
 
 

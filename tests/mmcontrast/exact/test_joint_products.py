@@ -3,6 +3,7 @@
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import mmcontrast as mm
 from mmcontrast.exact.joint_products import (
@@ -110,3 +111,9 @@ def test_all_tuples_take_a_tile_of_memory():
         mm.joint_contrast(features, negatives="all", anchor="a", chunk_size=48).total.backward()
     assert made.products == 4 * 24**2 // 48
     assert made.largest <= 24 * 48
+
+
+def test_places_lie_where_the_rows_do():
+    with FakeTensorMode():
+        rows = torch.ones(3, 5, device="meta")
+        assert Shuffled(0, None, None).negatives(rows).device.type == "meta"

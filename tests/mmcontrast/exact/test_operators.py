@@ -528,3 +528,15 @@ def test_an_operator_refuses_values_that_a_compiler_cannot_read(call, message):
     for function in (call, torch.compile(call, backend="aot_eager", fullgraph=True)):
         with pytest.raises(ValueError, match=message):
             function(x, x[:, 0].clone())
+
+
+def test_an_operator_is_not_asked_for_gradients_that_nobody_needs():
+    found = []
+
+    def backend(graph, inputs):
+        found.append(graph.graph)
+        return graph.forward
+
+    torch.compile(mm.info_nce, backend=backend, fullgraph=True)(leaf(1, 5, 3), normal(2, 5, 3))
+    (call,) = (node for node in found[0].nodes if "mmcontrast" in str(node.target))
+    assert call.args[-1][:2] == [True, False]
