@@ -477,3 +477,10 @@ def test_transforms_agree(form):
 def test_wrong_masks_and_biases(loss, options, message):
     with pytest.raises(ValueError, match=message):
         loss(normal(1, 4, 3), normal(2, 4, 3), **options)
+
+
+def test_biases_of_few_digits_are_added_with_the_rows_digits():
+    x, y = normal(1, 4, 3), normal(2, 4, 3)
+    each = [torch.full((4, 4), 256.0), torch.eye(4)]
+    functions = [lambda tile, b=b: entries(b.bfloat16())(tile) for b in each]
+    close(mm.info_nce(x, y, bias=functions), mm.info_nce(x, y, bias=sum(each).double()))

@@ -26,3 +26,10 @@ def test_a_record_of_masks_counts_who_has_a_positive():
     assert counted(torch.tensor([3.0, 4, 5, 3]), torch.tensor([3.0, 3, 4])) == [
         *(True, True, False, True)
     ]
+
+
+def test_classes_of_several_columns_are_alike_where_all_columns_are():
+    anchors, candidates = torch.tensor([[0, 1], [0, 0]]), torch.tensor([[0, 1], [1, 1], [0, 0]])
+    positives, others = Partners(anchors, candidates).masks(slice(0, 2))
+    assert positives.tolist() == [[True, False, False], [False, False, True]]
+    assert others is None
