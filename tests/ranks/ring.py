@@ -8,6 +8,7 @@ from mmcontrast import distributed
 from mmcontrast.exact import infonce_choice
 from mmcontrast.exact import sizes as limits
 from mmcontrast.exact.ring import info_nce_on_ring
+from mmcontrast.gaps import Variant
 from tests.mmcontrast.memory import Made
 from tests.ranks import run
 from tests.ranks.distributed import batch
@@ -119,6 +120,19 @@ def twice(rank, world):
         results.append(torch.autograd.grad(first.pow(3).sum(), inputs[:2]))
     for ours, truth in zip(results[1], results[0], strict=True):
         near(ours, truth[own], truth)
+
+
+def lone_pair(rank, world):
+    """Without any negative on any rank the loss is 0, however it is counted."""
+    x = torch.ones(int(rank == 0), 4, dtype=torch.float64) / 2
+    for decoupled in (False, True):
+        here, t = leaves(x, x), torch.tensor(0.1, dtype=torch.float64)
+        options = {"side": 2, "counts": [1] + [0] * (world - 1), "group": dist.group.WORLD}
+        options["variant"] = Variant(decoupled, None, None, None)
+        losses = info_nce_on_ring(*here, torch.arange(len(x)), t, both=True, **options)
+        assert losses.tolist() == [0.0] * len(x)
+        for gradient in torch.autograd.grad(losses.sum(), here):
+            assert not gradient.any()
 
 
 def chosen(rank, world):

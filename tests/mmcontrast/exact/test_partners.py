@@ -33,3 +33,9 @@ def test_classes_of_several_columns_are_alike_where_all_columns_are():
     positives, others = Partners(anchors, candidates).masks(slice(0, 2))
     assert positives.tolist() == [[True, False, False], [False, False, True]]
     assert others is None
+
+
+def test_a_blocks_memory_is_laid_out_like_the_mask():
+    mask = torch.ones(4, 6, dtype=torch.bool)
+    assert Partners(mask).room(torch.float32, 6, 3).stride() == (6, 1)
+    assert Partners(mask.mT).room(torch.float32, 4, 3).stride() == (1, 3)
