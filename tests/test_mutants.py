@@ -202,6 +202,22 @@ def test_a_new_test_kills_what_survived(toy):
     assert (kinds["survived"], kinds["not run"]) == (0, 1)
 
 
+@pytest.mark.slow
+def test_a_process_that_ends_without_a_mutant_too_has_killed_none(toy):
+    conftest, stored = toy.root / "tests" / "conftest.py", toy.root / ".mutants" / "results.jsonl"
+    conftest.write_text("import os\n\nos._exit(1)\n")
+    stored.unlink()
+    try:
+        done = python(*options(toy.root), "run", "toy/numbers.py")
+    finally:
+        conftest.unlink()
+    assert done.returncode != 0
+    assert "RuntimeError: " in done.stderr
+    assert "expected tests that can run" in done.stderr
+    of_doctests = {"toy/numbers.py::toy.numbers.half"}  # for which there is no such file
+    assert {result["test"] for result in results_of(toy.root)} <= of_doctests
+
+
 def test_programs_that_tests_start_record_under_their_name(tmp_path):
     """Such as tests/forks.py runs, ranks among them, which end by os._exit."""
     (tmp_path / "rank.py").write_text("import os\nimport sys\n\nos._exit(len(sys.argv) - 2)\n")
