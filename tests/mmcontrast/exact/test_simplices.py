@@ -106,3 +106,12 @@ def test_a_square_of_rounding_has_a_finite_slope():
         assert least[1] < 1e-5
         assert least.pow(-1.5).isfinite().all()
         assert math.isfinite(least[0])
+
+
+def test_what_rounding_leaves_of_rows_in_the_span_is_below_the_least_square():
+    sides = normal(1, 32, 3).float()
+    basis = torch.linalg.qr(sides.double())[0].float()
+    anchors = normal(2, 1000, 3).float() @ sides.mT
+    largest = anchors.square().sum(1)
+    left = largest - (anchors @ basis).square().sum(1)
+    assert (left.abs() < least_square(largest)).all()
