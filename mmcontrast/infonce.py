@@ -275,7 +275,7 @@ def matched_pair_nce(
     all_keep, _ = joined(keep, group, size=all_logits.shape[0])
     if calls_operators():  # one more, which takes no part: a compiler asks whether there is any
         all_logits, all_keep = F.pad(all_logits, (0, 1)), F.pad(all_keep, (0, 1))
-    losses = masked_logsumexp(all_logits, all_keep, empty=0.0) - logits  # 0-d minus (B,)
+    losses = masked_logsumexp(all_logits, all_keep) - logits  # 0-d minus (B,)
     return Reduction(reduction, weight, group).reduce(losses, keep)
 
 
