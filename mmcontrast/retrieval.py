@@ -174,6 +174,6 @@ def median_rank(ranks: Tensor) -> Tensor:
     """0-d, of the ranks above 0; between two, the middle; 0 for none."""
     ranks = F.pad(ranks.sort().values, (1, 0))  # the ranks, behind the zeros of which one is here
     number = (ranks > 0).sum()
-    first = ranks.shape[0] - number.clamp_min(1)
+    first = ranks.shape[0] - number
     middle = torch.stack([first + (number - 1).clamp_min(0) // 2, first + number // 2])
     return ranks[middle.clamp_max(ranks.shape[0] - 1)].mean()

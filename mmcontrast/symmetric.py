@@ -195,7 +195,7 @@ def _with_own_side(
     """Candidates of both sides, no positives, and the mask of all ranks' candidates for x."""
     columns = torch.arange(sum(counts), device=x.device)
     if keep is None:
-        keep = torch.ones(x.shape[0], sum(counts), dtype=torch.bool, device=x.device)
+        keep = columns.new_ones(x.shape[0], len(columns), dtype=torch.bool)
     others = keep & (columns != columns[own, None])
     both = zip(*(torch.split(z, counts, 1) for z in (keep, others)), strict=True)
     return torch.cat([y, x]), None, torch.cat([part for rank in both for part in rank], 1)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -364,6 +365,9 @@ def test_the_tests_of_a_mutant(tmp_path):
     assert of(lines={"toy/n.py": {f"{other}::d": "1"}}) == ([], ["d"])
     assert of(lines={"toy/n.py": {f"{other}::d": "1"}}, sources={}) == ([], ["d"])
     assert of(lines={}) == ([], [])
+    mutant = replace(mutant, operator="dropped decorator")
+    law = f"{lines.OF_ALL[0]}::e"
+    assert of(seconds=seconds | {law: 1.0}) == (["b", "a", "c", "e"], ["d"])
 
 
 def test_tests_run_together_that_need_the_same_and_no_longer_than_allowed():

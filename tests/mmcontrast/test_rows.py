@@ -116,6 +116,15 @@ def test_extreme_rows_among_others_and_their_gradients(size, zero):
     close(found[rows] / unit, expected[rows] / unit, atol=2e-6)
 
 
+@pytest.mark.parametrize("size", [5e-324, 1e-308, 1e-305])
+def test_shorter_float64_rows_have_finite_gradients(size):
+    row = torch.tensor([[1.0, -1.0, 0.0]], dtype=torch.float64)
+    value, (found,) = gradients(lambda x: mm.l2_normalize(x)[0, 0], size * row)
+    close(value, 0.5**0.5)
+    assert found.isfinite().all()
+    assert found.abs().max() < 2.0**1001
+
+
 @pytest.mark.parametrize("size", [1e-250, 1e-160, 1e-13, 1.0, 1e19, 1e160, 1e250])
 def test_float64_rows_of_every_size_and_both_derivatives(size):
     x, coefficients = normal(3, 4, 5), normal(4, 4, 5)
