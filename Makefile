@@ -38,7 +38,7 @@ nightly: test
 # A sample of small mistakes in the source, and the tests that notice them; tests/mutants says more.
 # It begins with a run of all tests that records the lines of each, and takes hours; what was cut
 # goes on where it stood. COUNT=100 SEED=1 take another sample, FILES="mmcontrast/gaps.py" of a part.
-COUNT := 700
+COUNT := 600
 SEED := 0
 FILES :=
 MUTANTS = $(BIN)/python -m tests.mutants $(addprefix --with-peers=,$(WITH_PEERS))

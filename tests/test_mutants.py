@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from tests.mutants import driver, lines, results
-from tests.mutants.__main__ import arguments
+from tests.mutants.__main__ import arguments, project
 from tests.mutants.operators import mutants
 from tests.mutants.project import ROOT, Project
 from tests.processes import python
@@ -149,7 +149,8 @@ def toy(tmp_path_factory):
     assert contents(root) == before
     assert results_of(root)[: len(first)] == first
     assert len(first) < len(results_of(root))
-    return Project(root, ["toy"], ("tests", "toy"), root / "equivalent.toml")
+    found = {"tests": ("tests", "toy"), "equivalents": root / "equivalent.toml"}
+    return Project(root, ["toy"], **found)
 
 
 @pytest.mark.slow
@@ -320,6 +321,15 @@ def test_a_sample_is_spread_over_files_and_drawn_by_the_seed(tmp_path):
     assert set(drawn) < set(project.sample(9, 1))
     alone = project.sample(5, 1, ["toy/numbers.py"])
     assert set(alone) <= set(drawn)
+
+
+def test_what_is_wrong_on_purpose_is_left_out(tmp_path):
+    root = written(tmp_path)
+    files = list(Project(root, ["toy"], left_out=["toy/alone.py"]).files())
+    assert files == ["toy/__init__.py", "toy/numbers.py"]
+    every = list(project(arguments(["run"])).files())
+    assert "mmcontrast/testing/suite.py" in every
+    assert not any("broken" in path for path in every)
 
 
 def test_every_equivalent_mutant_still_applies_and_has_its_reason(tmp_path):

@@ -25,6 +25,9 @@ class Project:
     sources: Sequence[str] = ("mmcontrast",)
     """Folders and files that are mutated, and whose lines are recorded."""
 
+    left_out: Sequence[str] = ()
+    """Of those, folders that are not mutated."""
+
     tests: Sequence[str] = ("tests", "mmcontrast", "reference_models")
     equivalents: Path = Path(__file__).parent / "equivalent.toml"
     preload: Sequence[str] = ()
@@ -48,7 +51,9 @@ class Project:
         for folder in within or self.sources:
             path = self.root / folder
             for file in [path] if path.is_file() else sorted(path.rglob("*.py")):
-                yield file.relative_to(self.root).as_posix()
+                name = file.relative_to(self.root)
+                if not any(name.is_relative_to(other) for other in self.left_out):
+                    yield name.as_posix()
 
     def source(self, path: str) -> bytes:
         return (self.root / path).read_bytes()
