@@ -1,6 +1,7 @@
 """LossTerms: a mapping of names to terms, its weights and its total."""
 
 import copy
+import pickle
 import math
 from collections.abc import Mapping
 
@@ -180,3 +181,9 @@ def test_a_learned_weight_of_one_dimension_keeps_the_terms_shape():
         assert torch.equal(terms.total, 2.5 * term)
         (found,) = torch.autograd.grad(terms.total.sum(), weight)
         assert found.tolist() == [term.sum().item()]
+
+
+def test_no_terms_are_copied_as_such():
+    for same in (copy.deepcopy(LossTerms()), pickle.loads(pickle.dumps(LossTerms()))):
+        assert type(same) is LossTerms
+        assert not same

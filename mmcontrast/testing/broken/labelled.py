@@ -41,6 +41,13 @@ def labels_as_floats(z: Tensor, labels: Tensor, temperature: float = 0.1) -> Ten
     return mean_share(cosines(z, z) / temperature, same, not_self(len(z)))
 
 
+def labels_in_double(z: Tensor, labels: Tensor, temperature: float = 0.1) -> Tensor:
+    """Labels that are equal in float64 form one class."""
+    numbers = labels.double()
+    same = (numbers[:, None] == numbers) & not_self(len(z))
+    return mean_share(cosines(z, z) / temperature, same, not_self(len(z)))
+
+
 def labels_as_indices(z: Tensor, labels: Tensor, temperature: float = 0.1) -> Tensor:
     """A one-hot matrix with a fixed number of columns, indexed by label."""
     table = F.one_hot(labels, 3).to(z.dtype)
@@ -118,6 +125,7 @@ LABELLED = (
     _sup_con(classes_exchanged, "positives and negatives exchanged", "partners_are_worth_less"),
     _sup_con(only_neighbours, "positives by position", "permutation_invariant"),
     _sup_con(labels_as_floats, "labels compared as float32", "relabelling_invariant"),
+    _sup_con(labels_in_double, "labels compared as float64", "relabelling_invariant"),
     _sup_con(labels_as_indices, "labels used as indices", "relabelling_invariant"),
     _sup_con(nan_without_positives, "0 / 0 without positives", "no_positives_is_zero"),
     _sup_con(
