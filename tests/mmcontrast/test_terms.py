@@ -1,8 +1,8 @@
 """LossTerms: a mapping of names to terms, its weights and its total."""
 
 import copy
-import pickle
 import math
+import pickle
 from collections.abc import Mapping
 
 import pytest
@@ -184,6 +184,6 @@ def test_a_learned_weight_of_one_dimension_keeps_the_terms_shape():
 
 
 def test_no_terms_are_copied_as_such():
-    for same in (copy.deepcopy(LossTerms()), pickle.loads(pickle.dumps(LossTerms()))):
-        assert type(same) is LossTerms
+    for same in (copy.deepcopy(mm.LossTerms()), pickle.loads(pickle.dumps(mm.LossTerms()))):
+        assert type(same) is mm.LossTerms
         assert not same
