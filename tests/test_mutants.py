@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 
@@ -375,9 +374,10 @@ def test_the_tests_of_a_mutant(tmp_path):
     assert of(lines={"toy/n.py": {f"{other}::d": "1"}}) == ([], ["d"])
     assert of(lines={"toy/n.py": {f"{other}::d": "1"}}, sources={}) == ([], ["d"])
     assert of(lines={}) == ([], [])
-    mutant = replace(mutant, operator="dropped decorator")
-    law = f"{lines.OF_ALL[0]}::e"
-    assert of(seconds=seconds | {law: 1.0}) == (["b", "a", "c", "e"], ["d"])
+    law = {f"{lines.OF_ALL[0]}::e": 3.0}
+    assert of(seconds=seconds | law) == (["b", "a", "c"], ["d"])
+    at_import = {"toy/n.py": {f"{own}::b": f"{first}-{first}"}}
+    assert of(seconds=seconds | law, lines=at_import) == (["b", "c", "a", "e"], [])
 
 
 def test_tests_run_together_that_need_the_same_and_no_longer_than_allowed():

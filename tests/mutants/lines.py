@@ -12,8 +12,8 @@ from typing import Any
 
 from tests.mutants.operators import Mutant
 
-OF_ALL = ("tests/mmcontrast/test_sharded.py",)
-"""Whose tests look at how every function is decorated, which no line that they run shows."""
+OF_ALL = ("tests/mmcontrast/test_sharded.py", "tests/mmcontrast/testing/test_registry.py")
+"""Whose tests look at all functions, or laws, as they are after the import."""
 COPY = re.compile(r"^.*/\.mutants/tree-\d+/")
 
 
@@ -96,10 +96,10 @@ class Map:
     def of(self, mutant: Mutant, source: bytes) -> Tests:
         """The tests of its lines; if none, of its function, and if none, of its file.
 
-        Lines that run at import belong to no test, and a file that has changed since it was
-        recorded has its lines elsewhere: then every test of the file counts.
+        Lines that run at import belong to no test: those of what was imported count, too. A file
+        that has changed since it was recorded has its lines elsewhere: then all its tests count.
         """
-        now, found = digest(source), set()
+        now, found, general = digest(source), set(), set()
         for spans in (mutant.lines, mutant.around, (0, 10**9)):
             for part in self.parts:
                 fresh = part["sources"].get(mutant.path) == now
@@ -108,13 +108,13 @@ class Map:
                         found.add(name)
             if found:
                 break
+            general = set(OF_ALL)
         ordered = sorted(found, key=lambda name: (self.seconds[name], name))
         ours = {mutant.path, own_test_file(mutant.path)}
         own = [name for name in ordered if name.split("::")[0] in ours]
         # What a cached result of the file rests on was run under the first test's name alone.
         there = {name.split("::")[0] for name in own}
-        there.update(OF_ALL if mutant.operator == "dropped decorator" else ())
-        rest = [n for n in self.seconds if n.split("::")[0] in there and n not in found]
+        rest = [n for n in self.seconds if n.split("::")[0] in there | general and n not in found]
         own += sorted(rest, key=self.seconds.__getitem__)
         return Tests(own, [name for name in ordered if name not in set(own)], self.seconds)
 

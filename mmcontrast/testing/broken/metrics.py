@@ -21,6 +21,12 @@ def similarity_for_distance(x: Tensor, y: Tensor) -> Tensor:
     return 1 - cosine_distance(x, y)
 
 
+def centred_distances(x: Tensor, y: Tensor) -> Tensor:
+    """The batch's mean is subtracted, so that some pairs are less than nothing apart."""
+    found: Tensor = euclidean(x, y)
+    return found - found.mean()
+
+
 def relative_to_the_first(x: Tensor, y: Tensor) -> Tensor:
     """In units of the length of x."""
     found: Tensor = euclidean(x, y) / (1 + torch.linalg.vector_norm(x, dim=-1))
@@ -115,6 +121,7 @@ def _apart(loss: Loss, wrong: str, law: str, **claims: Any) -> Mistake:
 METRICS = (
     _apart(mean_of_pairs, "a mean that is left in", "distance_is_one_number_a_pair"),
     _apart(similarity_for_distance, "a cosine", "distance_is_nonnegative"),
+    _apart(centred_distances, "a mean subtracted", "distance_is_nonnegative"),
     _apart(relative_to_the_first, "a division by one side", "distance_is_symmetric"),
     _apart(product_for_difference, "a product for a difference", "distance_to_itself_is_zero"),
     _apart(last_feature_unread, "a feature left out", "distinct_rows_are_apart", metric=True),

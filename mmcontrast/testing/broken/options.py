@@ -43,6 +43,17 @@ def masked_but_counted(a: Tensor, b: Tensor, keep: Tensor | None = None) -> Tens
     return mean(torch.where(keep.diagonal(), each(kept), 0))
 
 
+def masked_rows_pulled(a: Tensor, b: Tensor, keep: Tensor | None = None) -> Tensor:
+    """Masked anchors add nothing to the value, and a gradient of their own."""
+    logits = cosines(a, b) / 0.1
+    if keep is None:
+        return one_direction(logits)
+    here = keep.diagonal()
+    kept = logits.masked_fill(~keep, torch.finfo(logits.dtype).min)
+    pulled = logits.diagonal()[~here].sum()
+    return each(kept)[here].sum() / here.sum().clamp_min(1) + pulled - pulled.detach()
+
+
 def _with_targets(a: Tensor, b: Tensor, positives: Tensor | None) -> tuple[Tensor, Tensor]:
     shares = (cosines(a, b) / 0.1).log_softmax(1)
     eye = torch.eye(len(a), dtype=shares.dtype)
@@ -123,6 +134,12 @@ OPTIONS = (
     Mistake(
         masked_but_counted,
         "masked anchors in the mean",
+        "masked_sample_is_removed",
+        Traits(form="info_nce", temperature=0.1, keep=True),
+    ),
+    Mistake(
+        masked_rows_pulled,
+        "a gradient to masked anchors",
         "masked_sample_is_removed",
         Traits(form="info_nce", temperature=0.1, keep=True),
     ),

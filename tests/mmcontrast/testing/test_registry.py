@@ -1,6 +1,7 @@
 """The catalogue of laws: how many, what they say, and who claims them."""
 
 import inspect
+from dataclasses import fields, replace
 
 import pytest
 
@@ -32,6 +33,19 @@ def test_a_law_that_not_all_losses_claim_says_what_claims_it():
         assert isinstance(check, Check)
         if not all(check.when(traits) for kind, traits in usual.items() if kind in check.kinds):
             assert check.needs
+
+
+def without_claims(traits):
+    claimed = [f.name for f in fields(traits) if getattr(traits, f.name) is True]
+    return replace(traits, **dict.fromkeys(claimed, False), smallest=2, unit=True)
+
+
+def test_a_law_that_says_what_claims_it_is_not_claimed_without():
+    usual = [as_traits({"kind": kind}) for kind in ALL_KINDS]
+    every = [*usual, *map(without_claims, usual)]
+    for check in CHECKS.values():
+        claims = [check.when(traits) for traits in every if traits.kind in check.kinds]
+        assert not (check.needs and all(claims)), check.name
 
 
 def test_laws_that_need_other_numbers_of_features_are_not_claimed():
