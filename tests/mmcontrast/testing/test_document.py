@@ -34,6 +34,8 @@ def test_a_failure_comes_first_with_its_picture_and_its_code():
     assert section.find("{http://www.w3.org/2000/svg}svg") is not None
     names = [row[0][0].text for row in tree.iter("tr") if row.get("class")]
     assert names == ["collapse_value", "symmetric"]
+    ends = [row[2].text for row in tree.iter("tr") if row.get("class")]
+    assert ends == ["failed: it is <1>", "passed"]
     assert document(CheckReport("my_loss", "paired", (PASSED, FAILED), {})) == text
 
 

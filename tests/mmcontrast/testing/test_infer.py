@@ -72,6 +72,27 @@ def test_the_forms_of_sup_con(form, words):
     assert words in proposal(partial(mm.sup_con, form=form), Traits(kind="labelled"))
 
 
+@pytest.mark.parametrize("step", [1, -1])
+def test_partners_one_row_off_are_told_which_way(step):
+    loss = mm.info_nce
+    text = proposal(lambda a, b: loss(a, b.roll(-step, 0), temperature=0.5), Traits())
+    assert f"the partner of row i is row i {'+' if step > 0 else '-'} 1" in text
+
+
+def test_a_temperature_above_1_may_be_an_inverse():
+    words = "is 0.4 meant to divide them?"
+    assert words in proposal(partial(mm.info_nce, temperature=2.5), Traits())
+    assert "meant to divide" not in proposal(partial(mm.info_nce, temperature=1.5), Traits())
+
+
+def test_the_batch_on_which_it_differs_most_is_shown():
+    def doubled_where_large(a, b):
+        return mm.info_nce(a, b, temperature=0.5) * (2 if len(a) == 5 else 1)
+
+    text = proposal(doubled_where_large, Traits())
+    assert "for 5 samples" in text
+
+
 def test_a_loss_that_is_near_to_nothing():
     text = proposal(mm.sigmoid_contrast, Traits())
     assert "The loss does not equal it" in text

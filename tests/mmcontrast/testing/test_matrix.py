@@ -51,6 +51,11 @@ def test_where_a_picture_would_not_help_there_is_none(x):
     assert similarities(Batch("paired", {"a": x, "b": x})) is None
 
 
+def test_a_picture_may_have_as_many_rows_as_help():
+    x = rows(0, n=MOST)
+    assert len(similarities(Batch("paired", {"a": x, "b": x})).rows) == MOST
+
+
 SOME = Similarities(("a1", "a<"), ("b1", "b2"), ((1.0, -0.001), (-1.0, 0.2)))
 
 
@@ -60,6 +65,15 @@ def test_the_picture_has_a_cell_for_each_pair_in_its_colour():
     assert cells == ["#2166ac", "#f7f7f7", "#b24c14", "#ccdae8"]
     said = [text.text for text in drawn.iter(f"{SVG}text")]
     assert said == ["b1", "b2", "a1", "1.00", "0.00", "a<", "-1.00", "0.20"]
+    corners = [
+        [
+            float(cell.get(at)) + float(cell.get(size))
+            for at, size in (("x", "width"), ("y", "height"))
+        ]
+        for cell in drawn.iter(f"{SVG}rect")
+    ]
+    for size, ends in zip(("width", "height"), zip(*corners, strict=True), strict=True):
+        assert max(ends) <= float(drawn.get(size)) < max(ends) + 5
     assert drawn.get("aria-label") == "Cosines of a1, a< with b1, b2"
 
 

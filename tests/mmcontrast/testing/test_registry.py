@@ -37,7 +37,7 @@ def test_a_law_that_not_all_losses_claim_says_what_claims_it():
 
 def without_claims(traits):
     claimed = [f.name for f in fields(traits) if getattr(traits, f.name) is True]
-    return replace(traits, **dict.fromkeys(claimed, False), smallest=2, unit=True)
+    return replace(traits, **dict.fromkeys(claimed, False), smallest=2, unit=True, hardest=())
 
 
 def test_a_law_that_says_what_claims_it_is_not_claimed_without():

@@ -2,6 +2,7 @@
 
 import functools
 import re
+import sys
 
 import pytest
 import torch
@@ -145,6 +146,16 @@ def test_literals_are_what_they_say(value):
 
 def test_a_nan_is_written_as_one():
     assert torch.isnan(eval(literal(torch.tensor([torch.nan])), {"torch": torch})).all()
+
+
+def test_what_a_script_defines_cannot_be_imported(monkeypatch):
+    def mine(a, b):
+        return a
+
+    mine.__module__, mine.__qualname__ = "__main__", "mine"
+    monkeypatch.setattr(sys.modules["__main__"], "mine", mine, raising=False)
+    with pytest.raises(Nameless):
+        expression(mine, set())
 
 
 def test_things_without_a_name():

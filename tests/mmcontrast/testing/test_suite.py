@@ -73,6 +73,13 @@ def test_a_loss_that_needs_a_number_of_features_sees_no_other(kind, features):
     assert seen == {features}
 
 
+@pytest.mark.parametrize("features", [2, 3])
+def test_no_more_rows_are_orthogonal_than_there_are_features(features):
+    traits = {"kind": "labelled", "features": features}
+    report = report_on(mm.sup_con, traits, checks=["partners_are_worth_less"], max_examples=20)
+    assert report["partners_are_worth_less"].status == "passed"
+
+
 def test_a_broken_law_raises_with_the_report():
     with pytest.raises(LawsBroken, match="collapse_value") as caught:
         check_contrastive_loss(losses.half, form="info_nce", checks=SOME, max_examples=3)
