@@ -57,6 +57,16 @@ def test_temperatures_and_masks(temperature, mask):
     assert mask.dtype == torch.bool
 
 
+@pytest.mark.parametrize("temperature", [0.01, 1.0])
+def test_temperatures_reach_their_ends(temperature):
+    assert smallest(temperatures(), lambda x: x == temperature) == temperature
+
+
+@pytest.mark.parametrize("entry", [-3.0, -0.5, 0.0, 1.5, 3.0])
+def test_entries_of_the_grid_have_both_signs(entry):
+    assert smallest(strategies.rows(1, 2, ("grid",)), lambda x: x[0, 1].item() == entry) is not None
+
+
 @pytest.mark.parametrize("kind", ALL_KINDS)
 @given(data=st.data())
 def test_generic_batches_have_no_equal_rows(kind, data):
