@@ -79,8 +79,10 @@ def _parser() -> argparse.ArgumentParser:
     command = parsers.add_parser(
         "demo", help="runs on synthetic data, with contrast and without, and a page"
     )
-    command.add_argument("--out", type=Path, default=Path("demo"), metavar="FOLDER")
-    command.add_argument("--seed", type=_seed, default=1, metavar="N")
+    command.add_argument(
+        "--out", type=Path, default=Path("demo"), metavar="FOLDER", help="default: demo"
+    )
+    command.add_argument("--seed", type=_seed, default=1, metavar="N", help="the first; default: 1")
     command.add_argument("--fast", action="store_true", help="tiny: only to see that it runs")
     command.set_defaults(run=commands.demo_command)
 
@@ -97,20 +99,20 @@ def _parser() -> argparse.ArgumentParser:
         help="default: scratch where there are sentences",
     )
     command.add_argument("--out", type=Path, metavar="RUN", help="default: runs/MODEL-seedN-<n>")
-    command.add_argument("--seed", type=_seed, default=1, metavar="N")
+    command.add_argument("--seed", type=_seed, default=1, metavar="N", help="default: 1")
     command.add_argument("--epochs", metavar="N", help="short for --set epochs=N")
     command.add_argument("--modalities", metavar="NAME,NAME", help="default: all in the file")
-    command.add_argument(
-        "--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", dest="settings"
-    )
+    _add_settings(command)
     _add_log_to(command)
     command.set_defaults(run=commands.train_command)
 
     command = parsers.add_parser("evaluate", help="the metrics of a finished run")
-    command.add_argument("folder", type=Path, metavar="RUN")
+    command.add_argument("folder", type=Path, metavar="RUN", help="its folder")
     command.add_argument("--data", metavar="FILE", help="default: what it was trained on")
     command.add_argument("--labels", metavar="CSV", help="the sentences of a file of MulT or MMIM")
-    command.add_argument("--split", default="test", choices=("train", "valid", "test"))
+    command.add_argument(
+        "--split", default="test", choices=("train", "valid", "test"), help="default: test"
+    )
     _add_missing(command)
     command.set_defaults(run=commands.evaluate_command)
 
@@ -128,11 +130,11 @@ def _parser() -> argparse.ArgumentParser:
         "--against", metavar="ROW", help="compare with it; default: without contrast, or unchanged"
     )
     command.add_argument("--preset", metavar="NAME", help="or none; default: the data set's")
-    command.add_argument("--text-encoder", metavar="NAME|FOLDER|scratch|features")
-    command.add_argument("--modalities", metavar="NAME,NAME", help="default: all in the file")
     command.add_argument(
-        "--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", dest="settings"
+        "--text-encoder", metavar="NAME|FOLDER|scratch|features", help="as for train"
     )
+    command.add_argument("--modalities", metavar="NAME,NAME", help="default: all in the file")
+    _add_settings(command)
     command.add_argument(
         "--out", type=Path, metavar="FOLDER", help="default: reproduced/MODEL-TABLE"
     )
@@ -142,7 +144,9 @@ def _parser() -> argparse.ArgumentParser:
 
     command = parsers.add_parser("report", help="a page about finished runs, with figures")
     command.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="or a folder of runs")
-    command.add_argument("--out", type=Path, required=True, metavar="PAGE.html")
+    command.add_argument(
+        "--out", type=Path, required=True, metavar="PAGE.html", help="the file to write"
+    )
     command.add_argument("--figures", type=Path, metavar="FOLDER", help="each as a file, too")
     command.add_argument("--format", default="svg", choices=("svg", "png"), help="of those files")
     command.set_defaults(run=commands.report_command)
@@ -150,24 +154,26 @@ def _parser() -> argparse.ArgumentParser:
     command = parsers.add_parser("compare", help="is the difference between runs more than chance?")
     command.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="or a folder of runs")
     command.add_argument("--against", metavar="NAME", help="a folder's; default: the first one's")
-    command.add_argument("--out", type=Path, default=Path("compared"), metavar="FOLDER")
+    command.add_argument(
+        "--out", type=Path, default=Path("compared"), metavar="FOLDER", help="default: compared"
+    )
     command.set_defaults(run=commands.compare_command)
 
     data = parsers.add_parser("data", help="look at data files, or make one")
     parsers = data.add_subparsers(required=True, metavar="COMMAND")
     command = parsers.add_parser("inspect", help="what is in a file")
-    command.add_argument("file", metavar="FILE")
+    command.add_argument("file", metavar="FILE", help="of any known kind; nothing in it is run")
     command.set_defaults(run=commands.inspect_command)
     command = parsers.add_parser("convert", help="write any known file as safetensors")
     command.add_argument("file", metavar="FILE", help="or the folder of UR-FUNNY")
-    command.add_argument("out", type=Path, metavar="OUT.safetensors")
+    command.add_argument("out", type=Path, metavar="OUT.safetensors", help="the file to write")
     command.add_argument("--labels", metavar="CSV", help="the sentences of a file of MulT or MMIM")
     command.add_argument("--context", action="store_true", help="UR-FUNNY: not the punchline alone")
     command.add_argument("--normalize", action="store_true", help="UR-FUNNY: each sample's scale")
     command.add_argument("--present-index", type=int, default=1, choices=(0, 1), help="IEMOCAP")
     command.set_defaults(run=commands.convert_command)
     command = parsers.add_parser("synthesize", help="write the synthetic corpus")
-    command.add_argument("file", type=Path, metavar="FILE.pkl")
+    command.add_argument("file", type=Path, metavar="FILE.pkl", help="the file to write")
     sizes = "samples in train, valid and test; default: 400,100,200"
     command.add_argument(
         "--sizes", type=_sizes, default=(400, 100, 200), metavar="N,N,N", help=sizes
@@ -182,6 +188,18 @@ def _add_log_to(command: argparse.ArgumentParser) -> None:
         "--log-to",
         metavar="tensorboard|wandb|mlflow",
         help="losses and metrics of each epoch, by the Trainer's own logger",
+    )
+
+
+def _add_settings(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--set",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="settings",
+        help=f"any that '{CALL} list MODEL' shows",
     )
 
 

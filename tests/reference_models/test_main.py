@@ -1,10 +1,12 @@
 """The command line end to end: what it prints, what it leaves behind, how it refuses."""
 
+import argparse
 import sys
 
 import pytest
 
-from reference_models.__main__ import main
+from reference_models import commands
+from reference_models.__main__ import _parser, main
 from reference_models.data.synthetic import synthesize
 from tests.processes import ROOT, python
 
@@ -102,6 +104,43 @@ def test_calls_that_are_incomplete_show_the_usage(arguments, capsys):
         main(arguments)
     assert error.value.code == 2
     assert "usage: python -m reference_models" in capsys.readouterr().err
+
+
+def commands_of(parser):
+    """Every parser below this one, and the help of each by its name."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            said = {choice.dest: choice.help for choice in action._choices_actions}
+            for name, command in action.choices.items():
+                yield said.get(name), command
+                yield from commands_of(command)
+
+
+def test_every_command_and_all_that_it_takes_is_explained():
+    found = list(commands_of(_parser()))
+    assert len(found) >= 10
+    for words, command in found:
+        assert words, command.prog
+        for action in command._actions:
+            named = isinstance(action, argparse._SubParsersAction)
+            assert named or action.help, (command.prog, action.dest)
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (FileExistsError("what is there"), "what is there"),
+        (FileExistsError(17, "File exists", "x"), "x: expected a folder, got a file"),
+    ],
+)
+def test_a_file_in_the_place_of_a_folder_is_named_where_it_is_known(
+    error, line, refused, monkeypatch
+):
+    def fails(options):
+        raise error
+
+    monkeypatch.setattr(commands, "list_command", fails)
+    assert refused("list").startswith(line)
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """The public door: what it takes, what it leaves as it was, and how it ends."""
 
 import functools
+import inspect
 
 import pytest
 import torch
@@ -308,3 +309,9 @@ def test_a_miner_or_distance_that_reads_only():
     assert found[law].message == "a was written to"
     law = "distance_leaves_its_inputs"
     assert report_on(distance, {"kind": "distance"}, checks=[law], max_examples=5).failed == (law,)
+
+
+def test_the_same_number_of_examples_is_usual_everywhere():
+    doors = check_contrastive_loss, iter_checks, report_on
+    usual = {inspect.signature(door).parameters["max_examples"].default for door in doors}
+    assert usual == {100}

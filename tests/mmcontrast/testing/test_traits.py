@@ -42,6 +42,14 @@ def test_a_kind_has_its_own_usual_claims():
     assert as_traits({"kind": "miner"}) == Traits(kind="miner")
 
 
+def test_who_has_labels():
+    assert {kind for kind in ALL_KINDS if Traits(kind=kind).labelled} == {
+        "labelled",
+        "labelled_miner",
+    }
+    assert Traits(kind="multimodal", labels=True).labelled
+
+
 def test_what_is_checked_has_a_name():
     nouns = {kind: Traits(kind=kind).noun for kind in ALL_KINDS}
     assert nouns == {
