@@ -1,5 +1,6 @@
 """HyCon's pair selection and hardness weights against float64 loops, and their laws."""
 
+import dataclasses
 import math
 
 import pytest
@@ -254,3 +255,10 @@ def test_minus_infinity_inside_a_mask_is_selected_before_what_is_outside():
     ):
         assert torch.equal(found[0], positives)
         assert torch.equal(found[1], negatives)
+
+
+def test_a_selection_is_what_it_was_made_as():
+    selection = mm.PairSelection(0.3)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        selection.fraction = 2
+    assert len({selection, mm.PairSelection(0.3), mm.PairSelection(0.4)}) == 2
