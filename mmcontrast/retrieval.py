@@ -9,7 +9,6 @@ from torch import Tensor
 
 from mmcontrast import arguments
 from mmcontrast.distributed import Group, joined, total
-from mmcontrast.eager import is_eager
 from mmcontrast.exact import sizes
 from mmcontrast.exact.choose import ranked_at_a_time
 from mmcontrast.exact.counting import partner_ranks, partner_ranks_in_tiles, positive_ranks
@@ -139,7 +138,7 @@ def retrieval(
     found = []
     step = ranked_at_a_time(x, y, chunk_size)
     in_tiles = step is not None and chunk_size is None and positives is None
-    if in_tiles and x.is_cpu and is_eager(x, y) and first_equal(y) is None:
+    if in_tiles and x.is_cpu and first_equal(y) is None:
         ranks = partner_ranks_in_tiles(x, y, own, sizes.WIDE)
         found = [(ranks, 1 / ranks)]
         blocks: Iterable[tuple[slice, Tensor]] = ()

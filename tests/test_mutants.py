@@ -394,13 +394,23 @@ def test_tests_run_together_that_need_the_same_and_no_longer_than_allowed():
 # --- what is stored ------------------------------------------------------------------------------
 
 
-def test_the_stored_table_is_of_files_that_exist():
+def test_the_stored_tables_are_of_files_that_exist():
     stored = json.loads(results.STORED.read_text())
-    assert stored["rows"]
-    for path, row in stored["rows"].items():
+    rows = [pair for sample in stored for pair in sample["rows"].items()]
+    assert len(dict(rows)) == len(rows) > 0
+    for path, row in rows:
         assert (ROOT / path).is_file()
         assert tuple(row) == results.KINDS
         assert sum(row.values()) > 0
+
+
+def test_a_sample_takes_the_place_of_that_of_its_paths(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "STORED", tmp_path / "stored.json")
+    results.STORED.write_text("[]\n")
+    for paths, seed in ((["b"], 1), (["a"], 2), (["b"], 3)):
+        results.keep({"paths": paths, "seed": seed})
+    found = json.loads(results.STORED.read_text())
+    assert [(each["paths"], each["seed"]) for each in found] == [(["a"], 2), (["b"], 3)]
 
 
 def test_paths_may_stand_after_options():

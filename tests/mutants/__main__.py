@@ -1,7 +1,6 @@
 """``python -m tests.mutants map``, ``run`` and ``table``; ``make mutants`` does all three."""
 
 import argparse
-import json
 from pathlib import Path
 
 from tests.mutants import driver, results
@@ -20,7 +19,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m tests.mutants", description=__doc__)
     parser.add_argument("command", choices=["map", "run", "table", "survivors"])
     parser.add_argument("paths", nargs="*", help="test files to map, or files to mutate")
-    parser.add_argument("--count", type=int, default=600, help="about how many, over all files")
+    parser.add_argument("--count", type=int, default=420, help="about how many, over all files")
     parser.add_argument("--seed", type=int, default=0, help="which of them")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--budget", type=float, default=120, help="seconds of tests for a mutant")
@@ -75,10 +74,10 @@ def main() -> None:
     rows = results.counts(ours, sample)
     driver.say(results.text(rows))
     if options.store:
-        paths = options.paths or options.sources
+        paths = list(options.paths or options.sources)
         about = {"seed": options.seed, "count": options.count, "paths": paths}
         about |= {"of": sum(len(ours.all(path)) for path in ours.files(options.paths))}
-        results.STORED.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
+        results.keep({**about, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from tests.mutants.project import Project
 from tests.readme.tables import table
 
 STORED = Path(__file__).parent / "stored.json"
+"""The samples that the site shows."""
 KINDS = ("killed", "timeout", "survived", "not run", "equivalent")
 
 
@@ -32,6 +33,14 @@ def results(project: Project) -> dict[str, dict[str, Any]]:
     """The last of each mutant, by its key."""
     found = map(json.loads, lines(stored_in(project)))
     return {result["key"]: result for result in found}
+
+
+def keep(sample: dict[str, Any]) -> None:
+    """Store a sample in the place of the one of the same paths."""
+    stored = json.loads(STORED.read_text())
+    others = [other for other in stored if other["paths"] != sample["paths"]]
+    found = sorted([*others, sample], key=lambda each: each["paths"])
+    STORED.write_text(json.dumps(found, indent=1) + "\n")
 
 
 def counts(project: Project, sample: Iterable[Mutant]) -> dict[str, dict[str, int]]:

@@ -11,15 +11,18 @@ PARTS = ("reference_models/", "mmcontrast/testing/", "mmcontrast/interop/", "mmc
 
 def mutants_by_file() -> str:
     stored = json.loads(results.STORED.read_text())
-    rows = stored["rows"]
-    summed = results.total(rows)
-    tried = sum(summed.values())
-    paths = ", ".join(f"`{path}`" for path in stored["paths"])
+    rows = {path: row for sample in stored for path, row in sample["rows"].items()}
+    said = "\n".join(map(_sentence, stored))
+    return f"{said}\n\n{results.text(by_part(rows))}\n\n{folded('By file', results.text(rows))}"
+
+
+def _sentence(sample: dict) -> str:
+    summed = results.total(sample["rows"])
+    paths = ", ".join(f"`{path}`" for path in sample["paths"])
     return (
-        f"Tried: {tried} of the {stored['of']} mutants of {paths}, drawn by seed"
-        f" {stored['seed']}. Of those that a test could notice, {results.share(summed)} were"
-        f" noticed; {summed['equivalent']} are equivalent to what they replace.\n\n"
-        f"{results.text(by_part(rows))}\n\n{folded('By file', results.text(rows))}"
+        f"* Tried: {sum(summed.values())} of the {sample['of']} mutants of {paths}, drawn by seed"
+        f" {sample['seed']}. Of those that a test could notice, {results.share(summed)} were"
+        f" noticed; {summed['equivalent']} are equivalent to what they replace."
     )
 
 
