@@ -2,9 +2,12 @@
 
 import ast
 import hashlib
+import tokenize
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from io import BytesIO
 
 NEIGHBOUR: dict[type[ast.AST], type[ast.AST]] = {
     **{ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt},
@@ -67,7 +70,14 @@ class Mutant:
 
 
 def mutants(path: str, source: bytes) -> list[Mutant]:
-    """All of a file, in the order of their places."""
+    """All of a file, in the order of their places.
+
+    Raises:
+        ValueError: its encoding is not UTF-8, whose bytes ast counts.
+    """
+    encoding, _ = tokenize.detect_encoding(BytesIO(source).readline)
+    if encoding not in ("utf-8", "utf-8-sig"):
+        raise ValueError(f"{path}: expected UTF-8, got {encoding}")
     text = Text(source)
     tree = ast.parse(source)
     found = {}
@@ -94,11 +104,12 @@ class Text:
 
     @cached_property
     def lines(self) -> list[bytes]:
-        return self.source.splitlines(keepends=True)
+        return self.source.removeprefix(BOM_UTF8).splitlines(keepends=True)
 
     @cached_property
     def begins(self) -> list[int]:
-        places = [0]
+        # A mark of the encoding is in no column.
+        places = [len(self.source) - len(self.source.removeprefix(BOM_UTF8))]
         for line in self.lines:
             places.append(places[-1] + len(line))
         return places
@@ -136,6 +147,8 @@ def is_left_alone(node: ast.AST) -> bool:
     """What has no behaviour that a test could hold: words, types, names."""
     if isinstance(node, ast.Raise | ast.JoinedStr | ast.Import | ast.ImportFrom | ast.Assert):
         return True
+    if isinstance(node, ast.MatchValue):  # a name would match all
+        return isinstance(node.value, ast.Attribute)
     if isinstance(node, ast.If):
         return ast.unparse(node.test).endswith("TYPE_CHECKING")
     if isinstance(node, ast.Assign):
@@ -227,12 +240,12 @@ def other_axis(node: ast.expr) -> Iterator[tuple[ast.expr, str, str]]:
 
 
 def other_constant(value: bool | float) -> str:
-    """The other truth; one more; twice as much, or 1 for 0.0. Infinity becomes 1e9."""
+    """The other truth; one more; twice as much, or 1 for 0.0, or 1e9 where that is infinite."""
     if isinstance(value, bool):
         return str(not value)
     if isinstance(value, int):
         return str(value + 1)
-    return "1e9" if value == float("inf") else repr(2 * value or 1.0)
+    return "1e9" if 2 * value == float("inf") else repr(2 * value or 1.0)
 
 
 def renamed(function: ast.expr, name: str) -> str:
