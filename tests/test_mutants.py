@@ -10,7 +10,7 @@ from collections import Counter
 
 import pytest
 
-from tests.mutants import driver, lines, results
+from tests.mutants import lines, results, worker
 from tests.mutants.__main__ import arguments, project
 from tests.mutants.operators import mutants
 from tests.mutants.project import ROOT, Project
@@ -257,6 +257,8 @@ def test_programs_that_tests_start_record_under_their_name(tmp_path):
         ("0.0", ["1.0"]),
         ("0.5", ["1.0"]),
         ("1e999", ["1e9"]),
+        ("1e308", ["1e9"]),
+        ("match a:\n case b.T: c\n case 3: d", ["4"]),
         ("True", ["False"]),
         ("x = a.sum(0)", ["1", "a.mean"]),
         ("x = a.sum(dim=-1)", ["1", "0", "2", "a.mean", "a.sum()"]),
@@ -298,6 +300,19 @@ def test_places_count_bytes_and_lines_those_of_the_statement():
     assert found["3"].line == "c = 2"
     assert found["7"].lines == (2, 8)
     assert found["9"].lines == (1, 8)
+
+
+def test_a_mark_of_the_encoding_is_in_no_column():
+    source = "\ufeffx = 1\ny = 2".encode()
+    assert [m.apply(source).decode() for m in mutants("x.py", source)] == [
+        *("\ufeffx = 2\ny = 2", "\ufeffx = 1\ny = 3")
+    ]
+
+
+def test_bytes_of_another_encoding_are_refused():
+    source = "# -*- coding: latin-1 -*-\nx = 'é', 1\n".encode()
+    with pytest.raises(ValueError, match=r"x\.py: expected UTF-8, got iso-8859-1"):
+        mutants("x.py", source)
 
 
 def test_every_mutant_of_a_file_is_python_and_another_text():
@@ -362,11 +377,16 @@ def test_the_tests_of_a_mutant(tmp_path):
         f"{other}::d": "1-99",
     }
     part = {"seconds": seconds, "lines": {"toy/n.py": found}}
+    for file in (own, other, lines.OF_ALL[0], "map/part.json"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
 
     def of(**changed):
         sources = {"toy/n.py": lines.digest(NUMBERS.encode())}
-        (tmp_path / "part.json").write_text(json.dumps({**part, "sources": sources, **changed}))
-        tests = lines.Map(tmp_path).of(mutant, NUMBERS.encode())
+        (tmp_path / "map" / "part.json").write_text(
+            json.dumps({**part, "sources": sources, **changed})
+        )
+        tests = lines.Map(tmp_path / "map", tmp_path).of(mutant, NUMBERS.encode())
         return [name[-1] for name in tests.own], [name[-1] for name in tests.others]
 
     assert of() == (["b", "a", "c"], ["d"])
@@ -382,13 +402,13 @@ def test_the_tests_of_a_mutant(tmp_path):
 
 def test_tests_run_together_that_need_the_same_and_no_longer_than_allowed():
     project = Project(ROOT, with_peers=["tests/peers"])
-    names = [f"tests/test_{i}.py::a" for i in range(driver.FILES_AT_ONCE + 1)]
+    names = [f"tests/test_{i}.py::a" for i in range(worker.FILES_AT_ONCE + 1)]
     peers = ["tests/peers/test_x.py::a", "tests/peers/test_x.py::b"]
-    assert driver.batches(project, [*names, *peers]) == [names[:-1], names[-1:], peers]
+    assert worker.batches(project, [*names, *peers]) == [names[:-1], names[-1:], peers]
     tests = lines.Tests(names[:2], names[2:4], dict.fromkeys(names, 1.0))
-    assert driver.within(tests, 3.0, ()) == names[:3]
-    assert driver.within(tests, 0.0, ()) == names[:1]
-    assert driver.within(tests, 9.0, {names[1], "tests/test_2.py"}) == [names[0], names[3]]
+    assert worker.within(tests, 3.0, ()) == names[:3]
+    assert worker.within(tests, 0.0, ()) == names[:1]
+    assert worker.within(tests, 9.0, {names[1], "tests/test_2.py"}) == [names[0], names[3]]
 
 
 # --- what is stored ------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ and the tests that run its lines go over it until the first fails:
     recording.py    which test runs which lines, by coverage; also in programs that a test starts
     lines.py        what was recorded, read: the tests of a mutant, in the order to try them
     child.py        a process that has torch imported and is forked for every run of pytest
+    worker.py       a copy of the checkout with a mutant in it, and without, to compare
     driver.py       two workers; a mutant's result is a line of ``.mutants/results.jsonl``
     results.py      the lines read, and the table of the site
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tests.mutants import driver, results
 from tests.mutants.project import ROOT, Project
+from tests.mutants.worker import say
 
 PRELOAD = (
     *("torch", "torch._dynamo", "torch.testing", "numpy", "einops", "scipy.stats"),
@@ -57,22 +58,24 @@ def main() -> None:
     options = arguments()
     ours = project(options)
     if options.command == "map":
-        driver.make_map(ours, options.paths, options.workers, options.limit)
+        with driver.alone(ours):
+            driver.make_map(ours, options.paths, options.workers, options.limit)
         return
     sample = ours.sample(options.count, options.seed, options.paths)
     if options.command == "run":
-        if options.again:
-            results.forget_survivors(ours)
-        driver.run(ours, sample, options.workers, options.budget)
+        with driver.alone(ours):
+            if options.again:
+                results.forget_survivors(ours)
+            driver.run(ours, sample, options.workers, options.budget)
     elif options.command == "survivors":
         known = results.results(ours)
         for mutant in sample:
             result = known.get(mutant.key(ours.source(mutant.path)), {"result": "not tried"})
             if result["result"] in ("survived", "not run") and not ours.is_equivalent(mutant):
-                driver.say(f"{result['result']}: {mutant.path}:{mutant.at} {mutant.line}")
-                driver.say(f"    {result['old']} -> {result['new']}")
+                say(f"{result['result']}: {mutant.path}:{mutant.at} {mutant.line}")
+                say(f"    {result['old']} -> {result['new']}")
     rows = results.counts(ours, sample)
-    driver.say(results.text(rows))
+    say(results.text(rows))
     if options.store:
         paths = list(options.paths or options.sources)
         about = {"seed": options.seed, "count": options.count, "paths": paths}

@@ -98,6 +98,7 @@ def in_a_fork(asked: dict[str, Any]) -> dict[str, Any]:
     its.close()
     began = time.monotonic()
     answer: dict[str, Any] = {"failed": None, "ran": 0}
+    last = None
     try:
         limit = asked["limit"]
         while ours.poll(limit):
@@ -105,6 +106,7 @@ def in_a_fork(asked: dict[str, Any]) -> dict[str, Any]:
             if isinstance(said_so, dict):
                 answer = said_so
                 break
+            last = said_so
             limit = asked.get("limits", {}).get(said_so, asked["limit"])
         else:
             answer["failed"] = TIME_LIMIT
@@ -114,7 +116,7 @@ def in_a_fork(asked: dict[str, Any]) -> dict[str, Any]:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-    return {**answer, "seconds": round(time.monotonic() - began, 2)}
+    return {**answer, "last": last, "seconds": round(time.monotonic() - began, 2)}
 
 
 def main() -> None:

@@ -82,12 +82,21 @@ class Tests:
     def __len__(self) -> int:
         return len(self.own) + len(self.others)
 
+    def slowest(self, file: str) -> float:
+        """Seconds of a file's slowest test, the setup of what its tests share among them."""
+        return max(s for name, s in self.seconds.items() if name.split("::")[0] == file)
+
 
 class Map:
-    """All parts that were recorded."""
+    """All parts that were recorded, of test files that are still there."""
 
-    def __init__(self, folder: Path) -> None:
-        self.parts = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    def __init__(self, folder: Path, root: Path) -> None:
+        read = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+        self.parts = [
+            part
+            for part in read
+            if all((root / file).is_file() for file in {n.split("::")[0] for n in part["seconds"]})
+        ]
 
     @cached_property
     def seconds(self) -> dict[str, float]:
