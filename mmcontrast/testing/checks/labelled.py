@@ -131,7 +131,7 @@ def stranger_never_lowers(subject: Subject, batch: Batch) -> None:
     labels = torch.cat([batch.labels, torch.tensor([99])])
     longer = batch.take([*range(len(batch)), 0]).with_labels(labels)
     longer = longer.map(lambda x: torch.cat([x[:-1], -x[:1]]))
-    what = ("the loss", "with a sample of a new class it")
+    what = ("the loss", "that with a sample of a new class")
     subject.at_most(subject.value(batch), subject.value(longer), what)
 
 

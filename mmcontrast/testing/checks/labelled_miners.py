@@ -97,7 +97,7 @@ def one_class_has_no_negatives(subject: Subject, batch: Batch) -> None:
     n = len(batch)
     for said, side, labels in (
         ("of one class", "negatives", torch.zeros(n, dtype=torch.int64)),
-        ("all of other classes", "positives", torch.arange(n)),
+        ("of a class each", "positives", torch.arange(n)),
     ):
         found = mine(subject, batch.with_labels(labels)).sides.get(side)
         if found is not None:

@@ -111,8 +111,8 @@ def equals_its_formula(subject: Subject, batch: Batch) -> None:
     """The loss equals the formula of its form, written out row by row, at its temperature.
 
     A softmax over the wrong axis, which is the other direction's loss; a temperature other than the
-    declared one; anchors left out of the mean because of their value; a factor; or anything else
-    that the other laws let pass.
+    declared one; anchors left out of the mean because of their value, or counted in it without a
+    positive; a factor; or anything else that the other laws let pass.
     """
     traits = subject.traits
     assert traits.temperature is not None

@@ -167,7 +167,7 @@ def more_negatives_cost_more(subject: Subject, batch: Batch, more: Tensor) -> No
     longer = subject.value(batch.with_rows({"a": a, "b": torch.cat([b, more])}))
     none = subject.value(batch.with_rows({"a": a, "b": torch.cat([b, more[:0]])}))
     subject.same(alone, none, ("the loss", "with no further negative it"))
-    subject.at_most(alone, longer, ("the loss", "with further negatives it"))
+    subject.at_most(alone, longer, ("the loss", "that with further negatives"))
 
 
 @check(
