@@ -29,7 +29,9 @@ def parametrize_with_checks(
 
     Args:
         losses: the losses, or a mapping of the names for the test ids to the losses.
-        traits: the traits of all losses, or a callable: loss -> traits.
+        traits: the traits of all losses, or a callable: loss -> traits. A mapping with the kind
+            ``"distance"`` begins with the defaults of :func:`check_distance`, :class:`Traits` with
+            its own.
         expected_failures: a mapping of law to reason, or a callable: loss -> mapping. These
             tests are strict xfails.
         checks, exclude, max_examples, seed, shrink: as in :func:`check_contrastive_loss`.
