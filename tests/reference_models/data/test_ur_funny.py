@@ -189,6 +189,7 @@ def entry_of(file, key, **changes):
         ),
         (lambda f: f["humor_label_sdk"].update({15: 2}), "humor_label_sdk: expected 0 or 1, got 2"),
         (lambda f: f["humor_label_sdk"].update({15: "1"}), "expected 0 or 1, got '1'"),
+        (lambda f: f["humor_label_sdk"].update({15: b"1"}), "expected 0 or 1, got b'1'"),
         (lambda f: f["humor_label_sdk"].update({15: [0, 1]}), r"expected 0 or 1, got \[0, 1\]"),
         (lambda f: f.update(word_embedding_list=[1.0, 2.0]), r"a vector for each word, got \(2,\)"),
         (lambda f: f.update(word_embedding_list=["a"]), "word_embedding_list: expected numbers"),
