@@ -171,6 +171,9 @@ class Traits:
         if self.pairwise is not None and (self.kind != "multimodal" or self.labels):
             expected = "None unless the kind is 'multimodal', without labels"
             arguments.fail("pairwise", expected, arguments.shown(self.pairwise))
+        for name in ("reference", "bounds", "degree"):
+            if getattr(self, name) is not None and self.kind in MINERS:
+                arguments.fail(name, "None for a miner", arguments.shown(getattr(self, name)))
         for name in self.hardest:
             arguments.one_of("hardest", name, MINED)
         for name in ("metric", "matrix"):

@@ -145,3 +145,10 @@ def test_laws_that_need_the_traits_are_not_claimed():
 def test_wrong_traits(wrong):
     with pytest.raises(ValueError, match=r"smallest: expected|classes: expected"):
         Traits(**wrong)
+
+
+@pytest.mark.parametrize("kind", ["miner", "labelled_miner"])
+@pytest.mark.parametrize("claim", [{"reference": len}, {"bounds": (0.0, 1.0)}, {"degree": 1.0}])
+def test_a_miner_has_no_value_to_compare(kind, claim):
+    with pytest.raises(ValueError, match=f"{next(iter(claim))}: expected None for a miner, got"):
+        Traits(kind=kind, **claim)
