@@ -101,8 +101,9 @@ def test_sizes_are_whole_numbers_above_0(name):
 
 
 def test_a_size_that_is_set_is_used(monkeypatch):
-    assert rows_at_a_time(8, 8, None, side=3) is None
+    monkeypatch.setattr(sizes, "TILE", 3)
+    assert rows_at_a_time(8, 8, None) is None
     monkeypatch.setattr(sizes, "SPLIT", 64)
-    assert rows_at_a_time(8, 8, None, side=3) == 3
+    assert rows_at_a_time(8, 8, None) == 3
     monkeypatch.setattr(sizes, "SPLIT", 65)
-    assert rows_at_a_time(8, 8, None, side=3) is None
+    assert rows_at_a_time(8, 8, None) is None
