@@ -45,7 +45,11 @@ def tensors_in(result: Any) -> list[Tensor]:
     """All tensors in what a miner returned; LawBroken where there is none."""
     if isinstance(result, Tensor):
         return [result]
-    parts = result if isinstance(result, tuple | list) else vars(result).values()
+    if isinstance(result, tuple | list):
+        parts = list(result)
+    else:  # one with __slots__ has no __dict__
+        named = dict.fromkeys(["indices", "valid", *getattr(result, "__dict__", ())])
+        parts = [getattr(result, name, None) for name in named]
     found = [x for x in parts if isinstance(x, Tensor)]
     if not found:
         raise LawBroken(f"the miner returned a {type(result).__name__}: {FORMS}")
@@ -78,10 +82,9 @@ def _of_table(indices: Tensor, valid: Tensor | None, n: int) -> Mined:
         raise LawBroken(f"indices of shape {tuple(indices.shape)} for {n} anchors: {FORMS}")
     if valid is None:
         valid = torch.ones_like(indices, dtype=torch.bool)
-    if valid.dtype != torch.bool or valid.shape != indices.shape:
-        raise LawBroken(
-            f"valid is {valid.dtype} {tuple(valid.shape)}, indices are {tuple(indices.shape)}"
-        )
+    bools = isinstance(valid, Tensor) and valid.dtype == torch.bool
+    if not bools or valid.shape != indices.shape:
+        raise LawBroken(f"valid is {_shown(valid)}, indices are {tuple(indices.shape)}")
     a = torch.arange(n)[:, None].expand_as(indices)[valid]
     pairs = torch.stack([a, _inside("indices", indices[valid], n)], dim=1)
     return Mined(_mask(pairs, n), None, (pairs,))
@@ -116,7 +119,8 @@ def _of_tuples(parts: list[Tensor], n: int) -> Mined:
 
 
 def _whole(name: str, x: Tensor) -> None:
-    if not isinstance(x, Tensor) or x.is_floating_point() or x.dtype == torch.bool:
+    whole = isinstance(x, Tensor) and not (x.is_floating_point() or x.is_complex())
+    if not whole or x.dtype == torch.bool:
         raise LawBroken(f"{name} is {_shown(x)}, expected integers: {FORMS}")
 
 

@@ -115,6 +115,9 @@ def _example(draw: DrawFn, check: Check, traits: Traits) -> tuple[Batch, dict[st
 
 CHECKS: dict[str, Check] = {}
 
+FIRST = ("returns_a_scalar", "mined_indices_are_rows", "distance_is_one_number_a_pair")
+"""By kind, the law whose demands all others need."""
+
 
 def check(
     number: str = "",

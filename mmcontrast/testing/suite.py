@@ -10,7 +10,7 @@ import torch
 from mmcontrast import arguments
 from mmcontrast.testing import checks as _laws  # noqa: F401  fills the catalogue
 from mmcontrast.testing.infer import proposal
-from mmcontrast.testing.registry import CHECKS
+from mmcontrast.testing.registry import CHECKS, FIRST
 from mmcontrast.testing.report import CheckReport, CheckResult, LawsBroken
 from mmcontrast.testing.running import LossCheck, result_of
 from mmcontrast.testing.snippet import describe
@@ -18,8 +18,6 @@ from mmcontrast.testing.traits import KINDS, Loss, Traits, as_traits
 from mmcontrast.testing.unchecked import unchecked
 
 ON_FAIL = ("raise", "warn", "report")
-FIRST = ("returns_a_scalar", "mined_indices_are_rows", "distance_is_one_number_a_pair")
-"""By kind: all others need what it asks for."""
 
 
 def iter_checks(

@@ -54,6 +54,19 @@ def test_what_is_expected_to_fail_and_is_skipped_is_no_unexpected_pass():
     assert report.ok
 
 
+@pytest.mark.parametrize("kind", ["paired", "miner", "distance"])
+def test_what_never_runs_is_not_right(kind):
+    """Rounded to half precision on its own: then each law would be skipped, and none broken."""
+
+    def halved(x, y):
+        raise RuntimeError("\"cdist\" not implemented for 'Half'")
+
+    report = report_on(halved, {"kind": kind}, max_examples=2)
+    assert not report.ok
+    assert "not implemented for 'Half'" in report.results[0].message
+    assert {r.status for r in report.results[1:]} == {"not_run"}
+
+
 def test_a_loss_that_is_not_finished_is_not_skipped():
     assert not report_on(unfinished, max_examples=2).ok
 

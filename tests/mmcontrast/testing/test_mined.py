@@ -1,5 +1,6 @@
 """What a miner returned is read in all its forms, and what it could have returned."""
 
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -29,6 +30,12 @@ class Found(NamedTuple):
     valid: Tensor
 
 
+@dataclass(slots=True)
+class Slots:
+    indices: Tensor
+    valid: Tensor
+
+
 TABLE = torch.tensor([[1, 2], [0, 2], [1, 0]])
 SOME = torch.tensor([[True, True], [True, False], [False, False]])
 PAIRS = [[0, 1], [0, 2], [1, 0]]
@@ -43,6 +50,7 @@ P = torch.tensor([2, 1, 2])
     ("result", "positives"),
     [
         (Found(TABLE, SOME), None),
+        (Slots(TABLE, SOME), None),
         (MASK, None),
         ((MASK.T, MASK), MASK.T),
         ((A, P, A, N), [[0, 1], [0, 2], [1, 2]]),
@@ -97,6 +105,8 @@ def test_pairs_keep_how_often_they_came():
         (TABLE + 1, r"indices is \[3, 3\], where rows are 0 to 2"),
         (Found(TABLE, SOME[:2]), "valid is torch.bool"),
         (Found(TABLE, SOME.int()), "valid is torch.int32"),
+        (Found(TABLE, SOME.tolist()), "valid is 3 values"),
+        (TABLE.cfloat(), "indices is torch.complex64"),
         (MASK[:2], r"a mask of torch.bool \(2, 3\) for 3 rows"),
         ((MASK, MASK.int()), "a mask of torch.int32"),
         ((A, P[:2], N), r"lengths \[3, 2, 3\]"),
@@ -126,9 +136,12 @@ def test_taken_in_another_order():
 def test_tensors_in_a_result():
     assert tensors_in(MASK) == [MASK]
     assert len(tensors_in(Found(TABLE, SOME))) == 2
+    assert len(tensors_in(Slots(TABLE, SOME))) == 2
     assert len(tensors_in(SimpleNamespace(indices=TABLE, valid=SOME, k=2))) == 2
     with pytest.raises(LawBroken, match="returned a tuple"):
         tensors_in((1, 2))
+    with pytest.raises(LawBroken, match="returned a int"):
+        tensors_in(3)
 
 
 def test_a_miner_is_called_as_its_kind_is():
