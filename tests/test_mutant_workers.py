@@ -207,3 +207,8 @@ def test_a_test_that_is_no_longer_there_kills_nothing(tmp_path):
     (first, *_) = mutants("toy/n.py", SOURCE.encode())
     found = lines.Map(folder, tmp_path).of(first, SOURCE.encode())
     assert found.others == ["tests/test_here.py::test_it"]
+
+
+def test_no_random_example_decides(project, monkeypatch):
+    monkeypatch.setenv("HYPOTHESIS_PROFILE", "nightly")
+    assert project.environment(project.root, peers=False)["HYPOTHESIS_PROFILE"] == "ci"

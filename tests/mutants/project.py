@@ -95,11 +95,12 @@ class Project:
     def environment(self, tree: Path, peers: bool) -> dict[str, str]:
         """Of the tests: one thread, the same examples on every run, the copy before all else."""
         folders = [tree, *([self.peers] if peers and self.peers else []), ROOT]
-        usual = {"OMP_NUM_THREADS": "1", "HYPOTHESIS_PROFILE": "ci"}
+        usual = {"OMP_NUM_THREADS": "1"}
         data = self.root.parent / "shared" / "data"
         if data.is_dir():
             usual["MMCONTRAST_DATA"] = str(data)
-        return {**usual, **os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))}
+        own = {"HYPOTHESIS_PROFILE": "ci", "PYTHONPATH": os.pathsep.join(map(str, folders))}
+        return {**usual, **os.environ, **own}
 
     def server(self, peers: bool) -> list[str]:
         """The command of a process that is forked."""

@@ -45,15 +45,17 @@ def test_every_public_miner_and_distance_has_its_claims():
 
 
 @pytest.mark.parametrize("name", OWN_MINERS)
-def test_every_law_of_our_miners_holds(name, examples):
+def test_every_law_of_our_miners_holds(name, examples, seed):
     miner, traits = OWN_MINERS[name]
-    report_on(miner, traits, max_examples=examples, on_fail="raise", name=name)
+    drawn = {"max_examples": examples, "seed": seed}
+    report_on(miner, traits, **drawn, on_fail="raise", name=name)
 
 
 @pytest.mark.parametrize("name", OWN_DISTANCES)
-def test_every_law_of_our_distances_holds(name, examples):
+def test_every_law_of_our_distances_holds(name, examples, seed):
     distance, traits = OWN_DISTANCES[name]
-    report_on(distance, traits, max_examples=examples, on_fail="raise", name=name)
+    drawn = {"max_examples": examples, "seed": seed}
+    report_on(distance, traits, **drawn, on_fail="raise", name=name)
 
 
 def test_law_33_the_angle_is_a_metric_where_the_cosine_distance_is_none():

@@ -24,13 +24,14 @@ def test_every_public_loss_has_its_claims():
 
 
 @pytest.mark.parametrize("name", OWN)
-def test_every_law_that_it_claims_holds(name, examples):
+def test_every_law_that_it_claims_holds(name, examples, seed):
     loss, traits = OWN[name]
     few = examples < 100
     report_on(
         loss,
         traits,
         max_examples=examples,
+        seed=seed,
         checks=OF_MODULES if few and isinstance(loss, nn.Module) else None,
         exclude=SLOW if few else [],
         on_fail="raise",

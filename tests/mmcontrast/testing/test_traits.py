@@ -60,8 +60,8 @@ def test_what_is_checked_has_a_name():
 
 
 @pytest.mark.parametrize("loss", LEGAL, ids=lambda loss: loss.__name__)
-def test_a_legal_loss_with_its_traits_is_right(loss, examples):
-    report = report_on(loss, LEGAL[loss], max_examples=examples)
+def test_a_legal_loss_with_its_traits_is_right(loss, examples, seed):
+    report = report_on(loss, LEGAL[loss], max_examples=examples, seed=seed)
     assert report.ok, str(report)
 
 
