@@ -1,6 +1,6 @@
 """Parts of a network that are trained before the network itself."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from torch import nn
 
@@ -21,4 +21,4 @@ class Stage:
 
     name: str
     network: nn.Module
-    training: dict[str, object] = field(default_factory=dict)
+    training: dict[str, object]

@@ -10,7 +10,7 @@ from tests.reference_models.test_models import network
 
 
 def test_every_stage_has_its_own_training():
-    first, second = (Stage(name, torch.nn.Identity()) for name in "ab")
+    first, second = (Stage(name, torch.nn.Identity(), {}) for name in "ab")
     first.training["epochs"] = 3
     assert second.training == {}
 
