@@ -227,5 +227,7 @@ def test_a_logger_that_is_not_known_is_an_error():
     check_logger(None)
     with pytest.raises(ValueError, match=r"--log-to: expected one of tensorboard, .*, got 'x'"):
         check_logger("x")
+    with pytest.raises(ValueError, match="--log-to: expected one of"), reporting("x", None):
+        pass
     with reporting(None, None) as callbacks:
         assert callbacks == []

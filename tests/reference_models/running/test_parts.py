@@ -13,7 +13,7 @@ from reference_models import registry
 from reference_models.data.mmsa import load_mmsa
 from reference_models.running import runs
 from reference_models.running.description import describe
-from reference_models.running.parts import build
+from reference_models.running.parts import BERT_VOCABULARY, build
 from tests.reference_models.running.test_runs import (
     SHORT,
     SMALL,
@@ -109,6 +109,18 @@ def test_text_in_other_columns(tmp_path, change, column, size):
     assert config["sizes"]["text"] == size
     assert not (tmp_path / "run" / "tokenizer").exists()
     assert runs.evaluate(tmp_path / "run") == results["test"]
+
+
+def test_stored_tokens_have_a_place_each_in_an_encoder_from_scratch(tmp_path):
+    corpus = load_mmsa(corpus_file(tmp_path / "corpus.pkl", stored_tokens))
+    parts = build("hycon", SMALL, SHORT, corpus, seed=1, text_encoder="scratch")
+    assert parts.text_encoder.config.vocab_size == BERT_VOCABULARY
+
+
+def test_a_single_modality_is_enough_where_the_model_says_so(file):
+    config = replace(registry.find("mfon").config, hidden_size=10, heads=2)
+    parts = build("mfon", config, SHORT, load_mmsa(file), seed=1, modalities=["audio"])
+    assert parts.config["modalities"] == ["audio"]
 
 
 def test_stored_tokens_need_the_vocabulary_that_they_are_of(tmp_path):

@@ -50,6 +50,7 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path):
 def test_json_has_null_where_a_number_is_not_finite():
     text = storage.json_text({"a": math.nan, "b": [1.5, math.inf, {"c": -math.inf}], "d": "x"})
     assert json.loads(text) == {"a": None, "b": [1.5, None, {"c": None}], "d": "x"}
+    assert storage.json_text({"a": [1]}) == '{\n  "a": [\n    1\n  ]\n}\n'
 
 
 def test_what_a_kill_left_in_the_way_is_replaced(tmp_path):

@@ -174,6 +174,8 @@ def test_the_scatter_has_every_sample_inside(tmp_path):
     np.testing.assert_array_equal(points[:, 0], run.labels[""])
     np.testing.assert_array_equal(points[:, 1], run.predictions[""])
     assert np.abs(points).max() < axes.get_xlim()[1] == axes.get_ylim()[1]
+    run.labels[""][0] = 50.0
+    assert drawn(figures.draw_scatter, run).get_xlim()[1] > 50
 
 
 def counts(axes):
