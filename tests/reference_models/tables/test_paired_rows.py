@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 
 import pytest
@@ -45,6 +46,16 @@ def test_lines_records_and_parts_of_a_page(tmp_path):
     assert "far &lt;off&gt;" in page
     assert page.count("<svg") == 5  # MAE, Corr, Acc-7, Acc-2 twice
     assert "## Differences from base" in found.markdown()
+
+
+def test_plots_of_more_rows_are_higher(tmp_path):
+    base, other = row(tmp_path / "base", (1, 2)), row(tmp_path / "other", (1, 2), shift=0.5)
+
+    def height(rows):
+        page = "".join(paired_rows({"base": base, **dict.fromkeys(rows, other)}, "base").html())
+        return float(re.search(r'<svg [^>]*viewBox="0 0 [\d.]+ ([\d.]+)"', page)[1])
+
+    assert height("abcdef") > 1.5 * height("ab")
 
 
 def test_nothing_to_compare_is_nothing_to_show(tmp_path):
