@@ -52,6 +52,16 @@ def zero_is_no_label(z: Tensor, labels: Tensor) -> Triplets:
     return triplets_by(cosines(z, z), *pair_masks(labels, none=0))
 
 
+def labels_in_int32(z: Tensor, labels: Tensor) -> Triplets:
+    """Identifiers lose their upper half."""
+    return correct_triplet_miner(z, labels.int())
+
+
+def labels_in_float(z: Tensor, labels: Tensor) -> Triplets:
+    """Identifiers lose their last digits."""
+    return correct_triplet_miner(z, labels.double())
+
+
 def ignored_as_a_class(z: Tensor, labels: Tensor) -> Triplets:
     """Samples that are to be ignored are negatives of all others."""
     return triplets_by(cosines(z, z), *pair_masks(labels, none=-101))
@@ -73,6 +83,8 @@ LABELLED_MINERS = (
     _mined_by_label(own_positive, "itself as a positive", "positives_have_the_same_label"),
     _mined_by_label(closest_positive, "the easiest positive", "mined_positives_are_hardest"),
     _mined_by_label(zero_is_no_label, "class 0 left out", "relabelling_changes_no_mining"),
+    _mined_by_label(labels_in_int32, "labels in int32", "relabelling_changes_no_mining"),
+    _mined_by_label(labels_in_float, "labels as floats", "relabelling_changes_no_mining"),
     _mined_by_label(
         ignored_as_a_class, "ignored samples as negatives", "ignored_samples_are_not_mined"
     ),

@@ -50,10 +50,11 @@ def mined_positives_are_hardest(subject: Subject, batch: Batch) -> None:
 def relabelling_changes_no_mining(subject: Subject, batch: Batch) -> None:
     """Other numbers for the classes, negative and large ones, have the same pairs.
 
-    Labels as indices or in a narrower dtype, or a label of 0 taken for none.
+    Labels as indices, as floats or in a narrower dtype, or a label of 0 taken for none.
     """
     assert batch.labels is not None
-    names = torch.tensor([7, -3, 2**40])
+    # The low bits of the first two are the same, and the last two are one float.
+    names = torch.tensor([-3, 2**60 - 3, 2**60 - 2])
     renamed = mine(subject, batch.with_labels(names[batch.labels]))
     same_choice(mine(subject, batch), renamed, ("one set of labels", "another"))
 
