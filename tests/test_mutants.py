@@ -354,6 +354,24 @@ def test_every_equivalent_mutant_still_applies_and_has_its_reason(tmp_path):
     assert [entry["line"] for entry in toy.unknown_equivalents()] == ["while n > 10:"]
 
 
+def test_an_equivalent_mutant_is_one_unless_its_entry_says_more(tmp_path):
+    """The same texts elsewhere may be a mistake that a test can notice."""
+    root = written(tmp_path)
+    (root / "toy" / "alone.py").write_text("SIZE = 1 + 1\n")
+    entry = '[[mutant]]\npath = "toy/alone.py"\nline = "SIZE = 1 + 1"\nold = "1"\nnew = "2"\n'
+
+    def equivalent(more):
+        (root / "equivalent.toml").write_text(entry + more)
+        toy = Project(root, ["toy"], equivalents=root / "equivalent.toml")
+        found = [m.start for m in toy.all("toy/alone.py") if toy.is_equivalent(m)]
+        return found, len(toy.unknown_equivalents())
+
+    assert equivalent("") == ([7, 11], 1)
+    assert equivalent("times = 2") == ([7, 11], 0)
+    assert equivalent("only = 1") == ([11], 0)
+    assert equivalent("only = 2") == ([], 1)
+
+
 # --- the map -------------------------------------------------------------------------------------
 
 

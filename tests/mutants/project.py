@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from tests.mutants.operators import Mutant, mutants
 
@@ -129,27 +130,37 @@ class Project:
         return drawn
 
     @cached_property
-    def equivalent(self) -> list[dict[str, str]]:
+    def equivalent(self) -> list[dict[str, Any]]:
         """Changes that no test can notice, each with its reason."""
         if not self.equivalents.is_file():
             return []
-        found: list[dict[str, str]] = tomllib.loads(self.equivalents.read_text()).get("mutant", [])
+        found: list[dict[str, Any]] = tomllib.loads(self.equivalents.read_text()).get("mutant", [])
         return found
 
-    def is_equivalent(self, mutant: Mutant) -> bool:
-        return any(describes(entry, mutant) for entry in self.equivalent)
+    def described(self, entry: dict[str, Any]) -> list[Mutant]:
+        """What an entry says is equivalent: all that its texts fit, or the one that it numbers."""
+        if not (self.root / entry["path"]).is_file():
+            return []
+        found = [mutant for mutant in self.all(entry["path"]) if describes(entry, mutant)]
+        return found[entry["only"] :][:1] if "only" in entry else found
 
-    def unknown_equivalents(self) -> list[dict[str, str]]:
-        """Entries that describe no mutant any more: the line or its text is gone."""
+    @cached_property
+    def no_test_can_notice(self) -> set[Mutant]:
+        return {mutant for entry in self.equivalent for mutant in self.described(entry)}
+
+    def is_equivalent(self, mutant: Mutant) -> bool:
+        return mutant in self.no_test_can_notice
+
+    def unknown_equivalents(self) -> list[dict[str, Any]]:
+        """Entries that fit no mutant any more, or others than one, or than as many as they say."""
         return [
             entry
             for entry in self.equivalent
-            if not (self.root / entry["path"]).is_file()
-            or not any(describes(entry, mutant) for mutant in self.all(entry["path"]))
+            if len(self.described(entry)) != entry.get("times", 1)
         ]
 
 
-def describes(entry: dict[str, str], mutant: Mutant) -> bool:
+def describes(entry: dict[str, Any], mutant: Mutant) -> bool:
     """By the texts of the line, of what stood there and of what stands there now."""
     return (entry["path"], entry["line"], entry["old"], entry["new"]) == (
         mutant.path,
