@@ -111,6 +111,11 @@ def _reduction(loss: Loss, wrong: str, law: str) -> Mistake:
     return Mistake(loss, wrong, law, Traits(reductions=Vary(loss, "reduction")))
 
 
+def _masked(loss: Loss, wrong: str) -> Mistake:
+    traits = Traits(form="info_nce", temperature=0.1, keep=True)
+    return Mistake(loss, wrong, "masked_sample_is_removed", traits)
+
+
 def _soft_targets(loss: Loss, wrong: str, law: str) -> Mistake:
     return Mistake(loss, wrong, law, Traits(form="info_nce", temperature=0.1, positives=True))
 
@@ -131,18 +136,8 @@ OPTIONS = (
         "chunks_are_exact",
         Traits(chunked=Vary(mean_of_chunk_means, "chunk_size")),
     ),
-    Mistake(
-        masked_but_counted,
-        "masked anchors in the mean",
-        "masked_sample_is_removed",
-        Traits(form="info_nce", temperature=0.1, keep=True),
-    ),
-    Mistake(
-        masked_rows_pulled,
-        "a gradient to masked anchors",
-        "masked_sample_is_removed",
-        Traits(form="info_nce", temperature=0.1, keep=True),
-    ),
+    _masked(masked_but_counted, "masked anchors in the mean"),
+    _masked(masked_rows_pulled, "a gradient to masked anchors"),
     _soft_targets(targets_smoothed, "targets smoothed", "hard_targets_are_the_default"),
     _soft_targets(
         divergence_for_cross_entropy, "a divergence for a cross-entropy", "soft_targets_mix"
