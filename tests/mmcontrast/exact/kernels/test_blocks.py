@@ -51,6 +51,7 @@ def test_the_table_has_blocks_for_every_width(capability, precision, gradient):
         assert bool(blocks.width) == gradient
     options = {"gradient": gradient, "capability": capability}
     for most, blocks in table.items():
+        assert most & (most - 1) == 0
         assert chosen(most, precision, **options) == blocks
         if gradient and blocks.depth >= most:  # the rows of y serve both products
             assert blocks.depth == blocks.width

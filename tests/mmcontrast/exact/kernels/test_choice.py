@@ -93,6 +93,19 @@ def test_so_they_are_with_other_negatives_and_denominators(
         close(ours, theirs, 1e-5, 1e-5)
 
 
+@pytest.mark.parametrize("options", [{}, {"decoupled": True}, {"prior": 0.1}])
+@pytest.mark.parametrize("loss", [mm.info_nce, mm.symmetric_info_nce])
+def test_so_is_the_gradient_of_the_temperature(loss, options, calls, device, monkeypatch):
+    found = []
+    for least in (1, N * N + 1):
+        monkeypatch.setattr(sizes, "KERNELS", least)
+        temperature = torch.tensor(0.2, device=device, requires_grad=True)
+        value = loss(*rows(device=device), temperature=temperature, **options)
+        found += torch.autograd.grad(value, temperature)
+    assert calls == ["ieee"]
+    close(*found, 1e-5, 1e-5)
+
+
 @every_loss
 @pytest.mark.parametrize(
     ("dtype", "precision"), [(torch.bfloat16, "bf16"), (torch.float16, "fp16")]

@@ -1,5 +1,7 @@
 """The kernels' losses and gradients beside the formulas in float64, at sizes no block divides."""
 
+import math
+
 import pytest
 import torch
 
@@ -300,3 +302,10 @@ def test_nothing_of_the_size_of_all_pairs_is_made_and_nothing_is_read(loss, devi
     assert seen.largest <= 2 * parts * 153 * 4 or device.type == "cuda"
     assert seen.largest < 150 * 150
     assert not seen.read or loss == "sup_con"  # which reads the classes
+
+
+def test_the_softplus_of_zero_is_log_2_to_the_last_bit(device):
+    x = torch.zeros(11, 4, device=device)  # a loss is 11 of it
+    losses = kernels.sigmoid_fused(x, x, 1.0, 0.0, None, blocks=BLOCKS)
+    exact = losses.new_tensor(11 * math.log(2)).expand(11)
+    torch.testing.assert_close(losses, exact, rtol=0, atol=2**-21)  # one bit of a number below 8
