@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmcontrast.testing.broken.correct import cosines, mean, mean_share, not_self
+from mmcontrast.testing.broken.correct import correct_by_label, cosines, mean, mean_share, not_self
 from mmcontrast.testing.broken.mistake import Mistake
 from mmcontrast.testing.traits import Loss, Traits
 from mmcontrast.testing.vary import Vary
@@ -36,16 +36,12 @@ def only_neighbours(z: Tensor, labels: Tensor, temperature: float = 0.1) -> Tens
 
 def labels_as_floats(z: Tensor, labels: Tensor, temperature: float = 0.1) -> Tensor:
     """Labels that are equal in float32 form one class."""
-    numbers = labels.float()
-    same = (numbers[:, None] == numbers) & not_self(len(z))
-    return mean_share(cosines(z, z) / temperature, same, not_self(len(z)))
+    return correct_by_label(z, labels.float(), temperature)
 
 
 def labels_in_double(z: Tensor, labels: Tensor, temperature: float = 0.1) -> Tensor:
     """Labels that are equal in float64 form one class."""
-    numbers = labels.double()
-    same = (numbers[:, None] == numbers) & not_self(len(z))
-    return mean_share(cosines(z, z) / temperature, same, not_self(len(z)))
+    return correct_by_label(z, labels.double(), temperature)
 
 
 def labels_as_indices(z: Tensor, labels: Tensor, temperature: float = 0.1) -> Tensor:
