@@ -116,7 +116,7 @@ def _example(draw: DrawFn, check: Check, traits: Traits) -> tuple[Batch, dict[st
 CHECKS: dict[str, Check] = {}
 
 FIRST = ("returns_a_scalar", "mined_indices_are_rows", "distance_is_one_number_a_pair")
-"""By kind, the law whose demands all others need."""
+"""The first law of losses, of miners and of distances: where it fails, no other is checked."""
 
 
 def check(

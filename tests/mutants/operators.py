@@ -73,7 +73,7 @@ def mutants(path: str, source: bytes) -> list[Mutant]:
     """All of a file, in the order of their places.
 
     Raises:
-        ValueError: its encoding is not UTF-8, whose bytes ast counts.
+        ValueError: it is not in UTF-8. Python gives places in a line as bytes of UTF-8.
     """
     encoding, _ = tokenize.detect_encoding(BytesIO(source).readline)
     if encoding not in ("utf-8", "utf-8-sig"):

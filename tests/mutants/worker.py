@@ -16,7 +16,7 @@ from tests.mutants.operators import Mutant
 from tests.mutants.project import Project
 
 FILES_AT_ONCE = 8
-"""Of other test files, whose import takes longer than the tests of a line."""
+"""How many test files run in one process. Importing them takes longer than their few tests."""
 
 
 class Worker:
