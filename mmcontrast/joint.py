@@ -13,7 +13,7 @@ from mmcontrast.learned import replicated, replicated_module
 from mmcontrast.loading import load_checked
 from mmcontrast.presence import only_present, presence
 from mmcontrast.reductions import Reduction
-from mmcontrast.rows import RowMap, exact_number, l2_normalize, map_rows
+from mmcontrast.rows import ROW_MAPS, RowMap, exact_number, l2_normalize, map_rows
 from mmcontrast.sharded import local_rows
 from mmcontrast.temperature import LearnableTemperature, current
 from mmcontrast.terms import LossTerms
@@ -60,6 +60,9 @@ def joint_contrast(
     ``area``      minus the area of the triangle with corners :math:`a, m^{(1)}, m^{(2)}`, in both
                   directions too; of more others, the volume of their simplex.
     ============  ==============================================================================
+
+    Volumes and areas are computed in float64: what is left of a flat one is below a float32's
+    rounding of its sides.
 
     With one other modality these are pairwise losses: the product is :func:`info_nce`, so that the
     total is :func:`symmetric_info_nce`; the volume is the sine of the angle, and the area the
@@ -124,9 +127,15 @@ def joint_contrast(
     chunk_size = arguments.chunk(chunk_size)
     there = presence(features, present)
     given = only_present(features, there)
-    wide = normalize is None and out_of_range(given, group)
-    # As they are given, so that gradients are capped in their own dtype.
-    rows = {k: map_rows(x, normalize) for k, x in (widen(given) if wide else given).items()}
+    if score == "product":
+        wide = normalize is None and out_of_range(given, group)
+    else:  # beside a flat tuple, the rounding of a float32 is 1e-3 of the height that is left
+        wide = all(x.dtype != torch.float64 for x in given.values())
+    # As they are given, so that gradients are capped in their own dtype. A map of the caller's own
+    # may have parameters of float32.
+    early = wide and normalize in (None, *ROW_MAPS)
+    rows = {k: map_rows(x, normalize) for k, x in (widen(given) if early else given).items()}
+    rows = widen(rows) if wide else rows
     kind = negatives if score == "product" else score
     some = None if present is None else there
     samples = gathered(rows, some, group, products=score == "product")

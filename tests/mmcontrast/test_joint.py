@@ -31,6 +31,7 @@ from tests.mmcontrast.strategies import (
 )
 from tests.ranks import launch
 
+EPSILON = torch.finfo(torch.float32).eps
 FOUR = ("smell", *MODALITIES)
 KINDS = {
     "shuffled": {"negatives": "shuffled"},
@@ -248,6 +249,15 @@ def test_tiles_and_the_plain_path_agree_on_dependent_rows(kind, case):
         close(gradient, truth, atol=1e-6)
 
 
+def in_both_precisions(features, kind, **options):
+    """The gradients of float32 rows, and those of the same numbers in float64."""
+    loss = total(MODALITIES, kind, temperature=0.07, **options)
+    value, found = gradients(loss, *features.values())
+    truth, expected = gradients(loss, *(x.double() for x in features.values()))
+    torch.testing.assert_close(value.double(), truth, rtol=4 * EPSILON, atol=0)
+    return zip(found, expected, strict=True)
+
+
 @pytest.mark.parametrize("apart", [1e-1, 1e-2, 1e-3])
 @pytest.mark.parametrize("kind", ["volume", "area"])
 def test_nearly_aligned_samples_keep_their_digits_in_float32(kind, apart):
@@ -255,14 +265,27 @@ def test_nearly_aligned_samples_keep_their_digits_in_float32(kind, apart):
     base = normal(1, 6, 16)
     features = {name: base + apart * normal(k, 6, 16) for k, name in enumerate(MODALITIES, 2)}
     features = {name: x.float() for name, x in features.items()}
-    loss = total(MODALITIES, kind, temperature=0.07)
-    value, found = gradients(loss, *features.values())
-    truth, expected = gradients(loss, *(x.double() for x in features.values()))
-    rounding = torch.finfo(torch.float32).eps / apart  # of what is left of a row
-    torch.testing.assert_close(value.double(), truth, rtol=16 * rounding, atol=0)
-    for gradient, exact in zip(found, expected, strict=True):
-        error = (gradient.double() - exact).norm() / exact.norm()
-        assert error < 16 * rounding
+    for gradient, exact in in_both_precisions(features, kind):
+        assert (gradient.double() - exact).norm() < 4 * EPSILON * exact.norm()
+
+
+@given(seed=seeds, kind=st.sampled_from(["volume", "area"]), own_map=st.booleans())
+def test_tuples_that_are_nearly_flat_keep_their_digits_in_float32(seed, kind, own_map):
+    """In three features, volumes of an anchor with others' tuples are small by chance."""
+    features = {name: x.float() for name, x in modalities(seed, 2, 3).items()}
+    features["text"][1] = features["vision"][0] + 0.01 * features["text"][1]
+    # The rows of a map of the caller's own are those of a float32, but not what follows.
+    normalize = (lambda x: 0.5 * x) if own_map else mm.l2_normalize
+    for gradient, exact in in_both_precisions(features, kind, normalize=normalize):
+        assert (gradient.double() - exact).abs().max() < 4 * EPSILON * (1 + exact.abs().max())
+
+
+def test_a_temperature_and_weights_of_float32_get_gradients_of_float32():
+    features = {name: x.float() for name, x in modalities(1, 4, 3).items()}
+    t, weight = torch.tensor(0.3, requires_grad=True), torch.ones(4, requires_grad=True)
+    terms = mm.joint_contrast(features, score="volume", temperature=t, weight=weight)
+    terms.total.backward()
+    assert t.grad.dtype == weight.grad.dtype == terms["text"].dtype == torch.float32
 
 
 # --- laws ----------------------------------------------------------------------------------------
