@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mmcontrast.distances import WITHOUT_PARAMETERS, Distance
 from mmcontrast.distributed import Group, active
-from mmcontrast.eager import apply, is_eager, known_finite
+from mmcontrast.eager import apply, is_batched, is_eager, known_finite
 from mmcontrast.mahalanobis import Mahalanobis
 from mmcontrast.rows import ROW_MAPS, RowMap, are_ordinary, capped
 
@@ -47,7 +47,10 @@ def may_widen(
 
 
 def widen(x: Any) -> Any:
-    """Floating tensors, also inside containers, in float64; gradients are cast back and capped."""
+    """Floating tensors, also inside containers, in float64; gradients are cast back.
+
+    They are capped in eager mode alone: transforms and compilers need operations that they know.
+    """
     return _mapped(x, torch.float64)
 
 
@@ -106,6 +109,8 @@ class _Cast(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        if is_batched(gradient):  # batched gradients have no rule for what caps them
+            return gradient.to(ctx.dtype), None
         # A function again, so that second derivatives are cast and capped too.
         return apply(_Cast, gradient, ctx.dtype), None
 
@@ -124,7 +129,9 @@ def _floating(found: Any) -> list[Tensor]:
 
 def _mapped(x: Any, dtype: torch.dtype) -> Any:
     if isinstance(x, Tensor):
-        return apply(_Cast, x, dtype) if x.is_floating_point() and x.dtype != dtype else x
+        if not x.is_floating_point() or x.dtype == dtype:
+            return x
+        return apply(_Cast, x, dtype) if is_eager() else _cast(x, dtype)
     if isinstance(x, Mapping):
         return {name: _mapped(value, dtype) for name, value in x.items()}
     if isinstance(x, tuple):

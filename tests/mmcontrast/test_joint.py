@@ -280,6 +280,26 @@ def test_tuples_that_are_nearly_flat_keep_their_digits_in_float32(seed, kind, ow
         assert (gradient.double() - exact).abs().max() < 4 * EPSILON * (1 + exact.abs().max())
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script")  # as above
+@pytest.mark.parametrize("kind", ["volume", "area"])
+def test_volumes_of_float32_under_transforms_and_many_upstreams(kind):
+    rows = [x.float() for x in modalities(1, 4, 3).values()]
+    loss = total(MODALITIES, kind, temperature=0.5)
+    value, expected = gradients(loss, *rows)
+    for found, exact in zip(torch.func.grad(loss, argnums=(0, 1, 2))(*rows), expected, strict=True):
+        torch.testing.assert_close(found, exact)
+    _, tangent = torch.func.jvp(loss, tuple(rows), tuple(map(torch.ones_like, rows)))
+    # PyTorch's own tangent of a float32 of shape () times a Python float is a float64.
+    torch.testing.assert_close(tangent.float(), sum(x.sum() for x in expected))
+    each = torch.vmap(loss)(*(torch.stack([x, x]) for x in rows))
+    torch.testing.assert_close(each, value.expand(2))
+    ups = torch.tensor([1.0, -2.0])
+    leaves = [x.requires_grad_() for x in rows]
+    batched = torch.autograd.grad(loss(*leaves), leaves, ups, is_grads_batched=True)
+    for found, exact in zip(batched, expected, strict=True):
+        torch.testing.assert_close(found, ups[:, None, None] * exact)
+
+
 def test_a_temperature_and_weights_of_float32_get_gradients_of_float32():
     features = {name: x.float() for name, x in modalities(1, 4, 3).items()}
     t, weight = torch.tensor(0.3, requires_grad=True), torch.ones(4, requires_grad=True)

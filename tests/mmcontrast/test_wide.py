@@ -124,6 +124,12 @@ def test_casts_there_and_back_keep_gradients_and_cap_them():
     assert (slope.item(), second.item()) == (27.0, 18.0)
 
 
+def test_casts_take_batched_gradients():
+    x = torch.ones(3, requires_grad=True)
+    (found,) = torch.autograd.grad(widen(x), x, torch.eye(3).double(), is_grads_batched=True)
+    assert torch.equal(found, torch.eye(3))
+
+
 def test_rows_of_ordinary_products_stay_as_they_are():
     x = normal(1, 3, 4).float()
     assert widen_products(x, x)[0] is x
