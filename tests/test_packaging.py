@@ -170,7 +170,10 @@ def test_the_sdist_holds_the_code_the_tests_and_what_they_need(sdist):
     }
     shown = (
         site
-        | {"tests/readme/measured.csv"}
+        | {
+            f"tests/readme/{path.name}"
+            for path in (ROOT / "tests" / "readme").glob("measured.*[lv]")
+        }
         | {"tests/mutants/equivalent.toml", "tests/mutants/stored.json"}
         | pictures
         | stored

@@ -22,7 +22,7 @@ from reference_models.keys import configure
 from reference_models.registry import MODELS
 from tests.benchmarks.__main__ import arguments as bench_arguments
 from tests.mutants.__main__ import arguments as mutant_arguments
-from tests.readme import drawing, families, losses, measured, page, paper_pages
+from tests.readme import drawing, families, losses, page, paper_pages
 from tests.readme.gallery import notebooks
 
 NAMES = [str(path.relative_to(page.ROOT)) for path in page.PAGES]
@@ -272,14 +272,6 @@ def test_a_papers_page_has_its_parts(model):
 def test_papers_are_the_models_with_printed_numbers():
     printed = {m.published for m in MODELS.values() if m.published}
     assert {MODELS[name].published for name in paper_pages.PAPERS} == printed
-
-
-def test_a_models_measured_rows_are_its_own_and_that_of_text_alone():
-    rows = [row.split(" | ")[0] for row in measured.measured("tecafn").splitlines()[2:]]
-    assert rows == ["| **text alone**", "| TeCaFN", "| without contrast, gate and pairs"]
-    whole = measured.measured().splitlines()
-    parts = [measured.measured(name).splitlines()[3:] for name in paper_pages.PAPERS]
-    assert sum(map(len, parts)) == len(whole) - 3
 
 
 def test_every_notebook_is_in_the_gallery_with_its_first_sentence():

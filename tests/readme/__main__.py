@@ -1,19 +1,26 @@
 """Write the parts of README.md and of the site's pages that are generated, and draw the pictures.
 
-``--bench DIR`` first takes the figures of a run of ``make bench`` from DIR, its ``--out``.
+``--bench DIR`` first takes the figures of a run of ``make bench`` from DIR, its ``--out``;
+``--measured ENCODER DIR`` keeps the finished runs in DIR, TABLE/ROW/seed-N each, for the table of
+that text encoder.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-from tests.readme import drawing, page, speed
+from tests.readme import drawing, measuring, page, speed
 
 
 def main() -> None:
     parser = argparse.ArgumentParser("python -m tests.readme", description=__doc__)
     parser.add_argument("--bench", type=Path, metavar="DIR", help="a folder with a bench.json")
+    parser.add_argument("--measured", nargs=2, metavar=("ENCODER", "DIR"), help="finished runs")
     options = parser.parse_args()
+    if options.measured is not None:
+        encoder, folder = options.measured
+        for key in measuring.add(encoder, Path(folder)):
+            sys.stdout.write(f"kept: {key.row}, seed {key.seed}\n")
     if options.bench is not None:
         speed.store(options.bench / "bench.json")
     for name, picture in page.PICTURES.items():

@@ -1,28 +1,141 @@
-"""What the models reach on CMU-MOSI with MiniLM; how it was measured is beside the table."""
+"""What the models reach on CMU-MOSI, and whether contrast helps; a page says how it was measured."""
 
 import csv
+from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 
+import numpy as np
+
+from reference_models.registry import MODELS
+from reference_models.tables.paired import Difference, differences_by_metric, resampled
+from reference_models.tables.published import published_row
+from reference_models.tables.statistics import in_percent
+from reference_models.tables.weighted_metrics import weighted_metrics
+from tests.readme.measuring import Floats, kept
 from tests.readme.tables import SPACE, table
 
-FILE = Path(__file__).with_suffix(".csv")
-TITLES = {
-    "HyCon": "hycon",
-    "TeCaFN": "tecafn",
-    "MCL-MCF": "mcl-mcf",
-    "MFON": "mfon",
-    "CorMulT": "cormult",
+OLDER = Path(__file__).with_suffix(".csv")
+BASE = "text-only/full"
+ROWS = {
+    BASE: "**text alone**",
+    "hycon/full": "HyCon",
+    "hycon-v2/full": "HyCon-v2",
+    "hycon/wo_contrast": "without contrast",
+    "tecafn/full": "TeCaFN",
+    "tecafn/wo_contrast": "without contrast, gate and pairs",
+    "mcl-mcf/full": "MCL-MCF",
+    "mcl-mcf/wo_contrast": "without contrast",
+    "mfon/full": "MFON",
+    "mfon/wo_contrast": "without L_ICL",
+    "cormult/full": "CorMulT",
+    "cormult-residual/full": "CorMulT, `weighting=residual`",
+    "cormult/wo_contrast": "without correlation",
 }
-"""How a model's first row begins; a row without a model's name belongs to the one above it."""
+"""TABLE/ROW of the runs, in order."""
+WITHOUT = {
+    "hycon-v2/full": "hycon/wo_contrast",
+    "cormult-residual/full": "cormult/wo_contrast",
+}
+"""The row without contrast, where it is not the table's own."""
+METRICS = ("mae", "corr", "acc7", "acc2_nn_n", "acc2_p_n", "f1_nn_n", "f1_p_n")
+HEAD = (
+    *("", "MAE", "Corr", "Acc-7", "Acc-2 nn/n", "Acc-2 p/n", "F1 nn/n", "F1 p/n"),
+    *("MAE minus text alone's", "minus that without contrast", "paper's MAE"),
+)
+
+
+def model_of(row: str) -> str:
+    """The paper's page that a row stands on."""
+    name = row.split("/")[0]
+    return {"hycon-v2": "hycon", "cormult-residual": "cormult"}.get(name, name)
 
 
 def measured(model: str | None = None) -> str:
-    """The whole table; or that of text alone and the rows of one model."""
-    head, *rows = csv.reader(FILE.read_text().splitlines())
-    shown, current = [], None
-    for row in rows:
-        begun = [name for title, name in TITLES.items() if row[0].startswith(title)]
-        current = begun[0] if begun else current
-        if current is None or model in (None, current):
+    """The tables of all encoders; or of each the row of text alone and those of one model."""
+    encoders = kept().settings
+    shown = [f"**{name}**\n\n{measured_with(name, model)}" for name in encoders]
+    if "MiniLM" not in encoders:
+        shown.append(f"**MiniLM**\n\n{_older(model)}")
+    return "\n\n".join(shown)
+
+
+def measured_with(encoder: str, model: str | None = None) -> str:
+    """The table of one encoder: rows that no run is kept of are left out."""
+    found = {row: metrics_by_seed(encoder, row) for row in ROWS}
+    lines = []
+    for row, name in ROWS.items():
+        if found[row] and (row == BASE or model in (None, model_of(row))):
+            without = WITHOUT.get(row, f"{row.split('/')[0]}/wo_contrast")
+            lines.append(
+                [
+                    name + _fewer(found[row], found[BASE]),
+                    *(_mean(found[row].values(), metric) for metric in METRICS),
+                    *(_minus(found, row, other) for other in (BASE, without)),
+                    _printed(row),
+                ]
+            )
+    return table(HEAD, lines)
+
+
+@cache
+def metrics_by_seed(encoder: str, row: str) -> dict[int, Mapping[str, Floats]]:
+    """Of each seed (1 + R,) values by metric: on the test split, and on R resampled ones."""
+    now = kept()
+    counts, labels = resampled(len(now.labels)), {"": now.labels}
+    names = dict.fromkeys(METRICS)
+    runs = now.row(encoder, row).items()
+    return {seed: weighted_metrics(names, {"": each}, labels, counts) for seed, each in runs}
+
+
+def minus(
+    row: Mapping[int, Mapping[str, Floats]], other: Mapping[int, Mapping[str, Floats]], metric: str
+) -> Difference | None:
+    """The paired difference of two rows, over the seeds that both have; None without one."""
+    seeds = sorted(row.keys() & other.keys())
+    if not seeds:
+        return None
+    ours, theirs = ([{metric: each[s][metric]} for s in seeds] for each in (row, other))
+    return differences_by_metric(ours, theirs, samples=len(kept().labels))[metric]
+
+
+def _minus(found: Mapping[str, Mapping[int, Mapping[str, Floats]]], row: str, other: str) -> str:
+    """ "+.031 (.012 to .050): hurts"."""
+    each = None if row == other else minus(found[row], found.get(other, {}), "mae")
+    if each is None:
+        return ""
+    value, low, high = (_short(format(x, "+.3f")) for x in (each.value, each.low, each.high))
+    return f"{value} ({low} to {high}): {each.word}".replace(" ", SPACE)
+
+
+def _mean(runs: Iterable[Mapping[str, Floats]], metric: str) -> str:
+    values = [float(run[metric][0]) for run in runs]
+    both = np.mean(values), np.std(values)
+    texts = [f"{x:.1f}" if in_percent(metric) else _short(f"{x:.3f}") for x in both]
+    return f"{SPACE}±{SPACE}".join(texts if len(values) > 1 else texts[:1])
+
+
+def _short(number: str) -> str:
+    """Without the 0 before the point of a number below 1."""
+    return number.replace("0.", ".", 1) if number.lstrip("+-").startswith("0.") else number
+
+
+def _fewer(runs: Mapping[int, object], base: Mapping[int, object]) -> str:
+    return "" if runs.keys() == base.keys() else f" ({len(runs)} of {len(base)} seeds)"
+
+
+def _older(model: str | None) -> str:
+    """The table of runs whose predictions are not kept."""
+    head, *rows = csv.reader(OLDER.read_text().splitlines())
+    names, shown = list(ROWS), []
+    for at, row in enumerate(rows):
+        if at == 0 or model in (None, model_of(names[at])):
             shown.append([cell.replace(" ± ", f"{SPACE}±{SPACE}") for cell in row])
     return table(head, shown)
+
+
+def _printed(row: str) -> str:
+    name, own = row.split("/")
+    found = published_row(MODELS[name], "contrast", "mosi", own) if name in MODELS else {}
+    value = found.get("mae")
+    return "" if value is None else _short(f"{value:.3f}")

@@ -1,0 +1,150 @@
+"""The table of finished runs: what is kept of them, and what is shown."""
+
+import json
+from itertools import chain
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score
+
+from reference_models.tables.finished import Run
+from tests.readme import measured, measuring
+from tests.reference_models.tables.test_figures import run_folder
+
+LABELS = np.array([-2.0, -0.6, 0.0, 0.4, 1.8, 3.0])
+
+
+def keep(path, runs, labels=LABELS, setting=None):
+    """A file as ``add`` writes it, of predictions by (encoder, row, seed)."""
+    lines = [{"labels": list(labels)}]
+    for (encoder, row, seed), predictions in runs.items():
+        line = {"encoder": encoder, "row": row, "seed": seed}
+        lines.append({**line, "setting": setting or {}, "predictions": list(predictions)})
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+@pytest.fixture
+def file(tmp_path, monkeypatch):
+    path = tmp_path / "measured.jsonl"
+    monkeypatch.setattr(measuring, "FILE", path)
+    measured.metrics_by_seed.cache_clear()
+    yield path
+    measured.metrics_by_seed.cache_clear()
+
+
+def cells(table, row):
+    """Title -> text of the row with that name."""
+    head, _, *rows = ([cell.strip() for cell in x.split("|")[1:-1]] for x in table.splitlines())
+    (found,) = [dict(zip(head, cells, strict=True)) for cells in rows if cells[0] == row]
+    return {title: text.replace("\u00a0", " ") for title, text in found.items()}
+
+
+def test_a_row_has_its_metrics_and_differences(file):
+    rng = np.random.default_rng(0)
+    labels = rng.choice(np.arange(-30, 31) / 10, 300)
+    near = {s: labels + rng.normal(0, 0.5, 300) for s in (1, 2, 3)}
+    far = {s: labels + rng.normal(0, 1.0, 300) for s in (1, 2, 3)}
+    runs = {("Tiny", "text-only/full", s): x for s, x in near.items()}
+    runs |= {("Tiny", "tecafn/full", s): x for s, x in far.items()}
+    runs |= {("Tiny", "tecafn/wo_contrast", s): x for s, x in far.items() if s < 3}
+    keep(file, runs, labels)
+    table = measured.measured_with("Tiny")
+    row = cells(table, "TeCaFN")
+    errors = [np.abs(x - labels).mean() for x in far.values()]
+    assert row["MAE"] == f"{np.mean(errors):.3f} ± {np.std(errors):.3f}".replace("0.", ".")
+    shares = [100 * accuracy_score(labels >= 0, x >= 0) for x in far.values()]
+    assert row["Acc-2 nn/n"] == f"{np.mean(shares):.1f} ± {np.std(shares):.1f}"
+    apart = np.mean(errors) - np.mean([np.abs(x - labels).mean() for x in near.values()])
+    assert row["MAE minus text alone's"].startswith(f"+{apart:.3f} (+".replace("0.", "."))
+    assert row["MAE minus text alone's"].endswith("): hurts")
+    assert row["minus that without contrast"] == "+.000 (+.000 to +.000): cannot tell"
+    assert row["paper's MAE"] == ".684"
+    assert cells(table, "**text alone**")["MAE minus text alone's"] == ""
+    assert cells(table, "without contrast, gate and pairs (2 of 3 seeds)")
+
+
+def test_a_papers_table_has_text_alone_and_its_own_rows(file):
+    rows = [*measured.ROWS]
+    keep(file, {("Tiny", row, 1): LABELS + 0.1 * at for at, row in enumerate(rows)})
+    whole = measured.measured_with("Tiny").splitlines()
+    assert len(whole) == 2 + len(rows)
+    models = {measured.model_of(row) for row in rows} - {"text-only"}
+    own = (measured.measured_with("Tiny", model).splitlines()[3:] for model in models)
+    assert sorted(chain.from_iterable(own)) == sorted(whole[3:])
+    assert "±" not in "".join(whole)  # of one seed
+
+
+def test_rows_without_a_run_are_left_out(file):
+    keep(file, {("Tiny", "text-only/full", 1): LABELS})
+    assert len(measured.measured_with("Tiny").splitlines()) == 3
+
+
+def test_an_encoder_whose_predictions_are_not_kept_has_its_older_table(file):
+    older = measured.measured("tecafn").splitlines()
+    assert older[0] == "**MiniLM**"
+    names = [row.split(" | ")[0] for row in older[4:]]
+    assert names == ["| **text alone**", "| TeCaFN", "| without contrast, gate and pairs"]
+    keep(file, {("MiniLM", "text-only/full", 1): LABELS})
+    assert measured.measured("tecafn").splitlines()[4:] == [
+        *measured.measured_with("MiniLM").splitlines()[2:]
+    ]
+
+
+@given(st.floats(-5, 5))
+def test_numbers_below_one_have_no_zero(x):
+    text = f"{x:+.3f}"
+    assert float(measured._short(text)) == float(text)
+    assert "0." not in measured._short(text) or abs(x) >= 1
+
+
+# --- what is kept --------------------------------------------------------------------------------
+
+
+def test_what_is_kept_is_read_back(file):
+    first = {("B", "text-only/full", 2): LABELS / 2, ("A", "text-only/full", 1): LABELS}
+    keep(file, first, setting={"epochs": 3})
+    found = measuring.kept()
+    assert found.settings == {"A": {"epochs": 3}, "B": {"epochs": 3}}
+    assert list(found.row("B", "text-only/full")) == [2]
+    assert np.array_equal(found.row("A", "text-only/full")[1], LABELS)
+    assert np.array_equal(found.labels, LABELS)
+    assert found.row("C", "text-only/full") == {}
+
+
+def table_of_runs(folder, seeds, **options):
+    for seed in seeds:
+        options["config"] = {"seed": seed}
+        run_folder(folder / "tecafn" / "full" / f"seed-{seed}", samples=12, **options)
+    return folder
+
+
+def test_finished_runs_are_added_to_those_that_are_kept(file, tmp_path):
+    first, second = table_of_runs(tmp_path / "a", [1, 2]), table_of_runs(tmp_path / "b", [3])
+    begun = run_folder(first / "tecafn" / "full" / "seed-9", samples=12)
+    (begun / "metrics.json").unlink()
+    assert measuring.add("Tiny", first) == [("Tiny", "tecafn/full", s) for s in (1, 2)]
+    assert measuring.add("Tiny", second) == [("Tiny", "tecafn/full", 3)]
+    found = measuring.kept()
+    row = found.row("Tiny", "tecafn/full")
+    assert list(row) == [1, 2, 3]
+    run = Run(second / "tecafn" / "full" / "seed-3")
+    assert np.allclose(row[3], run.predictions[""], atol=1e-4)
+    assert np.array_equal(found.labels, run.labels[""].round(4))
+    before = file.read_text()
+    measuring.add("Tiny", second)  # once more: in the place of the older one
+    assert file.read_text() == before
+
+
+def test_other_labels_or_another_training_are_refused(file, tmp_path):
+    keep(file, {("Tiny", "tecafn/full", 1): LABELS}, setting={"epochs": 9})
+    with pytest.raises(ValueError, match=r"seed-1: expected the labels of the runs that are kept"):
+        measuring.add("Tiny", table_of_runs(tmp_path / "a", [1]))
+    run = Run(tmp_path / "a" / "tecafn" / "full" / "seed-1")
+    keep(file, {("Tiny", "tecafn/full", 1): LABELS}, run.labels[""].round(4), setting={"epochs": 9})
+    before = file.read_text()
+    with pytest.raises(ValueError, match=r"seed-1: expected \{'epochs': 9\}, got \{"):
+        measuring.add("Tiny", tmp_path / "a")
+    assert file.read_text() == before
+    measuring.add("Other", tmp_path / "a")  # an encoder has its own
