@@ -1,4 +1,4 @@
-"""What the models reach on CMU-MOSI, and whether contrast helps; a page says how it was measured."""
+"""What the models reach on CMU-MOSI, and what contrast is worth there."""
 
 import csv
 from collections.abc import Iterable, Mapping
