@@ -21,7 +21,10 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-GROUP = 8  # sentences that a text encoder reads at once on a CPU
+GROUP = 16
+"""Sentences that a text encoder reads at once on a CPU: fewer have less padding, but each group
+reads all weights. Of batches of 32, with 22 and with 109 million parameters, 16 take less time than
+8 or 32."""
 
 
 def load_text_encoder(name_or_folder: str | Path) -> PreTrainedModel:
