@@ -46,7 +46,7 @@ def test_a_row_has_its_metrics_and_differences(file):
     labels = rng.choice(np.arange(-30, 31) / 10, 300)
     near = {s: labels + rng.normal(0, 0.5, 300) for s in (1, 2, 3)}
     far = {s: labels + rng.normal(0, 1.0, 300) for s in (1, 2, 3)}
-    runs = {("Tiny", "text-only/full", s): x for s, x in near.items()}
+    runs = {("Tiny", measured.BASE, s): x for s, x in near.items()}
     runs |= {("Tiny", "tecafn/full", s): x for s, x in far.items()}
     runs |= {("Tiny", "tecafn/wo_contrast", s): x for s, x in far.items() if s < 3}
     keep(file, runs, labels)
@@ -77,7 +77,7 @@ def test_a_papers_table_has_text_alone_and_its_own_rows(file):
 
 
 def test_rows_without_a_run_are_left_out(file):
-    keep(file, {("Tiny", "text-only/full", 1): LABELS})
+    keep(file, {("Tiny", measured.BASE, 1): LABELS})
     assert len(measured.measured_with("Tiny").splitlines()) == 3
 
 
@@ -86,7 +86,7 @@ def test_an_encoder_whose_predictions_are_not_kept_has_its_older_table(file):
     assert older[0] == "**MiniLM**"
     names = [row.split(" | ")[0] for row in older[4:]]
     assert names == ["| **text alone**", "| TeCaFN", "| without contrast, gate and pairs"]
-    keep(file, {("MiniLM", "text-only/full", 1): LABELS})
+    keep(file, {("MiniLM", measured.BASE, 1): LABELS})
     assert measured.measured("tecafn").splitlines()[4:] == [
         *measured.measured_with("MiniLM").splitlines()[2:]
     ]
@@ -103,14 +103,14 @@ def test_numbers_below_one_have_no_zero(x):
 
 
 def test_what_is_kept_is_read_back(file):
-    first = {("B", "text-only/full", 2): LABELS / 2, ("A", "text-only/full", 1): LABELS}
+    first = {("B", measured.BASE, 2): LABELS / 2, ("A", measured.BASE, 1): LABELS}
     keep(file, first, setting={"epochs": 3})
     found = measuring.kept()
     assert found.settings == {"A": {"epochs": 3}, "B": {"epochs": 3}}
-    assert list(found.row("B", "text-only/full")) == [2]
-    assert np.array_equal(found.row("A", "text-only/full")[1], LABELS)
+    assert list(found.row("B", measured.BASE)) == [2]
+    assert np.array_equal(found.row("A", measured.BASE)[1], LABELS)
     assert np.array_equal(found.labels, LABELS)
-    assert found.row("C", "text-only/full") == {}
+    assert found.row("C", measured.BASE) == {}
 
 
 def table_of_runs(folder, seeds, **options):

@@ -23,8 +23,7 @@ from transformers import (
 
 GROUP = 16
 """Sentences that a text encoder reads at once on a CPU: fewer have less padding, but each group
-reads all weights. Of batches of 32, with 22 and with 109 million parameters, 16 take less time than
-8 or 32."""
+reads all weights."""
 
 
 def load_text_encoder(name_or_folder: str | Path) -> PreTrainedModel:

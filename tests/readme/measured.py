@@ -16,7 +16,7 @@ from tests.readme.measuring import Floats, kept
 from tests.readme.tables import SPACE, table
 
 OLDER = Path(__file__).with_suffix(".csv")
-BASE = "text-only/full"
+BASE = "text-only/text-only"
 ROWS = {
     BASE: "**text alone**",
     "hycon/full": "HyCon",
