@@ -73,6 +73,15 @@ def l2_normalize(x: Tensor) -> Tensor:
         shortest, longest = torch.aminmax(length.detach())
         if float(shortest) > SHORTEST and float(longest) < math.inf:
             return unit
+        # The others' rows are as they would be without these, to the last digit: equal ones tie.
+        safe = (length.detach() > SHORTEST) & (length.detach() < math.inf)
+        unit, _ = apply_to_several(_Unit, torch.where(safe, x, 1))
+        return torch.where(safe, unit, _scaled_unit(x))
+    return _scaled_unit(x)
+
+
+def _scaled_unit(x: Tensor) -> Tensor:
+    """:func:`l2_normalize` of rows of any length."""
     # Divided by their largest entry, rows have squares of at most 1 and a sum from 1 to D. The
     # result does not depend on this scale, so its derivatives are right with the scale detached.
     # Zero rows divide by 1 instead, and the factor nonzero makes their gradient zero.

@@ -24,6 +24,14 @@ def unit_rows(kind, n, d, seed=0):
     return [torch.nn.functional.normalize(v, dim=1).float() for v in (x, y)]
 
 
+def allowed(temperature):
+    """How far a float32 may be off: 1e-5, or four roundings of a cosine of 1, over the temperature.
+
+    Whether one or four are off depends on the order in which a processor adds up products.
+    """
+    return max(1e-5, 4 * torch.finfo(torch.float32).eps / temperature)
+
+
 def relative(found, expected):
     return (found.double() - expected).norm() / expected.norm().clamp_min(1e-300)
 

@@ -332,10 +332,10 @@ def test_chunks_take_each_anchors_own_partner_out(chunk_size, exclude_positive, 
     x, y = normal(2, 5, 3), normal(3, 7, 3)
     options = {"targets": own, "exclude_positive": exclude_positive}
     whole = mm.hard_negatives(x, y, 7, **options)
-    for found, expected in zip(
-        mm.hard_negatives(x, y, 7, chunk_size=chunk_size, **options), whole, strict=True
-    ):
-        assert torch.equal(found, expected)
+    found = mm.hard_negatives(x, y, 7, chunk_size=chunk_size, **options)
+    assert torch.equal(found.indices, whole.indices)
+    assert torch.equal(found.valid, whole.valid)
+    close(found.scores, whole.scores)  # products of other sizes, which may round otherwise
 
 
 @pytest.mark.parametrize("value", ["before", None, 1, 0])

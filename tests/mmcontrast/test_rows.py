@@ -41,6 +41,31 @@ def test_leading_axes_are_kept(name):
 
 
 @every_map
+@given(
+    seed=seeds,
+    beside=st.sampled_from([0.0, 1e-30, 1e30, math.inf, math.nan]),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+)
+def test_a_row_is_the_same_whatever_stands_beside_it(name, seed, beside, dtype):
+    """To the last digit: equal rows of two batches tie."""
+    x, upstream = normal(seed, 4, 6).to(dtype), normal(seed + 1, 5, 6).to(dtype)
+    more = torch.cat([x, torch.full((1, 6), beside, dtype=dtype)])
+    (alone, own), (together, all_of_them) = (
+        gradients_of(MAPS[name], rows, upstream[: len(rows)]) for rows in (x, more)
+    )
+    assert torch.equal(together[:4], alone)
+    assert torch.equal(all_of_them[:4], own)
+
+
+def gradients_of(row_map, x, upstream):
+    """The mapped rows, and the gradient by the rows."""
+    x = leaf(x)
+    found = row_map(x)
+    width = found.shape[1] - x.shape[1]  # of a map that adds a feature
+    return found, torch.autograd.grad(found, x, torch.nn.functional.pad(upstream, (0, width)))[0]
+
+
+@every_map
 def test_gradcheck(name):
     x = leaf(normal(4, 3, 4))
     assert torch.autograd.gradcheck(MAPS[name], x)
