@@ -38,6 +38,8 @@ WITHOUT = {
     "cormult-residual/full": "cormult/wo_contrast",
 }
 """The row without contrast, where it is not the table's own."""
+SEEDS = 3
+"""Of a row, at least."""
 METRICS = ("mae", "corr", "acc7", "acc2_nn_n", "acc2_p_n", "f1_nn_n", "f1_p_n")
 HEAD = (
     *("", "MAE", "Corr", "Acc-7", "Acc-2 nn/n", "Acc-2 p/n", "F1 nn/n", "F1 p/n"),
@@ -52,12 +54,28 @@ def model_of(row: str) -> str:
 
 
 def measured(model: str | None = None) -> str:
-    """The tables of all encoders; or of each the row of text alone and those of one model."""
-    encoders = kept().settings
-    shown = [f"**{name}**\n\n{measured_with(name, model)}" for name in encoders]
-    if "MiniLM" not in encoders:
-        shown.append(f"**MiniLM**\n\n{_older(model)}")
-    return "\n\n".join(shown)
+    """The tables that are whole; of each the row of text alone and those of one model, or all."""
+    tables = {name: measured_with(name, model) for name in kept().settings if not left(name)}
+    if "MiniLM" not in tables:
+        tables["MiniLM"] = _older(model)
+    if len(tables) == 1:
+        return tables["MiniLM"]
+    return "\n\n".join(f"**{name}**\n\n{shown}" for name, shown in tables.items())
+
+
+def begun() -> str:
+    """The tables of which runs are left to do."""
+    shown = [
+        f"**{name}**, runs left to do: {left(name)}\n\n{measured_with(name)}"
+        for name in kept().settings
+        if left(name)
+    ]
+    return "\n\n".join(shown) or "None."
+
+
+def left(encoder: str) -> int:
+    """Runs that the table of an encoder lacks."""
+    return sum(max(SEEDS - len(kept().row(encoder, row)), 0) for row in ROWS)
 
 
 def measured_with(encoder: str, model: str | None = None) -> str:
@@ -69,7 +87,7 @@ def measured_with(encoder: str, model: str | None = None) -> str:
             without = WITHOUT.get(row, f"{row.split('/')[0]}/wo_contrast")
             lines.append(
                 [
-                    name + _fewer(found[row], found[BASE]),
+                    name + _fewer(found[row]),
                     *(_mean(found[row].values(), metric) for metric in METRICS),
                     *(_minus(found, row, other) for other in (BASE, without)),
                     _printed(row),
@@ -120,8 +138,8 @@ def _short(number: str) -> str:
     return number.replace("0.", ".", 1) if number.lstrip("+-").startswith("0.") else number
 
 
-def _fewer(runs: Mapping[int, object], base: Mapping[int, object]) -> str:
-    return "" if runs.keys() == base.keys() else f" ({len(runs)} of {len(base)} seeds)"
+def _fewer(runs: Mapping[int, object]) -> str:
+    return "" if len(runs) >= SEEDS else f" ({len(runs)} of {SEEDS} seeds)"
 
 
 def _older(model: str | None) -> str:

@@ -43,6 +43,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "citing": citing.bibtex,
     "notebooks": gallery.notebooks,
     "measured": measured.measured,
+    "begun": measured.begun,
     **families.parts(),
     **paper_pages.parts(),
 }
