@@ -73,10 +73,12 @@ def l2_normalize(x: Tensor) -> Tensor:
         shortest, longest = torch.aminmax(length.detach())
         if float(shortest) > SHORTEST and float(longest) < math.inf:
             return unit
-        # The others' rows are as they would be without these, to the last digit: equal ones tie.
-        safe = (length.detach() > SHORTEST) & (length.detach() < math.inf)
+        # Only the others are scaled: a row is the same, to the last digit, whatever is beside it.
+        safe = (length.detach() > SHORTEST) & (length.detach() < math.inf)  # (..., 1)
         unit, _ = apply_to_several(_Unit, torch.where(safe, x, 1))
-        return torch.where(safe, unit, _scaled_unit(x))
+        others, flat = (~safe).flatten().nonzero()[:, 0], (-1, x.shape[-1])
+        scaled = _scaled_unit(x.reshape(flat)[others])
+        return unit.reshape(flat).index_copy(0, others, scaled).view(x.shape)
     return _scaled_unit(x)
 
 
