@@ -592,6 +592,8 @@ def test_the_module_is_one_call_of_the_function(kind):
     found = mm.JointContrast(**settings)(features, **given, generator=rng(1))
     expected = mm.joint_contrast(features, **settings, **given, generator=rng(1))
     close(found.total, expected.total)
+    usual = mm.JointContrast(**KINDS[kind])(features, generator=rng(1))
+    assert torch.equal(usual.total, joint(features, kind, 1).total)
     learned = mm.JointContrast(**KINDS[kind], temperature=mm.LearnableTemperature(0.4))
     close(
         learned(features, generator=rng(1)).total,
