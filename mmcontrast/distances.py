@@ -127,8 +127,8 @@ def cosine_distance(x: Tensor, y: Tensor) -> Tensor:
     x, y = l2_normalize(x), l2_normalize(y)
     # Half the squared distance of unit rows equals 1 - cos, and keeps its digits for close rows.
     apart = (x - y).square().sum(-1) / 2
-    undirected = (x == 0).all(-1).to(apart.dtype) + (y == 0).all(-1).to(apart.dtype)
-    return within(apart + undirected / 2, 0, 2)
+    undirected = (x == 0).all(-1) | (y == 0).all(-1)
+    return within(torch.where(undirected, 1, apart), 0, 2)
 
 
 WITHOUT_PARAMETERS = (euclidean, squared_euclidean, manhattan, chebyshev, cosine_distance)

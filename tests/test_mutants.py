@@ -454,3 +454,13 @@ def test_a_sample_takes_the_place_of_that_of_its_paths(tmp_path, monkeypatch):
 def test_paths_may_stand_after_options():
     found = arguments(["run", "--seed", "3", "mmcontrast/gaps.py"])
     assert (found.command, found.paths, found.seed) == ("run", ["mmcontrast/gaps.py"], 3)
+
+
+def test_a_change_in_a_decorator_has_the_lines_from_there():
+    """A lambda in it is run by other tests than the function is."""
+    source = b"@law(\n    when=lambda t: not t,\n)\ndef f():\n    return 1\n"
+    found = mutants("toy/laws.py", source)
+    assert {m.lines for m in found if m.operator in ("dropped sign", "dropped decorator")} == {
+        (1, 5)
+    }
+    assert {m.lines for m in found if m.operator == "removed return"} == {(5, 5)}

@@ -81,7 +81,6 @@ def _try(bound: LossCheck, subject: Subject) -> CheckResult:
     most = bound.max_examples if check.most is None else min(check.most, bound.max_examples)
     configured = hypothesis.settings(
         max_examples=most,
-        database=None,
         deadline=None,
         derandomize=bound.seed is None,
         phases=phases,

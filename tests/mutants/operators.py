@@ -132,7 +132,8 @@ def walk(node: ast.AST, around: Lines, lines: Lines | None) -> Iterator[Found]:
     if isinstance(node, ast.stmt) and lines is not None:
         lines = head(node)
     if isinstance(node, DEFINED):
-        around, lines = (node.lineno, node.end_lineno or node.lineno), None
+        first = min(x.lineno for x in [node, *node.decorator_list])
+        around, lines = (first, node.end_lineno or node.lineno), None
     for place, new, operator in changes(node):
         yield place, new, operator, lines or around, around
     for name, field in ast.iter_fields(node):

@@ -2,8 +2,10 @@
 
 import json
 
+import hypothesis
 import pytest
 import torch
+from hypothesis.database import InMemoryExampleDatabase
 
 import mmcontrast as mm
 from mmcontrast.testing import LawsBroken, iter_checks
@@ -55,3 +57,29 @@ def test_another_seed_draws_other_examples():
         report_on(recorded, checks=["nonnegative"], max_examples=8, seed=seed)
         sizes.append(seen)
     assert sizes[0] != sizes[1]
+
+
+def test_nothing_is_kept_in_the_callers_database():
+    """Its examples belong to its own tests, and a law would meet them in their place."""
+    database, before = InMemoryExampleDatabase(), hypothesis.settings.get_current_profile_name()
+    hypothesis.settings.register_profile("kept", database=database, derandomize=False)
+    hypothesis.settings.load_profile("kept")
+    try:
+        found = report_on(losses.half, {"form": "info_nce"}, checks=["collapse_value"], seed=5)
+    finally:
+        hypothesis.settings.load_profile(before)
+    assert found["collapse_value"].status == "failed"
+    assert not database.data
+
+
+def test_uniform_targets_are_what_costs_log_n():
+    """Not what the loss is without them."""
+
+    def nothing_without(a, b, positives=None):
+        return mm.info_nce(a, b, positives=positives) * (positives is not None)
+
+    traits = {"form": "info_nce", "positives": True}
+    name = "uniform_targets_cost_log_n"
+    assert (
+        report_on(nothing_without, traits, checks=[name], max_examples=9)[name].status == "passed"
+    )
