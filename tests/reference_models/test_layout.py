@@ -1,6 +1,8 @@
 """How reference_models is laid out; ``tests/test_layout.py`` has the laws of both packages."""
 
 import ast
+import dataclasses
+from importlib import import_module
 from pathlib import Path
 
 import reference_models
@@ -44,6 +46,18 @@ def test_imports_run_downwards():
 def test_papers_and_nothing_else_have_a_network_and_settings():
     for leaf in ("network", "settings"):
         assert {n.split(".")[0] for n in FILES if n.endswith(f".{leaf}")} == set(PAPERS), leaf
+
+
+def test_what_is_written_once_is_frozen():
+    """But the rows of a plan, which fill while it runs."""
+    written = {}
+    for name in FILES:
+        module = import_module(f"reference_models.{name}".removesuffix(".__init__"))
+        for kind in vars(module).values():
+            if dataclasses.is_dataclass(kind) and kind.__module__ == module.__name__:
+                written[kind] = kind.__dataclass_params__.frozen
+    assert len(written) > 20
+    assert [kind.__name__ for kind, frozen in written.items() if not frozen] == ["Row"]
 
 
 def test_files_stay_short():
