@@ -1,5 +1,6 @@
 """Mutation testing, tried on a toy package whose mutants have known ends."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -415,7 +416,9 @@ def test_the_tests_of_a_mutant(tmp_path):
     law = {f"{lines.OF_ALL[0]}::e": 3.0}
     assert of(seconds=seconds | law) == (["b", "a", "c"], ["d"])
     at_import = {"toy/n.py": {f"{own}::b": f"{first}-{first}"}}
-    assert of(seconds=seconds | law, lines=at_import) == (["b", "c", "a", "e"], [])
+    assert of(seconds=seconds | law, lines=at_import) == (["b", "c", "a"], ["e"])
+    mutant = dataclasses.replace(mutant, lines=mutant.around)  # runs at import
+    assert of(seconds=seconds | law) == (["b", "a", "c"], ["d", "e"])
 
 
 def test_tests_run_together_that_need_the_same_and_no_longer_than_allowed():

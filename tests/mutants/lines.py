@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,8 +12,12 @@ from typing import Any
 
 from tests.mutants.operators import Mutant
 
-OF_ALL = ("tests/mmcontrast/test_sharded.py", "tests/mmcontrast/testing/test_registry.py")
-"""Whose tests look at all functions, or laws, as they are after the import."""
+OF_ALL = (
+    "tests/mmcontrast/test_sharded.py",
+    "tests/mmcontrast/testing/test_registry.py",
+    "tests/reference_models/test_layout.py",
+)
+"""Whose tests look at all functions, laws, or classes as they are after the import."""
 COPY = re.compile(r"^.*/\.mutants/tree-\d+/")
 
 
@@ -105,10 +109,12 @@ class Map:
     def of(self, mutant: Mutant, source: bytes) -> Tests:
         """The tests of its lines; if none, of its function, and if none, of its file.
 
-        Lines that run at import belong to no test: those of what was imported count, too. A file
-        that has changed since it was recorded has its lines elsewhere: then all its tests count.
+        Lines that run at import belong to no test: those of what was imported count, too, and those
+        of all such files. A file that has changed since it was recorded has its lines elsewhere:
+        then all its tests count.
         """
-        now, found, general = digest(source), set(), set()
+        now, found = digest(source), set()
+        general = set(OF_ALL) if mutant.lines == mutant.around else set()
         for spans in (mutant.lines, mutant.around, (0, 10**9)):
             for part in self.parts:
                 fresh = part["sources"].get(mutant.path) == now
@@ -123,9 +129,15 @@ class Map:
         own = [name for name in ordered if name.split("::")[0] in ours]
         # What a cached result of the file rests on was run under the first test's name alone.
         there = {name.split("::")[0] for name in own}
-        rest = [n for n in self.seconds if n.split("::")[0] in there | general and n not in found]
-        own += sorted(rest, key=self.seconds.__getitem__)
-        return Tests(own, [name for name in ordered if name not in set(own)], self.seconds)
+        own += self._more(there, found)
+        more = self._more(general, {*found, *own})
+        others = [name for name in ordered if name not in set(own)]
+        return Tests(own, sorted([*others, *more], key=self.seconds.__getitem__), self.seconds)
+
+    def _more(self, files: Container[str], known: Container[str]) -> list[str]:
+        """The tests of some files beside those that are known, the quickest first."""
+        more = [n for n in self.seconds if n.split("::")[0] in files and n not in known]
+        return sorted(more, key=self.seconds.__getitem__)
 
 
 def own_test_file(path: str) -> str:
