@@ -16,8 +16,9 @@ OF_ALL = (
     "tests/mmcontrast/test_sharded.py",
     "tests/mmcontrast/testing/test_registry.py",
     "tests/reference_models/test_layout.py",
+    "tests/reference_models/test_registry.py",
 )
-"""Whose tests look at all functions, laws, or classes as they are after the import."""
+"""Whose tests look at all functions, laws, classes or models as they are after the import."""
 COPY = re.compile(r"^.*/\.mutants/tree-\d+/")
 
 

@@ -20,6 +20,13 @@ def test_the_second_version_is_the_first_with_selected_pairs():
     assert second.supervised_loss == "hycon_v2"
 
 
+def test_models_that_predict_from_one_modality_take_one():
+    """Contrast across modalities, or a fusion, needs two."""
+    assert {name for name, model in MODELS.items() if model.fewest == 1} == {
+        *("tecafn", "mfon", "text-only")
+    }
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_presets_and_rows_are_made_of_known_fields(name):
     entry = MODELS[name]

@@ -115,6 +115,9 @@ def test_stored_tokens_have_a_place_each_in_an_encoder_from_scratch(tmp_path):
     corpus = load_mmsa(corpus_file(tmp_path / "corpus.pkl", stored_tokens))
     parts = build("hycon", SMALL, SHORT, corpus, seed=1, text_encoder="scratch")
     assert parts.text_encoder.config.vocab_size == BERT_VOCABULARY
+    corpus.splits["valid"].token_ids[0, 1] = BERT_VOCABULARY + 9  # in one split alone
+    parts = build("hycon", SMALL, SHORT, corpus, seed=1, text_encoder="scratch")
+    assert parts.text_encoder.config.vocab_size == BERT_VOCABULARY + 10
 
 
 def test_a_single_modality_is_enough_where_the_model_says_so(file):
