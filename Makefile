@@ -36,9 +36,9 @@ nightly: PROFILE := nightly
 nightly: test
 
 # A sample of small mistakes in the source, and the tests that notice them; tests/mutants says more.
-# It begins with a run of all tests that records the lines of each, half an hour on two cores as the
-# sample itself; what was cut goes on where it stood. COUNT=100 SEED=1 take another sample, FILES="mmcontrast/gaps.py" of a part;
-# that of the site is FILES=reference_models COUNT=40 besides.
+# It begins with a run of all tests that records the lines of each, half an hour on two cores, and so
+# is the sample; what was cut goes on where it stood. COUNT=100 SEED=1 take another sample,
+# FILES="mmcontrast/gaps.py" of a part; that of the site is FILES=reference_models COUNT=40 besides.
 COUNT := 420
 SEED := 0
 FILES := mmcontrast
