@@ -223,3 +223,12 @@ def test_rare_opcodes_are_followed_as_the_reader_does(tmp_path, data):
     path = tmp_path / "x.pkl"
     path.write_bytes(data)
     assert load_pickle(path) == pickle.loads(data)
+
+
+@pytest.mark.parametrize(("key", "counts"), [(lambda i: i, 1), (lambda i: (i, i + 1), 10)])
+def test_keys_are_counted_before_a_table_is_made(key, counts):
+    """By the scan alone: what rebuilds the objects counts them as well, but then they are there."""
+    most = MOST_NUMBERS // counts
+    scan(pickle.dumps({key(i): None for i in range(most)}))
+    with pytest.raises(pickle.UnpicklingError, match=f"more than {MOST_NUMBERS} keys"):
+        scan(pickle.dumps({key(i): None for i in range(most + 1)}))
