@@ -25,9 +25,10 @@ def unit_rows(kind, n, d, seed=0):
 
 
 def allowed(temperature):
-    """How far a float32 may be off: 1e-5, or four roundings of a cosine of 1, over the temperature.
+    """How far a float32 may be off whose cosines are one matrix product.
 
-    Whether one or four are off depends on the order in which a processor adds up products.
+    1e-5, or four roundings of a cosine of 1 over the temperature: how a processor adds up products
+    decides whether it is one or four. Tiles add up those of a pair by themselves, and stay below.
     """
     return max(1e-5, 4 * torch.finfo(torch.float32).eps / temperature)
 

@@ -8,7 +8,7 @@ from torch.autograd import forward_ad
 
 import mmcontrast as mm
 from mmcontrast.exact import choose, sizes
-from tests.mmcontrast.closed_form import EXACT, allowed, relative, unit_rows
+from tests.mmcontrast.closed_form import EXACT, relative, unit_rows
 from tests.mmcontrast.exact.ways import (
     FORMS,
     KINDS,
@@ -148,8 +148,8 @@ def test_what_fits_at_once(pairs, chunk_size, at_once):
 @pytest.mark.parametrize("form", ["symmetric", "one way"])
 @pytest.mark.parametrize("kind", ["gauss", "aligned", "nearly aligned", "orthogonal", "opposed"])
 @pytest.mark.parametrize("temperature", TEMPERATURES)
-def test_float32_gradient_is_that_of_float64_up_to_rounding(form, kind, temperature):
-    """Also where the loss is 1e-10."""
+def test_float32_gradient_is_within_1e_5_of_float64(form, kind, temperature):
+    """Also where the loss is 1e-10. At 0.01 the rounding of the cosines alone makes up 1.7e-5."""
     if kind == "orthogonal" and temperature == 0.01:
         return  # the loss is 1e-43, less than float32 holds
     exactly = EXACT["symmetric" if form == "symmetric" else "info_nce"]
@@ -159,7 +159,7 @@ def test_float32_gradient_is_that_of_float64_up_to_rounding(form, kind, temperat
             lambda x, y: FORMS[form](x, y, temperature=temperature, chunk_size=16), x, y
         )
         exact, expected = exactly(x.double(), y.double(), temperature)
-        most = allowed(temperature)
+        most = 2e-5 if temperature == 0.01 else 1e-5
         assert value >= 0
         assert abs(value - exact) <= most * exact
         for gradient, reference in zip(found, expected, strict=True):

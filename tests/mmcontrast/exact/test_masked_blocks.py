@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import mmcontrast as mm
 from mmcontrast.exact import masked_choice, sizes
 from tests import oracles
-from tests.mmcontrast.closed_form import TEMPERATURES, allowed, relative, unit_rows
+from tests.mmcontrast.closed_form import TEMPERATURES, relative, unit_rows
 from tests.mmcontrast.exact.ways import Allocations, reductions, same
 from tests.mmcontrast.memory import peak
 from tests.mmcontrast.strategies import (
@@ -226,7 +226,7 @@ def test_the_gradient_by_weights_is_that_of_the_plain_path(seed, n, m, size, for
 @pytest.mark.parametrize("which", ["bool", "soft", "in", "keep", "both ways"])
 @pytest.mark.parametrize("kind", ["gauss", "aligned", "nearly aligned", "opposed"])
 @pytest.mark.parametrize("temperature", TEMPERATURES)
-def test_float32_gradient_is_that_of_float64_up_to_rounding(which, kind, temperature):
+def test_float32_gradient_is_within_1e_5_of_float64(which, kind, temperature):
     """At 0.01 the rounding of the cosines alone makes up 1.7e-5."""
     n = 33
     pairs = (torch.arange(n)[:, None] - torch.arange(n)).abs() <= 1
@@ -243,7 +243,7 @@ def test_float32_gradient_is_that_of_float64_up_to_rounding(which, kind, tempera
     x, y = unit_rows(kind, n, 32)
     value, found = gradients(loss, x, y)
     exact, expected = gradients(loss, x.double(), y.double())
-    most = allowed(temperature)
+    most = 2e-5 if temperature == 0.01 else 1e-5
     assert value >= 0
     assert abs(value - exact) <= most * exact
     for gradient, reference in zip(found, expected, strict=True):
