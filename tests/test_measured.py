@@ -74,6 +74,9 @@ def test_a_papers_table_has_text_alone_and_its_own_rows(file):
     own = (measured.measured_with("Tiny", model).splitlines()[3:] for model in models)
     assert sorted(chain.from_iterable(own)) == sorted(whole[3:])
     assert "±" not in "".join(whole)  # of one seed
+    assert cells("\n".join(whole), "HyCon-v2 (1 of 3 seeds)")["paper's MAE"].startswith(
+        ".705 without"
+    )
 
 
 def test_rows_without_a_run_are_left_out(file):

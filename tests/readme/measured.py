@@ -155,5 +155,8 @@ def _older(model: str | None) -> str:
 def _printed(row: str) -> str:
     name, own = row.split("/")
     found = published_row(MODELS[name], "contrast", "mosi", own) if name in MODELS else {}
-    value = found.get("mae")
-    return "" if value is None else _short(f"{value:.3f}")
+    for metric, note in (("mae", ""), ("mag_bert_mae", " without labels of 0")):
+        value = found.get(metric)
+        if value is not None:
+            return _short(f"{value:.3f}") + note
+    return ""
