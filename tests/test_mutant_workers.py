@@ -212,3 +212,8 @@ def test_a_test_that_is_no_longer_there_kills_nothing(tmp_path):
 def test_no_random_example_decides(project, monkeypatch):
     monkeypatch.setenv("HYPOTHESIS_PROFILE", "nightly")
     assert project.environment(project.root, peers=False)["HYPOTHESIS_PROFILE"] == "ci"
+
+
+def test_no_test_waits_for_a_hub(project, monkeypatch):
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    assert project.environment(project.root, peers=False)["HF_HUB_OFFLINE"] == "1"

@@ -94,9 +94,12 @@ class Project:
         return [name for name in names if (self.root / name).is_file()]
 
     def environment(self, tree: Path, peers: bool) -> dict[str, str]:
-        """Of the tests: one thread, the same examples on every run, the copy before all else."""
+        """Of the tests: one thread, the same examples on every run, the copy before all else.
+
+        The hub is off from the start: what is preloaded reads that before the tests can say so.
+        """
         folders = [tree, *([self.peers] if peers and self.peers else []), ROOT]
-        usual = {"OMP_NUM_THREADS": "1"}
+        usual = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
         data = self.root.parent / "shared" / "data"
         if data.is_dir():
             usual["MMCONTRAST_DATA"] = str(data)
