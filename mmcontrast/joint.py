@@ -129,9 +129,8 @@ def joint_contrast(
     given = only_present(features, there)
     if score == "product":
         wide = normalize is None and out_of_range(given, group)
-    else:  # beside a flat tuple, the rounding of a float32 is 1e-3 of the height that is left
-        narrow_ones = all(x.dtype != torch.float64 for x in given.values())
-        wide = narrow_ones and first.device.type != "mps"  # which has no float64
+    else:  # of a flat tuple's height, float32 leaves three digits; MPS has no float64
+        wide = not any(x.dtype == torch.float64 or x.device.type == "mps" for x in given.values())
     # As they are given, so that gradients are capped in their own dtype. A map of the caller's own
     # may have parameters of float32.
     early = wide and normalize in (None, *ROW_MAPS)

@@ -23,15 +23,22 @@ def keep(path, runs, labels=LABELS, setting=None):
         line = {"encoder": encoder, "row": row, "seed": seed}
         lines.append({**line, "setting": setting or {}, "predictions": list(predictions)})
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    forget()
+
+
+def forget():
+    """What was read of another file."""
+    measuring.kept.cache_clear()
+    measured.metrics_by_seed.cache_clear()
 
 
 @pytest.fixture
 def file(tmp_path, monkeypatch):
     path = tmp_path / "measured.jsonl"
     monkeypatch.setattr(measuring, "FILE", path)
-    measured.metrics_by_seed.cache_clear()
+    forget()
     yield path
-    measured.metrics_by_seed.cache_clear()
+    forget()
 
 
 def cells(table, row):
@@ -97,7 +104,6 @@ def test_a_table_is_shown_as_measured_once_it_is_whole(file):
     assert "Tiny" not in measured.measured()
     assert measured.begun().startswith("**Tiny**, runs left to do: 1\n\n| ")
     keep(file, dict([*runs.items(), last]))
-    measured.metrics_by_seed.cache_clear()
     assert measured.measured().startswith(f"**Tiny**\n\n{measured.measured_with('Tiny')}")
     assert "\n\n**MiniLM**\n\n|" in measured.measured()
     assert measured.begun() == "None."

@@ -143,7 +143,7 @@ def _fewer(runs: Mapping[int, object]) -> str:
 
 
 def _older(model: str | None) -> str:
-    """The table of runs whose predictions are not kept."""
+    """The table of earlier runs, of which only means and deviations were stored."""
     head, *rows = csv.reader(OLDER.read_text().splitlines())
     names, shown = list(ROWS), []
     for at, row in enumerate(rows):

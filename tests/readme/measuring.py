@@ -8,6 +8,7 @@ is kept of a run, beside what it was trained with.
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,6 +47,7 @@ class Kept:
         return dict(sorted(found.items()))
 
 
+@cache
 def kept() -> Kept:
     """What the file has; nothing where there is none."""
     lines = map(json.loads, FILE.read_text().splitlines()) if FILE.exists() else iter(())
@@ -78,6 +80,7 @@ def add(encoder: str, folder: Path) -> list[Key]:
         row = path.parent.relative_to(folder).as_posix()
         found[Key(encoder, row, run.config["seed"])] = run.predictions[""]
     write(FILE, "".join(_lines(labels, settings, now.predictions | found)))
+    kept.cache_clear()
     return list(found)
 
 
