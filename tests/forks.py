@@ -20,6 +20,7 @@ from typing import Any
 from tests.processes import ROOT
 
 IMPORTED = ["torch._dynamo.testing", "torch.distributed.fsdp", "mmcontrast", "pytest", "hypothesis"]
+IMPORTED += ["matplotlib.pyplot", "IPython.core.interactiveshell"]
 
 
 class Forks:

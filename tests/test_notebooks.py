@@ -11,6 +11,7 @@ from nbclient.exceptions import CellExecutionError
 from PIL import Image
 
 from tests import notebooks
+from tests.forks import Forks
 
 STORED = [pytest.param(path, id=path.stem) for path in notebooks.NOTEBOOKS]
 KILOBYTES = 150
@@ -135,14 +136,38 @@ SHORTER = {
 """What trains for less time here than where the outputs are made; every cell runs all the same."""
 
 
+def run(notebook, folder):
+    """What was said, if it did not run to its end."""
+    path = folder / "run.ipynb"
+    nbformat.write(notebook, path)
+    forks = Forks()
+    forks.start("tests.cells", path, folder, IPYTHONDIR=str(folder))
+    return forks.wait(600).get(0)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", STORED)
-def test_it_runs_from_start_to_end(path, monkeypatch):
+def test_it_runs_from_start_to_end(path, tmp_path, monkeypatch):
     monkeypatch.delenv("MMCONTRAST_DATA", raising=False)  # the same everywhere, and short
-    made = notebooks.execute(path, SHORTER.get(path.stem))
-    outputs = [output for cell in made.cells for output in cell.get("outputs", [])]
-    assert not [output.text for output in outputs if output.get("name") == "stderr"]
-    assert len(made.cells) == len(read(path)[0].cells)
+    notebook, _ = read(path)
+    for piece, instead in SHORTER.get(path.stem, {}).items():
+        notebooks.replace(notebook, piece, instead)
+    assert run(notebook, tmp_path) is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("raise KeyError('no such luck')", "KeyError: 'no such luck'"),
+        ("import warnings\nwarnings.warn('beware')", "expected nothing on stderr, got .*beware"),
+    ],
+)
+def test_what_goes_wrong_in_a_cell_is_seen(code, said, tmp_path):
+    cells = [nbformat.v4.new_code_cell(text) for text in ("n = 1", code)]
+    found = run(nbformat.v4.new_notebook(cells=cells), tmp_path)
+    assert found is not None
+    assert re.search(said, found)
 
 
 @pytest.mark.slow

@@ -604,7 +604,8 @@ def test_law_60_compiles_into_one_graph(name):
         close(x, expected, atol=1e-12)
 
 
-COMPILED = ["info_nce:positives", "symmetric_info_nce", "hybrid_contrast:present", "triplet"]
+# The hybrid loss under AOT autograd is in exact/test_operators.py and hybrid/test_contrasts.py.
+COMPILED = ["info_nce:positives", "symmetric_info_nce", "triplet"]
 
 
 @pytest.mark.parametrize("name", COMPILED)

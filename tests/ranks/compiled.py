@@ -38,21 +38,6 @@ LOSSES = {
     "both ways, keep": lambda a, b, t, m, **g: mm.symmetric_info_nce(
         a, b, temperature=t, keep=m["keep"], **g
     ),
-    "variants": lambda a, b, t, m, **g: mm.symmetric_info_nce(
-        a, b, temperature=t, keep=m["keep"], smoothing=0.1, prior=0.1, within=True, **g
-    ),
-    "both ways, sides of two sizes": lambda a, b, t, m, **g: mm.symmetric_info_nce(
-        a.repeat_interleave(2, 0),
-        b,
-        temperature=t,
-        positives=m["pairs"].repeat_interleave(2, 0),
-        keep=m["keep"].repeat_interleave(2, 0),
-        **g,
-    ),
-    "matched": lambda a, b, t, m, **g: mm.matched_pair_nce(a, b, temperature=t, **g),
-    "sup_con, in": lambda a, b, t, m, **g: mm.sup_con(
-        a + b, m["labels"], form="in", temperature=t, **g
-    ),
     "anchored": lambda a, b, t, m, **g: (
         mm.anchored_info_nce(
             both(a, b), direction="both", temperature=t, present=m["present"], **g
@@ -78,6 +63,21 @@ LOSSES = {
 
 
 MORE = {
+    "variants": lambda a, b, t, m, **g: mm.symmetric_info_nce(
+        a, b, temperature=t, keep=m["keep"], smoothing=0.1, prior=0.1, within=True, **g
+    ),
+    "both ways, sides of two sizes": lambda a, b, t, m, **g: mm.symmetric_info_nce(
+        a.repeat_interleave(2, 0),
+        b,
+        temperature=t,
+        positives=m["pairs"].repeat_interleave(2, 0),
+        keep=m["keep"].repeat_interleave(2, 0),
+        **g,
+    ),
+    "matched": lambda a, b, t, m, **g: mm.matched_pair_nce(a, b, temperature=t, **g),
+    "sup_con, in": lambda a, b, t, m, **g: mm.sup_con(
+        a + b, m["labels"], form="in", temperature=t, **g
+    ),
     "sup_con, candidates": lambda a, b, t, m, **g: mm.sup_con(
         a, m["labels"], b, m["labels"], temperature=t, **g
     ),
@@ -142,8 +142,8 @@ MORE = {
 
 
 TRACED = (
-    *("anchored", "variants", "joint, shuffled", "hybrid, masks", "sup_con, in", "semi"),
-    *("both ways, sides of two sizes", "matched", "gathered", "one way", "both ways"),
+    *("anchored", "joint, shuffled", "hybrid, masks", "semi", "gathered", "one way", "both ways"),
+    *("ranked", "sigmoid", "one way, positives"),
 )
 """Of which the compiler's backward pass is not tested, for the sake of time."""
 

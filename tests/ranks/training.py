@@ -11,7 +11,6 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from reference_models.__main__ import main
 from reference_models.data.batch import Batch
 from reference_models.running.trainer import Trainee
 from tests.reference_models.batches import batch_of, cast, lacking, samples, without_dropout
@@ -117,16 +116,10 @@ def command(model, file, out):
     return ["train", model, *rows, "--out", str(out), "--set", *settings]
 
 
-def tecafn(rank, folder):
-    """The command on the corpus that lies in the folder."""
-    assert main(command("tecafn", folder / "corpus.pkl", folder / "tecafn")) == 0
-
-
 if __name__ == "__main__":
     dist.init_process_group("gloo", timeout=timedelta(minutes=5))
     for program in sys.argv[2:]:
         globals()[program](dist.get_rank(), Path(sys.argv[1]))
-    if dist.is_initialized():  # the command has ended it
-        dist.barrier()
+    dist.barrier()
     # What threads of torch are left may abort while the interpreter goes down.
     os._exit(0)
