@@ -5,6 +5,9 @@ weights may be a pickle. None of that code ever runs here: ``trust_remote_code=F
 and pickles are read by torch's own reader of weights.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import torch
@@ -163,6 +166,24 @@ def scratch_text_encoder(
     return BertModel(config, add_pooling_layer=False)
 
 
+Memory = dict[PreTrainedModel, dict[tuple[bytes, ...], Tensor]]
+_MEMORY: ContextVar[Memory | None] = ContextVar("states of texts that were read", default=None)
+
+
+@contextmanager
+def remembering() -> Iterator[None]:
+    """Inside, a text encoder reads each text once, and :func:`read_text` returns it again.
+
+    For evaluations of the same texts with weights that stay as they are. Where gradients are wanted
+    or the encoder is in training, it reads as ever. What is remembered is on the encoder's device.
+    """
+    token = _MEMORY.set({})
+    try:
+        yield
+    finally:
+        _MEMORY.reset(token)
+
+
 def read_text(
     encoder: PreTrainedModel, ids: Tensor, mask: Tensor, *, padding: bool = False
 ) -> Tensor:
@@ -186,13 +207,45 @@ def read_text(
             f" got {ids.dtype} of shape {tuple(ids.shape)}"
         )
     ids = ids.masked_fill(~mask, 0)
+    memory = _MEMORY.get()
+    if memory is None or torch.is_grad_enabled() or encoder.training:
+        return _states(encoder, ids, mask, padding)
+    return _remembered(memory.setdefault(encoder, {}), encoder, ids, mask, padding)
+
+
+def _remembered(
+    memory: dict[tuple[bytes, ...], Tensor],
+    encoder: PreTrainedModel,
+    ids: Tensor,
+    mask: Tensor,
+    padding: bool,
+) -> Tensor:
+    """The states of texts, of which those that are not in the memory are read now.
+
+    A text's states do not depend on the others of its batch, but for rounding; those on padding
+    depend on how much of it there is, and are zeros if they are not kept.
+    """
+    width = ids.shape[1]
+    lengths = [width] * len(ids) if padding else _reach(mask).tolist()
+    keys = [
+        (bytes([padding]), *(x[:n].tobytes() for x in row))
+        for n, *row in zip(lengths, ids.cpu().numpy(), mask.cpu().numpy(), strict=True)
+    ]
+    new = [row for row, key in enumerate(keys) if key not in memory]
+    if new:
+        read = _states(encoder, ids[new], mask[new], padding)
+        for row, states in zip(new, read, strict=True):
+            memory[keys[row]] = states[: lengths[row]].clone()
+    return torch.stack([F.pad(memory[k], (0, 0, 0, width - len(memory[k]))) for k in keys])
+
+
+def _states(encoder: PreTrainedModel, ids: Tensor, mask: Tensor, padding: bool) -> Tensor:
     # A softmax over no tokens is NaN: an empty text attends to its padding instead.
     attended = (mask | ~mask.any(1, keepdim=True)).long()
     if padding or ids.device.type != "cpu" or len(ids) <= GROUP:
         states = encoder(input_ids=ids, attention_mask=attended).last_hidden_state
         return states if padding else states.masked_fill(~mask.unsqueeze(-1), 0)
-    # One past the last real token of each sentence: positions from 1, 0 on padding.
-    reach = (mask * torch.arange(1, mask.shape[1] + 1)).amax(1).clamp(min=1)
+    reach = _reach(mask)
     order = reach.argsort(stable=True)
     states = []
     for rows in order.split(GROUP):
@@ -200,3 +253,8 @@ def read_text(
         part = encoder(input_ids=ids[rows, :length], attention_mask=attended[rows, :length])
         states.append(F.pad(part.last_hidden_state, (0, 0, 0, ids.shape[1] - length)))
     return torch.cat(states)[order.argsort()].masked_fill(~mask.unsqueeze(-1), 0)
+
+
+def _reach(mask: Tensor) -> Tensor:
+    """One past the last real token of each text, 1 at least: positions from 1, 0 on padding."""
+    return (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).amax(1).clamp(min=1)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from reference_models.data import missing
 from reference_models.data.corpus import Corpus, file_sha256
 from reference_models.data.missing import FIXED, MissingDataset
+from reference_models.layers.text_encoder import remembering
 from reference_models.running import records
 from reference_models.running.devices import device
 from reference_models.running.folders import one_at_a_time
@@ -184,7 +186,9 @@ def _predict_all(
         return missing.lacking(sample, mode, condition.rate, row, blanks)
 
     outputs = {}
-    for condition in found:
-        part = MissingDataset(full, lambda sample, c=condition: without(sample, c))
-        outputs[condition.name], _ = predict(parts.model, part, batch_size=size)
+    # Of whole modalities a text is missing or as it was: it need not be read again.
+    with remembering() if mode in missing.WHOLE else nullcontext():
+        for condition in found:
+            part = MissingDataset(full, lambda sample, c=condition: without(sample, c))
+            outputs[condition.name], _ = predict(parts.model, part, batch_size=size)
     return outputs

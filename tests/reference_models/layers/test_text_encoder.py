@@ -18,6 +18,7 @@ from reference_models.layers.text_encoder import (
     load_tokenizer,
     read_text,
     rebuild_text_encoder,
+    remembering,
     scratch_text_encoder,
 )
 
@@ -309,3 +310,70 @@ def test_what_is_no_token_ids(ids):
         ValueError, match=r"features\['text'\]: expected token ids of shape \(B, L\)"
     ):
         read_text(encoder, ids, torch.ones(2, 3, dtype=torch.bool))
+
+
+def counting(encoder):
+    """The texts that the encoder reads from now on, as many as there are in each call."""
+    found = []
+    encoder.register_forward_pre_hook(
+        lambda module, given, named: found.append(len(named["input_ids"])), with_kwargs=True
+    )
+    return found
+
+
+@pytest.mark.parametrize("padding", [False, True])
+def test_a_text_that_is_remembered_is_read_once_and_has_the_same_states(padding, generator):
+    """In another batch of as much padding; of more, too, where padding has no states."""
+    torch.manual_seed(0)
+    encoder = scratch_text_encoder(40, hidden_size=16, layers=2, heads=2, max_length=20).eval()
+    ids = torch.randint(4, 40, (23, 9), generator=generator)
+    mask = torch.arange(9) < torch.arange(23)[:, None] % 9  # some have no token at all
+    wider = torch.nn.functional.pad(ids, (0, 3)), torch.nn.functional.pad(mask, (0, 3))
+    batches = [(ids, mask), (ids[5:].flip(0), mask[5:].flip(0)), wider]
+    with torch.no_grad():
+        expected = [read_text(encoder, *batch, padding=padding) for batch in batches]
+        seen = counting(encoder)
+        with remembering():
+            for batch, states in zip(batches, expected, strict=True):
+                found = read_text(encoder, *batch, padding=padding)
+                torch.testing.assert_close(found, states, rtol=1e-5, atol=1e-6)
+                found.zero_()  # and what is remembered stays
+            torch.testing.assert_close(read_text(encoder, ids, mask, padding=padding), expected[0])
+    # Those without a token are alike.
+    assert sum(seen) == (2 * 23 if padding else 23)
+
+
+def test_what_is_remembered_is_of_one_encoder_and_of_texts_that_end_alike():
+    torch.manual_seed(0)
+    one, other = (
+        scratch_text_encoder(40, hidden_size=16, layers=1, heads=2, max_length=20).eval()
+        for _ in range(2)
+    )
+    ids = torch.tensor([[5, 6, 7], [5, 6, 0], [5, 0, 7], [5, 0, 7], [5, 6, 0]])
+    mask = torch.tensor([[1, 1, 1], [1, 1, 0], [1, 0, 1], [1, 1, 1], [1, 1, 1]]).bool()
+    ways = [(encoder, padding) for encoder in (one, other) for padding in (False, True)]
+    with torch.no_grad():
+        expected = [read_text(encoder, ids, mask, padding=padding) for encoder, padding in ways]
+        with remembering():
+            for row in range(5):
+                for (encoder, padding), states in zip(ways, expected, strict=True):
+                    alone = ids[row : row + 1], mask[row : row + 1]
+                    found = read_text(encoder, *alone, padding=padding)[0]
+                    torch.testing.assert_close(found, states[row], rtol=1e-5, atol=1e-6)
+
+
+def test_nothing_is_remembered_in_training_with_gradients_or_afterwards():
+    encoder = scratch_text_encoder(40, hidden_size=16, layers=1, heads=2, max_length=20).eval()
+    ids, mask = torch.ones(2, 3, dtype=torch.long), torch.ones(2, 3, dtype=torch.bool)
+    seen = counting(encoder)
+    with remembering():
+        for _ in range(2):
+            read_text(encoder, ids, mask).sum().backward()
+        with torch.no_grad():
+            for _ in range(2):
+                read_text(encoder.train(), ids, mask)
+            read_text(encoder.eval(), ids, mask)
+            read_text(encoder, ids, mask)
+    with torch.no_grad():
+        read_text(encoder, ids, mask)
+    assert seen == [2, 2, 2, 2, 2, 2]

@@ -1,6 +1,7 @@
 """A run where something is missing: its own weights, the stored masks, one evaluation each."""
 
 import shutil
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ import pytest
 
 from reference_models.data.loading import load_corpus
 from reference_models.data.missing import MODES
+from reference_models.layers import text_encoder
 from reference_models.running import robustness, runs
 from reference_models.running.robustness import Condition, conditions, evaluate_missing
 from reference_models.running.sealed import read_sealed, write_sealed
@@ -46,6 +48,24 @@ def test_conditions_are_each_rate_and_seed_but_equal_masks_once():
     assert [c.name for c in found[-2:]] == ["0.6667, masks 1", "0.6667, masks 2"]
     found = conditions("fixed-modalities", THREE, THREE[:2], ())
     assert [c.name for c in found] == ["text", "audio", "text + audio"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "once"), [("random-modalities", True), ("fixed-modalities", True), ("frames", False)]
+)
+def test_texts_that_are_there_or_not_are_read_once(mode, once, file, run, tmp_path, monkeypatch):
+    """Of as much padding; where tokens are missing, at every rate again."""
+    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("missing"))
+    states, read = text_encoder._states, Counter()
+
+    def counted(encoder, ids, mask, padding):
+        read.update(x.numpy().tobytes() for x in ids[mask.any(1)])
+        return states(encoder, ids, mask, padding)
+
+    monkeypatch.setattr(text_encoder, "_states", counted)
+    evaluate_missing(tmp_path / "run", mode, load_corpus(file), mask_seeds=1)
+    assert len(read) > 0
+    assert (max(read.values()) == 1) is once
 
 
 @pytest.mark.parametrize("mode", MODES)
