@@ -166,6 +166,9 @@ def scratch_text_encoder(
     return BertModel(config, add_pooling_layer=False)
 
 
+LARGEST = 2**31
+"""Bytes of states that are remembered of an encoder, two GiB; texts beyond are read every time."""
+
 Memory = dict[PreTrainedModel, dict[tuple[bytes, ...], Tensor]]
 _MEMORY: ContextVar[Memory | None] = ContextVar("states of texts that were read", default=None)
 
@@ -231,12 +234,15 @@ def _remembered(
         (bytes([padding]), *(x[:n].tobytes() for x in row))
         for n, *row in zip(lengths, ids.cpu().numpy(), mask.cpu().numpy(), strict=True)
     ]
-    new = [row for row, key in enumerate(keys) if key not in memory]
+    known = {key: memory[key] for key in keys if key in memory}
+    new = [row for row, key in enumerate(keys) if key not in known]
     if new:
         read = _states(encoder, ids[new], mask[new], padding)
-        for row, states in zip(new, read, strict=True):
-            memory[keys[row]] = states[: lengths[row]].clone()
-    return torch.stack([F.pad(memory[k], (0, 0, 0, width - len(memory[k]))) for k in keys])
+        found = {keys[row]: x[: lengths[row]].clone() for row, x in zip(new, read, strict=True)}
+        known |= found
+        if sum(x.nbytes for x in (*memory.values(), *found.values())) <= LARGEST:
+            memory |= found
+    return torch.stack([F.pad(known[k], (0, 0, 0, width - len(known[k]))) for k in keys])
 
 
 def _states(encoder: PreTrainedModel, ids: Tensor, mask: Tensor, padding: bool) -> Tensor:

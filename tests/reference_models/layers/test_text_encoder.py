@@ -362,6 +362,19 @@ def test_what_is_remembered_is_of_one_encoder_and_of_texts_that_end_alike():
                     torch.testing.assert_close(found, states[row], rtol=1e-5, atol=1e-6)
 
 
+def test_no_more_is_remembered_than_there_is_room_for(monkeypatch):
+    encoder = scratch_text_encoder(40, hidden_size=16, layers=1, heads=2, max_length=20).eval()
+    monkeypatch.setattr(text_encoder, "LARGEST", 3 * 2 * 16 * 4)  # two texts of three tokens
+    mask, seen = torch.ones(2, 3, dtype=torch.bool), counting(encoder)
+    with torch.no_grad(), remembering():
+        for texts in ([[1, 2, 3], [4, 5, 6]], [[4, 5, 6], [7, 8, 9]], [[1, 2, 3], [7, 8, 9]]):
+            ids = torch.tensor(texts)
+            found = read_text(encoder, ids, mask)
+            expected = text_encoder._states(encoder, ids, mask, False)
+            torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    assert seen[::2] == [2, 1, 1]  # the other calls are this test's
+
+
 def test_nothing_is_remembered_in_training_with_gradients_or_afterwards():
     encoder = scratch_text_encoder(40, hidden_size=16, layers=1, heads=2, max_length=20).eval()
     ids, mask = torch.ones(2, 3, dtype=torch.long), torch.ones(2, 3, dtype=torch.bool)
