@@ -7,14 +7,20 @@ from torch._dynamo.testing import CompileCounter
 from tests.mmcontrast.public_cases import ANY_SIZE, of_few, replace, results, tensors
 from tests.mmcontrast.strategies import close
 
-# Compiled elsewhere: in test_operators.py for more sizes and with gradients, and in test_package.py
-# the hybrid loss with all that it consists of; "multilevel_contrast:C" does the same and more.
+# Compiled and exported elsewhere: in test_operators.py for more sizes and with gradients, and in
+# test_package.py the hybrid loss with all that it consists of; "multilevel_contrast:C" does the
+# same and more.
 ELSEWHERE = [
     *("info_nce:sum", "info_nce:chunks", "symmetric_info_nce:chunks", "sigmoid_contrast:chunks"),
     *("info_nce:positives", "info_nce:soft", "symmetric_info_nce:keep"),
     *("inter_modal_contrast:selection", "hybrid_contrast:present", "multilevel_contrast"),
 ]
-COMPILED = [name for name in ANY_SIZE if name not in ELSEWHERE]
+HERE = [name for name in ANY_SIZE if name not in ELSEWHERE]
+# Compiled for more sizes and with gradients, in test_operators.py and hybrid/test_contrasts.py.
+PLAIN = [
+    *("info_nce", "symmetric_info_nce", "sigmoid_contrast", "sup_con", "rank_n_contrast"),
+    "hybrid_contrast",
+]
 # Compiled, and not exported: no line runs then that does not run while another case is exported.
 REPEATED = [
     *("info_nce:raw", "info_nce:bias", "symmetric_info_nce:captions", "matched_pair_nce:keep"),
@@ -45,7 +51,7 @@ def sizes_of_samples(name):
         yield {k: size for k, size in enumerate(x.shape) if size != other[k]}
 
 
-@pytest.mark.parametrize("name", COMPILED)
+@pytest.mark.parametrize("name", [name for name in HERE if name not in PLAIN])
 def test_one_compilation_serves_all_sizes(name):
     """With the sizes marked, as a compiler marks by itself those that a second batch has changed.
 
@@ -62,7 +68,7 @@ def test_one_compilation_serves_all_sizes(name):
     assert counter.frame_count == 1
 
 
-@pytest.mark.parametrize("name", [name for name in COMPILED if name not in REPEATED])
+@pytest.mark.parametrize("name", [name for name in HERE if name not in REPEATED])
 def test_an_exported_loss_takes_any_size(name):
     class Program(torch.nn.Module):
         def forward(self, *x):
