@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 from torch.nn import functional as F
 from transformers import (
     AutoConfig,
@@ -177,8 +178,10 @@ _MEMORY: ContextVar[Memory | None] = ContextVar("states of texts that were read"
 def remembering() -> Iterator[None]:
     """Inside, a text encoder reads each text once, and :func:`read_text` returns it again.
 
-    For evaluations of the same texts with weights that stay as they are. Where gradients are wanted
-    or the encoder is in training, it reads as ever. What is remembered is on the encoder's device.
+    For evaluations of the same texts while weights and autocast stay as they are. States are those
+    of the batch in which a text was first read, equal up to rounding. Where gradients are wanted,
+    under a compiler, or with the encoder in training, it reads as ever. What is remembered is on
+    the encoder's device.
     """
     token = _MEMORY.set({})
     try:
@@ -196,7 +199,9 @@ def read_text(
     in groups, each cut to its longest sentence: the states are the same.
 
     Args:
-        encoder: returns ``last_hidden_state``.
+        encoder: returns ``last_hidden_state``. Its states on words should not depend on padding,
+            as BERT's and its relatives' do not; those of some do (ConvBERT, MobileBERT, FNet), and
+            then on the batch, too.
         ids: (B, L) int64 token ids; those on padding are not read.
         mask: (B, L) bool, True = a real token; a sentence may have none.
         padding: keep the encoder's states on padding, instead of zeros.
@@ -210,8 +215,9 @@ def read_text(
             f" got {ids.dtype} of shape {tuple(ids.shape)}"
         )
     ids = ids.masked_fill(~mask, 0)
-    memory = _MEMORY.get()
-    if memory is None or torch.is_grad_enabled() or encoder.training:
+    anew = torch.is_grad_enabled() or encoder.training or is_compiling()
+    memory = None if anew else _MEMORY.get()
+    if memory is None:
         return _states(encoder, ids, mask, padding)
     return _remembered(memory.setdefault(encoder, {}), encoder, ids, mask, padding)
 
@@ -228,7 +234,7 @@ def _remembered(
     A text's states do not depend on the others of its batch, but for rounding; those on padding
     depend on how much of it there is, and are zeros if they are not kept.
     """
-    width = ids.shape[1]
+    mask, width = mask.expand(ids.shape), ids.shape[1]
     lengths = [width] * len(ids) if padding else _reach(mask).tolist()
     keys = [
         (bytes([padding]), *(x[:n].tobytes() for x in row))

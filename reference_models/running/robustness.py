@@ -185,10 +185,14 @@ def _predict_all(
         row = {name: values[sample["index"]] for name, values in draws[seed].items()}
         return missing.lacking(sample, mode, condition.rate, row, blanks)
 
-    outputs = {}
+    def predicted(condition: Condition) -> Outputs:
+        part = MissingDataset(full, lambda sample: without(sample, condition))
+        return predict(parts.model, part, batch_size=size)[0]
+
+    # To the last bit what `evaluate` predicts.
+    whole = [c for c in found if c.rate == 0 or set(full.modalities) <= set(c.kept or ())]
+    outputs = {c.name: predicted(c) for c in whole}
     # Of whole modalities a text is missing or as it was: it need not be read again.
     with remembering() if mode in missing.WHOLE else nullcontext():
-        for condition in found:
-            part = MissingDataset(full, lambda sample, c=condition: without(sample, c))
-            outputs[condition.name], _ = predict(parts.model, part, batch_size=size)
+        outputs |= {c.name: predicted(c) for c in found if c not in whole}
     return outputs

@@ -362,6 +362,19 @@ def test_what_is_remembered_is_of_one_encoder_and_of_texts_that_end_alike():
                     torch.testing.assert_close(found, states[row], rtol=1e-5, atol=1e-6)
 
 
+def test_a_mask_of_all_texts_and_a_compiler():
+    encoder = scratch_text_encoder(40, hidden_size=16, layers=1, heads=2, max_length=20).eval()
+    ids, mask = torch.tensor([[1, 2, 3], [4, 5, 6]]), torch.tensor([[True, True, False]])
+    compiled = torch.compile(
+        lambda ids, mask: read_text(encoder, ids, mask), backend="eager", fullgraph=True
+    )
+    with torch.no_grad():
+        expected = read_text(encoder, ids, mask.expand(2, 3))
+        with remembering():
+            torch.testing.assert_close(read_text(encoder, ids, mask), expected)
+            torch.testing.assert_close(compiled(ids, mask.expand(2, 3)), expected)
+
+
 def test_no_more_is_remembered_than_there_is_room_for(monkeypatch):
     encoder = scratch_text_encoder(40, hidden_size=16, layers=1, heads=2, max_length=20).eval()
     monkeypatch.setattr(text_encoder, "LARGEST", 3 * 2 * 16 * 4)  # two texts of three tokens
