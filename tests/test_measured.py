@@ -1,6 +1,5 @@
 """The table of finished runs: what is kept of them, and what is shown."""
 
-import json
 from itertools import chain
 
 import numpy as np
@@ -16,13 +15,13 @@ from tests.reference_models.tables.test_figures import run_folder
 LABELS = np.array([-2.0, -0.6, 0.0, 0.4, 1.8, 3.0])
 
 
-def keep(path, runs, labels=LABELS, setting=None):
-    """A file as ``add`` writes it, of predictions by (encoder, row, seed)."""
-    lines = [{"labels": list(labels)}]
-    for (encoder, row, seed), predictions in runs.items():
-        line = {"encoder": encoder, "row": row, "seed": seed}
-        lines.append({**line, "setting": setting or {}, "predictions": list(predictions)})
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+def keep(runs, labels=LABELS, setting=None):
+    """Files of predictions by (encoder, row, seed), and no others."""
+    for path in measuring.FOLDER.glob("*"):
+        path.unlink()
+    settings = {encoder: setting or {} for encoder, *_ in runs}
+    predictions = {measuring.Key(*key): np.array(values) for key, values in runs.items()}
+    measuring.store(np.array(labels), settings, predictions)
     forget()
 
 
@@ -33,11 +32,10 @@ def forget():
 
 
 @pytest.fixture
-def file(tmp_path, monkeypatch):
-    path = tmp_path / "measured.jsonl"
-    monkeypatch.setattr(measuring, "FILE", path)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(measuring, "FOLDER", tmp_path / "kept")
     forget()
-    yield path
+    yield tmp_path / "kept"
     forget()
 
 
@@ -48,7 +46,7 @@ def cells(table, row):
     return {title: text.replace("\u00a0", " ") for title, text in found.items()}
 
 
-def test_a_row_has_its_metrics_and_differences(file):
+def test_a_row_has_its_metrics_and_differences(folder):
     rng = np.random.default_rng(0)
     labels = rng.choice(np.arange(-30, 31) / 10, 300)
     near = {s: labels + rng.normal(0, 0.5, 300) for s in (1, 2, 3)}
@@ -56,7 +54,7 @@ def test_a_row_has_its_metrics_and_differences(file):
     runs = {("Tiny", measured.BASE, s): x for s, x in near.items()}
     runs |= {("Tiny", "tecafn/full", s): x for s, x in far.items()}
     runs |= {("Tiny", "tecafn/wo_contrast", s): x for s, x in far.items() if s < 3}
-    keep(file, runs, labels)
+    keep(runs, labels)
     table = measured.measured_with("Tiny")
     row = cells(table, "TeCaFN")
     errors = [np.abs(x - labels).mean() for x in far.values()]
@@ -72,9 +70,9 @@ def test_a_row_has_its_metrics_and_differences(file):
     assert cells(table, "without contrast, gate and pairs (2 of 3 seeds)")
 
 
-def test_a_papers_table_has_text_alone_and_its_own_rows(file):
+def test_a_papers_table_has_text_alone_and_its_own_rows(folder):
     rows = [*measured.ROWS]
-    keep(file, {("Tiny", row, 1): LABELS + 0.1 * at for at, row in enumerate(rows)})
+    keep({("Tiny", row, 1): LABELS + 0.1 * at for at, row in enumerate(rows)})
     whole = measured.measured_with("Tiny").splitlines()
     assert len(whole) == 2 + len(rows)
     models = {measured.model_of(row) for row in rows} - {"text-only"}
@@ -86,24 +84,24 @@ def test_a_papers_table_has_text_alone_and_its_own_rows(file):
     )
 
 
-def test_rows_without_a_run_are_left_out(file):
-    keep(file, {("Tiny", measured.BASE, 1): LABELS})
+def test_rows_without_a_run_are_left_out(folder):
+    keep({("Tiny", measured.BASE, 1): LABELS})
     assert len(measured.measured_with("Tiny").splitlines()) == 3
 
 
-def test_an_encoder_whose_predictions_are_not_kept_has_its_older_table(file):
+def test_an_encoder_whose_predictions_are_not_kept_has_its_older_table(folder):
     older = measured.measured("tecafn").splitlines()
     names = [row.split(" | ")[0] for row in older[2:]]
     assert names == ["| **text alone**", "| TeCaFN", "| without contrast, gate and pairs"]
 
 
-def test_a_table_is_shown_as_measured_once_it_is_whole(file):
+def test_a_table_is_shown_as_measured_once_it_is_whole(folder):
     runs = {("Tiny", row, s): LABELS + 0.1 * s for row in measured.ROWS for s in (1, 2, 3)}
     last = runs.popitem()
-    keep(file, runs)
+    keep(runs)
     assert "Tiny" not in measured.measured()
     assert measured.begun().startswith("**Tiny**, runs left to do: 1\n\n| ")
-    keep(file, dict([*runs.items(), last]))
+    keep(dict([*runs.items(), last]))
     assert measured.measured().startswith(f"**Tiny**\n\n{measured.measured_with('Tiny')}")
     assert "\n\n**MiniLM**\n\n|" in measured.measured()
     assert measured.begun() == "None."
@@ -119,15 +117,19 @@ def test_numbers_below_one_have_no_zero(x):
 # --- what is kept --------------------------------------------------------------------------------
 
 
-def test_what_is_kept_is_read_back(file):
+def test_what_is_kept_is_read_back(folder):
     first = {("B", measured.BASE, 2): LABELS / 2, ("A", measured.BASE, 1): LABELS}
-    keep(file, first, setting={"epochs": 3})
+    keep(first, setting={"epochs": 3})
     found = measuring.kept()
     assert found.settings == {"A": {"epochs": 3}, "B": {"epochs": 3}}
     assert list(found.row("B", measured.BASE)) == [2]
-    assert np.array_equal(found.row("A", measured.BASE)[1], LABELS)
+    assert np.array_equal(found.row("A", measured.BASE)[1], np.float32(LABELS))
     assert np.array_equal(found.labels, LABELS)
     assert found.row("C", measured.BASE) == {}
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def table_of_runs(folder, seeds, **options):
@@ -137,7 +139,7 @@ def table_of_runs(folder, seeds, **options):
     return folder
 
 
-def test_finished_runs_are_added_to_those_that_are_kept(file, tmp_path):
+def test_finished_runs_are_added_to_those_that_are_kept(folder, tmp_path):
     first, second = table_of_runs(tmp_path / "a", [1, 2]), table_of_runs(tmp_path / "b", [3])
     begun = run_folder(first / "tecafn" / "full" / "seed-9", samples=12)
     (begun / "metrics.json").unlink()
@@ -147,21 +149,21 @@ def test_finished_runs_are_added_to_those_that_are_kept(file, tmp_path):
     row = found.row("Tiny", "tecafn/full")
     assert list(row) == [1, 2, 3]
     run = Run(second / "tecafn" / "full" / "seed-3")
-    assert np.allclose(row[3], run.predictions[""], atol=1e-4)
+    assert np.array_equal(row[3], np.float32(run.predictions[""]))  # as networks predict
     assert np.array_equal(found.labels, run.labels[""].round(4))
-    before = file.read_text()
+    before = contents(folder)
     measuring.add("Tiny", second)  # once more: in the place of the older one
-    assert file.read_text() == before
+    assert contents(folder) == before
 
 
-def test_other_labels_or_another_training_are_refused(file, tmp_path):
-    keep(file, {("Tiny", "tecafn/full", 1): LABELS}, setting={"epochs": 9})
+def test_other_labels_or_another_training_are_refused(folder, tmp_path):
+    keep({("Tiny", "tecafn/full", 1): LABELS}, setting={"epochs": 9})
     with pytest.raises(ValueError, match=r"seed-1: expected the labels of the runs that are kept"):
         measuring.add("Tiny", table_of_runs(tmp_path / "a", [1]))
     run = Run(tmp_path / "a" / "tecafn" / "full" / "seed-1")
-    keep(file, {("Tiny", "tecafn/full", 1): LABELS}, run.labels[""].round(4), setting={"epochs": 9})
-    before = file.read_text()
+    keep({("Tiny", "tecafn/full", 1): LABELS}, run.labels[""].round(4), setting={"epochs": 9})
+    before = contents(folder)
     with pytest.raises(ValueError, match=r"seed-1: expected \{'epochs': 9\}, got \{"):
         measuring.add("Tiny", tmp_path / "a")
-    assert file.read_text() == before
+    assert contents(folder) == before
     measuring.add("Other", tmp_path / "a")  # an encoder has its own

@@ -168,12 +168,14 @@ def test_the_sdist_holds_the_code_the_tests_and_what_they_need(sdist):
         for kind in ("py", "md", "css", "svg")
         for path in (ROOT / "notebooks" / "site").rglob(f"*.{kind}")
     }
+    measured = {
+        path.relative_to(ROOT).as_posix()
+        for kind in ("measured.csv", "kept/*.jsonl")
+        for path in (ROOT / "tests" / "readme").glob(kind)
+    }
     shown = (
         site
-        | {
-            f"tests/readme/{path.name}"
-            for path in (ROOT / "tests" / "readme").glob("measured.*[lv]")
-        }
+        | measured
         | {"tests/mutants/equivalent.toml", "tests/mutants/stored.json"}
         | pictures
         | stored

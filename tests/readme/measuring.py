@@ -1,12 +1,13 @@
-"""What finished runs on CMU-MOSI have predicted, kept as one line of JSON each.
+"""What finished runs on CMU-MOSI have predicted: a file for each text encoder and seed, in kept.
 
 A table of one encoder takes hours to train, on whatever machine is free: its runs are added up
 here. Every metric and every difference is a function of labels and predictions, which is all that
-is kept of a run, beside what it was trained with.
+is kept of a run, beside what all runs of an encoder were trained with.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,9 +20,9 @@ from reference_models.running import folders
 from reference_models.running.storage import write
 from reference_models.tables.finished import Run
 
-FILE = Path(__file__).with_name("measured.jsonl")
+FOLDER = Path(__file__).with_name("kept")
 DIGITS = 4
-"""Of predictions, behind the point."""
+"""Of labels, behind the point."""
 
 Floats = NDArray[np.float64]
 
@@ -49,13 +50,16 @@ class Kept:
 
 @cache
 def kept() -> Kept:
-    """What the file has; nothing where there is none."""
-    lines = map(json.loads, FILE.read_text().splitlines()) if FILE.exists() else iter(())
-    labels: Floats = np.array(next(lines, {"labels": []})["labels"])
+    """What the files have; nothing where there are none."""
+    labels: Floats = np.array([])
     settings, predictions = {}, {}
-    for line in lines:
-        settings[line["encoder"]] = line["setting"]
-        predictions[Key(line["encoder"], line["row"], line["seed"])] = np.array(line["predictions"])
+    for path in sorted(FOLDER.glob("*.jsonl")):
+        head, *rows = map(json.loads, path.read_text().splitlines())
+        labels, encoder = np.array(head["labels"]), head["encoder"]
+        settings[encoder] = head["setting"]
+        for row in rows:
+            values = np.frombuffer(b64decode(row["predictions"]), "<f4")
+            predictions[Key(encoder, row["row"], head["seed"])] = values.astype(np.float64)
     return Kept(labels, settings, predictions)
 
 
@@ -66,7 +70,7 @@ def add(encoder: str, folder: Path) -> list[Key]:
         ValueError: other labels or another training than those that are kept.
     """
     now = kept()
-    labels, settings, found = now.labels, dict(now.settings), {}
+    labels, setting, found = now.labels, now.settings.get(encoder), {}
     for path in sorted(folder.glob("*/*/seed-*")):
         if folders.state(path) != "finished":
             continue
@@ -75,28 +79,33 @@ def add(encoder: str, folder: Path) -> list[Key]:
         labels = labels if len(labels) else own
         if not np.array_equal(own, labels):
             raise ValueError(f"{path}: expected the labels of the runs that are kept, got others")
-        if training != settings.setdefault(encoder, training):
-            raise ValueError(f"{path}: expected {settings[encoder]}, got {training}")
+        setting = setting or training
+        if training != setting:
+            raise ValueError(f"{path}: expected {setting}, got {training}")
         row = path.parent.relative_to(folder).as_posix()
         found[Key(encoder, row, run.config["seed"])] = run.predictions[""]
-    write(FILE, "".join(_lines(labels, settings, now.predictions | found)))
-    kept.cache_clear()
+    if found:
+        store(labels, now.settings | {encoder: setting}, now.predictions | found)
     return list(found)
+
+
+def store(
+    labels: Floats, settings: Mapping[str, Mapping[str, Any]], predictions: Mapping[Key, Floats]
+) -> None:
+    """Write all files."""
+    files: dict[str, list[dict[str, Any]]] = {}
+    for key, found in sorted(predictions.items()):
+        common = {"labels": labels.tolist(), "setting": settings[key.encoder]}
+        head = {"encoder": key.encoder, "seed": key.seed, **common}
+        values = b64encode(found.astype("<f4").tobytes()).decode()  # to the last bit
+        lines = files.setdefault(f"{key.encoder}-{key.seed}.jsonl", [head])
+        lines.append({"row": key.row, "predictions": values})
+    FOLDER.mkdir(exist_ok=True)
+    for name, lines in files.items():
+        write(FOLDER / name, "".join(json.dumps(line) + "\n" for line in lines))
+    kept.cache_clear()
 
 
 def trained_with(config: Mapping[str, Any]) -> dict[str, Any]:
     """Data and training of a run, which all runs of an encoder must share."""
     return {"data": config["data"]["sha256"], **config["training"]}
-
-
-def _lines(
-    labels: Floats, settings: Mapping[str, Any], predictions: Mapping[Key, Floats]
-) -> Iterable[str]:
-    def line(values: Mapping[str, Any]) -> str:
-        return json.dumps(values) + "\n"
-
-    yield line({"labels": labels.tolist()})
-    for key, found in sorted(predictions.items()):
-        setting = settings[key.encoder]
-        rounded = found.round(DIGITS).tolist()
-        yield line({**key._asdict(), "setting": setting, "predictions": rounded})
