@@ -7,6 +7,7 @@ one. An error, or a word on stderr, ends it.
 import io
 import os
 import sys
+import traceback
 from contextlib import redirect_stderr
 
 import nbformat
@@ -16,7 +17,11 @@ from traitlets.config import Config
 
 class Shell(InteractiveShell):
     def enable_gui(self, gui: str | None = None) -> None:
-        """There is no window whose events are to be waited for."""
+        """Pictures go into the output: no window is opened."""
+
+    def showtraceback(self, *given: object, **named: object) -> None:
+        """Also of what fails after a cell's code: its pictures are drawn then."""
+        sys.stderr.write(traceback.format_exc())
 
 
 def main(path: str, folder: str) -> None:

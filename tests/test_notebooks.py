@@ -161,6 +161,10 @@ def test_it_runs_from_start_to_end(path, tmp_path, monkeypatch):
     [
         ("raise KeyError('no such luck')", "KeyError: 'no such luck'"),
         ("import warnings\nwarnings.warn('beware')", "expected nothing on stderr, got .*beware"),
+        (
+            "from matplotlib import pyplot\npyplot.figure().suptitle(r'$\\frac{$')",
+            r"found .*at char 5",  # matplotlib's words, at the end of its traceback
+        ),
     ],
 )
 def test_what_goes_wrong_in_a_cell_is_seen(code, said, tmp_path):

@@ -25,6 +25,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+LARGEST = 2**31
+"""Bytes of states that are remembered of an encoder, two GiB; texts beyond are read every time."""
+
 GROUP = 16
 """Sentences that a text encoder reads at once on a CPU: fewer have less padding, but each group
 reads all weights."""
@@ -166,9 +169,6 @@ def scratch_text_encoder(
     )
     return BertModel(config, add_pooling_layer=False)
 
-
-LARGEST = 2**31
-"""Bytes of states that are remembered of an encoder, two GiB; texts beyond are read every time."""
 
 Memory = dict[PreTrainedModel, dict[tuple[bytes, ...], Tensor]]
 _MEMORY: ContextVar[Memory | None] = ContextVar("states of texts that were read", default=None)

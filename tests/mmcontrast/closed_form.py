@@ -25,7 +25,7 @@ def unit_rows(kind, n, d, seed=0):
 
 
 def allowed(temperature):
-    """The relative error of a float32 loss, and gradient, whose cosines are one matrix product.
+    """The relative error allowed in float32 where one matrix product makes all cosines.
 
     1e-5, or four roundings of a cosine of 1 over the temperature: how a processor adds up products
     decides whether it is one or four. Tiles add up those of a pair by themselves, and stay below.

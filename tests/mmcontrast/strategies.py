@@ -5,6 +5,7 @@ import math
 import numpy as np
 import torch
 from hypothesis import strategies as st
+from torch.utils._pytree import tree_leaves
 
 MODALITIES = ("text", "audio", "vision")
 KINDS = ("gauss", "aligned", "duplicate", "tiny", "huge", "one_direction")
@@ -121,6 +122,21 @@ def gradients(function, *tensors):
     return value.detach(), [
         torch.zeros_like(x) if g is None else g for x, g in zip(leaves, found, strict=True)
     ]
+
+
+def of_any_rows(compiled):
+    """The compiled function, called with the first size of each tensor marked as dynamic.
+
+    One graph is then for all sizes, where the compiler by itself makes a second one for them.
+    """
+
+    def call(*given, **options):
+        for x in tree_leaves(given):
+            if isinstance(x, torch.Tensor) and x.ndim:
+                torch._dynamo.mark_dynamic(x, 0)
+        return compiled(*given, **options)
+
+    return call
 
 
 def nothing_of(function, tensors, out, filler):

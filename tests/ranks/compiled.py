@@ -7,6 +7,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 import mmcontrast as mm
 from mmcontrast import distributed
+from tests.mmcontrast.strategies import of_any_rows
 from tests.ranks import run
 from tests.ranks.distributed import batch
 
@@ -151,18 +152,6 @@ TRACED = (
 AS_IT_COMES = "both ways, keep"
 """The one loss whose rows are not marked as dynamic: the compiler makes a second graph, for all
 numbers of rows, when it meets another one."""
-
-
-def of_any_rows(traced):
-    """The same, in one graph for all numbers of rows from the first call on."""
-
-    def call(a, b, t, given, **group):
-        present = given["present"].values()
-        for x in (a, b, *present, *(x for x in given.values() if isinstance(x, torch.Tensor))):
-            torch._dynamo.mark_dynamic(x, 0)
-        return traced(a, b, t, given, **group)
-
-    return call
 
 
 def one_graph(name, loss, rank, world, backend="aot_eager"):

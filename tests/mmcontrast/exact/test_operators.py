@@ -12,7 +12,7 @@ import mmcontrast as mm
 from mmcontrast import supervised
 from mmcontrast.exact import operators, sizes
 from tests.mmcontrast.memory import peak
-from tests.mmcontrast.strategies import normal
+from tests.mmcontrast.strategies import normal, of_any_rows
 
 OPERATORS = torch.ops.mmcontrast
 
@@ -215,18 +215,6 @@ def test_compiled_masks_are_eager_ones_for_all_sizes(loss):
     compiled_is_eager(loss, SETTINGS[:1], backend="eager", marked=True)
 
 
-def marking(compiled):
-    """The same, of rows whose number is marked, as a compiler marks it once it has changed."""
-
-    def call(*given):
-        for x in given:
-            if x.ndim:
-                torch._dynamo.mark_dynamic(x, 0)
-        return compiled(*given)
-
-    return call
-
-
 def compiled_is_eager(loss, settings, backend="aot_eager", marked=False):
     """After two compilations, or one if the sizes are marked."""
 
@@ -240,7 +228,7 @@ def compiled_is_eager(loss, settings, backend="aot_eager", marked=False):
     counter = CompileCounterWithBackend(backend)
     compiled = torch.compile(call, backend=counter, fullgraph=True)
     if marked:
-        compiled = marking(compiled)
+        compiled = of_any_rows(compiled)
     for n in (4, 5, 33, 300, 2):
         given = inputs(n)
         for mine, truth in zip(found(compiled, *given), found(call, *given), strict=True):
@@ -375,7 +363,7 @@ def test_compiled_miners_are_eager_ones_for_all_sizes():
     counter = CompileCounterWithBackend("aot_eager")
     torch._dynamo.reset()
     counters.clear()
-    compiled = marking(torch.compile(mined, backend=counter, fullgraph=True))
+    compiled = of_any_rows(torch.compile(mined, backend=counter, fullgraph=True))
     for n in (4, 5, 33, 500, 3):
         given = normal(n, n, 3).requires_grad_(), normal(n + 1, n, 3), torch.arange(n) % 3
         for mine, truth in zip(compiled(*given), mined(*given), strict=True):

@@ -10,7 +10,15 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 import mmcontrast as mm
 from mmcontrast.hybrid import contrasts
 from tests.mmcontrast.hybrid.evaluations import by_pairs, loss, sizes
-from tests.mmcontrast.strategies import close, gradients, labels, mask, modalities, normal
+from tests.mmcontrast.strategies import (
+    close,
+    gradients,
+    labels,
+    mask,
+    modalities,
+    normal,
+    of_any_rows,
+)
 
 
 @contextmanager
@@ -98,13 +106,7 @@ def test_compiled_is_eager_for_all_sizes_after_one_compilation(normalize):
 
     torch._dynamo.reset()
     counter = CompileCounterWithBackend("aot_eager")
-    function = torch.compile(total, backend=counter, fullgraph=True)
-
-    def compiled(*x):
-        for z in x:
-            torch._dynamo.mark_dynamic(z, 0)
-        return function(*x)
-
+    compiled = of_any_rows(torch.compile(total, backend=counter, fullgraph=True))
     for n in (4, 5, 300, 2):
         rows = list(modalities(n, n, 3).values())
         rows[1] = torch.where(mask(n, n)[:, None], rows[1], torch.nan)  # read by nobody
