@@ -110,8 +110,8 @@ def test_a_table_is_shown_as_measured_once_it_is_whole(folder):
 @given(st.floats(-5, 5))
 def test_numbers_below_one_have_no_zero(x):
     text = f"{x:+.3f}"
-    assert float(measured._short(text)) == float(text)
-    assert "0." not in measured._short(text) or abs(x) >= 1
+    assert float(measured.short(text)) == float(text)
+    assert "0." not in measured.short(text) or abs(x) >= 1
 
 
 # --- what is kept --------------------------------------------------------------------------------

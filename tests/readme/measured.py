@@ -1,7 +1,7 @@
 """What the models reach on CMU-MOSI, and what contrast is worth there."""
 
 import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -88,7 +88,7 @@ def measured_with(encoder: str, model: str | None = None) -> str:
             lines.append(
                 [
                     name + _fewer(found[row]),
-                    *(_mean(found[row].values(), metric) for metric in METRICS),
+                    *(_mean(found[row], metric) for metric in METRICS),
                     *(_minus(found, row, other) for other in (BASE, without)),
                     _printed(row),
                 ]
@@ -118,22 +118,28 @@ def minus(
 
 
 def _minus(found: Mapping[str, Mapping[int, Mapping[str, Floats]]], row: str, other: str) -> str:
-    """ "+.031 (.012 to .050): hurts"."""
     each = None if row == other else minus(found[row], found.get(other, {}), "mae")
-    if each is None:
-        return ""
-    value, low, high = (_short(format(x, "+.3f")) for x in (each.value, each.low, each.high))
-    return f"{value} ({low} to {high}): {each.word}".replace(" ", SPACE)
+    return "" if each is None else in_words(each)
 
 
-def _mean(runs: Iterable[Mapping[str, Floats]], metric: str) -> str:
-    values = [float(run[metric][0]) for run in runs]
+def _mean(runs: Mapping[int, Mapping[str, Floats]], metric: str) -> str:
+    return mean_in_words([float(run[metric][0]) for run in runs.values()], metric)
+
+
+def in_words(error: Difference) -> str:
+    """ "+.031 (+.012 to +.050): hurts", of an error."""
+    value, low, high = (short(format(x, "+.3f")) for x in (error.value, error.low, error.high))
+    return f"{value} ({low} to {high}): {error.word}".replace(" ", SPACE)
+
+
+def mean_in_words(values: Sequence[float], metric: str) -> str:
+    """ ".655 ± .012"; of a single value no deviation."""
     both = np.mean(values), np.std(values)
-    texts = [f"{x:.1f}" if in_percent(metric) else _short(f"{x:.3f}") for x in both]
+    texts = [f"{x:.1f}" if in_percent(metric) else short(f"{x:.3f}") for x in both]
     return f"{SPACE}±{SPACE}".join(texts if len(values) > 1 else texts[:1])
 
 
-def _short(number: str) -> str:
+def short(number: str) -> str:
     """Without the 0 before the point of a number below 1."""
     return number.replace("0.", ".", 1) if number.lstrip("+-").startswith("0.") else number
 
@@ -158,5 +164,5 @@ def _printed(row: str) -> str:
     for metric, note in (("mae", ""), ("mag_bert_mae", " without labels of 0")):
         value = found.get(metric)
         if value is not None:
-            return _short(f"{value:.3f}") + note
+            return short(f"{value:.3f}") + note
     return ""

@@ -16,6 +16,7 @@ from tests.readme import (
     libraries,
     losses,
     measured,
+    missing,
     models,
     mutation,
     paper_pages,
@@ -44,6 +45,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "notebooks": gallery.notebooks,
     "measured": measured.measured,
     "begun": measured.begun,
+    "missing": missing.worth,
+    "missing-subsets": missing.by_subset,
     **families.parts(),
     **paper_pages.parts(),
 }

@@ -1,0 +1,88 @@
+"""What contrast is worth where modalities are missing: of ``reproduce --missing``."""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from reference_models.data.missing import FIXED
+from reference_models.running.storage import json_text, write
+from reference_models.tables.paired import Difference
+from tests.readme.measured import ROWS, in_words, mean_in_words, short
+from tests.readme.tables import SPACE, table
+
+FILE = Path(__file__).with_suffix(".json")
+MODES = ("random-modalities", FIXED)
+MODELS = ("hycon", "tecafn", "mcl-mcf", "mfon", "cormult")
+WITH, WITHOUT = "full", "wo_contrast"
+METRIC = "mae"
+HEAD = ("", "nothing missing", "at random", "subsets")
+
+
+def add(folder: Path) -> list[str]:
+    """Keep the curves of all models below a folder, MODEL/table.json and MODEL/missing/MODE.json.
+
+    Raises:
+        FileNotFoundError: a model lacks a file.
+        KeyError, StopIteration: a file lacks a row, or the difference of the two.
+    """
+    write(FILE, json_text({model: _of(folder / model) for model in MODELS}))
+    kept.cache_clear()
+    return list(kept())
+
+
+def _of(folder: Path) -> dict[str, Any]:
+    whole = json.loads((folder / "table.json").read_text())
+    runs = {row["name"]: row["measured"] for row in whole["rows"]}
+    shown = [({row: runs[row][METRIC] for row in (WITH, WITHOUT)}, whole["paired"])]
+    subsets = {}
+    for mode in MODES:
+        curves = json.loads((folder / "missing" / f"{mode}.json").read_text())
+        areas = {row: curves["rows"][row]["areas"][METRIC] for row in (WITH, WITHOUT)}
+        shown.append((areas, curves["paired"]))
+        subsets = {row: curves["rows"][row]["points"][METRIC] for row in (WITH, WITHOUT)}
+    return {
+        "values": [means[WITH]["values"] for means, _ in shown],
+        "differences": [_difference(paired) for _, paired in shown],
+        "subsets": {
+            place: [subsets[row][place]["mean"] for row in (WITH, WITHOUT)]
+            for place in subsets[WITH]
+        },
+    }
+
+
+def _difference(paired: list[dict[str, Any]]) -> dict[str, Any]:
+    found = next(each for each in paired if (each["row"], each["metric"]) == (WITH, METRIC))
+    return {name: found[name] for name in Difference.__dataclass_fields__}
+
+
+@cache
+def kept() -> dict[str, Any]:
+    """Model -> what :func:`add` has kept of it."""
+    return json.loads(FILE.read_text()) if FILE.exists() else {}
+
+
+def worth() -> str:
+    """Each model's error with contrast, and that minus the one without, under three protocols."""
+    lines = []
+    for model, found in kept().items():
+        cells = [
+            f"{mean_in_words(values, METRIC)}; {in_words(Difference(**difference))}"
+            for values, difference in zip(found["values"], found["differences"], strict=True)
+        ]
+        lines.append([ROWS[f"{model}/{WITH}"], *cells])
+    return table(HEAD, lines)
+
+
+def by_subset() -> str:
+    """Of every subset of the modalities, each model's error with contrast / without."""
+    models = kept()
+    places = next(iter(models.values()), {"subsets": {}})["subsets"]
+    lines = [
+        [place, *(_both(found["subsets"][place]) for found in models.values())] for place in places
+    ]
+    return table(["", *(ROWS[f"{model}/{WITH}"] for model in models)], lines)
+
+
+def _both(means: list[float]) -> str:
+    return f"{SPACE}/{SPACE}".join(short(f"{mean:.3f}") for mean in means)
