@@ -2,6 +2,7 @@
 
 import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,14 @@ def fake_device(request: pytest.FixtureRequest) -> str:
     if request.param == "cuda":
         need(autograd_of_fake_cuda_tensors)
     return request.param
+
+
+@pytest.fixture(scope="module")
+def no_plugins() -> Iterator[None]:
+    """For tests that start pytest on a toy: the plugins of libraries are not even imported."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+        yield
 
 
 @pytest.fixture

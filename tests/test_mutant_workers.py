@@ -11,6 +11,8 @@ from tests.mutants.operators import mutants
 from tests.mutants.project import Project
 from tests.processes import python
 
+pytestmark = pytest.mark.usefixtures("no_plugins")
+
 SOURCE = """
 import os
 from pathlib import Path

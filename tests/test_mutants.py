@@ -17,6 +17,8 @@ from tests.mutants.operators import mutants
 from tests.mutants.project import ROOT, Project
 from tests.processes import python
 
+pytestmark = pytest.mark.usefixtures("no_plugins")
+
 NUMBERS = '''
 def half(n):
     """Half of it.
