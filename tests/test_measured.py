@@ -66,7 +66,7 @@ def test_a_row_has_its_metrics_and_differences(folder):
     assert row["MAE minus text alone's"].endswith("): hurts")
     assert row["minus that without contrast"] == "+.000 (+.000 to +.000): cannot tell"
     assert row["paper's MAE"] == ".684"
-    assert cells(table, "**text alone**")["MAE minus text alone's"] == ""
+    assert cells(table, "**Tiny: text alone**")["MAE minus text alone's"] == ""
     assert cells(table, "without contrast, gate and pairs (2 of 3 seeds)")
 
 
@@ -89,22 +89,31 @@ def test_rows_without_a_run_are_left_out(folder):
     assert len(measured.measured_with("Tiny").splitlines()) == 3
 
 
-def test_an_encoder_whose_predictions_are_not_kept_has_its_older_table(folder):
-    older = measured.measured("tecafn").splitlines()
-    names = [row.split(" | ")[0] for row in older[2:]]
-    assert names == ["| **text alone**", "| TeCaFN", "| without contrast, gate and pairs"]
+def names(table):
+    return [line.split(" | ")[0].removeprefix("| ") for line in table.splitlines()[2:]]
 
 
-def test_a_table_is_shown_as_measured_once_it_is_whole(folder):
+def test_an_encoder_whose_predictions_are_not_kept_has_its_older_rows(folder):
+    own = ["TeCaFN", "without contrast, gate and pairs"]
+    assert names(measured.measured("tecafn")) == ["**MiniLM: text alone**", *own]
+    row = cells(measured.measured("tecafn"), "TeCaFN")
+    assert (row["MAE"], row["F1 p/n"], row["paper's MAE"]) == (".770 ± .002", "83.5 ± 0.1", ".684")
+
+
+def test_rows_are_shown_as_measured_once_an_encoder_has_all(folder):
     runs = {("Tiny", row, s): LABELS + 0.1 * s for row in measured.ROWS for s in (1, 2, 3)}
     last = runs.popitem()
     keep(runs)
     assert "Tiny" not in measured.measured()
-    assert measured.begun().startswith("**Tiny**, runs left to do: 1\n\n| ")
+    assert measured.begun().startswith("Runs left to do: 1\n\n| ")
     keep(dict([*runs.items(), last]))
-    assert measured.measured().startswith(f"**Tiny**\n\n{measured.measured_with('Tiny')}")
-    assert "\n\n**MiniLM**\n\n|" in measured.measured()
+    of = len(measured.ROWS)
+    found = names(measured.measured())
+    assert (found[0], found[of]) == ("**Tiny: text alone**", "**MiniLM: text alone**")
+    assert found[1:of] == found[of + 1 :]
     assert measured.begun() == "None."
+    keep({(measured.OLDER_OF, row, s): x for (_, row, s), x in [*runs.items(), last]})
+    assert names(measured.measured()) == found[of:]
 
 
 @given(st.floats(-5, 5))

@@ -15,10 +15,10 @@ from reference_models.tables.weighted_metrics import weighted_metrics
 from tests.readme.measuring import Floats, kept
 from tests.readme.tables import SPACE, table
 
-OLDER = Path(__file__).with_suffix(".csv")
+OLDER, OLDER_OF = Path(__file__).with_suffix(".csv"), "MiniLM"
 BASE = "text-only/text-only"
 ROWS = {
-    BASE: "**text alone**",
+    BASE: "text alone",
     "hycon/full": "HyCon",
     "hycon-v2/full": "HyCon-v2",
     "hycon/wo_contrast": "without contrast",
@@ -54,19 +54,16 @@ def model_of(row: str) -> str:
 
 
 def measured(model: str | None = None) -> str:
-    """The tables that are whole; of each the row of text alone and those of one model, or all."""
-    tables = {name: measured_with(name, model) for name in kept().settings if not left(name)}
-    if "MiniLM" not in tables:
-        tables["MiniLM"] = _older(model)
-    if len(tables) == 1:
-        return tables["MiniLM"]
-    return "\n\n".join(f"**{name}**\n\n{shown}" for name, shown in tables.items())
+    """The encoders whose runs are all there: text alone, and the rows of one model, or all."""
+    whole = [name for name in kept().settings if not left(name)]
+    lines = [line for name in whole for line in _lines(name, model)]
+    return table(HEAD, lines if OLDER_OF in whole else lines + _older(model))
 
 
 def begun() -> str:
     """The tables of which runs are left to do."""
     shown = [
-        f"**{name}**, runs left to do: {left(name)}\n\n{measured_with(name)}"
+        f"Runs left to do: {left(name)}\n\n{measured_with(name)}"
         for name in kept().settings
         if left(name)
     ]
@@ -80,20 +77,24 @@ def left(encoder: str) -> int:
 
 def measured_with(encoder: str, model: str | None = None) -> str:
     """The table of one encoder: rows that no run is kept of are left out."""
+    return table(HEAD, _lines(encoder, model))
+
+
+def _lines(encoder: str, model: str | None) -> list[list[str]]:
     found = {row: metrics_by_seed(encoder, row) for row in ROWS}
     lines = []
-    for row, name in ROWS.items():
+    for row in ROWS:
         if found[row] and (row == BASE or model in (None, model_of(row))):
             without = WITHOUT.get(row, f"{row.split('/')[0]}/wo_contrast")
             lines.append(
                 [
-                    name + _fewer(found[row]),
+                    _named(row, encoder) + _fewer(found[row]),
                     *(_mean(found[row], metric) for metric in METRICS),
                     *(_minus(found, row, other) for other in (BASE, without)),
                     _printed(row),
                 ]
             )
-    return table(HEAD, lines)
+    return lines
 
 
 @cache
@@ -148,14 +149,20 @@ def _fewer(runs: Mapping[int, object]) -> str:
     return "" if len(runs) >= SEEDS else f" ({len(runs)} of {SEEDS} seeds)"
 
 
-def _older(model: str | None) -> str:
-    """The table of earlier runs, of which only means and deviations were stored."""
-    head, *rows = csv.reader(OLDER.read_text().splitlines())
-    names, shown = list(ROWS), []
-    for at, row in enumerate(rows):
-        if at == 0 or model in (None, model_of(names[at])):
-            shown.append([cell.replace(" ± ", f"{SPACE}±{SPACE}") for cell in row])
-    return table(head, shown)
+def _older(model: str | None) -> list[list[str]]:
+    """The rows of earlier runs, of which only means and deviations were stored."""
+    rows = csv.reader(OLDER.read_text().splitlines()[1:])
+    lines = []
+    for row, (_, *cells) in zip(ROWS, rows, strict=True):
+        if row == BASE or model in (None, model_of(row)):
+            shown = [cell.replace(" ± ", f"{SPACE}±{SPACE}") for cell in cells]
+            lines.append([_named(row, OLDER_OF), *shown[: len(METRICS)], "", "", shown[-1]])
+    return lines
+
+
+def _named(row: str, encoder: str) -> str:
+    """The row of text alone is the first of its encoder's, and names it."""
+    return f"**{encoder}: {ROWS[row]}**" if row == BASE else ROWS[row]
 
 
 def _printed(row: str) -> str:
