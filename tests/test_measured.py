@@ -10,6 +10,7 @@ from sklearn.metrics import accuracy_score
 
 from reference_models.tables.finished import Run
 from tests.readme import measured, measuring
+from tests.readme.tables import table
 from tests.reference_models.tables.test_figures import run_folder
 
 LABELS = np.array([-2.0, -0.6, 0.0, 0.4, 1.8, 3.0])
@@ -39,11 +40,15 @@ def folder(tmp_path, monkeypatch):
     forget()
 
 
-def cells(table, row):
+def cells(shown, row):
     """Title -> text of the row with that name."""
-    head, _, *rows = ([cell.strip() for cell in x.split("|")[1:-1]] for x in table.splitlines())
+    head, _, *rows = ([cell.strip() for cell in x.split("|")[1:-1]] for x in shown.splitlines())
     (found,) = [dict(zip(head, cells, strict=True)) for cells in rows if cells[0] == row]
     return {title: text.replace("\u00a0", " ") for title, text in found.items()}
+
+
+def of_tiny(model=None):
+    return table(measured.HEAD, measured.lines_of("Tiny", model))
 
 
 def test_a_row_has_its_metrics_and_differences(folder):
@@ -55,8 +60,8 @@ def test_a_row_has_its_metrics_and_differences(folder):
     runs |= {("Tiny", "tecafn/full", s): x for s, x in far.items()}
     runs |= {("Tiny", "tecafn/wo_contrast", s): x for s, x in far.items() if s < 3}
     keep(runs, labels)
-    table = measured.measured_with("Tiny")
-    row = cells(table, "TeCaFN")
+    shown = of_tiny()
+    row = cells(shown, "TeCaFN")
     errors = [np.abs(x - labels).mean() for x in far.values()]
     assert row["MAE"] == f"{np.mean(errors):.3f} ± {np.std(errors):.3f}".replace("0.", ".")
     shares = [100 * accuracy_score(labels >= 0, x >= 0) for x in far.values()]
@@ -66,31 +71,29 @@ def test_a_row_has_its_metrics_and_differences(folder):
     assert row["MAE minus text alone's"].endswith("): hurts")
     assert row["minus that without contrast"] == "+.000 (+.000 to +.000): cannot tell"
     assert row["paper's MAE"] == ".684"
-    assert cells(table, "**Tiny: text alone**")["MAE minus text alone's"] == ""
-    assert cells(table, "without contrast, gate and pairs (2 of 3 seeds)")
+    assert cells(shown, "**Tiny: text alone**")["MAE minus text alone's"] == ""
+    assert cells(shown, "without contrast, gate and pairs")
 
 
 def test_a_papers_table_has_text_alone_and_its_own_rows(folder):
     rows = [*measured.ROWS]
     keep({("Tiny", row, 1): LABELS + 0.1 * at for at, row in enumerate(rows)})
-    whole = measured.measured_with("Tiny").splitlines()
+    whole = of_tiny().splitlines()
     assert len(whole) == 2 + len(rows)
     models = {measured.model_of(row) for row in rows} - {"text-only"}
-    own = (measured.measured_with("Tiny", model).splitlines()[3:] for model in models)
+    own = (of_tiny(model).splitlines()[3:] for model in models)
     assert sorted(chain.from_iterable(own)) == sorted(whole[3:])
     assert "±" not in "".join(whole)  # of one seed
-    assert cells("\n".join(whole), "HyCon-v2 (1 of 3 seeds)")["paper's MAE"].startswith(
-        ".705 without"
-    )
+    assert cells("\n".join(whole), "HyCon-v2")["paper's MAE"].startswith(".705 without")
 
 
 def test_rows_without_a_run_are_left_out(folder):
     keep({("Tiny", measured.BASE, 1): LABELS})
-    assert len(measured.measured_with("Tiny").splitlines()) == 3
+    assert len(of_tiny().splitlines()) == 3
 
 
-def names(table):
-    return [line.split(" | ")[0].removeprefix("| ") for line in table.splitlines()[2:]]
+def names(shown):
+    return [line.split(" | ")[0].removeprefix("| ") for line in shown.splitlines()[2:]]
 
 
 def test_an_encoder_whose_predictions_are_not_kept_has_its_older_rows(folder):
@@ -105,13 +108,12 @@ def test_rows_are_shown_as_measured_once_an_encoder_has_all(folder):
     last = runs.popitem()
     keep(runs)
     assert "Tiny" not in measured.measured()
-    assert measured.begun().startswith("Runs left to do: 1\n\n| ")
+    assert measured.left("Tiny") == 1
     keep(dict([*runs.items(), last]))
     of = len(measured.ROWS)
     found = names(measured.measured())
     assert (found[0], found[of]) == ("**Tiny: text alone**", "**MiniLM: text alone**")
     assert found[1:of] == found[of + 1 :]
-    assert measured.begun() == "None."
     keep({(measured.OLDER_OF, row, s): x for (_, row, s), x in [*runs.items(), last]})
     assert names(measured.measured()) == found[of:]
 

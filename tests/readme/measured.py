@@ -56,18 +56,8 @@ def model_of(row: str) -> str:
 def measured(model: str | None = None) -> str:
     """The encoders whose runs are all there: text alone, and the rows of one model, or all."""
     whole = [name for name in kept().settings if not left(name)]
-    lines = [line for name in whole for line in _lines(name, model)]
+    lines = [line for name in whole for line in lines_of(name, model)]
     return table(HEAD, lines if OLDER_OF in whole else lines + _older(model))
-
-
-def begun() -> str:
-    """The tables of which runs are left to do."""
-    shown = [
-        f"Runs left to do: {left(name)}\n\n{measured_with(name)}"
-        for name in kept().settings
-        if left(name)
-    ]
-    return "\n\n".join(shown) or "None."
 
 
 def left(encoder: str) -> int:
@@ -75,12 +65,8 @@ def left(encoder: str) -> int:
     return sum(max(SEEDS - len(kept().row(encoder, row)), 0) for row in ROWS)
 
 
-def measured_with(encoder: str, model: str | None = None) -> str:
-    """The table of one encoder: rows that no run is kept of are left out."""
-    return table(HEAD, _lines(encoder, model))
-
-
-def _lines(encoder: str, model: str | None) -> list[list[str]]:
+def lines_of(encoder: str, model: str | None) -> list[list[str]]:
+    """The rows of one encoder; those that no run is kept of are left out."""
     found = {row: metrics_by_seed(encoder, row) for row in ROWS}
     lines = []
     for row in ROWS:
@@ -88,7 +74,7 @@ def _lines(encoder: str, model: str | None) -> list[list[str]]:
             without = WITHOUT.get(row, f"{row.split('/')[0]}/wo_contrast")
             lines.append(
                 [
-                    _named(row, encoder) + _fewer(found[row]),
+                    _named(row, encoder),
                     *(_mean(found[row], metric) for metric in METRICS),
                     *(_minus(found, row, other) for other in (BASE, without)),
                     _printed(row),
@@ -143,10 +129,6 @@ def mean_in_words(values: Sequence[float], metric: str) -> str:
 def short(number: str) -> str:
     """Without the 0 before the point of a number below 1."""
     return number.replace("0.", ".", 1) if number.lstrip("+-").startswith("0.") else number
-
-
-def _fewer(runs: Mapping[int, object]) -> str:
-    return "" if len(runs) >= SEEDS else f" ({len(runs)} of {SEEDS} seeds)"
 
 
 def _older(model: str | None) -> list[list[str]]:

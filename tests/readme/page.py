@@ -44,7 +44,6 @@ PARTS: dict[str, Callable[[], str]] = {
     "citing": citing.bibtex,
     "notebooks": gallery.notebooks,
     "measured": measured.measured,
-    "begun": measured.begun,
     "missing": missing.worth,
     "missing-subsets": missing.by_subset,
     **families.parts(),
