@@ -20,15 +20,22 @@ HEAD = ("", "nothing missing", "at random", "subsets")
 
 
 def add(folder: Path) -> list[str]:
-    """Keep the curves of all models below a folder, MODEL/table.json and MODEL/missing/MODE.json.
+    """Keep the curves of models below a folder, MODEL/table.json and MODEL/missing/MODE.json.
+
+    Those of which both modes are there, in the place of older ones.
 
     Raises:
-        FileNotFoundError: a model lacks a file.
         KeyError, StopIteration: a file lacks a row, or the difference of the two.
     """
-    write(FILE, json_text({model: _of(folder / model) for model in MODELS}))
+    found = {
+        model: _of(folder / model)
+        for model in MODELS
+        if all((folder / model / "missing" / f"{mode}.json").exists() for mode in MODES)
+    }
+    now = kept() | found
+    write(FILE, json_text({model: now[model] for model in MODELS if model in now}))
     kept.cache_clear()
-    return list(kept())
+    return list(found)
 
 
 def _of(folder: Path) -> dict[str, Any]:
