@@ -41,13 +41,12 @@ def add(folder: Path) -> list[str]:
 def _of(folder: Path) -> dict[str, Any]:
     whole = json.loads((folder / "table.json").read_text())
     runs = {row["name"]: row["measured"] for row in whole["rows"]}
+    curves = {m: json.loads((folder / "missing" / f"{m}.json").read_text()) for m in MODES}
     shown = [({row: runs[row][METRIC] for row in (WITH, WITHOUT)}, whole["paired"])]
-    subsets = {}
-    for mode in MODES:
-        curves = json.loads((folder / "missing" / f"{mode}.json").read_text())
-        areas = {row: curves["rows"][row]["areas"][METRIC] for row in (WITH, WITHOUT)}
-        shown.append((areas, curves["paired"]))
-        subsets = {row: curves["rows"][row]["points"][METRIC] for row in (WITH, WITHOUT)}
+    for each in curves.values():
+        areas = {row: each["rows"][row]["areas"][METRIC] for row in (WITH, WITHOUT)}
+        shown.append((areas, each["paired"]))
+    subsets = {row: curves[FIXED]["rows"][row]["points"][METRIC] for row in (WITH, WITHOUT)}
     return {
         "values": [means[WITH]["values"] for means, _ in shown],
         "differences": [_difference(paired) for _, paired in shown],
