@@ -205,10 +205,9 @@ def inputs(n):
     return normal(n, n, 3), normal(n + 1, n, 3), torch.tensor(0.5, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("name", LOSSES)
-def test_compiled_is_eager_for_all_sizes(name):
-    """The first loss as sizes come, after two compilations."""
-    compiled_is_eager(LOSSES[name], SETTINGS, marked=name != "one way")
+@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+def test_compiled_is_eager_for_all_sizes_after_two_compilations(loss):
+    compiled_is_eager(loss, SETTINGS)
 
 
 @pytest.mark.parametrize("loss", MASKED.values(), ids=MASKED)
