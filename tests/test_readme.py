@@ -198,6 +198,11 @@ def test_bibtex_has_the_package_and_the_five_papers():
             assert re.search(rf"^  {field} +=", entry, flags=re.MULTILINE), (entry, field)
 
 
+def test_the_site_cites_the_package_of_this_version():
+    software = citing.SOFTWARE.format(version=citing.version())
+    assert software in (page.SITE / "citing.md").read_text()
+
+
 # --- other libraries ------------------------------------------------------------------------------
 
 

@@ -54,7 +54,7 @@ def model_of(row: str) -> str:
 
 
 def measured(model: str | None = None) -> str:
-    """The encoders whose runs are all there: text alone, and the rows of one model, or all."""
+    """The rows of every encoder that lacks no run: of text alone, and of one model or of all."""
     whole = [name for name in kept().settings if not left(name)]
     lines = [line for name in whole for line in lines_of(name, model)]
     return table(HEAD, lines if OLDER_OF in whole else lines + _older(model))

@@ -1,6 +1,7 @@
 """What contrast is worth where modalities are missing: of ``reproduce --missing``."""
 
 import json
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def _of(folder: Path) -> dict[str, Any]:
 
 def _difference(paired: list[dict[str, Any]]) -> dict[str, Any]:
     found = next(each for each in paired if (each["row"], each["metric"]) == (WITH, METRIC))
-    return {name: found[name] for name in Difference.__dataclass_fields__}
+    return {field.name: found[field.name] for field in fields(Difference)}
 
 
 @cache
