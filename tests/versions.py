@@ -82,7 +82,7 @@ def environment(end: str) -> Path:
     python = folder / "bin" / "python"
     if not python.exists():
         subprocess.run([next(interpreters(versions)), "-m", "venv", folder], check=True)
-    pip = [python, "-m", "pip", "install", "--quiet"]
+    pip = [python, "-m", "pip", "install", "--quiet", "--no-compile"]
     # torch first, with what it asks for: an older one may refuse what is pinned for another.
     subprocess.run([*pip, "--upgrade", asked], check=True)
     with tempfile.TemporaryDirectory() as temporary:
