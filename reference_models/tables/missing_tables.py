@@ -1,8 +1,7 @@
 """Runs where something is missing: one run's curves, and those of all rows of a table."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from reference_models.data.corpus import Corpus
 from reference_models.running import records
@@ -13,7 +12,8 @@ from reference_models.running.robustness import (
     evaluate_missing,
 )
 from reference_models.running.runs import data_of
-from reference_models.tables.about import data_words, encoder_words, version_words
+from reference_models.tables.about import data_words, facts
+from reference_models.tables.finished import Run
 from reference_models.tables.missing_pages import write_curves
 from reference_models.tables.paired_rows import base_row
 from reference_models.tables.plan import Experiment, Row
@@ -52,7 +52,7 @@ def evaluate_run(
         f"{mode}-{split}{other}",
         f"{name}: {mode} missing",
         {name: [found]},
-        about=_about(config, corpus, split),
+        about=_about([folder], corpus, split),
     )
 
 
@@ -74,6 +74,7 @@ def write_missing(
     """
     out = run.out / FOLDER
     rows: dict[str, list[MissingResults]] = {}
+    evaluated: list[Path] = []
     for row in plan:
         if row.reason is None and row.same_as is None:
             places = run.finished(row)
@@ -85,27 +86,23 @@ def write_missing(
             ]
             if found:
                 rows[row.name] = found
+                evaluated += places
     if not rows:
         raise ValueError(f"--missing: expected a finished run in {run.out}, got none")
     against = run.against or base_row({row.name: row.overrides for row in plan})
-    config = next(row.config for row in plan if row.config is not None and row.name in rows)
     return write_curves(
         out,
         mode,
         f"{run.model}, table {run.table}: {mode} missing",
         rows,
-        about=_about(config, run.corpus, "test"),
+        about=_about(evaluated, run.corpus, "test"),
         against=against if against in rows and len(rows) > 1 else None,
     )
 
 
-def _about(config: Mapping[str, Any], corpus: Corpus, split: str) -> dict[str, str]:
+def _about(runs: Sequence[Path], corpus: Corpus, split: str) -> dict[str, str]:
+    """What pages say of runs, with the data that they were evaluated on."""
+    told = {topic.lower(): words for topic, words in facts([Run(folder) for folder in runs])}
     data = {"path": corpus.path, "known_as": corpus.known_as, "sha256": corpus.sha256}
-    return {
-        "model": config["model"],
-        "modalities": ", ".join(config["modalities"]),
-        "data": data_words(data),
-        "samples": f"{split}, {len(corpus.splits[split])} samples",
-        "text encoder": encoder_words(config["text"]),
-        "versions": version_words(config.get("versions", {})),
-    }
+    samples = f"{split}, {len(corpus.splits[split])} samples"
+    return told | {"data": data_words(data), "samples": samples}

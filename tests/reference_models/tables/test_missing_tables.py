@@ -27,6 +27,7 @@ def test_reproduce_draws_the_rows_on_the_same_axes(finished, file, no_training, 
     assert link in (finished / "index.html").read_text(encoding="utf-8")
     content = json.loads((finished / "missing" / "random-modalities.json").read_text())
     assert list(content["rows"]) == list(ROWS)
+    assert content["seeds"] == ", ".join(map(str, SEEDS))
     for each in content["rows"].values():
         assert len(each["areas"]["mae"]["values"]) == len(SEEDS) * 2
         assert len(each["points"]["mae"]["0"]["values"]) == len(SEEDS)
@@ -51,9 +52,8 @@ def test_evaluate_writes_into_the_run_folder(finished, capsys):
     assert "# hycon, seed 1111: blocks missing" in out
     check_whole(page.read_text(encoding="utf-8"))
     content, told = json.loads(page.with_suffix(".json").read_text()), dict(facts([Run(place)]))
-    for topic in ("Model", "Modalities", "Text encoder", "Versions"):
-        assert content[topic.lower()] == told[topic]  # as on the run's own page
-    name, _, digest = told["Data"].split(", ")  # in between are the sizes of all splits
+    name, _, digest = told.pop("Data").split(", ")  # in between are the sizes of all splits
+    assert {topic: content[topic.lower()] for topic in told} == told  # as on the run's own page
     assert content["data"] == f"{name}, {digest}"
     assert main(["evaluate", str(place)]) == 0  # the run is as it was
     assert "MAE" in capsys.readouterr().out
