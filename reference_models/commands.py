@@ -47,11 +47,16 @@ def list_command(options: argparse.Namespace) -> None:
 
 
 def _describe(paper: "Paper") -> None:
-    from reference_models.keys import explained, spell
+    from reference_models.keys import changes_in_words, explained, spell
 
     print(f"{paper.name}: {paper.summary}\npaper: {paper.citation}")
-    for title, known in (("presets", paper.presets), ("tables", paper.tables)):
-        print(f"{title}: {', '.join(known) or 'none'}")
+    print("presets:" if paper.presets else "presets: none")
+    for name, changes in paper.presets.items():
+        _entry(name, changes_in_words(changes))
+    print("tables, and what each row changes:")
+    for name, rows in paper.tables.items():
+        changed = (f"{row} ({changes_in_words(own)})" if own else row for row, own in rows.items())
+        _entry(name, ", ".join(changed))
     for title, config in (("model", paper.config), ("training", paper.training)):
         print(f"\n{title} keys for --set:")
         words = explained(type(config))
@@ -59,6 +64,10 @@ def _describe(paper: "Paper") -> None:
             print(f"  {field.name}={spell(getattr(config, field.name))}")
             if field.name in words:  # a model from outside may explain none
                 print(textwrap.indent(textwrap.fill(words[field.name], 84), "      "))
+
+
+def _entry(name: str, words: str) -> None:
+    print(textwrap.fill(f"{name}: {words}", 90, initial_indent="  ", subsequent_indent="      "))
 
 
 def demo_command(options: argparse.Namespace) -> None:

@@ -111,6 +111,11 @@ def spell(value: Any) -> str:
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
+def changes_in_words(changes: Mapping[str, Any]) -> str:
+    """What a preset or a row changes: "contrast_weight=0.0, gate=none"."""
+    return ", ".join(f"{key}={spell(value)}" for key, value in changes.items())
+
+
 def rebuild(config_class: type, values: Mapping[str, Any]) -> Any:
     """A config from the JSON of a run folder, in which tuples are lists.
 

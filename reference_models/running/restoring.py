@@ -27,7 +27,9 @@ def load(folder: Path) -> Parts:
             or makes no sense.
     """
     if folders.state(folder) != "finished":
-        raise ValueError(f"{folder}: expected a finished run, got {folders.in_words(folder)}")
+        below = sorted(folder.glob("*/metrics.json")) + sorted(folder.glob("*/*/metrics.json"))
+        hint = f"; {below[0].parent} is one" if below else ""
+        raise ValueError(f"{folder}: expected a finished run, got {folders.in_words(folder)}{hint}")
     config, path = records.run_config(folder), folder / "config.json"
     records.expect_fields(config, NEEDED, path)
     training = keys.rebuild(TrainingConfig, config["training"])

@@ -9,6 +9,7 @@ from typing import Any
 
 from reference_models import registry
 from reference_models.data.data_sets import NAMES
+from reference_models.keys import changes_in_words
 from reference_models.layers.inputs import MODALITIES
 from reference_models.running import storage
 from reference_models.running.description import rate_words
@@ -60,13 +61,19 @@ def write_tables(run: Experiment, plan: Sequence[Row]) -> None:
     lines = [_compared(run, row, finished.get(row.name, ())) for row in plan]
     heading = f"{run.model}, table {run.table}"
     note = _note_of(run, any(line.published for line in lines))
-    differing = differences(run, plan)
     measured = list(dict.fromkeys(name for line in lines for name in line.measured))
     published = list(dict.fromkeys(name for line in lines for name in line.published))
     metrics = published or main_metrics(measured)
+    differing = differences(run, plan, metrics)
     table = ["Row", "", *map(title, metrics)], _table_rows(lines, metrics)
-    words = ["", "the paper", "here"], differing
-    remarks = [f"{line.name}: {line.remark}" for line in lines if line.remark]
+    printed_setting = bool(registry.find(run.model).printed["setting"])
+    words = (
+        (["", "the paper", "here"], differing)
+        if printed_setting
+        else (["", "here"], [(topic, here) for topic, _, here in differing])
+    )
+    remarks = [f"{row.name}: {changes_in_words(row.overrides)}" for row in plan if row.overrides]
+    remarks += [f"{line.name}: {line.remark}" for line in lines if line.remark]
     paired = _paired(run, plan, finished)
     shared = {row.name for row in plan if row.same_as is not None}
     about = f"{units(line.measured for line in lines)} Mean ± deviation (population) over n seeds."
@@ -180,8 +187,15 @@ def _values(lines: Sequence[Line], names: Sequence[str]) -> list[dict[str, Any]]
     ]
 
 
-def differences(run: Experiment, plan: Sequence[Row]) -> list[tuple[str, str, str]]:
-    """Where this run differs, or may differ, from the paper: topic, the paper, here."""
+def differences(
+    run: Experiment, plan: Sequence[Row], metrics: Sequence[str]
+) -> list[tuple[str, str, str]]:
+    """Where this run differs, or may differ, from the paper: topic, the paper, here.
+
+    Args:
+        run, plan: the table.
+        metrics: those that it shows, by their flat names.
+    """
     paper, configs = registry.find(run.model), [row.config for row in plan if row.config]
     _, training = run.configure(run.settings)
     # What any of the rows reads: one may have fewer modalities than the others.
@@ -215,9 +229,11 @@ def differences(run: Experiment, plan: Sequence[Row]) -> list[tuple[str, str, st
         f" {training.batch_size}, learning rate {rate}{''.join(changed)}",
         "selection": SELECTIONS[training.selection],
         "runs": f"mean of {len(run.seeds)}: seeds {', '.join(map(str, run.seeds))}",
+        "metrics": ", ".join(map(title, metrics))
+        + ("; MAE and Corr of all samples" if "mae" in metrics else ""),
     }
     setting = paper.printed["setting"] or dict.fromkeys(here, "not stored here")
-    return [(topic, words, here.get(topic, "the same")) for topic, words in setting.items()]
+    return [(topic, words, here[topic]) for topic, words in setting.items()]
 
 
 def _note_of(run: Experiment, published: bool) -> str:

@@ -250,6 +250,7 @@ def _draw_confusion(
     names: Sequence[str] = list(classes.values())
     display = ConfusionMatrixDisplay(shares, display_labels=names)
     display.plot(ax=axes, cmap="Blues", colorbar=False, im_kw={"vmin": 0, "vmax": 1})
-    for place in np.ndindex(counts.shape):
-        display.text_[place].set_text(counts[place])
+    for place in np.ndindex(counts.shape):  # dark on the pale half of the shades
+        ink = "#f7fbff" if shares[place] > 0.5 else "#08306b"
+        display.text_[place].set(text=counts[place], color=ink)
     axes.set(xlabel="predicted class", ylabel="true class")

@@ -31,8 +31,9 @@ dd { margin: 0; }
 .note { border-left: 4px solid #e69f00; background: var(--note); padding: .6rem .9rem;
   max-width: 46rem; }
 .scroll { overflow-x: auto; }
+.scroll.wide { width: max-content; max-width: calc(50vw + 50% - 2rem); }
 table { border-collapse: collapse; margin: .6rem 0; font-variant-numeric: tabular-nums; }
-th, td { padding: .4rem .8rem; text-align: right; white-space: nowrap;
+th, td { padding: .4rem .6rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 thead th { border-bottom: 2px solid var(--ink); }
@@ -41,13 +42,14 @@ table.words :is(th, td) { text-align: left; white-space: normal; vertical-align:
 table.words :is(th, td):first-child { white-space: nowrap; }
 table.words td:not(:first-child) { min-width: 11rem; }
 .grid { display: grid; gap: 1.25rem;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 380px), 1fr)); }
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 380px), 1fr)); }
 figure { margin: 0; border: 1px solid var(--line); border-radius: 8px; padding: .8rem;
   break-inside: avoid; }
 figure svg { width: 100%; height: auto; display: block; }
 figure svg text { fill: var(--ink); }
 code, pre { font: .9rem/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
 pre { background: var(--tint); border-radius: 8px; padding: .8rem 1rem; overflow-x: auto; }
+@media (max-width: 30rem) { table.words td:not(:first-child) { min-width: 7rem; } }
 @media print { body { max-width: none; padding: 0; font-size: 11pt; }
   .grid { grid-template-columns: 1fr 1fr; } h2 { break-after: avoid; } }
 """
@@ -73,15 +75,16 @@ def html_table(
 ) -> str:
     """The same table as HTML, in a box that scrolls where the page is too narrow for it.
 
-    A cell may be links: their texts -> relative addresses.
+    One of numbers may reach into the margin. A cell may be links: their texts -> relative
+    addresses.
     """
     top = "".join(f"<th scope=col>{escape(cell)}</th>" for cell in head)
     body = "".join(
         "<tr>" + "".join(f"<td>{_cell_html(cell)}</td>" for cell in row) + "</tr>" for row in rows
     )
-    kind = " class=words" if words else ""
+    box, kind = ("scroll", " class=words") if words else ('"scroll wide"', "")
     return (
-        f"<div class=scroll tabindex=0><table{kind}><thead><tr>{top}</tr></thead>"
+        f"<div class={box} tabindex=0><table{kind}><thead><tr>{top}</tr></thead>"
         f"<tbody>{body}</tbody></table></div>"
     )
 

@@ -35,10 +35,11 @@ class Difference:
     high: float
     """The ends of the 95 % interval."""
     same_sign: int
-    """Seeds whose own difference has the sign of the mean."""
+    """Seeds whose own difference has the sign of the mean; of a mean of 0 none."""
     seeds: int
     word: str
-    """"helps", "hurts" or "cannot tell": whether the interval lies on one side of 0."""
+    """"helps" or "hurts" where the interval of two seeds or more lies on one side of 0, else
+    "cannot tell"."""
 
 
 def paired_differences(row: Mapping[int, Run], against: Mapping[int, Run]) -> dict[str, Difference]:
@@ -100,8 +101,9 @@ def difference(each: Floats, drawn: Floats, *, lower_is_better: bool) -> Differe
     half widths of the two are added in squares, which covers the true difference at least as often
     as stated. (A bootstrap over seeds, too, would draw from the same three values again and again,
     and come out too narrow or, where seeds differ by the samples alone, too wide.) The interval is
-    never narrower than the one over samples alone, which is all that there is for one seed. Without
-    two splits on which it is defined nothing is known of them, and nothing can be told.
+    never narrower than the one over samples alone. That is all that there is for one seed, of which
+    nothing can be told: another seed may differ more than other samples. Nor can it without two
+    splits on which the difference is defined.
     """
     seeds = len(each)
     drawn = drawn[:, np.isfinite(drawn).all(0)]
@@ -118,9 +120,9 @@ def difference(each: Floats, drawn: Floats, *, lower_is_better: bool) -> Differe
     value = float(each.mean())
     low, high = value - width, value + width
     better = value < 0 if lower_is_better else value > 0
-    told = known and (low > 0 or high < 0)
+    told = known and seeds > 1 and (low > 0 or high < 0)
     word = (HELPS if better else HURTS) if told else CANNOT_TELL
-    same = int((np.sign(each) == np.sign(value)).sum())
+    same = int((np.sign(each) * np.sign(value) > 0).sum())
     return Difference(value, low, high, same, seeds, word)
 
 

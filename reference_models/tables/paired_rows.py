@@ -8,15 +8,21 @@ from typing import Any
 from reference_models.tables.figures import intervals
 from reference_models.tables.finished import Run
 from reference_models.tables.pages import grid, html_table, markdown_table, markdown_text
-from reference_models.tables.paired import Difference, paired_differences
+from reference_models.tables.paired import RESAMPLED, Difference, paired_differences
 from reference_models.tables.rendering import common_limits, inline, render
 from reference_models.tables.statistics import in_percent, main_metrics, title
 
 HEAD = ("Row", "Metric", "Difference", "95 % interval", "Seeds of its sign", "")
 ABOUT = (
-    "Paired by seed and by test sample; the interval is over both. A row helps or hurts where the"
+    "Paired by seed and by test sample; the interval is over both: half its width is, added in"
+    " squares, that of the spread between seeds (Student's t, which makes two or three seeds wide)"
+    f" and that over test samples ({RESAMPLED} bootstrap draws). A row helps or hurts where the"
     " whole interval lies on one side of 0; elsewhere these runs cannot tell. Each metric is judged"
     " alone: of twenty without any effect, one would be told to have one."
+)
+ONE_SEED = (
+    " Where there is one seed the interval is over test samples alone, and cannot tell: another"
+    " seed may differ by more."
 )
 
 
@@ -26,6 +32,11 @@ class PairedRows:
 
     against: str
     found: dict[str, dict[str, Difference]]
+
+    def about(self) -> str:
+        """How to read the table."""
+        alone = any(each.seeds == 1 for row in self.found.values() for each in row.values())
+        return ABOUT + (ONE_SEED if alone else "")
 
     def lines(self) -> list[list[str]]:
         """The cells of the table under :data:`HEAD`, metrics of MAG-BERT's protocol left out."""
@@ -60,7 +71,7 @@ class PairedRows:
         if not self.found:
             return []
         table = markdown_table(HEAD, self.lines(), words=False)
-        return [f"## Differences from {markdown_text(self.against)}", ABOUT, table]
+        return [f"## Differences from {markdown_text(self.against)}", self.about(), table]
 
     def html(self) -> list[str]:
         """The parts of a page: the plots, and the table."""
@@ -83,7 +94,8 @@ class PairedRows:
             label = f"{title(name)}: differences from {self.against}"
             drawings.append(inline(svg, label=label, caption=title(name), prefix=f"d{at}-"))
         return [
-            f"<h2>Differences from {escape(self.against)}</h2><p class=soft>{ABOUT}</p>",
+            f"<h2>Differences from {escape(self.against)}</h2>"
+            f"<p class=soft>{escape(self.about())}</p>",
             grid(drawings),
             html_table(HEAD, self.lines()),
         ]

@@ -54,7 +54,7 @@ def sections(runs: Mapping[str, Run], *, curves_only: bool = False) -> list[str]
             inline(
                 render(kind.draw, runs[name], "svg", limits=limits),
                 label=f"{heading}: {name}",
-                caption=name,
+                caption=f"{name}, seed {runs[name].config['seed']}",
                 prefix=f"f{at}-{number}-",
             )
             for number, (name, kind) in enumerate(by_name.items())

@@ -106,7 +106,7 @@ def printed(metric: str, value: float | None) -> str:
 def columns(metrics: Mapping[str, Any]) -> dict[str, str]:
     """The columns of one run's metrics, title and text, for the main protocol.
 
-    The two sides of Acc-2 and of F1 share a column, "NN/N / P/N"; shares are in percent.
+    The two sides of Acc-2 and of F1 share a column, nn/n first; shares are in percent.
     """
     out = {}
     for name, value in metrics.items():
@@ -116,8 +116,10 @@ def columns(metrics: Mapping[str, Any]) -> dict[str, str]:
         inner = value if isinstance(value, Mapping) else {"": value}
         texts = {k: number(None if v is None else v * factor, form) for k, v in inner.items()}
         if set(texts) == set(SIDES):
-            texts = {"": " / ".join(texts[side] for side in SIDES)}
-        out |= {title(f"{name}_{k}" if k else name): text for k, text in texts.items()}
+            both = ", ".join(SIDES.values())
+            out[f"{title(name)} {both}"] = " / ".join(texts[side] for side in SIDES)
+        else:
+            out |= {title(f"{name}_{k}" if k else name): text for k, text in texts.items()}
     return out
 
 

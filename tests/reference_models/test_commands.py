@@ -4,12 +4,14 @@ import json
 import pickle
 import re
 from dataclasses import fields
+from itertools import chain
 
 import pytest
 
 from reference_models.__main__ import main
 from reference_models.commands import shown
 from reference_models.data.synthetic import generate, synthesize
+from reference_models.keys import spell
 from reference_models.registry import MODELS
 from tests.reference_models.test_main import SMALL
 
@@ -32,7 +34,12 @@ def test_list_of_a_model_explains_every_key(name, capsys):
     assert main(["list", name]) == 0
     out, entry = capsys.readouterr().out, MODELS[name]
     assert out.startswith(f"{name}: {entry.summary}\npaper: {entry.citation}\n")
-    assert all(len(line) <= 90 for line in out.split("keys for --set:", 1)[1].splitlines())
+    assert all(len(line) <= 90 for line in out.splitlines()[2:])
+    for changes in (*entry.presets.values(), *chain(*(t.values() for t in entry.tables.values()))):
+        for key, value in changes.items():
+            assert f"{key}={spell(value)}" in "".join(out.split("\n      ")), key
+    for names in (entry.presets, entry.tables):
+        assert all(re.search(rf"^  {name}: ", out, re.MULTILINE) for name in names)
     for config in (entry.config, entry.training):
         for field in fields(config):
             assert re.search(rf"^  {field.name}=.*\n      \S", out, re.MULTILINE), field.name
@@ -64,7 +71,8 @@ def test_train_then_evaluate(file, tmp_path, capsys):
     assert config["model_config"]["layers"] == 1
     metrics = json.loads((run / "metrics.json").read_text())["test"]
     table = out.splitlines()[-3:]
-    assert table[0].split() == ["MAE", "Corr", "Acc-7", "Acc-2", "F1"]
+    titles = ["MAE", "Corr", "Acc-7", "Acc-2 nn/n, p/n", "F1 nn/n, p/n"]
+    assert re.split("  +", table[0].strip()) == titles
     assert table[2].split()[:2] == ["test", f"{metrics['mae']:.3f}"]
 
     assert main(["evaluate", str(run)]) == 0

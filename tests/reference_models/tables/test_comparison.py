@@ -79,11 +79,14 @@ def test_what_differs_stands_above_the_table(finished, file):
         ("training", ("preset none: up to 1 epochs, batches of 16", "hidden_size=10 (instead of")),
         ("selection", ("not said", "the epoch with the lowest validation loss")),
         ("runs", ("mean of five", "mean of 2: seeds 1111, 1112")),
+        ("metrics", ("without the samples of label 0", "F1 p/n; MAE and Corr of all samples")),
     ):
         assert all(word in lines[topic] for word in words), topic
     assert "margin=" not in lines["training"]
     assert "synthetic" in lines["data"]
     assert "MAE" in table
+    for row in ROWS:  # what tells it from the others
+        assert f"* {row}: margin={row}\n" in table
 
 
 @pytest.mark.usefixtures("blank_figures")
@@ -98,6 +101,7 @@ def test_published_numbers_stand_beside_the_measured_ones(tmp_path, as_mosi):
     assert [printed[name] for name in head] == ["42.2", "83.8", "83.7", "0.751", "0.784"]
     results = json.loads((out / "0.5" / "seed-1" / "metrics.json").read_text())["test"]
     assert measured["MAE (MAG-BERT)"] == f"{results['mag_bert']['mae']:.3f}"
+    assert read_differences(out)["metrics"] == ", ".join(head)
     lines = csv_rows(out)
     assert lines["0.5", "mag_bert_mae"]["published"] == "0.751"
     assert lines["0.5", "mae"]["published"] == ""
@@ -144,7 +148,8 @@ def test_a_model_without_published_numbers_is_measured_alone(tmp_path, monkeypat
     reproduce("text-only", "headline", modalities=["text"], **options)
     text = (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
     assert "No published numbers of text-only are stored" in text
-    assert "| data | not stored here | real.pkl" in text
+    assert "|  | here |" in text
+    assert "| data | real.pkl" in text
     assert [line[""] for line in markdown_rows(tmp_path / "out")] == ["not measured"]
 
 

@@ -16,8 +16,9 @@ def test_tables_escape_what_they_hold():
 
 def test_a_table_scrolls_in_a_box_of_its_own():
     table = html_table(["a"], [["b"]])
-    assert table.startswith("<div class=scroll tabindex=0><table>")
+    assert table.startswith('<div class="scroll wide" tabindex=0><table>')
     assert table.endswith("</table></div>")
+    assert html_table(["a"], [["b"]], words=True).startswith("<div class=scroll tabindex=0><table ")
     style = html_page("a", [])
     assert ".scroll { overflow-x: auto; }" in style
     assert re.search(r"^pre \{[^}]*overflow-x: auto", style, re.M)

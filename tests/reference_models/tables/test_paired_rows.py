@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from reference_models.tables.figures import intervals
 from reference_models.tables.finished import Run
 from reference_models.tables.paired import paired_differences, runs_by_seed
-from reference_models.tables.paired_rows import HEAD, base_row, paired_rows
+from reference_models.tables.paired_rows import ABOUT, HEAD, ONE_SEED, base_row, paired_rows
 from tests.reference_models.tables.reproduced import ROWS, SEEDS, markdown_cells, run
 from tests.reference_models.tables.test_paired import row
 from tests.reference_models.tables.test_report import check_whole
@@ -46,6 +46,16 @@ def test_lines_records_and_parts_of_a_page(tmp_path):
     assert "far &lt;off&gt;" in page
     assert page.count("<svg") == 5  # MAE, Corr, Acc-7, Acc-2 twice
     assert "## Differences from base" in found.markdown()
+
+
+def test_where_there_is_one_seed_it_is_said(tmp_path):
+    first, second = row(tmp_path / "a", (1, 2), shift=0.5), row(tmp_path / "b", (2, 3))
+    found = paired_rows({"a": first, "b": second}, "b")
+    assert found.about() == ABOUT + ONE_SEED
+    assert found.about() in found.markdown()
+    assert ONE_SEED in "".join(found.html())
+    assert {line[-1] for line in found.lines()} == {"cannot tell"}
+    assert paired_rows(rows_of(tmp_path / "c"), "base").about() == ABOUT
 
 
 def test_plots_of_more_rows_are_higher(tmp_path):

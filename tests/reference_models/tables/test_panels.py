@@ -39,6 +39,7 @@ def test_every_term_that_is_drawn_has_a_word(tmp_path):
         ("semi", TERMS["semi"]),
     ]
     assert part.count("<svg") == 2
+    assert re.findall("<h3>(.*?)</h3>", part) == ["a, seed 1", "b, seed 1"]
 
 
 def test_the_curves_of_a_stage_have_terms_of_their_own(tmp_path):
