@@ -14,6 +14,7 @@ from reference_models.excerpt import printable
 # The packages of the extra "reference".
 NEEDS = ["accelerate", "filelock", "matplotlib", "safetensors"]
 NEEDS += ["scipy", "sklearn", "tokenizers", "tqdm", "transformers"]
+MOST_SEEDS = 1000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,7 +48,8 @@ def _message_of(error: ValueError | OSError) -> str:
 
 def _with_flags(message: str) -> str:
     """A message about an argument of a function, about the flag that it came from."""
-    return re.sub(r"^(text_encoder|modalities|preset):", _flag, message)
+    message = re.sub(r"text_encoder='(\w+)'", r"--text-encoder \1", message)
+    return re.sub(r"^(text_encoder|modalities|preset|labels):", _flag, message)
 
 
 def _flag(name: re.Match[str]) -> str:
@@ -123,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--data", required=True, metavar="FILE", help="as for train")
     command.add_argument("--labels", metavar="CSV", help="a table of sentences beside the data")
-    command.add_argument("--seeds", type=_count, required=True, metavar="N", help="runs a row")
+    command.add_argument("--seeds", type=_seeds, required=True, metavar="N", help="runs a row")
     command.add_argument("--seed", type=_seed, default=1111, metavar="N", help="the first one")
     command.add_argument("--rows", metavar="ROW,ROW", help="default: all of the table")
     command.add_argument(
@@ -216,22 +218,32 @@ def _add_missing(command: argparse.ArgumentParser) -> None:
 
 
 def _seed(text: str) -> int:
-    if not text.isdigit() or int(text) >= 2**32:
+    if not _is_whole(text) or int(text) >= 2**32:
         raise argparse.ArgumentTypeError(
             f"expected a whole number from 0 to 2^32 - 1, got {text!r}"
         )
     return int(text)
 
 
+def _is_whole(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
+def _seeds(text: str) -> int:
+    if _count(text) > MOST_SEEDS:
+        raise argparse.ArgumentTypeError(f"expected at most {MOST_SEEDS}, got {text}")
+    return int(text)
+
+
 def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
+    if not _is_whole(text) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
     return int(text)
 
 
 def _sizes(text: str) -> tuple[int, ...]:
     parts = text.split(",")
-    if len(parts) != 3 or not all(part.isdigit() for part in parts):
+    if len(parts) != 3 or not all(map(_is_whole, parts)):
         raise argparse.ArgumentTypeError(
             f"expected train,valid,test like 400,100,200, got {text!r}"
         )

@@ -181,6 +181,8 @@ def reproduce_command(options: argparse.Namespace) -> None:
 
     disable_progress_bar()  # of loading a text encoder; the training has its own bar
     check_logger(options.log_to)
+    if options.seed + options.seeds > 2**32:
+        raise ValueError(f"--seed: expected {options.seeds} seeds below 2^32, got {options.seed}")
     experiments.reproduce(
         options.model,
         options.table,

@@ -66,7 +66,8 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "gradient_accumulation", "epochs"):
-            expect(self, name, "a whole number from 1", is_int, lambda value: value >= 1)
+            words = "a whole number from 1 to 2^31"
+            expect(self, name, words, is_int, lambda value: 1 <= value <= 2**31)
         expect(self, "max_text_length", "a whole number from 3", is_int, lambda value: value >= 3)
         expect(self, "patience", "a whole number from 0", is_int, lambda value: value >= 0)
         expect(self, "learning_rate", "a number above 0", is_number, lambda value: value > 0)

@@ -1,5 +1,6 @@
 """The table of finished runs: what is kept of them, and what is shown."""
 
+import json
 from itertools import chain
 
 import numpy as np
@@ -145,7 +146,7 @@ def contents(folder):
 
 def table_of_runs(folder, seeds, **options):
     for seed in seeds:
-        options["config"] = {"seed": seed}
+        options["config"] = {"seed": seed, "model": "tecafn"}
         run_folder(folder / "tecafn" / "full" / f"seed-{seed}", samples=12, **options)
     return folder
 
@@ -178,3 +179,24 @@ def test_other_labels_or_another_training_are_refused(folder, tmp_path):
         measuring.add("Tiny", tmp_path / "a")
     assert contents(folder) == before
     measuring.add("Other", tmp_path / "a")  # an encoder has its own
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("seed-2", {"model": "hycon"}),
+        ("seed-2", {"model_config": {"margin": 0.1, "refine": True}}),
+        ("seed-2", {"modalities": ["text"]}),
+        ("seed-2", {"text": {"column": "raw_text", "encoder": "elsewhere/another"}}),
+        ("seed-1b", {"seed": 1}),
+    ],
+)
+def test_a_run_that_is_of_another_row_is_refused(name, changes, folder, tmp_path):
+    runs = table_of_runs(tmp_path / "a", [1])
+    config = {"seed": 2, "model": "tecafn", **changes}
+    place = run_folder(runs / "tecafn" / "full" / name, samples=12, config={"seed": config["seed"]})
+    content = json.loads((place / "config.json").read_text())
+    (place / "config.json").write_text(json.dumps(content | config))
+    with pytest.raises(ValueError, match=f"{name}: expected "):
+        measuring.add("Tiny", runs)
+    assert not list(folder.glob("*"))

@@ -26,6 +26,10 @@ def kept(tmp_path, monkeypatch):
     missing.kept.cache_clear()
 
 
+def change(path, **values):
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
 def curves(mode):
     return {row: [results(mode, seed=s, noise=x) for s in SEEDS] for row, x in NOISE.items()}
 
@@ -59,7 +63,8 @@ def made(tmp_path_factory):
 def folder(made, tmp_path, monkeypatch):
     monkeypatch.setattr(missing, "MODELS", ("tecafn", "mfon"))
     for model in missing.MODELS:
-        shutil.copytree(made, tmp_path / "made" / model)
+        own = shutil.copytree(made, tmp_path / "made" / model)
+        change(own / "table.json", model=model, against="wo_contrast", seeds=[*SEEDS])
     return tmp_path / "made"
 
 
@@ -100,6 +105,25 @@ def test_a_model_without_both_modes_is_not_yet_kept(folder):
     (folder / "later").rename(folder / "mfon" / "missing" / "fixed-modalities.json")
     assert missing.add(folder) == ["mfon"]
     assert list(missing.kept()) == ["tecafn", "mfon"]
+
+
+@pytest.mark.parametrize(
+    ("file", "changes"),
+    [
+        ("missing/random-modalities.json", {"mode": "blocks"}),
+        ("missing/random-modalities.json", {"split": "valid"}),
+        ("missing/fixed-modalities.json", {"against": "full"}),
+        ("missing/fixed-modalities.json", {"model": "hycon"}),
+        ("missing/fixed-modalities.json", {"seeds": "1, 2"}),
+        ("table.json", {"against": "full"}),
+        ("table.json", {"model": "tecafn"}),
+    ],
+)
+def test_files_of_something_else_are_refused(file, changes, folder):
+    change(folder / "mfon" / file, **changes)
+    with pytest.raises(ValueError, match=r"mfon.*: expected "):
+        missing.add(folder)
+    assert not missing.FILE.exists()
 
 
 def test_where_a_file_lacks_a_row_nothing_is_kept(folder):

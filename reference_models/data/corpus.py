@@ -70,7 +70,8 @@ class Corpus:
 
     Attributes:
         path: where it was read from.
-        sha256: of the file, in hexadecimal; of a folder, over its files.
+        sha256: of the file, in hexadecimal; of a folder, over its files; with the sentences of a
+            table beside the file, over the two SHA-256.
         known_as: the public file with that SHA-256, or None.
         splits: "train", "valid" and "test".
         task: "sentiment" (scores in [-3, 3], or in the range asked for), "sims" (scores in

@@ -54,7 +54,7 @@ def check_mode(mode: str, modalities: Collection[str]) -> None:
     """
     if mode not in MODES:
         raise ValueError(f"--missing: expected one of {', '.join(MODES)}, got {mode!r}")
-    if highest_rate(mode, modalities) == 0:
+    if mode in WHOLE and len(modalities) < 2:
         raise ValueError(
             f"--missing: expected a file with two modalities or more for {mode}, in which each"
             f" sample keeps one, got {', '.join(modalities)}"

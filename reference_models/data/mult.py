@@ -6,6 +6,7 @@ frames at the end, so that a zero frame between real ones shifts its window. Her
 front (or at the end) are padding.
 """
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,8 @@ def mult_corpus(
     if labels is not None:
         scores = {name: split.labels for name, split in splits.items()}
         texts = transcribe(read_transcripts(labels), names, scores, f"{labels}")
-        notes = (f"the sentences are those of {Path(labels).name}, SHA-256 {file_sha256(labels)}",)
+        of_labels = file_sha256(labels)
+        notes = (f"the sentences are those of {Path(labels).name}, SHA-256 {of_labels}",)
     # In MOSEI several clips have the same name, that of the video: there, times are part of the id.
     every = [row[0] for rows in names.values() for row in rows or ()]
     whole = len(set(every)) < len(every)
@@ -71,6 +73,8 @@ def mult_corpus(
             splits[name] = _with_text(split, texts[name])
     check_agreement(splits, path)
     known = KNOWN_FILES.get(sha256)
+    if labels is not None:  # other sentences are other data
+        sha256 = hashlib.sha256(f"{sha256} {of_labels}".encode()).hexdigest()
     return Corpus(str(path), sha256, known, splits, "sentiment", "mult", notes=notes)
 
 

@@ -46,6 +46,8 @@ def state(folder: Path) -> str:
 
 def in_words(folder: Path) -> str:
     """The state of a folder as an error says it."""
+    if folder.is_file():
+        return "a file"
     damaged = state(folder) == "other" and (folder / "config.json").exists()
     return WORDS[state(folder)] + (" (its config.json is damaged, or not a run's)" * damaged)
 

@@ -34,7 +34,7 @@ def batch_change(parts: "Parts") -> Change | None:
     top = highest_rate(mode, used)
     if rate > top:
         raise ValueError(
-            f"missing_rate: expected at most {top:.3g} for {mode}, in which each sample keeps one"
+            f"missing_rate: expected at most {top:.6g} for {mode}, in which each sample keeps one"
             f" of {', '.join(used)}, got {rate}"
         )
     blanks = blanks_of(parts, mode)

@@ -119,6 +119,8 @@ def build(
         raise ValueError(
             f"text_encoder: expected none, as text takes no part, got {text_encoder!r}"
         )
+    if text_encoder == "":  # an unset variable of a shell
+        raise ValueError("text_encoder: expected a name, a folder, scratch or features, got ''")
     set_seed(seed)
     column = choose_text(corpus, text_encoder) if "text" in used else None
     tokenizer = encoder = name = None

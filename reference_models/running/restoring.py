@@ -26,10 +26,7 @@ def load(folder: Path) -> Parts:
         ValueError: a folder that holds no finished run; a file in it that is missing, cut, changed
             or makes no sense.
     """
-    if folders.state(folder) != "finished":
-        below = sorted(folder.glob("*/metrics.json")) + sorted(folder.glob("*/*/metrics.json"))
-        hint = f"; {below[0].parent} is one" if below else ""
-        raise ValueError(f"{folder}: expected a finished run, got {folders.in_words(folder)}{hint}")
+    check_finished(folder)
     config, path = records.run_config(folder), folder / "config.json"
     records.expect_fields(config, NEEDED, path)
     training = keys.rebuild(TrainingConfig, config["training"])
@@ -54,6 +51,18 @@ def load(folder: Path) -> Parts:
     model, encoder = _network(folder, config)
     load_weights(model, weights)
     return Parts(config, model, tokenizer, encoder, standardizer)
+
+
+def check_finished(folder: Path) -> None:
+    """Refuse what is no finished run; a folder of runs has one of them named.
+
+    Raises:
+        ValueError: says what it is.
+    """
+    if folders.state(folder) != "finished":
+        below = sorted(folder.glob("*/metrics.json")) + sorted(folder.glob("*/*/metrics.json"))
+        hint = f"; {below[0].parent} is one" if below else ""
+        raise ValueError(f"{folder}: expected a finished run, got {folders.in_words(folder)}{hint}")
 
 
 def _network(folder: Path, config: dict[str, Any]) -> tuple[nn.Module, PreTrainedModel | None]:

@@ -108,10 +108,12 @@ def sims_metrics(predictions: ArrayLike, labels: ArrayLike) -> dict[str, float]:
         return dict.fromkeys(("mae", "corr", *SIMS_EDGES, "f1"), NAN)
     p, y = (np.clip(x, -1.0, 1.0) for x in (predictions, labels))
     shares = {
-        name: float(accuracy_score(_bins(y, edges), _bins(p, edges)))
+        name: float(accuracy_score(bins_between(y, edges), bins_between(p, edges)))
         for name, edges in SIMS_EDGES.items()
     }
-    _, f1 = accuracy_and_f1(_bins(p, SIMS_EDGES["acc2"]) == 1, _bins(y, SIMS_EDGES["acc2"]) == 1)
+    _, f1 = accuracy_and_f1(
+        bins_between(p, SIMS_EDGES["acc2"]) == 1, bins_between(y, SIMS_EDGES["acc2"]) == 1
+    )
     p, y = (x.astype(np.float64) for x in (p, y))
     return {"mae": float(mean_absolute_error(y, p)), "corr": _correlation(p, y), **shares, "f1": f1}
 
@@ -143,7 +145,7 @@ def classes_between(scores: NDArray[np.float64], bound: int) -> NDArray[np.int64
     return np.round(scores.clip(-bound, bound)).astype(np.int64)
 
 
-def _bins(scores: NDArray[Any], edges: tuple[float, ...]) -> NDArray[np.int64]:
+def bins_between(scores: NDArray[Any], edges: tuple[float, ...]) -> NDArray[np.int64]:
     """How many edges lie below each score."""
     # One edge at a time: numpy rounds a Python float to the dtype of the scores, while an array of
     # float64 edges (np.digitize) would promote float32 scores.

@@ -8,7 +8,7 @@ from reference_models.running.records import quoted_id
 from reference_models.tables.about import facts_table
 from reference_models.tables.finished import Run
 from reference_models.tables.groups import find_runs, group
-from reference_models.tables.pages import html_page, html_table, markdown_table
+from reference_models.tables.pages import check_place, html_page, html_table, markdown_table
 from reference_models.tables.paired import runs_by_seed
 from reference_models.tables.paired_rows import PairedRows, paired_rows
 from reference_models.tables.statistics import main_metrics, mean_and_deviation, title, units
@@ -25,8 +25,9 @@ def compare(places: Sequence[Path], out: Path, *, against: str | None = None) ->
 
     Raises:
         ValueError: a place without a finished run, a single group, groups without a common seed or
-            on other test samples, an unknown ``against``.
+            on other test samples, an unknown ``against``, an ``out`` that holds something else.
     """
+    check_place(out)
     groups = {g.name: g for g in group(find_runs(places))}
     if len(groups) < 2:
         names = ", ".join(groups)

@@ -124,6 +124,8 @@ def write_tables(run: Experiment, plan: Sequence[Row]) -> None:
     }
     if paired.found:
         files["paired.csv"] = storage.csv_text(paired.records())
+    else:  # that of an earlier call, with other rows
+        storage.remove(run.out / "paired.csv")
     for name, text in files.items():
         storage.write(run.out / name, text)
 

@@ -19,6 +19,7 @@ from reference_models.running.robustness import MASK_SEEDS
 from reference_models.running.trainer import NotFinite
 from reference_models.tables.comparison import write_tables
 from reference_models.tables.missing_tables import write_missing
+from reference_models.tables.pages import check_place
 from reference_models.tables.plan import Experiment, Row
 
 
@@ -77,7 +78,7 @@ def reproduce(
 
     Raises:
         ValueError: an unknown model, table or row; no row that can run; a run folder that holds
-            other files, or a run with other settings.
+            other files, or a run with other settings; no run that did not diverge.
     """
     paper = registry.find(model)
     tables = paper.tables
@@ -90,6 +91,7 @@ def reproduce(
     shown = [name for name in tables[table] if rows is None or name in rows]
     if against is not None and against not in shown:
         raise ValueError(f"--against: expected one of {', '.join(shown)}, got {against!r}")
+    check_place(out)
     corpus = load_corpus(data, labels=labels)
     if missing is not None:
         check_mode(missing, corpus.modalities)
@@ -120,6 +122,8 @@ def reproduce(
         for row in plan:
             _train(run, plan, row, seed, say, log_to)
     say(f"\n{(out / 'table.md').read_text(encoding='utf-8')}\npage: {out / 'index.html'}")
+    if all(row.reason or row.same_as or len(row.failures) == len(seeds) for row in plan):
+        raise ValueError(f"{out}: expected a run that trains to its end, got none that did")
     if missing is not None and ranks().is_main_process:
         page = write_missing(run, plan, missing, mask_seeds=mask_seeds, say=say)
         write_tables(run, plan)  # with a link to the page

@@ -51,15 +51,16 @@ def group(runs: Sequence[Path]) -> list[Group]:
         settings[str(flat)] = flat
     above = Path(os.path.commonpath([run.parent for run in runs]))
     groups: list[Group] = []
-    for key, folder_list in members.items():
-        ordered = sorted(folder_list, key=lambda run: seeds[run])
+    members = {key: sorted(some, key=lambda run: seeds[run]) for key, some in members.items()}
+    names = {key: str(ordered[0].relative_to(above)) for key, ordered in members.items()}
+    for key, ordered in members.items():
         results = [records.run_metrics(run)["test"] for run in ordered]
-        name, row = str(ordered[0].relative_to(above)), ordered[0].parent
+        row = ordered[0].parent
         if ordered[0].name.startswith("seed-"):
             short = row.name if row == above else str(row.relative_to(above))
-            name = name if short in {g.name for g in groups} else short
+            names[key] = names[key] if short in names.values() else short
         apart = _apart(settings[key], list(settings.values()))
-        groups.append(Group(name, apart, ordered, summaries(results)))
+        groups.append(Group(names[key], apart, ordered, summaries(results)))
     return groups
 
 

@@ -104,7 +104,9 @@ def _area(
         values = {condition: np.nan_to_num(x) for condition, x in values.items()}
     if not result.mask_seeds:
         most = max(len(c.kept or ()) for c in values)
-        parts = [x for c, x in values.items() if len(c.kept or ()) < most or most == 1]
+        parts = [x for c, x in values.items() if len(c.kept or ()) < most]
+        if not parts:  # a network of one modality has no incomplete subset
+            return np.full_like(next(iter(values.values())), np.nan)
         return np.asarray(np.mean(parts, axis=0))
     own = [c for c in result.conditions if c.mask_seed in (None, mask_seed)]
     rates = [c.rate for c in own]

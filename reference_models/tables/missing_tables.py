@@ -5,6 +5,7 @@ from pathlib import Path
 
 from reference_models.data.corpus import Corpus
 from reference_models.running import records
+from reference_models.running.restoring import check_finished
 from reference_models.running.robustness import (
     FOLDER,
     MASK_SEEDS,
@@ -41,6 +42,7 @@ def evaluate_run(
     Raises:
         ValueError: as ``evaluate`` and ``evaluate_missing``.
     """
+    check_finished(folder)
     config = records.run_config(folder)
     corpus = data_of(folder, config, data=data, labels=labels)
     found = evaluate_missing(folder, mode, corpus, split=split, mask_seeds=mask_seeds, say=say)
@@ -73,10 +75,11 @@ def write_missing(
         ValueError: no finished run at all, or as ``evaluate_missing``.
     """
     out = run.out / FOLDER
+    against = run.against or base_row({row.name: row.overrides for row in plan})
     rows: dict[str, list[MissingResults]] = {}
     evaluated: list[Path] = []
     for row in plan:
-        if row.reason is None and row.same_as is None:
+        if row.reason is None and (row.same_as is None or row.name == against):
             places = run.finished(row)
             found = [
                 evaluate_missing(
@@ -89,7 +92,6 @@ def write_missing(
                 evaluated += places
     if not rows:
         raise ValueError(f"--missing: expected a finished run in {run.out}, got none")
-    against = run.against or base_row({row.name: row.overrides for row in plan})
     return write_curves(
         out,
         mode,

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 from urllib.parse import quote
 
 HTML_STYLE = """
@@ -98,6 +99,31 @@ def _cell_html(cell: str | Mapping[str, str]) -> str:
 def grid(drawings: Sequence[str]) -> str:
     """Figures side by side, as many as there is room for."""
     return f"<div class=grid>{''.join(drawings)}</div>"
+
+
+def check_page(page: Path) -> None:
+    """Refuse to write a page over something that is no page of ours.
+
+    Raises:
+        ValueError: names the place.
+    """
+    ours = page.is_file() and HTML_STYLE[:40].encode() in page.read_bytes()[:5000]
+    if page.exists() and not ours:
+        raise ValueError(
+            f"--out: expected a new file or an older page at {page}, got something else; name"
+            " another place"
+        )
+
+
+def check_place(out: Path) -> None:
+    """Refuse a folder whose ``index.html`` is no page of ours, and one of a run.
+
+    Raises:
+        ValueError: names the place.
+    """
+    if (out / "config.json").exists():
+        raise ValueError(f"--out {out}: expected a folder for results, got that of a run")
+    check_page(out / "index.html")
 
 
 def html_page(title: str, parts: Sequence[str]) -> str:

@@ -167,5 +167,9 @@ def _check_paired(first: Run, run: Run) -> None:
             f" {run.config['data'].get('path')}, and {len(first.ids)} with those of"
             f" {first.config['data'].get('path')}"
         )
-    if flat_metrics(run.metrics["test"]).keys() != flat_metrics(first.metrics["test"]).keys():
-        raise ValueError("expected runs of one task, got other metrics")
+    own, others = (set(flat_metrics(each.metrics["test"])) for each in (run, first))
+    if own != others:
+        raise ValueError(
+            f"expected runs with the same metrics, got {', '.join(sorted(own ^ others))} in one of"
+            f" {first.folder} and {run.folder} alone"
+        )

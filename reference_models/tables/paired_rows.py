@@ -32,11 +32,14 @@ class PairedRows:
 
     against: str
     found: dict[str, dict[str, Difference]]
+    apart: tuple[str, ...] = ()
+    """Rows without a seed in common with it."""
 
     def about(self) -> str:
         """How to read the table."""
         alone = any(each.seeds == 1 for row in self.found.values() for each in row.values())
-        return ABOUT + (ONE_SEED if alone else "")
+        none = f" Without a seed of {self.against}: {', '.join(self.apart)}." if self.apart else ""
+        return ABOUT + (ONE_SEED if alone else "") + none
 
     def lines(self) -> list[list[str]]:
         """The cells of the table under :data:`HEAD`, metrics of MAG-BERT's protocol left out."""
@@ -71,7 +74,8 @@ class PairedRows:
         if not self.found:
             return []
         table = markdown_table(HEAD, self.lines(), words=False)
-        return [f"## Differences from {markdown_text(self.against)}", self.about(), table]
+        about = markdown_text(self.about())
+        return [f"## Differences from {markdown_text(self.against)}", about, table]
 
     def html(self) -> list[str]:
         """The parts of a page: the plots, and the table."""
@@ -105,7 +109,7 @@ def paired_rows(rows: Mapping[str, Mapping[int, Run]], against: str) -> PairedRo
     """The differences of all rows from one of them, whose name is ``against``.
 
     Args:
-        rows: name -> the finished runs by seed. Rows without a seed in common with it are left out.
+        rows: name -> the finished runs by seed.
         against: a key of ``rows``.
     """
     found = {
@@ -113,7 +117,8 @@ def paired_rows(rows: Mapping[str, Mapping[int, Run]], against: str) -> PairedRo
         for name, runs in rows.items()
         if name != against
     }
-    return PairedRows(against, {name: each for name, each in found.items() if each})
+    apart = tuple(name for name, each in found.items() if rows[name] and not each)
+    return PairedRows(against, {name: each for name, each in found.items() if each}, apart)
 
 
 def base_row(overrides: Mapping[str, Mapping[str, Any]]) -> str:

@@ -11,7 +11,7 @@ from reference_models.tables.about import data_name, facts_table, model_name
 from reference_models.tables.figures import figures_of, sweep
 from reference_models.tables.finished import Run
 from reference_models.tables.groups import Group, find_runs, group, swept
-from reference_models.tables.pages import grid, html_page, html_table
+from reference_models.tables.pages import check_page, grid, html_page, html_table
 from reference_models.tables.paired import runs_by_seed
 from reference_models.tables.paired_rows import PairedRows, paired_rows
 from reference_models.tables.panels import sections
@@ -56,8 +56,10 @@ def write_report(
         The differences from ``against``, as they stand on the page.
 
     Raises:
-        ValueError: a folder that holds no finished run, or one whose files are cut or changed.
+        ValueError: a folder that holds no finished run, or one whose files are cut or changed; a
+            file that is no page where the page is to be.
     """
+    check_page(page)
     loaded = {name: [Run(folder) for folder in folders] for name, folders in runs.items()}
     means = {name: summaries([r.metrics["test"] for r in some]) for name, some in loaded.items()}
     head = main_metrics(dict.fromkeys(m for each in means.values() for m in each))
@@ -106,8 +108,9 @@ def report(places: Sequence[Path], page: Path) -> list[Group]:
         The groups, in the table's order.
 
     Raises:
-        ValueError: a place without a finished run.
+        ValueError: a place without a finished run; a file that is no page in the place of the page.
     """
+    check_page(page)
     groups = group(find_runs(places))
     names = list(dict.fromkeys(name for g in groups for name in g.metrics))
     main = main_metrics(names)
@@ -162,11 +165,13 @@ def _title_of(runs: Sequence[Run]) -> str:
 
 def save_figures(groups: Sequence[Group], folder: Path, kind: str) -> list[Path]:
     """Write the figures of each group's first run as files: "svg" or "png"."""
-    written = []
-    for g in groups:
-        run = Run(g.folders[0])
+    written: list[Path] = []
+    for at, g in enumerate(groups):
+        run, name = Run(g.folders[0]), _plain(g.name)
+        if not name or name in map(_plain, (other.name for other in groups[:at])):
+            name = f"{name}-{at + 1}".strip("-")  # what tells it apart was left out
         for figure in figures_of(run)[0]:
-            path = folder / f"{_plain(g.name)}-{_plain(figure.heading)}.{kind}"
+            path = folder / f"{name}-{_plain(figure.heading)}.{kind}"
             folder.mkdir(parents=True, exist_ok=True)
             storage.write(path, render(figure.draw, run, kind))
             written.append(path)

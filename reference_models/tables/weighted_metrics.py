@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reference_models.running.score_metrics import SIMS_EDGES, classes_between
+from reference_models.running.score_metrics import SIMS_EDGES, bins_between, classes_between
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -64,13 +64,15 @@ def weighted_metrics(
 
 
 def _of_sims(p: Floats, y: Floats, weights: Floats) -> Values:
-    p, y = np.clip(p, -1, 1), np.clip(y, -1, 1)
+    # In float32, as the run was measured: there 0.1 is on the edge 0.1, and above it in float64.
+    near, true = (np.clip(x.astype(np.float32), -1, 1) for x in (p, y))
     shares = {
-        name: _share(np.searchsorted(edges, p) == np.searchsorted(edges, y), weights)
+        name: _share(bins_between(near, edges) == bins_between(true, edges), weights)
         for name, edges in SIMS_EDGES.items()
     }
     (edge,) = SIMS_EDGES["acc2"]
-    _, f1 = _binary(p > edge, y > edge, weights)
+    _, f1 = _binary(near > edge, true > edge, weights)
+    p, y = (x.astype(np.float64) for x in (near, true))
     mae = _mean(np.abs(p - y), weights)
     return {"mae": mae, "corr": _weighted_correlation(p, y, weights), **shares, "f1": f1}
 
@@ -113,8 +115,9 @@ def _binary(chosen: Bools, truth: Bools, weights: Floats) -> tuple[Floats, Float
 
 
 def _weighted_correlation(p: Floats, y: Floats, weights: Floats) -> Floats:
-    """Pearson's correlation; NaN of a constant."""
-    if len(p) == 0 or np.ptp(p) == 0 or np.ptp(y) == 0:
+    """Pearson's correlation; NaN where the samples that count have one value."""
+    constant = _is_constant(p, weights) | _is_constant(y, weights)
+    if constant.all():
         return np.full(len(weights), np.nan)
     # Centred by the plain means first: the moments then lose no digits.
     p, y = p - p.mean(), y - y.mean()
@@ -122,4 +125,11 @@ def _weighted_correlation(p: Floats, y: Floats, weights: Floats) -> Floats:
     covariance = _mean(p * y, weights) - mean_p * mean_y
     spreads = [_mean(x * x, weights) - mean**2 for x, mean in ((p, mean_p), (y, mean_y))]
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(covariance / np.sqrt(spreads[0] * spreads[1]))
+        return np.where(constant, np.nan, covariance / np.sqrt(spreads[0] * spreads[1]))
+
+
+def _is_constant(x: Floats, weights: Floats) -> Bools:
+    """(R,): rounding alone would give a constant a spread."""
+    counts = weights > 0
+    low = np.where(counts, x, np.inf).min(1, initial=np.inf)
+    return low >= np.where(counts, x, -np.inf).max(1, initial=-np.inf)

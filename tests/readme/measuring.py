@@ -67,10 +67,14 @@ def add(encoder: str, folder: Path) -> list[Key]:
     """Keep the finished runs below a folder, ``TABLE/ROW/seed-N`` each, in the place of older ones.
 
     Raises:
-        ValueError: other labels or another training than those that are kept.
+        ValueError: other labels or another training than those that are kept; a run of another
+            model than its table's, one of two of a seed, or one with other settings of the model,
+            modalities or text encoder than another run of its row.
     """
     now = kept()
-    labels, setting, found = now.labels, now.settings.get(encoder), {}
+    labels, setting = now.labels, now.settings.get(encoder)
+    found: dict[Key, Floats] = {}
+    rows: dict[str, dict[str, Any]] = {}
     for path in sorted(folder.glob("*/*/seed-*")):
         if folders.state(path) != "finished":
             continue
@@ -83,7 +87,14 @@ def add(encoder: str, folder: Path) -> list[Key]:
         if training != setting:
             raise ValueError(f"{path}: expected {setting}, got {training}")
         row = path.parent.relative_to(folder).as_posix()
-        found[Key(encoder, row, run.config["seed"])] = run.predictions[""]
+        own_row = rows.setdefault(row, of_a_row(run.config))
+        model = row.split("/")[0].removesuffix("-residual")
+        if own_row != of_a_row(run.config) or model != run.config["model"]:
+            raise ValueError(f"{path}: expected {own_row} below {row}, got {of_a_row(run.config)}")
+        key = Key(encoder, row, run.config["seed"])
+        if key in found:
+            raise ValueError(f"{path}: expected one run of its seed in {row}, got two")
+        found[key] = run.predictions[""]
     if found:
         store(labels, now.settings | {encoder: setting}, now.predictions | found)
     return list(found)
@@ -104,6 +115,13 @@ def store(
     for name, lines in files.items():
         write(FOLDER / name, "".join(json.dumps(line) + "\n" for line in lines))
     kept.cache_clear()
+
+
+def of_a_row(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What runs of a row have in common, wherever the text encoder lay."""
+    encoder = Path(config["text"]["encoder"] or "").name
+    own = {key: config[key] for key in ("model", "model_config", "modalities")}
+    return own | {"text encoder": encoder}
 
 
 def trained_with(config: Mapping[str, Any]) -> dict[str, Any]:

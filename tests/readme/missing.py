@@ -27,9 +27,11 @@ def add(folder: Path) -> list[str]:
 
     Raises:
         KeyError, StopIteration: a file lacks a row, or the difference of the two.
+        ValueError: a file of another model or mode, of another split than the test's, of other
+            seeds, or whose differences are not from the row without contrast.
     """
     found = {
-        model: _of(folder / model)
+        model: _of(folder / model, model)
         for model in MODELS
         if all((folder / model / "missing" / f"{mode}.json").exists() for mode in MODES)
     }
@@ -39,10 +41,20 @@ def add(folder: Path) -> list[str]:
     return list(found)
 
 
-def _of(folder: Path) -> dict[str, Any]:
+def _of(folder: Path, model: str) -> dict[str, Any]:
     whole = json.loads((folder / "table.json").read_text())
     runs = {row["name"]: row["measured"] for row in whole["rows"]}
     curves = {m: json.loads((folder / "missing" / f"{m}.json").read_text()) for m in MODES}
+    for mode, each in curves.items():
+        wanted = {"mode": mode, "split": "test", "against": WITHOUT, "model": model}
+        wanted |= {"seeds": ", ".join(map(str, whole["seeds"]))}
+        for key, value in wanted.items():
+            if each.get(key, value) != value:  # older files name no seeds
+                raise ValueError(
+                    f"{folder}, {mode}: expected {value!r} as {key}, got {each[key]!r}"
+                )
+    if (whole["model"], whole["against"]) != (model, WITHOUT):
+        raise ValueError(f"{folder}: expected a table of {model} against {WITHOUT}")
     shown = [({row: runs[row][METRIC] for row in (WITH, WITHOUT)}, whole["paired"])]
     for each in curves.values():
         areas = {row: each["rows"][row]["areas"][METRIC] for row in (WITH, WITHOUT)}

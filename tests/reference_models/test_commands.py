@@ -121,6 +121,33 @@ def test_out_folders_that_are_taken(file, tmp_path, refused):
     assert main([*arguments, "--out", str(tmp_path / "run")]) == 0
 
 
+def test_what_is_no_finished_run_is_not_evaluated(file, tmp_path, refused, capsys):
+    arguments = ["train", "hycon", "--data", file, "--epochs", "1", *SMALL]
+    run = tmp_path / "runs" / "full" / "seed-1"
+    assert main([*arguments, "--out", str(run)]) == 0
+    capsys.readouterr()
+    for missing in ((), ("--missing", "frames")):
+        line = refused("evaluate", tmp_path / "runs", *missing)
+        assert line.endswith(f"got a folder that holds something else; {run} is one")
+        assert refused("evaluate", file, *missing).endswith("expected a finished run, got a file")
+    (run / "metrics.json").unlink()
+    line = refused("evaluate", run, "--missing", "frames")
+    assert "got a run that did not finish" in line
+
+
+def test_an_encoder_without_a_name_is_refused(file, tmp_path, refused):
+    line = refused("train", "hycon", "--data", file, "--text-encoder", "", "--out", tmp_path / "x")
+    assert line.startswith("--text-encoder: expected a name, a folder, scratch or features")
+    assert not (tmp_path / "x").exists()
+
+
+def test_flags_are_named_and_not_arguments_of_functions(file, refused):
+    line = refused("train", "hycon", "--data", file, "--labels", "x.csv")
+    assert line.startswith("--labels: expected None for")
+    line = refused("train", "hycon", "--data", file, "--text-encoder", "features")
+    assert line.endswith("; use --text-encoder scratch or the name of a pretrained encoder")
+
+
 def test_a_finished_run_and_an_unfinished_one_with_other_settings(file, tmp_path, refused, capsys):
     run = tmp_path / "run"
     arguments = ["train", "hycon", "--data", file, "--epochs", "1", *SMALL, "--out", str(run)]

@@ -278,9 +278,9 @@ def test_an_unknown_mode_is_refused():
         check_mode(mode, THREE[:2])
 
 
-def test_random_modalities_of_one_are_refused():
-    message = r"^--missing: expected a file with two modalities or more for random-.*, got text$"
+@pytest.mark.parametrize("mode", ["random-modalities", "fixed-modalities"])
+def test_of_a_single_modality_none_can_be_missing(mode):
+    message = rf"^--missing: expected a file with two modalities or more for {mode}, .* got text$"
     with pytest.raises(ValueError, match=message):
-        check_mode("random-modalities", ["text"])
+        check_mode(mode, ["text"])
     check_mode("frames", ["text"])
-    check_mode("fixed-modalities", ["text"])

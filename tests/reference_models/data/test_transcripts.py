@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reference_models.data.corpus import file_sha256
 from reference_models.data.pickles import DataError
 from reference_models.data.transcripts import read_transcripts
 from tests.reference_models.data.test_mult import COLUMNS, load
@@ -37,9 +38,19 @@ def test_sentences_come_from_the_csv(tmp_path, ids):
         assert list(split.present) == list(COLUMNS)
         assert split.ids == plain.splits[name].ids
         assert np.array_equal(split.features["text"], plain.splits[name].features["text"])
-    assert corpus.sha256 == plain.sha256
+    assert corpus.sha256 not in (plain.sha256, file_sha256(table))
     assert "the sentences are those of x.csv, SHA-256 " in corpus.notes[0]
     assert plain.notes == ()
+
+
+def test_other_sentences_are_other_data(tmp_path):
+    """So that no run, mask or prediction of the one is taken for the other's."""
+    data = mult_content()
+    table = write_transcripts(tmp_path / "x.csv", data)
+    first = load(tmp_path, data, labels=table).sha256
+    assert load(tmp_path, data, labels=table).sha256 == first
+    table.write_text(table.read_text().replace("she said", "he said"))
+    assert load(tmp_path, data, labels=table).sha256 != first
 
 
 def rows_of(path):

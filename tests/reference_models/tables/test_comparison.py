@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 import statistics
 
 import pytest
@@ -45,6 +46,14 @@ def test_the_tables_hold_means_and_deviations_of_the_runs(finished):
         assert line["Acc-2 p/n"].split(" ± ")[0] == f"{float(lines[row, 'acc2_p_n']['mean']):.1f}"
     assert content["overrides"] == {"0.5": {"margin": 0.5}, "0.9": {"margin": 0.9}}
     check_page(finished)
+
+
+@pytest.mark.usefixtures("blank_figures", "no_training")
+def test_differences_of_an_earlier_call_do_not_stay(finished, file, tmp_path):
+    out = shutil.copytree(finished, tmp_path / "out")
+    assert (out / "paired.csv").exists()
+    run(file, out, rows=[ROWS[0]])
+    assert not (out / "paired.csv").exists()
 
 
 def check_page(out):

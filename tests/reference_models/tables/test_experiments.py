@@ -187,3 +187,21 @@ def test_without_out_the_folder_is_named_and_seeds_count_up(file, tmp_path, monk
     with pytest.raises(SystemExit):
         main([*arguments[:-1], "0"])
     assert "expected a whole number from 1, got '0'" in capsys.readouterr().err
+    for odd in ("1001", "²", "100000000000"):
+        with pytest.raises(SystemExit):
+            main([*arguments[:-1], odd])
+        assert "--seeds: expected" in capsys.readouterr().err
+    assert main([*arguments, "--seed", str(2**32 - 1)]) == 2
+    assert "--seed: expected 2 seeds below 2^32, got 4294967295" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("blank_figures")
+def test_a_table_of_which_every_run_diverged_is_no_success(file, tmp_path, monkeypatch, capsys):
+    def train(*arguments, **options):
+        raise NotFinite("it diverges")
+
+    monkeypatch.setattr(runs, "train", train)
+    arguments = ["reproduce", "hycon", "--table", "alpha", "--data", str(file), "--seeds", "2"]
+    assert main([*arguments, "--rows", "0.5", "--out", str(tmp_path / "out")]) == 2
+    assert "expected a run that trains to its end, got none" in capsys.readouterr().err
+    assert "it diverges" in (tmp_path / "out" / "table.md").read_text(encoding="utf-8")

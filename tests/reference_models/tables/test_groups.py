@@ -26,6 +26,19 @@ def test_a_place_without_a_finished_run_is_an_error(tmp_path, sweep_folder):
     assert not (tmp_path / "page.html").exists()
 
 
+def test_every_group_has_a_name_of_its_own(tmp_path):
+    names = ("seed-1", "X", "Y")
+    changes = ({"model_config": {"margin": n}} for n in range(3))
+    for name, change in zip(names, changes, strict=True):
+        run_folder(tmp_path / "X" / name, config=change, samples=4)
+    groups = group(find_runs([tmp_path / "X"]))
+    assert sorted((g.name, g.folders[0].name) for g in groups) == [
+        ("X", "X"),
+        ("Y", "Y"),
+        ("seed-1", "seed-1"),
+    ]
+
+
 def test_runs_of_different_seeds_are_one_group(sweep_folder):
     groups = group(find_runs([sweep_folder]))
     assert [(g.name, g.settings) for g in groups] == [

@@ -53,6 +53,15 @@ def area_by_hand(result, mask_seed):
     return float(np.mean([(a + b) / 2 for a, b in pairwise(heights)]))
 
 
+def test_a_network_of_one_modality_has_no_mean_over_incomplete_subsets():
+    whole = results("fixed-modalities")
+    (text,) = (c for c in whole.conditions if c.kept == ("text",))
+    alone = replace(whole, conditions=(text,), predictions={text: whole.predictions[text]})
+    found = measured([alone])
+    assert found.points["mae"]["text"].values == (pytest.approx(mae(alone, text)),)
+    assert found.areas["mae"].values == ()
+
+
 def test_classes_that_the_labels_do_not_have_have_no_curve():
     found = measured([replace(results(), classes=(5,))])
     assert "acc7" in measured([results()]).areas

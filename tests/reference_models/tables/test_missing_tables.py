@@ -1,6 +1,7 @@
 """From the command to the page: one run, and the rows of a table."""
 
 import json
+import shutil
 
 import pytest
 
@@ -8,7 +9,7 @@ from reference_models.__main__ import main
 from reference_models.tables import paired
 from reference_models.tables.about import facts
 from reference_models.tables.finished import Run
-from tests.reference_models.tables.reproduced import ROWS, SEEDS, leave_blank, run
+from tests.reference_models.tables.reproduced import ROWS, SEEDS, leave_blank, run, set_entry
 from tests.reference_models.tables.test_report import check_whole
 
 
@@ -41,6 +42,20 @@ def test_reproduce_draws_the_rows_on_the_same_axes(finished, file, no_training, 
     leave_blank(monkeypatch)
     run(file, finished, missing="random-modalities", mask_seeds=2, say=said.append)
     assert not any("evaluations" in line for line in said)
+
+
+@pytest.mark.usefixtures("blank_figures", "no_training")
+def test_a_row_that_is_the_same_run_as_another_can_be_compared_with(
+    finished, file, tmp_path, monkeypatch
+):
+    margins = {"0.5": 0.5, "0.9": 0.9, "same": 0.9}
+    set_entry(monkeypatch, tables={"alpha": {k: {"margin": x} for k, x in margins.items()}})
+    out = shutil.copytree(finished, tmp_path / "out")
+    run(file, out, rows=None, against="same", missing="fixed-modalities")
+    for path in (out / "table.json", out / "missing" / "fixed-modalities.json"):
+        content = json.loads(path.read_text())
+        assert content["against"] == "same"
+        assert {record["row"] for record in content["paired"]} == {"0.5", "0.9"}
 
 
 def test_evaluate_writes_into_the_run_folder(finished, capsys):

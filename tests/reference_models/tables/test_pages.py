@@ -2,7 +2,15 @@
 
 import re
 
-from reference_models.tables.pages import html_page, html_table, markdown_table
+import pytest
+
+from reference_models.tables.pages import (
+    check_page,
+    check_place,
+    html_page,
+    html_table,
+    markdown_table,
+)
 
 
 def test_tables_escape_what_they_hold():
@@ -22,6 +30,23 @@ def test_a_table_scrolls_in_a_box_of_its_own():
     style = html_page("a", [])
     assert ".scroll { overflow-x: auto; }" in style
     assert re.search(r"^pre \{[^}]*overflow-x: auto", style, re.M)
+
+
+def test_nothing_but_a_page_is_written_over(tmp_path):
+    page = tmp_path / "index.html"
+    check_place(tmp_path)
+    page.write_text(html_page("title", []))
+    check_place(tmp_path)
+    page.write_text("<!doctype html><title>mine</title>")
+    with pytest.raises(ValueError, match=rf"^--out: expected .* older page at {page}"):
+        check_place(tmp_path)
+    page.unlink()
+    page.mkdir()
+    with pytest.raises(ValueError, match="got something else"):
+        check_page(page)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match="expected a folder for results, got that of a run"):
+        check_place(tmp_path)
 
 
 def test_links_of_a_cell_are_quoted():

@@ -28,7 +28,8 @@ def rows_of(folder):
 def test_lines_records_and_parts_of_a_page(tmp_path):
     rows = rows_of(tmp_path)
     found = paired_rows(rows, "base")
-    assert list(found.found) == ["far <off>"]  # no seed of "alone" is the base's
+    assert list(found.found) == ["far <off>"]
+    assert "Without a seed of base: alone." in found.about()
     mae = paired_differences(rows["far <off>"], rows["base"])["mae"]
     (line,) = [line for line in found.lines() if line[1] == "MAE"]
     assert line == [
@@ -55,7 +56,7 @@ def test_where_there_is_one_seed_it_is_said(tmp_path):
     assert found.about() in found.markdown()
     assert ONE_SEED in "".join(found.html())
     assert {line[-1] for line in found.lines()} == {"cannot tell"}
-    assert paired_rows(rows_of(tmp_path / "c"), "base").about() == ABOUT
+    assert paired_rows({"a": first, "b": first}, "b").about() == ABOUT
 
 
 def test_plots_of_more_rows_are_higher(tmp_path):

@@ -25,7 +25,8 @@ def test_equal_rows_are_tried_once(file, tmp_path, monkeypatch):
 
     monkeypatch.setattr(runs, "train", train)
     set_entry(monkeypatch, tables={"t": {"full": {}, "again": {"margin": 0.8}, "other": {}}})
-    run(file, tmp_path, table="t", rows=None, seeds=[1])
+    with pytest.raises(ValueError, match="expected a run that trains to its end, got none"):
+        run(file, tmp_path, table="t", rows=None, seeds=[1])
     assert tried == [tmp_path / "full" / "seed-1"]
     remarks = {row["name"]: row["remark"] for row in read_rows(tmp_path)}
     assert remarks["again"] == remarks["other"] == "is the same run as full"

@@ -125,7 +125,7 @@ def test_seeds_are_averaged_and_compared_where_asked(tmp_path):
     assert words.count("2") >= 2  # seeds
     assert "2, 2 of 3" in words  # epochs kept
     assert found.sentences("a", ["mae"]) == [
-        "MAE of a minus that of b: +0.000 (+0.000 to +0.000), 2 of 2 seeds: cannot tell"
+        "MAE of a minus that of b: +0.000 (+0.000 to +0.000), 0 of 2 seeds: cannot tell"
     ]
 
 
@@ -148,6 +148,36 @@ def test_runs_of_different_tasks_share_a_page_and_what_is_left_out_is_said(tmp_p
         assert word in words
     assert "b: the confusion of seven classes" in words
     assert "a: " not in words.split("Figures left out")[1]
+
+
+def test_neither_a_page_nor_a_comparison_goes_over_other_files(tmp_path):
+    places = [
+        run_folder(tmp_path / name, samples=12, config={"model_config": {"d": name}})
+        for name in ("a", "b")
+    ]
+    results = places[0] / "metrics.json"
+    before = results.read_bytes()
+    for call in (
+        lambda: report(places, results),
+        lambda: write_report({"a": places[:1]}, results, title="t", lead="l"),
+        lambda: compare(places, places[0]),
+    ):
+        with pytest.raises(ValueError, match=r"^--out"):
+            call()
+    assert results.read_bytes() == before
+    assert not (places[0] / "index.html").exists()
+
+
+@pytest.mark.usefixtures("blank_figures")
+def test_figures_of_groups_with_like_names_are_different_files(tmp_path):
+    names = ("A", "a", "ü", "ö")
+    places = [
+        run_folder(tmp_path / "runs" / name, samples=12, config={"model_config": {"d": name}})
+        for name in names
+    ]
+    written = save_figures(group(places), tmp_path / "figures", "png")
+    assert len(set(written)) == len(written) == 5 * len(names)
+    assert all(path.name[0].isalnum() for path in written)
 
 
 def test_a_folder_without_a_run_is_an_error(tmp_path):
