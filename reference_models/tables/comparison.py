@@ -235,7 +235,7 @@ def differences(
         + ("; MAE and Corr of all samples" if "mae" in metrics else ""),
     }
     setting = paper.printed["setting"] or dict.fromkeys(here, "not stored here")
-    return [(topic, words, here[topic]) for topic, words in setting.items()]
+    return [(topic, words, here.get(topic, "the same")) for topic, words in setting.items()]
 
 
 def _note_of(run: Experiment, published: bool) -> str:

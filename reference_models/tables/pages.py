@@ -107,12 +107,18 @@ def check_page(page: Path) -> None:
     Raises:
         ValueError: names the place.
     """
-    ours = page.is_file() and HTML_STYLE[:40].encode() in page.read_bytes()[:5000]
-    if page.exists() and not ours:
+    if page.exists() and not _is_ours(page):
         raise ValueError(
             f"--out: expected a new file or an older page at {page}, got something else; name"
             " another place"
         )
+
+
+def _is_ours(page: Path) -> bool:
+    if not page.is_file():
+        return False
+    with page.open("rb") as file:
+        return HTML_STYLE[:40].encode() in file.read(5000)
 
 
 def check_place(out: Path) -> None:
