@@ -200,3 +200,10 @@ def test_a_run_that_is_of_another_row_is_refused(name, changes, folder, tmp_path
     with pytest.raises(ValueError, match=f"{name}: expected "):
         measuring.add("Tiny", runs)
     assert not list(folder.glob("*"))
+
+
+def test_a_row_of_another_model_than_its_tables_is_refused(folder, tmp_path):
+    run_folder(tmp_path / "a" / "tecafn" / "full" / "seed-1", config={"model": "hycon"})
+    with pytest.raises(ValueError, match="seed-1: expected "):
+        measuring.add("Tiny", tmp_path / "a")
+    assert not list(folder.glob("*"))

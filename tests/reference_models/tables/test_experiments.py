@@ -197,11 +197,14 @@ def test_without_out_the_folder_is_named_and_seeds_count_up(file, tmp_path, monk
 
 @pytest.mark.usefixtures("blank_figures")
 def test_a_table_of_which_every_run_diverged_is_no_success(file, tmp_path, monkeypatch, capsys):
-    def train(*arguments, **options):
-        raise NotFinite("it diverges")
+    def train(parts, corpus, folder, **options):
+        if folder.parent.name == "0.5":
+            raise NotFinite("it diverges")
 
     monkeypatch.setattr(runs, "train", train)
     arguments = ["reproduce", "hycon", "--table", "alpha", "--data", str(file), "--seeds", "2"]
+    assert main([*arguments, "--rows", "0.5,0.9", "--out", str(tmp_path / "both")]) == 0
+    capsys.readouterr()
     assert main([*arguments, "--rows", "0.5", "--out", str(tmp_path / "out")]) == 2
     assert "expected a run that trains to its end, got none" in capsys.readouterr().err
     assert "it diverges" in (tmp_path / "out" / "table.md").read_text(encoding="utf-8")

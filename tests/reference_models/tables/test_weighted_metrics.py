@@ -58,8 +58,8 @@ def test_counts_are_repetitions(task, samples, seed):
 
 def test_scores_on_an_edge_of_sims_are_where_the_run_has_them():
     """0.1 in float32 is more than 0.1 once it is in a CSV file."""
-    labels = np.float32([0.1, -0.1, 0.7, -0.7, 0.0, 0.3])
-    outputs = np.float32([0.1, 0.1, 0.5, -0.7, -0.1, 0.7])
+    labels = np.float32([0.1, 0.0, 0.7, 0.5, -0.7, 0.3])
+    outputs = np.float32([0.0, 0.1, 0.5, 0.7, -0.7, 0.1])
     names = flat_metrics(task_metrics("sims", outputs, labels))
     read = ({"": x.astype(np.float64)} for x in (outputs, labels))
     found = weighted_metrics(names, *read, np.ones((1, 6)))
@@ -69,14 +69,19 @@ def test_scores_on_an_edge_of_sims_are_where_the_run_has_them():
 
 
 def test_a_constant_among_the_samples_that_count_has_no_correlation():
-    """Also where rounding would give it a spread."""
-    y = {"": np.array([1.1, 0.1, 1.1, 1.1, 0.2])}
-    p = {"": np.array([0.3, 0.1, 0.7, 0.5, 0.2])}
-    counts = np.array([[1, 0, 2, 3, 0], [1, 1, 1, 1, 1]], dtype=float)
-    found = weighted_metrics({"mae": 0.0}, p, y, counts)["corr"]
-    assert np.isnan(found[0])
-    assert found[1] == pytest.approx(np.corrcoef(p[""], y[""])[0, 1])
-    assert np.isnan(weighted_metrics({"mae": 0.0}, y, p, counts)["corr"][0])
+    """Also where rounding would give it a spread, as it does in half of these."""
+    random = np.random.default_rng(0)
+    for _ in range(40):
+        y, p = np.where(random.random(30) < 0.5, 1.1, 0.0), random.normal(size=30)
+        counts = np.stack([np.ones(30), random.integers(1, 4, 30) * (y > 0)])
+        for labels, predictions in ((y, p), (p + 9, y)):
+            found = weighted_metrics({"mae": 0.0}, {"": predictions}, {"": labels}, counts)
+            plain, constant = found["corr"]
+            assert plain == pytest.approx(np.corrcoef(p, y)[0, 1])
+            assert np.isnan(constant)
+        assert np.isnan(
+            weighted_metrics({"mae": 0.0}, {"": p}, {"": y}, counts)["mag_bert_corr"]
+        ).all()
 
 
 def test_what_is_not_defined_is_nan():
