@@ -1,9 +1,7 @@
 """What the models reach on CMU-MOSI, and what contrast is worth there."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 
@@ -15,7 +13,6 @@ from reference_models.tables.weighted_metrics import weighted_metrics
 from tests.readme.measuring import Floats, kept
 from tests.readme.tables import SPACE, table
 
-OLDER, OLDER_OF = Path(__file__).with_suffix(".csv"), "MiniLM"
 BASE = "text-only/text-only"
 ROWS = {
     BASE: "text alone",
@@ -56,8 +53,7 @@ def model_of(row: str) -> str:
 def measured(model: str | None = None) -> str:
     """The rows of every encoder that lacks no run: of text alone, and of one model or of all."""
     whole = [name for name in kept().settings if not left(name)]
-    lines = [line for name in whole for line in lines_of(name, model)]
-    return table(HEAD, lines if OLDER_OF in whole else lines + _older(model))
+    return table(HEAD, [line for name in whole for line in lines_of(name, model)])
 
 
 def left(encoder: str) -> int:
@@ -129,17 +125,6 @@ def mean_in_words(values: Sequence[float], metric: str) -> str:
 def short(number: str) -> str:
     """Without the 0 before the point of a number below 1."""
     return number.replace("0.", ".", 1) if number.lstrip("+-").startswith("0.") else number
-
-
-def _older(model: str | None) -> list[list[str]]:
-    """The rows of earlier runs, of which only means and deviations were stored."""
-    rows = csv.reader(OLDER.read_text().splitlines()[1:])
-    lines = []
-    for row, (_, *cells) in zip(ROWS, rows, strict=True):
-        if row == BASE or model in (None, model_of(row)):
-            shown = [cell.replace(" ± ", f"{SPACE}±{SPACE}") for cell in cells]
-            lines.append([_named(row, OLDER_OF), *shown[: len(METRICS)], "", "", shown[-1]])
-    return lines
 
 
 def _named(row: str, encoder: str) -> str:
