@@ -81,7 +81,7 @@ def test_whole_modalities_ask_for_no_token(file):
 def test_a_rate_that_leaves_a_sample_nothing_is_refused(file):
     corpus = load_mmsa(file)
     training = replace(SHORT, missing_rate=0.7, missing_mode="random-modalities")
-    message = r"^missing_rate: expected at most 0.667 for random-modalities, .* vision, got 0.7$"
+    message = r"^missing_rate: expected at most 0.666667 for random-modalities, .* vision, got 0.7$"
     with pytest.raises(ValueError, match=message):
         build("hycon-v2", SMALL, training, corpus, seed=1)
     assert batch_change(
