@@ -112,7 +112,7 @@ def spell(value: Any) -> str:
 
 
 def changes_in_words(changes: Mapping[str, Any]) -> str:
-    """What a preset or a row changes: "contrast_weight=0.0, gate=none"."""
+    """Settings as ``--set`` takes them: "contrast_weight=0.0, gate=none"."""
     return ", ".join(f"{key}={spell(value)}" for key, value in changes.items())
 
 

@@ -102,7 +102,7 @@ def grid(drawings: Sequence[str]) -> str:
 
 
 def check_page(page: Path) -> None:
-    """Refuse to write a page over something that is no page of ours.
+    """Refuse to overwrite a file that this package did not write.
 
     Raises:
         ValueError: names the place.
@@ -122,7 +122,7 @@ def _is_ours(page: Path) -> bool:
 
 
 def check_place(out: Path) -> None:
-    """Refuse a folder whose ``index.html`` is no page of ours, and one of a run.
+    """Refuse a run folder, and a folder whose ``index.html`` this package did not write.
 
     Raises:
         ValueError: names the place.

@@ -35,7 +35,7 @@ class Difference:
     high: float
     """The ends of the 95 % interval."""
     same_sign: int
-    """Seeds whose own difference has the sign of the mean; of a mean of 0 none."""
+    """How many seeds have a difference of the same sign as the mean; 0 if the mean is 0."""
     seeds: int
     word: str
     """"helps" or "hurts" where the interval of two seeds or more lies on one side of 0, else

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from reference_models.keys import spell
+from reference_models.keys import changes_in_words
 from reference_models.running import storage
 from reference_models.tables.about import data_name, facts_table, model_name
 from reference_models.tables.figures import figures_of, sweep
@@ -56,8 +56,8 @@ def write_report(
         The differences from ``against``, as they stand on the page.
 
     Raises:
-        ValueError: a folder that holds no finished run, or one whose files are cut or changed; a
-            file that is no page where the page is to be.
+        ValueError: a folder without a finished run, a run whose files were cut or changed, or a
+            ``page`` that exists and was not written by this package.
     """
     check_page(page)
     loaded = {name: [Run(folder) for folder in folders] for name, folders in runs.items()}
@@ -108,7 +108,8 @@ def report(places: Sequence[Path], page: Path) -> list[Group]:
         The groups, in the table's order.
 
     Raises:
-        ValueError: a place without a finished run; a file that is no page in the place of the page.
+        ValueError: a place without a finished run, or a ``page`` that exists and was not written by
+            this package.
     """
     check_page(page)
     groups = group(find_runs(places))
@@ -134,9 +135,7 @@ def report(places: Sequence[Path], page: Path) -> list[Group]:
             html_table(["Run", "Seeds", *map(metric_title, own)], _rows(groups, own)),
         ]
     if any(g.settings for g in groups):
-        apart = [
-            (g.name, ", ".join(f"{k}={spell(v)}" for k, v in g.settings.items())) for g in groups
-        ]
+        apart = [(g.name, changes_in_words(g.settings)) for g in groups]
         parts += [
             "<p class=soft>What tells the runs apart:</p>",
             html_table(["Run", "Settings"], apart, words=True),

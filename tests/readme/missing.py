@@ -28,7 +28,7 @@ def add(folder: Path) -> list[str]:
     Raises:
         KeyError, StopIteration: a file lacks a row, or the difference of the two.
         ValueError: a file of another model or mode, of another split than the test's, of other
-            seeds, or whose differences are not from the row without contrast.
+            seeds, or with differences from another row than the one without contrast.
     """
     found = {
         model: _of(folder / model, model)
