@@ -37,6 +37,8 @@ def test_nothing_but_a_page_is_written_over(tmp_path):
     check_place(tmp_path)
     page.write_text(html_page("title", []))
     check_place(tmp_path)
+    page.write_text("<style>\n:root { color-scheme: light; --ink: #1d2733; --soft")  # as of 0.1
+    check_place(tmp_path)
     page.write_text("<!doctype html><title>mine</title>")
     with pytest.raises(ValueError, match=rf"^--out: expected .* older page at {page}"):
         check_place(tmp_path)
